@@ -1,0 +1,31 @@
+"""What can go wrong, one class per kind, so that callers can tell the kinds apart.
+
+Every message is one line that says what came and what was expected. Knows nothing of ROS or of exit codes.
+"""
+
+
+class ProxqaError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class BadImageError(ProxqaError, ValueError):
+    """The image cannot be read: wrong shape, type, size or encoding."""
+
+
+class BadObjectError(ProxqaError, ValueError):
+    """An object's name or box cannot be used: empty, too long, outside the image, ambiguous or too many."""
+
+
+class NotUnderstoodError(ProxqaError, ValueError):
+    """The question cannot be answered: not understood, or it names nothing that could be looked for."""
+
+
+class ModelNotFoundError(ProxqaError, FileNotFoundError):
+    """The model, its base weights or the adapter are not there; the message names the command that gets them."""
+
+    def __str__(self) -> str:  # FileNotFoundError would print errno forms
+        return str(self.args[0]) if self.args else ""
+
+
+class BadModelError(ProxqaError, ValueError):
+    """The model or adapter files are there but damaged, of another model, or not safetensors."""
