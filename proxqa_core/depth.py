@@ -1,0 +1,125 @@
+"""The relative-depth convention: from metres or disparity to numbers in [0, 1].
+
+Promises: one definition for every source of depth. Relative depth is clip(1 - (s - s2) / (s98 - s2), 0, 1) with
+disparity s = 1 / metres and its 2nd and 98th percentiles s2, s98 over the measured pixels of the image: 0 is nearest
+in view, 1 farthest. It does not change when all metres are scaled, so metric sensors and relative estimators give the
+same labels. Knows nothing of models, files or names.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from proxqa_core.errors import BadImageError
+from proxqa_core.types import Box
+
+LOW_PERCENTILE = 2.0
+HIGH_PERCENTILE = 98.0
+
+
+def disparity_of(depth_m: NDArray[Any]) -> NDArray[np.float64]:
+    """Disparity 1/z in 1/m of a float depth map [height, width] in metres.
+
+    NaN, zero and negative values mean "not measured" and become NaN; infinity means "beyond range" and becomes 0.
+    BadImageError unless depth_m is a two-dimensional float array: integer maps are mostly millimetres.
+    """
+    depth_m = np.asarray(depth_m)
+    _check_map(depth_m, "depth map", "metres")
+    z = depth_m.astype(np.float64)
+    # Below 1e-300 m the reciprocal overflows: as good as zero, so not measured either.
+    measured = z > 1e-300
+    disparity = np.full(z.shape, np.nan)
+    disparity[measured] = 1.0 / z[measured]
+    return disparity
+
+
+def disparity_percentiles(disparity: NDArray[Any]) -> tuple[float, float]:
+    """The 2nd and 98th percentiles (s2, s98) of the finite values; (NaN, NaN) where there is none."""
+    values = np.asarray(disparity, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return (float("nan"), float("nan"))
+    low, high = np.percentile(values, [LOW_PERCENTILE, HIGH_PERCENTILE])
+    return (float(low), float(high))
+
+
+def relative_of_disparity(disparity: NDArray[Any] | float, low: float, high: float) -> NDArray[np.float32]:
+    """Relative depth, float32 in [0, 1], of disparities of any shape, given the percentiles of their image.
+
+    Not finite stays NaN. Where low == high (a flat wall, a sky that fills the view) the limit of the formula holds:
+    1 up to that disparity, 0 beyond it.
+    """
+    s = np.asarray(disparity, dtype=np.float64)
+    s = np.where(np.isfinite(s), s, np.nan)
+    span = high - low
+    nearness = np.clip((s - low) / span, 0.0, 1.0) if span > 0 else np.where(np.isnan(s), np.nan, 1.0 * (s > low))
+    return np.asarray(1.0 - nearness, dtype=np.float32)
+
+
+def relative_disparity_map(disparity: NDArray[Any]) -> NDArray[np.float32]:
+    """Relative depth, float32 [height, width] in [0, 1], of a disparity map (higher = nearer, any scale and offset).
+
+    NaN where the disparity is not finite. BadImageError unless it is a two-dimensional array of numbers.
+    """
+    disparity = np.asarray(disparity)
+    _check_map(disparity, "disparity map", "", integers=True)
+    low, high = disparity_percentiles(disparity)
+    return relative_of_disparity(disparity, low, high)
+
+
+def relative_depth_map(depth_m: NDArray[Any]) -> NDArray[np.float32]:
+    """Relative depth, float32 [height, width] in [0, 1], of a float depth map in metres; NaN where not measured.
+
+    What counts as measured and what raises: `disparity_of`.
+    """
+    return relative_disparity_map(disparity_of(depth_m))
+
+
+def object_relative_depth(
+    relative: NDArray[Any], box: Box | None = None, mask: NDArray[np.bool_] | None = None
+) -> float:
+    """One object's relative depth in [0, 1]: the median over its visible mask, or over the central half of its box.
+
+    relative: [height, width] as the functions above return it. mask: bool of the same shape, preferred where both are
+    given. The central half is the middle 50 % in each direction of the part of the box (pixels) inside the image, at
+    least one pixel. NaN where nothing was measured there. ValueError with neither box nor mask or a mask of another
+    shape; BadObjectError where the box lies outside.
+    """
+    relative = np.asarray(relative)
+    if mask is not None:
+        mask = np.asarray(mask)
+        if mask.shape != relative.shape or mask.dtype != np.bool_:
+            raise ValueError(f"mask is {mask.dtype} {list(mask.shape)}; expected bool {list(relative.shape)}")
+        values = relative[mask]
+    elif box is not None:
+        rows, columns = central_half(box, relative.shape[1], relative.shape[0])
+        values = relative[rows, columns]
+    else:
+        raise ValueError("neither a box nor a mask was given; expected one of them")
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if values.size else float("nan")
+
+
+def central_half(box: Box, width: int, height: int) -> tuple[slice, slice]:
+    """Rows and columns of the middle half of a box in an image of width x height pixels, at least one of each."""
+    b = box.clipped(width, height)
+
+    def middle(low: float, high: float, size: int) -> slice:
+        quarter = (high - low) / 4
+        start = min(int(np.floor(low + quarter)), size - 1)
+        return slice(start, max(start + 1, min(size, int(np.ceil(high - quarter)))))
+
+    return middle(b.y1, b.y2, height), middle(b.x1, b.x2, width)
+
+
+def _check_map(values: NDArray[Any], what: str, unit: str, integers: bool = False) -> None:
+    allowed = "fiu" if integers else "f"
+    if values.ndim != 2 or values.dtype.kind not in allowed:
+        expected = "numbers" if integers else f"float {unit}"
+        raise BadImageError(
+            f"{what} is {values.dtype} of shape {list(values.shape)}; expected {expected} [height, width]"
+            + ("" if integers else " (divide millimetres by 1000)")
+        )

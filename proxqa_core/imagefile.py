@@ -1,0 +1,80 @@
+"""Image files to arrays.
+
+Promises: what comes back is uint8 RGB the way a person sees it (EXIF rotation applied), or a BadImageError of one line
+that names the file. Knows nothing of what the image is for.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from proxqa_core.errors import BadImageError
+from proxqa_core.types import check_image
+
+
+def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """An image file (JPEG, PNG …) as uint8 [height, width, 3], RGB, upright.
+
+    Raises BadImageError where the file is missing, truncated, no image, more than 8 bit a channel (a depth image,
+    mostly) or of a size that cannot be used.
+    """
+    picture = _opened(path)
+    if picture.mode.startswith(("I", "F")):
+        raise BadImageError(
+            f"{path}: is a {picture.mode} image, one channel of more than 8 bit; expected a colour image"
+        )
+    try:
+        upright = ImageOps.exif_transpose(picture)
+        image = np.array(upright.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _damaged(path, error) from error
+    try:
+        check_image(image)
+    except BadImageError as error:
+        raise BadImageError(f"{path}: {error}") from error
+    return image
+
+
+def read_raw(path: str | os.PathLike[str]) -> NDArray[Any]:
+    """A one-channel PNG as it is stored, [height, width]: depth or mask maps. Raises BadImageError as `read_image`."""
+    picture = _opened(path)
+    try:
+        raw = np.array(picture)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _damaged(path, error) from error
+    if raw.ndim != 2:
+        raise BadImageError(f"{path}: has shape {list(raw.shape)}; expected one channel [height, width]")
+    return raw
+
+
+def _opened(path: str | os.PathLike[str]) -> Image.Image:
+    if not Path(path).exists():
+        raise BadImageError(f"{path}: no such file; expected an image file")
+    if Path(path).is_dir():
+        raise BadImageError(f"{path}: is a folder; expected an image file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            picture = Image.open(path)
+            picture.load()
+            return picture
+    except UnidentifiedImageError as error:
+        raise BadImageError(f"{path}: is no image that can be read; expected JPEG, PNG or the like") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadImageError(f"{path}: has too many pixels to be read safely") from error
+    except PermissionError as error:
+        raise BadImageError(f"{path}: may not be read (permission denied)") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: str | os.PathLike[str], error: Exception) -> BadImageError:
+    why = " ".join(str(error).split())[:100] or type(error).__name__
+    return BadImageError(f"{path}: is damaged or cut off ({why}); expected a whole image file")

@@ -1,0 +1,104 @@
+"""Answers as sentences for people.
+
+Promises: metres are said only where a distance is calibrated (not NaN), and an object that was not seen is said to be
+unseen instead of being given a number. Knows nothing of models or of how questions are understood.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from proxqa_core.types import ObjectDepth
+
+VISIBLE = 0.5
+"""An object whose score is below this counts as not seen."""
+SURE = 0.6
+"""Below this probability two objects count as about equally far."""
+_ARTICLES = ("the ", "a ", "an ", "my ", "your ", "our ", "this ", "that ")
+
+
+def say_depths(objects: Sequence[ObjectDepth]) -> str:
+    """How far some objects are, nearest first: "The chair is nearest at 0.21 ± 0.05; the table 0.60 ± 0.08.".
+
+    Objects with a score below VISIBLE come last: "I see no lamp.".
+    """
+    if not objects:
+        return "There is no object to speak of."
+    seen = [o for o in objects if o.score >= VISIBLE and math.isfinite(o.depth)]
+    seen.sort(key=lambda o: o.depth)
+    unknown = [o for o in objects if o.score >= VISIBLE and not math.isfinite(o.depth)]
+    unseen = [o for o in objects if not o.score >= VISIBLE]
+    said = []
+    if len(seen) == 1:
+        said.append(f"{_capital(_the(seen[0].name))} is at {_how_far(seen[0])}.")
+    elif seen:
+        first = f"{_capital(_the(seen[0].name))} is nearest at {_how_far(seen[0])}"
+        said.append("; ".join([first, *(f"{_the(o.name)} {_how_far(o)}" for o in seen[1:])]) + ".")
+    if unknown:
+        said.append(f"I cannot tell how far {_and([_the(o.name) for o in unknown])} {_is(unknown)}.")
+    if unseen:
+        said.append(f"I see no {_and([_bare(o.name) for o in unseen], 'or')}.")
+    return " ".join(said)
+
+
+def say_closer(closer: str | ObjectDepth, farther: str | ObjectDepth, probability: float) -> str:
+    """Which of two objects is closer: "The chair is closer than the table (93 % sure).".
+
+    probability: that it is so, in [0.5, 1]; below SURE they are "about equally far". NaN says no certainty. Objects
+    given as ObjectDepth with a distance have it said in metres.
+    """
+    near, far = _with_metres(closer), _with_metres(farther)
+    if probability < SURE:
+        name = closer if isinstance(closer, str) else closer.name
+        return f"{_capital(near)} and {far} are about equally far ({_percent(probability)} for {_the(name)})."
+    certainty = "" if math.isnan(probability) else f" ({_percent(probability)} sure)"
+    return f"{_capital(near)} is closer than {far}{certainty}."
+
+
+def say_metres(distance: float, stddev: float = math.nan) -> str:
+    """A distance in metres with its standard deviation where there is one: "1.24 ± 0.10 m", "12.3 m"."""
+    digits = 1 if distance >= 10 else 2
+    spread = f" ± {stddev:.{digits}f}" if math.isfinite(stddev) else ""
+    return f"{distance:.{digits}f}{spread} m"
+
+
+def _how_far(thing: ObjectDepth) -> str:
+    spread = f" ± {thing.depth_stddev:.2f}" if math.isfinite(thing.depth_stddev) else ""
+    relative = f"{thing.depth:.2f}{spread}"
+    if not math.isfinite(thing.distance):
+        return relative
+    return f"{say_metres(thing.distance, thing.distance_stddev)} (relative {relative})"
+
+
+def _with_metres(thing: str | ObjectDepth) -> str:
+    if isinstance(thing, str):
+        return _the(thing)
+    metres = f" ({say_metres(thing.distance)})" if math.isfinite(thing.distance) else ""
+    return _the(thing.name) + metres
+
+
+def _percent(probability: float) -> str:
+    """Whole percent, never quite certain."""
+    return "more than 99 %" if probability > 0.995 else f"{probability * 100:.0f} %"
+
+
+def _bare(name: str) -> str:
+    lower = name.lower()
+    return next((name[len(a) :] for a in _ARTICLES if lower.startswith(a)), name)
+
+
+def _the(name: str) -> str:
+    return name if _bare(name) != name else f"the {name}"
+
+
+def _is(things: Sequence[ObjectDepth]) -> str:
+    return "is" if len(things) == 1 else "are"
+
+
+def _and(words: Sequence[str], joint: str = "and") -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {joint} {words[-1]}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

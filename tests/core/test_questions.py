@@ -1,0 +1,276 @@
+"""What `understand` makes of questions: a table of phrasings, known names, bad questions, any text at all."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from proxqa_core.errors import NotUnderstoodError
+from proxqa_core.language.questions import understand
+from proxqa_core.types import MAX_OBJECTS, MAX_QUESTION_LENGTH, ObjectQuery, QuestionKind
+
+D, C, F = QuestionKind.DEPTH, QuestionKind.CLOSER, QuestionKind.FARTHER
+N, X, S, G = QuestionKind.NEAREST, QuestionKind.FARTHEST, QuestionKind.SORT, QuestionKind.GENERAL
+
+PHRASINGS: list[tuple[str, QuestionKind, tuple[str, ...]]] = [
+    # how far is one thing
+    ("How far is the chair?", D, ("chair",)),
+    ("how far away is the red chair from me", D, ("red chair",)),
+    ("HOW FAR IS MY COFFEE MUG FROM THE CAMERA???", D, ("COFFEE MUG",)),
+    ("How far is the chair from the robot?", D, ("chair",)),
+    ("how far is the robot from the chair", D, ("chair",)),
+    ("how far am I from the door?", D, ("door",)),
+    ("how far is it to the door", D, ("door",)),
+    ("how far is the robot arm?", D, ("robot arm",)),
+    ("hwo far is teh chair", D, ("chair",)),
+    ("How close is the dog?", D, ("dog",)),
+    ("how close is the dog to us?", D, ("dog",)),
+    ("how near is the wall", D, ("wall",)),
+    ("How distant is that tree?", D, ("tree",)),
+    ("What is the distance to the leftmost car?", D, ("leftmost car",)),
+    ("whats the distance from the camera to the man on the left?", D, ("man on the left",)),
+    ("distance to 'the big blue box'", D, ("big blue box",)),
+    ("What's the distance between me and the chair?", D, ("chair",)),
+    ("distance between the chair and the camera", D, ("chair",)),
+    ("what is the chair's distance?", D, ("chair",)),
+    ("depth of the lamp", D, ("lamp",)),
+    ("Can you tell me how far the lamp is?", D, ("lamp",)),
+    ("Could you please tell me how far away the second chair is, in metres?", D, ("second chair",)),
+    ("please, how far is the chair to the left of the table?", D, ("chair to the left of the table",)),
+    ("how far is the chair next to the table", D, ("chair next to the table",)),
+    ("how far is the chair behind the table", D, ("chair behind the table",)),
+    ("how far is the nearest chair?", D, ("nearest chair",)),
+    ("Is the chair far away?", D, ("chair",)),
+    ("is the wall near?", D, ("wall",)),
+    ("how far do I have to go to reach the sofa?", D, ("sofa",)),
+    ("the chair?", D, ("chair",)),
+    ("red chair", D, ("red chair",)),
+    ("How far is the dog's bowl?", D, ("dog's bowl",)),
+    ("how far is the chair in this picture", D, ("chair",)),
+    # of several things
+    ("distance of the chair and the table", D, ("chair", "table")),
+    ("How far are the chair, the table and the lamp?", D, ("chair", "table", "lamp")),
+    ("how far is the black and white mug?", D, ("black and white mug",)),
+    ("how far are the chair & the table", D, ("chair", "table")),
+    # closer, two things
+    ("Which is closer, the chair or the table?", C, ("chair", "table")),
+    ("which is closer the chair or the table", C, ("chair", "table")),
+    ("wich is closr, chair or table", C, ("chair", "table")),
+    ("Which one is nearer to the camera: the red mug or the blue mug?", C, ("red mug", "blue mug")),
+    ("which object is closer to me, a dog or a cat?", C, ("dog", "cat")),
+    ("Chair or table: which is closer?", C, ("Chair", "table")),
+    ("Between the chair and the table, which is closer to the robot?", C, ("chair", "table")),
+    ("of the sofa and the lamp which one is closer", C, ("sofa", "lamp")),
+    ("Is the chair closer than the table?", C, ("chair", "table")),
+    ("is the chair closer to me than the table is?", C, ("chair", "table")),
+    ("Does the man stand nearer than the woman?", C, ("man", "woman")),
+    ("How much closer is the chair than the table?", C, ("chair", "table")),
+    ("the chair is closer than the table", C, ("chair", "table")),
+    ("is the chair or the table closer?", C, ("chair", "table")),
+    ("What's closer, the person or the door?", C, ("person", "door")),
+    ("who is closer, the man or the woman", C, ("man", "woman")),
+    ("which chair is closer, the red one or the blue one?", C, ("red chair", "blue chair")),
+    ("Which car is nearer, the one on the left or the one on the right?", C, ("car on the left", "car on the right")),
+    ("is the X in front of the Y", C, ("X", "Y")),
+    ("Is the tall lamp in front of the sofa?", C, ("tall lamp", "sofa")),
+    ("which is in front, the cup or the bottle?", C, ("cup", "bottle")),
+    ("can I reach the mug before the bottle?", C, ("mug", "bottle")),
+    ("Will the robot hit the wall before the door?", C, ("wall", "door")),
+    ("which would I reach first, the mug or the bottle?", C, ("mug", "bottle")),
+    ("compare the chair and the table", C, ("chair", "table")),
+    ("Compare the distance of the chair with the table", C, ("chair", "table")),
+    ("chair vs table", C, ("chair", "table")),
+    ("the chair or the table?", C, ("chair", "table")),
+    ("are the chair and the table equally far?", C, ("chair", "table")),
+    ("tell me which is closer: “salt shaker” or “pepper mill”", C, ("salt shaker", "pepper mill")),
+    ("which is less far away, the chair or the table", C, ("chair", "table")),
+    ("Which of these is closer: chair/table", C, ("chair", "table")),
+    # farther, two things
+    ("What's further away, the bus or the tram?", F, ("bus", "tram")),
+    ("which is farther from the camera, the bus or the tram", F, ("bus", "tram")),
+    ("Is the table farther than the chair?", F, ("table", "chair")),
+    ("Is the table behind the chair?", F, ("table", "chair")),
+    ("does the child sit behind the dog", F, ("child", "dog")),
+    ("which one is more distant: the bus or the tram?", F, ("bus", "tram")),
+    # nearest and farthest
+    ("What is nearest?", N, ()),
+    ("what is the closest thing to me", N, ()),
+    ("Which object is the closest?", N, ()),
+    ("what's the nearest object in the image?", N, ()),
+    ("which of the chair, the table and the lamp is the nearest?", N, ("chair", "table", "lamp")),
+    ("what is the closest of the chair, the table, and the lamp", N, ("chair", "table", "lamp")),
+    ("which is closer: the chair, the table or the lamp?", N, ("chair", "table", "lamp")),
+    ("What will I hit first?", N, ()),
+    ("what is the nearest chair?", N, ("chair",)),
+    ("What is farthest?", X, ()),
+    ("which thing is the furthest away from the robot?", X, ()),
+    ("which is farthest: the bus, the tram or the bike?", X, ("bus", "tram", "bike")),
+    ("what is most distant", X, ()),
+    # lists
+    ("Sort the chair, the table and the lamp by distance", S, ("chair", "table", "lamp")),
+    ("order chair, table, lamp from near to far", S, ("chair", "table", "lamp")),
+    ("rank the bus, tram and bike by proximity", S, ("bus", "tram", "bike")),
+    ("list everything from near to far", S, ()),
+    ("List all objects by distance.", S, ()),
+    ("can you sort them by depth?", S, ()),
+    ("compare the chair, the table and the lamp", S, ("chair", "table", "lamp")),
+    ("how far away is everything?", S, ()),
+    # anything else
+    ("What colour is the chair?", G, ()),
+    ("Is there a lamp on the table?", G, ()),
+    ("hello", G, ()),
+    ("Describe the room.", G, ()),
+    ("turn left at the door and stop", G, ()),
+    ("what is behind the sofa?", G, ()),
+    ("où est la chaise ?", G, ()),
+]
+
+
+@pytest.mark.parametrize(("question", "kind", "names"), PHRASINGS, ids=[p[0] for p in PHRASINGS])
+def test_phrasings(question: str, kind: QuestionKind, names: tuple[str, ...]) -> None:
+    understood = understand(question)
+    assert (understood.kind, understood.names) == (kind, names)
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["Is the chair closer than the table?", "is the lamp behind the sofa", "can I reach the mug before the bottle"],
+)
+def test_yes_no_is_told_from_a_choice(question: str) -> None:
+    assert understand(question).yes_no
+    assert not understand("which is closer, the chair or the table?").yes_no
+
+
+@pytest.mark.parametrize(
+    ("question", "known", "kind", "names"),
+    [
+        ("how far is the salt and pepper mill?", ["salt and pepper mill"], D, ("salt and pepper mill",)),
+        ("which is closer, salt and pepper mill or cup", ["cup", "salt and pepper mill"], C,
+         ("salt and pepper mill", "cup")),
+        ("how far are the chairs?", ["chair"], D, ("chair",)),
+        ("how far is the couch?", ["sofa"], D, ("sofa",)),
+        ("how far is the chair", ["red chair", "table"], D, ("red chair",)),
+        ("how far is the chair", ["red chair", "blue chair"], D, ("chair",)),
+        ("how far is the red chair", ["chair"], D, ("red chair",)),
+        ("Chair?", ["chair"], D, ("chair",)),
+        ("chair table", ["chair", "table"], D, ("chair table",)),
+        ("how far is it?", ["chair"], D, ("chair",)),
+        ("how far are they", ["chair", "table"], D, ("chair", "table")),
+        ("which is closer?", ["chair", "table"], C, ("chair", "table")),
+        ("which is closer?", ["chair", "table", "lamp"], N, ("chair", "table", "lamp")),
+        ("is it closer than the table?", ["chair", "table"], C, ("chair", "table")),
+        ("what is nearest?", ["chair", "table"], N, ()),
+        ("is there a lamp near the chair", ["lamp", "chair"], G, ("lamp", "chair")),
+        ("how far is the sort order sign", ["sort order sign"], D, ("sort order sign",)),
+    ],
+)  # fmt: skip
+def test_known_names_cut_and_spell(question: str, known: list[str], kind: QuestionKind, names: tuple[str, ...]) -> None:
+    understood = understand(question, known)
+    assert (understood.kind, understood.names) == (kind, names)
+
+
+@pytest.mark.parametrize(
+    ("question", "says"),
+    [
+        ("", "empty"),
+        (" \t\n ", "empty"),
+        ("?!...", "no words"),
+        ("which is closer, the chair?", "two objects"),
+        ("which is closer?", "two objects"),
+        ("is the chair closer than the chair?", "two objects"),
+        ("how far is it?", "names no object"),
+        ("how far?", "names no object"),
+        ("how far is the chair from the table?", "between two objects"),
+        ("what is the distance between the chair and the table", "between two objects"),
+        ("which is closer to the door, the chair or the table?", "between two objects"),
+        ("what is nearest to the sofa?", "between two objects"),
+        ("how far apart are the cup and the mug?", "between two objects"),
+        ("x" * (MAX_QUESTION_LENGTH + 1), "characters"),
+        ("how far is the " + "wide " * 30 + "long thing", "characters"),
+        ("how far are " + ", ".join(f"b{i}" for i in range(MAX_OBJECTS + 1)), "objects"),
+    ],
+)
+def test_bad_questions_say_what_would_be_right(question: str, says: str) -> None:
+    with pytest.raises(NotUnderstoodError) as error:
+        understand(question)
+    message = str(error.value)
+    assert says in message
+    assert "\n" not in message and len(message) < 300
+
+
+def test_asked_is_one_clean_line() -> None:
+    assert understand("how far\n is\tthe\u200b  chair?").asked == "how far is the chair?"
+
+
+def test_ten_thousand_characters_are_refused_at_once() -> None:
+    start = time.perf_counter()
+    for text in ("how far is " * 1000, "'" * 10_000, '"a" ' * 2500, "which is closer " * 700):
+        with pytest.raises(NotUnderstoodError):
+            understand(text)
+    assert time.perf_counter() - start < 0.5
+
+
+@pytest.mark.parametrize("unit", ["'a ", '"', "'", "and ", "to the ", "in front of ", "black and ", "(", "a's "])
+def test_longest_questions_stay_fast(unit: str) -> None:
+    text = (unit * MAX_QUESTION_LENGTH)[:MAX_QUESTION_LENGTH]
+    start = time.perf_counter()
+    for lead in ("", "how far is ", "which is closer, "):
+        try:
+            understand((lead + text)[:MAX_QUESTION_LENGTH], known=["black and white"] * 8)
+        except NotUnderstoodError:
+            continue
+    assert time.perf_counter() - start < 1.0
+
+
+def _check(question: str, known: list[str]) -> None:
+    try:
+        understood = understand(question, known)
+    except NotUnderstoodError as error:
+        assert "\n" not in str(error)
+        return
+    for name in understood.names:
+        assert ObjectQuery(name).name == name
+    assert len({n.casefold() for n in understood.names}) == len(understood.names)
+    assert understood.asked and "\n" not in understood.asked
+    if understood.kind in (D, C, F):
+        assert understood.names
+    if understood.kind in (C, F):
+        assert len(understood.names) == 2
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.text(max_size=120), st.lists(st.text(max_size=12), max_size=3))
+@example("''", [""])
+@example("\ud800 or \x00", [])
+def test_any_text_is_a_question_or_refused(question: str, known: list[str]) -> None:
+    _check(question, known)
+
+
+_WORDS = (
+    "how far is the chair table which closer farther than or and , ? ' \" 's of from to me robot camera nearest by "
+    "distance sort between before reach behind in front one it red black white what's (the) same as 🪑 x"
+)
+_WORD = st.sampled_from(_WORDS.split())
+
+
+@settings(max_examples=800, deadline=None)
+@given(
+    st.lists(_WORD, min_size=1, max_size=14),
+    st.lists(st.sampled_from(["chair", "red chair", "it", "or"]), max_size=3),
+)
+def test_any_jumble_of_question_words_is_a_question_or_refused(words: list[str], known: list[str]) -> None:
+    _check(" ".join(words), known)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.from_regex(r"[b-df-hj-np-tv-z]{3,8}q", fullmatch=True),
+    st.from_regex(r"[b-df-hj-np-tv-z]{3,8}z", fullmatch=True),
+)
+def test_names_never_seen_before_come_back_as_said(a: str, b: str) -> None:
+    assert understand(f"How far is the {a}?").names == (a,)
+    assert understand(f"Which is closer, the {a} or the {b}?").names == (a, b)
+    assert understand(f"is the {b} behind the {a}").names == (b, a)

@@ -1,0 +1,73 @@
+"""Answers said as sentences."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxqa_core.language.sentences import say_closer, say_depths, say_metres
+from proxqa_core.types import ObjectDepth
+
+
+def thing(name: str, depth: float, score: float = 0.9, distance: float = math.nan) -> ObjectDepth:
+    stddev = math.nan if math.isnan(distance) else 0.1
+    return ObjectDepth(name, depth, 0.05, score, f"{depth:.2f}", distance=distance, distance_stddev=stddev)
+
+
+def test_depths_nearest_first() -> None:
+    said = say_depths([thing("table", 0.6), thing("chair", 0.21)])
+    assert said == "The chair is nearest at 0.21 ± 0.05; the table 0.60 ± 0.05."
+
+
+def test_one_object_is_not_called_nearest() -> None:
+    assert say_depths([thing("the chair", 0.2)]) == "The chair is at 0.20 ± 0.05."
+
+
+def test_unseen_objects_get_no_number() -> None:
+    said = say_depths([thing("chair", 0.2), thing("lamp", 0.4, score=0.1), thing("a dog", 0.4, score=math.nan)])
+    assert said == "The chair is at 0.20 ± 0.05. I see no lamp or dog."
+    assert say_depths([thing("lamp", 0.4, score=0.1)]) == "I see no lamp."
+
+
+def test_a_depth_that_is_not_known_is_said_so() -> None:
+    assert say_depths([thing("chair", math.nan)]) == "I cannot tell how far the chair is."
+
+
+def test_nothing() -> None:
+    assert say_depths([]) == "There is no object to speak of."
+
+
+def test_metres_where_calibrated() -> None:
+    said = say_depths([thing("chair", 0.2, distance=1.234), thing("table", 0.6)])
+    assert said == "The chair is nearest at 1.23 ± 0.10 m (relative 0.20 ± 0.05); the table 0.60 ± 0.05."
+    assert say_metres(12.34) == "12.3 m"
+
+
+def test_closer() -> None:
+    assert say_closer("chair", "table", 0.93) == "The chair is closer than the table (93 % sure)."
+    assert say_closer("chair", "table", 1.0) == "The chair is closer than the table (more than 99 % sure)."
+    assert say_closer("chair", "table", 0.55) == "The chair and the table are about equally far (55 % for the chair)."
+    assert say_closer("chair", "table", math.nan) == "The chair is closer than the table."
+    near, far = thing("chair", 0.2, distance=1.2), thing("my table", 0.4, distance=2.0)
+    assert say_closer(near, far, 0.9) == "The chair (1.20 m) is closer than my table (2.00 m) (90 % sure)."
+
+
+NAMES = st.text("abc xyz", min_size=1, max_size=12).filter(str.strip)
+
+
+@given(st.lists(st.tuples(NAMES, st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=6))
+def test_no_metres_without_calibration_and_every_object_named(things: list[tuple[str, float, float]]) -> None:
+    said = say_depths([thing(*t) for t in things])
+    assert "relative" not in said and " m (" not in said and "nan" not in said
+    assert said.endswith(".") and "\n" not in said
+    numbers = sum(score >= 0.5 for _, _, score in things)
+    assert said.count("±") == numbers
+
+
+@given(NAMES, NAMES, st.floats(0.5, 1.0))
+def test_closer_is_one_sentence_without_metres(a: str, b: str, probability: float) -> None:
+    said = say_closer(thing(a, 0.1), thing(b, 0.2), probability)
+    assert said.endswith(".") and "nan" not in said
+    assert ("equally" in said) == (probability < 0.6)
