@@ -1,0 +1,1 @@
+"""Everything that makes models: rendered scenes, instructions, training, export."""

@@ -1,0 +1,1 @@
+"""Synthetic scenes rendered with Blender from Sweet Home 3D models, with true depth, masks and names."""

@@ -1,0 +1,139 @@
+"""Cameras: where one may stand in a scene, and where points of the world fall in its image. Pure numpy, no Blender.
+
+Promises: every camera proposed stands outside all solid things and has several objects in front of it.
+Axes: world z up; camera x right, y up, looking along -z (Blender's own). Knows nothing of rendering.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+SIZES_INDOOR = ((256, 192),) * 6 + ((256, 144),) * 2 + ((192, 256),) * 2
+SIZES_STREET = ((288, 160),) * 4 + ((256, 192),) * 4 + ((256, 144),) * 2
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera: position, rotation (columns right, up, backwards), horizontal field of view (rad), size."""
+
+    position: tuple[float, float, float]
+    rotation: np.ndarray
+    fov: float
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if not 0.1 < self.fov < 2.6:
+            raise ValueError(f"field of view {self.fov!r} rad; expected 0.1 … 2.6")
+        if min(self.width, self.height) < 16:
+            raise ValueError(f"image of {self.width}x{self.height}; expected sides of at least 16")
+
+    @property
+    def focal(self) -> float:
+        """Focal length in pixels."""
+        return self.width / 2 / math.tan(self.fov / 2)
+
+    def project(self, points: np.ndarray) -> np.ndarray:
+        """N×3 world points → N×3 of pixel u, pixel v and depth along the axis (u, v are NaN behind the camera)."""
+        p = (points - np.asarray(self.position)) @ self.rotation
+        z = -p[:, 2]
+        safe = np.where(z > 0.02, z, np.nan)
+        u = self.width / 2 + self.focal * p[:, 0] / safe
+        v = self.height / 2 - self.focal * p[:, 1] / safe
+        return np.stack([u, v, z], 1)
+
+
+def looking(
+    position: Sequence[float], direction: Sequence[float], roll: float, fov: float, size: tuple[int, int]
+) -> Camera:
+    """The camera at `position` that looks along `direction`, turned by `roll` about it."""
+    f = np.asarray(direction, float) / np.linalg.norm(direction)
+    right = np.cross(f, (0, 0, 1))
+    right = right / np.linalg.norm(right) if np.linalg.norm(right) > 1e-3 else np.array([1.0, 0, 0])
+    up = np.cross(right, f)
+    c, s = math.cos(roll), math.sin(roll)
+    rotation = np.stack([c * right + s * up, c * up - s * right, -f], 1)
+    return Camera(tuple(float(v) for v in position), rotation, fov, *size)
+
+
+@dataclass(frozen=True)
+class Views:
+    """Where cameras of a scene may stand and look.
+
+    `x`, `y`: the ground area; `z`: (low, high) heights, each with its own pitch range in degrees and weight;
+    `fov`: degrees; `jitter`: how far from an object's centre the camera aims, metres; `clearance`: nearest solid.
+    """
+
+    x: tuple[float, float]
+    y: tuple[float, float]
+    z: tuple[tuple[float, float, float], ...]
+    fov: tuple[float, float]
+    jitter: float
+    clearance: float
+    sizes: tuple[tuple[int, int], ...]
+    floor: float = 0.0
+    want: int = 4
+    forward: bool = False
+
+    def propose(self, rng: random.Random, targets: list[np.ndarray], solids: list[np.ndarray]) -> Camera | None:
+        """One camera that sees at least `want` targets (point clouds) in its frame; None where 60 tries find none.
+
+        Of the first few that do, at random any or the one before which `lower edge = closer` fails most.
+        """
+        good: list[tuple[float, Camera]] = []
+        wanted = rng.choice((1, 3, 4, 6))
+        for _ in range(60):
+            camera = self._any(rng, targets)
+            if camera is None or any(self._blocked(np.asarray(camera.position), s) for s in solids):
+                continue
+            boxes = [b for b in (self._in_frame(camera, t) for t in targets) if b is not None]
+            if len(boxes) >= self.want:
+                good.append((_breaking(boxes), camera))
+                if len(good) == wanted:
+                    break
+        return max(good, key=lambda g: g[0])[1] if good else None
+
+    def _any(self, rng: random.Random, targets: list[np.ndarray]) -> Camera | None:
+        low, high, _ = rng.choices(self.z, [w for *_, w in self.z])[0]
+        position = np.array([rng.uniform(*self.x), rng.uniform(*self.y), self.floor + rng.uniform(low, high)])
+        shake = [rng.gauss(0, self.jitter), rng.gauss(0, self.jitter), rng.gauss(0, self.jitter / 2)]
+        direction = rng.choice(targets).mean(0) + shake - position
+        if self.forward:
+            yaw, pitch = rng.gauss(0, 0.25), rng.gauss(-0.06, 0.1)
+            direction = np.array([math.sin(yaw), math.cos(yaw), math.tan(pitch)])
+        size = rng.choice(self.sizes)
+        fov = math.radians(rng.uniform(*self.fov)) * (0.8 if size[1] > size[0] else 1)
+        roll = math.radians(max(-6.0, min(6.0, rng.gauss(0, 2.5))))
+        return looking(position, direction, roll, fov, size) if np.linalg.norm(direction) > 0.3 else None
+
+    def _blocked(self, position: np.ndarray, solid: np.ndarray) -> bool:
+        return bool(((position > solid[0] - self.clearance) & (position < solid[1] + self.clearance)).all())
+
+    @staticmethod
+    def _in_frame(camera: Camera, points: np.ndarray) -> tuple[float, float] | None:
+        """Lower edge (pixels) and depth of a target that is mostly in the frame and large enough, else None."""
+        uvz = camera.project(points[:: max(1, len(points) // 40)])
+        inside = (uvz[:, 0] > 0) & (uvz[:, 0] < camera.width) & (uvz[:, 1] > 0) & (uvz[:, 1] < camera.height)
+        inside &= uvz[:, 2] > 0.25
+        if inside.mean() < 0.5:
+            return None
+        spread = np.ptp(uvz[inside, 0]) * np.ptp(uvz[inside, 1])
+        if spread < 0.006 * camera.width * camera.height:
+            return None
+        return float(uvz[inside, 1].max()), float(np.median(uvz[inside, 2]))
+
+
+def _breaking(boxes: list[tuple[float, float]]) -> float:
+    """How much the pairs 8 % or more apart break the rule that the lower edge is closer: their share, times √pairs."""
+    pairs = broken = 0
+    for i, (edge, depth) in enumerate(boxes):
+        for other_edge, other_depth in boxes[i + 1 :]:
+            if abs(depth - other_depth) >= 0.08 * max(depth, other_depth):
+                pairs += 1
+                broken += (edge - other_edge) * (depth - other_depth) > 0
+    return broken / math.sqrt(pairs) if pairs else 0.0
