@@ -92,6 +92,8 @@ _MOTION = _words(
 )
 _LISTING = _words("sort order rank list arrange enumerate sorted ranked ordered")
 _MEASURES = _words("distance distances depth depths range proximity")
+_MORE = _words("more greater larger bigger longer higher")
+_LESS = _words("less smaller shorter lower")
 _COLOURS = _words(
     "black white grey gray silver red green blue yellow orange purple pink brown beige gold golden violet turquoise "
     "cyan magenta dark light"
@@ -734,7 +736,9 @@ class _Reader:
         if any(w in ("than",) for w in words):
             return None
         # "how far do I have to go to reach the door", "how far until the door"
-        goal = next((i for i, w in enumerate(words) if w in ("reach", "reaching", "until")), -1)
+        if any(w in _ASKING for w in words) and any(w in _CLOSER | _FARTHER | _NEAREST | _FARTHEST for w in words):
+            raise NotUnderstoodError("the text asks two questions; ask one at a time")
+        goal = next((i for i, w in enumerate(words) if w in ("reach", "reaching", "until", "before")), -1)
         if goal >= 0 and all(w in _MOTION or _strippable(t) for w, t in zip(words[:goal], rest[:goal], strict=True)):
             rest, words = rest[goal + 1 :], words[goal + 1 :]
         cut = self._relation(rest)
@@ -744,7 +748,7 @@ class _Reader:
             if not of_viewer and _names(subject, self.known) and _names(landmark, self.known):
                 raise _between_objects()
             rest = landmark if of_viewer else subject
-        names = _names(rest, self.known)
+        names = _names(rest, self.known, extra=_words("hitting reaching touching"))
         if not names and any(w in ("everything", "all", "anything", "objects", "things") for w in words):
             return self._question(QuestionKind.SORT, ())
         return self._depth(names)
@@ -776,10 +780,10 @@ class _Reader:
         words = [t.word for t in right]
         while words and words[0] in _words("away off up down by back along"):
             right, words = right[1:], words[1:]
-        if words and words[0] in ("to", "from") and _strip(right[1:2] or right):
-            raise _between_objects()
         if words and words[0] in ("to", "from") and len(right) > 1:
-            raise _between_objects()
+            if not all(_strippable(t) or t.word in _VIEWPOINT for t in left) or left[0].word in _ASKING:
+                raise _between_objects()
+            left = []  # "am I closer to the chair or the table"
         if "than" in words:
             than = words.index("than")
             left_names = _names([*left, _Token(",", ","), *right[:than]], self.known, noun="")
@@ -837,6 +841,9 @@ class _Reader:
         cut = self._relation(right)
         if cut >= 0 and _names(right[cut + 1 :], self.known):
             raise _between_objects()
+        asking = any(w in _ASKING or w in _AUXILIARY or w in _PUNCTUATION or w == "of" for w in self.words[:at])
+        if left and not asking and _names(left, self.known):
+            return None  # "go to the nearest chair"
         noun, left = self._asked_noun(left)
         # "which is the nearest of X, Y and Z" has its list after "of", "which of X, Y and Z is the nearest" before it.
         names = _names([*left, _Token(",", ","), *right], self.known, noun=noun)
@@ -876,6 +883,12 @@ class _Reader:
             return None
         if self._first(_words("same equal")) >= 0:
             return None
+        if "than" in self.words and self._first(_MORE | _LESS) >= 0:
+            than = self.words.index("than")
+            nearer = self._first(_LESS) >= 0
+            pair = [_names(t, self.known, extra=_MORE | _LESS) for t in (self.tokens[:than], self.tokens[than + 1 :])]
+            names = tuple(dict.fromkeys((*pair[0], *pair[1])))
+            return self._choose(QuestionKind.CLOSER if nearer else QuestionKind.FARTHER, names, self._is_yes_no())
         left, right = self.tokens[:at], self.tokens[at + 1 :]
         words = [t.word for t in right]
         if words[:1] == ["between"]:
@@ -904,7 +917,13 @@ class _Reader:
         if at < 0 or any(not _strippable(t) for t in self.tokens[at + 1 :]):
             return None
         same = self._same()
-        return same if same is not None else self._depth(_names(self.tokens[:at], self.known, extra=_words("equally")))
+        if same is not None:
+            return same
+        names = _names(self.tokens[:at], self.known)
+        if not names and self._first(_words("anything something anyone someone everything nothing")) >= 0:
+            near = self.words[at] in ("near", "close", "nearby")
+            return self._question(QuestionKind.NEAREST if near else QuestionKind.FARTHEST, ())
+        return self._depth(names)
 
     def _same(self) -> Question | None:
         """'are X and Y equally far', 'at the same distance', 'is X as far as Y'."""

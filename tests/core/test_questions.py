@@ -50,6 +50,7 @@ PHRASINGS: list[tuple[str, QuestionKind, tuple[str, ...]]] = [
     ("red chair", D, ("red chair",)),
     ("How far is the dog's bowl?", D, ("dog's bowl",)),
     ("how far is the chair in this picture", D, ("chair",)),
+    ("how far can I walk before hitting the wall?", D, ("wall",)),
     # of several things
     ("distance of the chair and the table", D, ("chair", "table")),
     ("How far are the chair, the table and the lamp?", D, ("chair", "table", "lamp")),
@@ -88,7 +89,11 @@ PHRASINGS: list[tuple[str, QuestionKind, tuple[str, ...]]] = [
     ("tell me which is closer: “salt shaker” or “pepper mill”", C, ("salt shaker", "pepper mill")),
     ("which is less far away, the chair or the table", C, ("chair", "table")),
     ("Which of these is closer: chair/table", C, ("chair", "table")),
+    ("am I closer to the chair or the table?", C, ("chair", "table")),
+    ("is the distance to the chair less than the distance to the table?", C, ("chair", "table")),
     # farther, two things
+    ("is the chair at a greater distance than the table", F, ("chair", "table")),
+    ("is the dog further back than the cat?", F, ("dog", "cat")),
     ("What's further away, the bus or the tram?", F, ("bus", "tram")),
     ("which is farther from the camera, the bus or the tram", F, ("bus", "tram")),
     ("Is the table farther than the chair?", F, ("table", "chair")),
@@ -105,6 +110,7 @@ PHRASINGS: list[tuple[str, QuestionKind, tuple[str, ...]]] = [
     ("which is closer: the chair, the table or the lamp?", N, ("chair", "table", "lamp")),
     ("What will I hit first?", N, ()),
     ("what is the nearest chair?", N, ("chair",)),
+    ("is anything close to me?", N, ()),
     ("What is farthest?", X, ()),
     ("which thing is the furthest away from the robot?", X, ()),
     ("which is farthest: the bus, the tram or the bike?", X, ("bus", "tram", "bike")),
@@ -124,6 +130,7 @@ PHRASINGS: list[tuple[str, QuestionKind, tuple[str, ...]]] = [
     ("hello", G, ()),
     ("Describe the room.", G, ()),
     ("turn left at the door and stop", G, ()),
+    ("go to the closest chair", G, ()),
     ("what is behind the sofa?", G, ()),
     ("où est la chaise ?", G, ()),
 ]
@@ -183,6 +190,7 @@ def test_known_names_cut_and_spell(question: str, known: list[str], kind: Questi
         ("is the chair closer than the chair?", "two objects"),
         ("how far is it?", "names no object"),
         ("how far?", "names no object"),
+        ("how far is the chair, and which is closer, it or the table?", "one at a time"),
         ("how far is the chair from the table?", "between two objects"),
         ("what is the distance between the chair and the table", "between two objects"),
         ("which is closer to the door, the chair or the table?", "between two objects"),
