@@ -1,0 +1,1 @@
+"""How good a model is on a labelled folder: reader, metrics, runner and report."""

@@ -1,0 +1,188 @@
+"""Ask a model everything that a labelled folder knows the answer to.
+
+Promises: the model is asked through the engine's public face only, as a user would ask; all objects of an image go in
+one `depths` call, all its pairs in one `closer_many` call where the view has one. Nothing of the labels but names,
+phrases and (prompt "box") boxes reaches the model. Knows nothing of how figures are made.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from proxqa_core.evaluation.folder import BadDatasetError, LabelledFolder, LabelledObject, Record
+from proxqa_core.evaluation.metrics import MIN_GAP, Measurements, ObjectResult, PairResult, summary
+from proxqa_core.types import MAX_OBJECTS, ObjectDepth, ObjectQuery, ProximityAnswer
+
+PROMPTS = ("name", "box")
+
+
+class View(Protocol):
+    """What the runner needs of a view."""
+
+    def depths(self, objects: Sequence[ObjectQuery]) -> tuple[ObjectDepth, ...]: ...
+
+    def closer(self, a: ObjectQuery, b: ObjectQuery) -> ProximityAnswer: ...
+
+
+class Engine(Protocol):
+    """What the runner needs of an engine."""
+
+    @property
+    def model_name(self) -> str: ...
+
+    def look(self, image: NDArray[np.uint8]) -> Any: ...
+
+
+def evaluate(
+    engine: Engine,
+    folder: str | os.PathLike[str] | LabelledFolder,
+    prompt: str = "name",
+    limit: int | None = None,
+    progress: bool = True,
+    train: str | os.PathLike[str] | LabelledFolder | None = None,
+) -> dict[str, Any]:
+    """The report on a model and a folder: `metrics.summary` of `measure`. train: folder to fit a baseline on."""
+    return summary(measure(engine, folder, prompt, limit, progress), None if train is None else labels(train))
+
+
+def measure(
+    engine: Engine,
+    folder: str | os.PathLike[str] | LabelledFolder,
+    prompt: str = "name",
+    limit: int | None = None,
+    progress: bool = True,
+) -> Measurements:
+    """All answers of a model on a folder.
+
+    prompt: "name" asks by the phrase that means the object alone (`ref`), "box" by its name and box. limit: only the
+    first images. progress: say on stderr how far it is. Raises ValueError on another prompt or a limit below 1,
+    BadDatasetError and BadImageError where the folder is at fault or has nothing to ask.
+    """
+    if prompt not in PROMPTS:
+        raise ValueError(f"prompt is {prompt!r}; expected one of {', '.join(PROMPTS)}")
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit is {limit}; expected at least 1")
+    labelled = folder if isinstance(folder, LabelledFolder) else LabelledFolder(folder)
+    total = len(labelled) if limit is None else min(limit, len(labelled))
+    pairs: list[PairResult] = []
+    objects: list[ObjectResult] = []
+    seconds: list[float] = []
+    images: list[str] = []
+    for record in itertools.islice(labelled, total):
+        asked = _asked(record, prompt)
+        if asked:
+            image = record.load_image()
+            started = time.perf_counter()
+            view = engine.look(image)
+            found = _depths(view, [query for _, query in asked])
+            wanted = list(_pairs(asked))
+            answers = _closer(view, [(asked[i][1], asked[j][1]) for i, j in wanted])
+            seconds.append(time.perf_counter() - started)
+            index = len(images)
+            images.append(record.image)
+            objects += _object_results(index, record, asked, found)
+            pairs += [_pair_result(index, asked, found, *ij, a) for ij, a in zip(wanted, answers, strict=True)]
+        if progress:
+            done = f"{len(images)} of {total} images, {len(pairs)} pairs"
+            print(f"\r{labelled.path.name}: {done}", end="", file=sys.stderr, flush=True)
+    if progress:
+        print(file=sys.stderr)
+    if not objects:
+        raise BadDatasetError(f"{labelled.path}: has no object to ask for; expected objects with a name and a ref")
+    return Measurements(engine.model_name, prompt, tuple(pairs), tuple(objects), tuple(seconds), tuple(images))
+
+
+def labels(folder: str | os.PathLike[str] | LabelledFolder) -> list[ObjectResult]:
+    """Every object of a folder with its true depth and no answer: to fit baselines on."""
+    labelled = folder if isinstance(folder, LabelledFolder) else LabelledFolder(folder)
+    return [
+        ObjectResult(i, o.name, math.nan, math.nan, truth, o.box.y2 / record.height)
+        for i, record in enumerate(labelled)
+        for o, truth in zip(record.objects, record.relative_depths(), strict=True)
+    ]
+
+
+Asked = list[tuple[LabelledObject, ObjectQuery]]
+
+
+def _asked(record: Record, prompt: str) -> Asked:
+    """The objects that can be asked for, and how.
+
+    By box, an object whose name is not the only one of the image goes by its ref, so that answers can be told apart.
+    """
+    if prompt == "name":
+        return [(o, ObjectQuery(o.ref)) for o in record.objects if o.ref is not None]
+    names = Counter(o.name for o in record.objects)
+    return [
+        (o, ObjectQuery(o.name if names[o.name] == 1 or o.ref is None else o.ref, o.box)) for o in record.objects
+    ]  # fmt: skip
+
+
+def _pairs(asked: Asked) -> Iterator[tuple[int, int]]:
+    """Pairs of objects (indices) that differ enough in depth, in the order of the labels."""
+    for i, j in itertools.combinations(range(len(asked)), 2):
+        a, b = asked[i][0], asked[j][0]
+        if a.ref is None or b.ref is None or a.depth_m is None or b.depth_m is None or asked[i][1] == asked[j][1]:
+            continue
+        if abs(a.depth_m - b.depth_m) >= MIN_GAP * max(a.depth_m, b.depth_m):
+            yield i, j
+
+
+def _depths(view: View, queries: Sequence[ObjectQuery]) -> list[ObjectDepth]:
+    found: list[ObjectDepth] = []
+    for start in range(0, len(queries), MAX_OBJECTS):
+        found += view.depths(list(queries[start : start + MAX_OBJECTS]))
+    return found
+
+
+def _closer(view: Any, pairs: list[tuple[ObjectQuery, ObjectQuery]]) -> list[ProximityAnswer]:
+    if not pairs:
+        return []
+    if hasattr(view, "closer_many"):
+        return list(view.closer_many(pairs))
+    return [view.closer(a, b) for a, b in pairs]
+
+
+def _object_results(index: int, record: Record, asked: Asked, found: Sequence[ObjectDepth]) -> list[ObjectResult]:
+    truths = dict(zip(map(id, record.objects), record.relative_depths(), strict=True))
+    return [
+        ObjectResult(index, query.name, said.depth, said.score, truths[id(o)], o.box.y2 / record.height)
+        for (o, query), said in zip(asked, found, strict=True)
+    ]
+
+
+def _pair_result(
+    index: int, asked: Asked, found: Sequence[ObjectDepth], i: int, j: int, answer: ProximityAnswer
+) -> PairResult:
+    first, second = asked[i][0], asked[j][0]
+    assert first.depth_m is not None and second.depth_m is not None  # _pairs took only such
+    near, far = (i, j) if first.depth_m < second.depth_m else (j, i)
+    depths = (found[near].depth, found[far].depth)
+    return PairResult(
+        index,
+        asked[near][1].name,
+        asked[far][1].name,
+        abs(first.depth_m - second.depth_m) / max(first.depth_m, second.depth_m),
+        asked[near][0].box.xyxy,
+        asked[far][0].box.xyxy,
+        _says(answer, asked[near][1], asked[far][1]),
+        answer.probability,
+        1.0 if depths[0] < depths[1] else 0.5 if depths[0] == depths[1] else 0.0,
+    )
+
+
+def _says(answer: ProximityAnswer, near: ObjectQuery, far: ObjectQuery) -> bool:
+    """Whether the answer calls `near` the closer one: by name, and by box where both have one name."""
+    if near.name != far.name:
+        return answer.closer == near.name
+    return bool(answer.objects) and answer.objects[0].box == near.box
