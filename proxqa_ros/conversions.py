@@ -64,6 +64,7 @@ _COLOUR: dict[str, tuple[int, int, Callable[[NDArray[np.generic]], NDArray[np.ge
     "yuv422_yuy2": (1, 2, _cv(cv2.COLOR_YUV2RGB_YUY2)),
     "yuyv": (1, 2, _cv(cv2.COLOR_YUV2RGB_YUY2)),
 }
+_COLOUR_SIZES = {name: (size, channels) for name, (size, channels, _) in _COLOUR.items()}
 _DEPTH: dict[str, tuple[int, int]] = {"16UC1": (2, 1), "mono16": (2, 1), "32FC1": (4, 1)}
 
 
@@ -86,8 +87,7 @@ def _check_raw(message: Image, known: dict[str, tuple[int, int]], wanted: str) -
 
 
 def _check_colour(message: Image) -> tuple[int, int]:
-    known = {name: (size, channels) for name, (size, channels, _) in _COLOUR.items()}
-    size, channels = _check_raw(message, known, "a colour or grey image")
+    size, channels = _check_raw(message, _COLOUR_SIZES, "a colour or grey image")
     if message.encoding.startswith("bayer") and (message.width < 2 or message.height < 2):
         raise BadImageError(f"{message.encoding} image is {message.width}x{message.height}; expected 2x2 or more")
     if channels == 2 and message.width % 2:

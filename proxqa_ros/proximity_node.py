@@ -1,0 +1,428 @@
+"""The lifecycle node `proximity`: camera images in, depths of named objects out, questions answered.
+
+Promises: no callback ever runs the model (one worker thread does), so parameters, services and diagnostics keep
+answering while it computes; every request gets a response; whatever comes in, the node stays alive. Holds no model
+code: see `worker` for the frames' and queries' way, `queries` for requests and responses, `conversions` for images.
+
+Query callbacks wait for their answer: spin the node in a MultiThreadedExecutor of `threads_needed` threads.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import (
+    QoSHistoryPolicy,
+    QoSProfile,
+    QoSReliabilityPolicy,
+)
+from sensor_msgs.msg import CompressedImage, Image
+from std_srvs.srv import SetBool
+
+from proxqa_core.errors import BadImageError, BadObjectError
+from proxqa_core.types import ObjectDepth, ObjectQuery
+from proxqa_ros import parameters, queries
+from proxqa_ros.conversions import (
+    TooManyObjectsError,
+    check_message,
+    depths_to_message,
+    image_to_rgb,
+    object_queries,
+    rgb_to_image,
+)
+from proxqa_ros.msg import ObjectDepthArray
+from proxqa_ros.srv import ProximityQuery, SetObjects
+from proxqa_ros.worker import Engine, Shot, StoppedError, Stream, Worker, one_line
+
+EngineLoader = Callable[[str, str | None, str], Engine]
+"""(model, adapter or None, device) → engine; raises ProxqaError."""
+
+NEWEST_BEST_EFFORT = QoSProfile(
+    history=QoSHistoryPolicy.KEEP_LAST, depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT
+)
+RELIABLE = QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=10, reliability=QoSReliabilityPolicy.RELIABLE)
+MANY_QUERIES = QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=100, reliability=QoSReliabilityPolicy.RELIABLE)
+QUIET = 5.0
+"""Seconds between two log lines about bad frames."""
+OTHER_THREADS = 5
+"""Threads for everything but queries: images, lifecycle, parameters, diagnostics, and one query to be told BUSY."""
+
+Success = TransitionCallbackReturn.SUCCESS
+Failure = TransitionCallbackReturn.FAILURE
+
+
+def load_engine(source: str, adapter: str | None, device: str) -> Engine:
+    """The real engine; torch is imported here, not with the module."""
+    from proxqa_core.engine import ProximityEngine
+
+    return ProximityEngine.load(source=source, adapter=adapter, device=device)
+
+
+class ProximityNode(LifecycleNode):
+    """See the module. engine_loader: makes the engine, on the worker's thread; other arguments are rclpy's."""
+
+    def __init__(self, engine_loader: EngineLoader = load_engine, **kwargs: Any) -> None:
+        super().__init__("proximity", **kwargs)
+        parameters.declare(self)
+        self._load_engine = engine_loader
+        self._worker: Worker | None = None
+        self._model_name = ""
+        self._active = False
+        self._enabled = True
+        self._objects: tuple[ObjectQuery, ...] | None = None  # None = not read from the parameter yet
+        self._configure_error = ""
+        self._seen_at_last_tick = (time.perf_counter(), 0, 0)
+        self._subscription: Any = None
+        self._depths_publisher: Any = None
+        self._debug_publisher: Any = None
+        self.threads_needed = int(self.get_parameter("max_queued_queries").value) + OTHER_THREADS
+
+        self._images_group = MutuallyExclusiveCallbackGroup()
+        status_group = MutuallyExclusiveCallbackGroup()
+        self.create_service(
+            ProximityQuery,
+            "proximity_query",
+            self._on_query,
+            qos_profile=MANY_QUERIES,
+            callback_group=ReentrantCallbackGroup(),
+        )
+        # in the default group, which lifecycle and parameter services share: no two of them at once
+        self.create_service(SetObjects, "set_objects", self._on_set_objects)
+        self.create_service(SetBool, "~/enable", self._on_enable, callback_group=status_group)
+        self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)  # ticks also while a simulated clock stands still
+        self.create_timer(1.0, self._on_diagnostics, callback_group=status_group, clock=steady)
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self.add_post_set_parameters_callback(self._on_parameters_were_set)
+        self._autostart_timer = self.create_timer(0.0, self._on_autostart, clock=steady)
+
+    # -- lifecycle ---------------------------------------------------------------------------------------------------
+
+    def _on_autostart(self) -> None:
+        self._autostart_timer.cancel()
+        if not self.get_parameter("autostart").value or self.state != "unconfigured":
+            return
+        if self.trigger_configure() == Success:
+            self.trigger_activate()
+
+    @property
+    def state(self) -> str:
+        """The lifecycle state's name: unconfigured, inactive, active …"""
+        return str(self._state_machine.current_state[1])
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Read the parameters and load the model. FAILURE with one line logged where that fails."""
+        started = time.perf_counter()
+        try:
+            chosen = parameters.read(self)
+            self._adopt(chosen.objects)
+            self._worker = Worker(
+                load=lambda: self._load_engine(chosen.model, chosen.adapter or None, chosen.device),
+                decode=image_to_rgb,
+                publish=self._publish,
+                report=self._report,
+                max_queries=chosen.max_queued_queries,
+            )
+            self._worker.start()
+            self._model_name = self._wait_until_loaded(self._worker)
+        except Exception as error:
+            self._configure_error = one_line(error)
+            self.get_logger().error(f"cannot configure: {self._configure_error}")
+            self.release()
+            return Failure
+        self._configure_error = ""
+        self._depths_publisher = self.create_lifecycle_publisher(ObjectDepthArray, "object_depths", RELIABLE)
+        self._debug_publisher = self.create_lifecycle_publisher(Image, "~/debug/image", RELIABLE)
+        self.get_logger().info(f"model {self._model_name!r} loaded in {time.perf_counter() - started:.1f} s")
+        return super().on_configure(state)
+
+    def _wait_until_loaded(self, worker: Worker) -> str:
+        while not worker.loaded.done():
+            concurrent.futures.wait([worker.loaded], timeout=0.2)
+            if not self.context.ok():
+                raise StoppedError("the node was shut down while the model was loading")
+        return worker.loaded.result()
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe to the camera and start to answer."""
+        transport = self.get_parameter("image_transport").value
+        kind, topic = (CompressedImage, "image/compressed") if transport == "compressed" else (Image, "image")
+        result = super().on_activate(state)
+        self._active = True
+        self._update_stream()
+        self._subscription = self.create_subscription(
+            kind, topic, self._on_image, NEWEST_BEST_EFFORT, callback_group=self._images_group
+        )
+        self.get_logger().info(f"active: images from {self._subscription.topic_name}")
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop looking at images and forget the newest; the model stays loaded."""
+        self._stop_looking()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let the model go."""
+        self.release()
+        return Success
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let everything go."""
+        self.release()
+        return Success
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let everything go; the node can be configured again."""
+        self.release()
+        return Success
+
+    def _stop_looking(self) -> None:
+        self._active = False
+        self._update_stream()
+        if self._subscription is not None:
+            self.destroy_subscription(self._subscription)
+            self._subscription = None
+        if self._worker is not None:
+            self._worker.forget("the node was deactivated")
+
+    def release(self) -> None:
+        """End the worker and let the model go, from whatever state; queries that wait are refused. Repeatable."""
+        self._stop_looking()
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.stop()
+        self._model_name = ""
+        for publisher in (self._depths_publisher, self._debug_publisher):
+            if publisher is not None:
+                self.destroy_lifecycle_publisher(publisher)
+        self._depths_publisher = self._debug_publisher = None
+
+    def destroy_node(self) -> None:
+        """End the worker, then the node."""
+        self.release()
+        super().destroy_node()
+
+    # -- images ------------------------------------------------------------------------------------------------------
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        worker = self._worker
+        if worker is None or not self._active:
+            return
+        try:
+            check_message(message)
+        except BadImageError as error:
+            worker.reject(error)
+        else:
+            worker.offer(message)
+
+    def _publish(self, shot: Shot, depths: tuple[ObjectDepth, ...], engine: Engine) -> None:
+        """On the worker's thread: the depths, and the debug image where someone looks at it."""
+        if not self._active or not self.context.ok():
+            return
+        self._depths_publisher.publish(depths_to_message(shot.header, engine.model_name, depths))
+        if self.get_parameter("publish_debug_image").value and self._debug_publisher.get_subscription_count() > 0:
+            from proxqa_core.drawing import annotate
+
+            self._debug_publisher.publish(rgb_to_image(annotate(shot.image, depths), shot.header))
+
+    def _report(self, text: str) -> None:
+        self.get_logger().warning(f"frame not used: {text}", throttle_duration_sec=QUIET)
+
+    def _update_stream(self) -> None:
+        if self._worker is not None:
+            self._worker.set_stream(
+                Stream(
+                    objects=self._objects or (),
+                    rate=float(self.get_parameter("rate").value),
+                    on=self._active and self._enabled,
+                )
+            )
+
+    # -- services ----------------------------------------------------------------------------------------------------
+
+    def _on_query(self, request: ProximityQuery.Request, response: ProximityQuery.Response) -> ProximityQuery.Response:
+        started = time.perf_counter()
+        try:
+            reply = self._ask(request)
+        except Exception as error:
+            queries.refuse(response, error, time.perf_counter() - started)
+            if response.error_code == ProximityQuery.Response.INTERNAL:
+                self.get_logger().error(f"query failed: {response.message}")
+            return response
+        return queries.fill(response, reply, time.perf_counter() - started)
+
+    def _ask(self, request: ProximityQuery.Request) -> queries.Reply:
+        """Have the worker answer the request, within the query_timeout. Raises what `queries.error_code` knows."""
+        question = queries.parse(request, self._objects or (), float(self.get_parameter("max_image_age").value))
+        worker = self._worker
+        if worker is None or not worker.loaded.done():
+            self._refuse_for_state(ProximityQuery.Response.MODEL_NOT_LOADED)
+        if not self._active:
+            self._refuse_for_state(ProximityQuery.Response.NOT_ACTIVE)
+
+        def run(shot: Shot | None, engine: Engine) -> queries.Reply:
+            shot = queries.check_age(shot, self.get_clock().now().nanoseconds, question.max_age)
+            return queries.Reply(queries.answer(question, worker.view_of(shot, engine)), shot.header.stamp)
+
+        timeout = float(self.get_parameter("query_timeout").value)
+        future = worker.submit(run)
+        concurrent.futures.wait([future], timeout=timeout)
+        if not future.done():
+            future.cancel()
+            raise queries.RefusedError(
+                ProximityQuery.Response.TIMEOUT, f"no answer within {timeout:g} s (parameter query_timeout)"
+            )
+        return future.result()
+
+    def _refuse_for_state(self, code: int) -> NoReturn:
+        why = f" ({self._configure_error})" if self._configure_error else ""
+        raise queries.RefusedError(code, f"the node is {self.state}{why}; configure and activate it first")
+
+    def _on_set_objects(self, request: SetObjects.Request, response: SetObjects.Response) -> SetObjects.Response:
+        before = self._objects
+        try:
+            wanted = object_queries(request.objects, request.regions)
+            self._objects = wanted  # with regions; the parameter holds the names only
+            result = self.set_parameters([_names_parameter(wanted)])[0]
+            if not result.successful:
+                raise RuntimeError(result.reason)
+        except BadObjectError as error:
+            too_many = isinstance(error, TooManyObjectsError)
+            response.error_code = response.TOO_MANY_OBJECTS if too_many else response.BAD_REQUEST
+            response.message = one_line(error)
+        except Exception as error:
+            self._objects = before
+            response.error_code, response.message = response.INTERNAL, one_line(error)
+            self.get_logger().error(f"set_objects failed: {response.message}")
+        response.success = response.error_code == response.NONE
+        response.objects = [q.name for q in self._objects or ()]
+        return response
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        """Pause or resume `object_depths`; queries are answered either way."""
+        self._enabled = bool(request.data)
+        self._update_stream()
+        response.success = True
+        response.message = f"object_depths is {'enabled' if self._enabled else 'paused'}; the node is {self.state}"
+        return response
+
+    # -- parameters --------------------------------------------------------------------------------------------------
+
+    def _are_the_objects(self, names: Sequence[str] | None) -> bool:
+        """Whether these names are the objects as they are; set_objects may have given them regions."""
+        return self._objects is not None and list(names or ()) == [q.name for q in self._objects]
+
+    def _adopt(self, names: Sequence[str] | None) -> None:
+        """Make the parameter's names the objects, unless they are. Raises BadParameterError."""
+        if not self._are_the_objects(names):
+            self._objects = parameters.named_objects(names)
+
+    def _on_set_parameters(self, changes: Sequence[Parameter]) -> SetParametersResult:
+        changes = [c for c in changes if c.name != "objects" or not self._are_the_objects(c.value)]
+        reason = parameters.refusal(changes, configured=self._worker is not None)
+        return SetParametersResult(successful=not reason, reason=reason)
+
+    def _on_parameters_were_set(self, changes: Sequence[Parameter]) -> None:
+        for change in changes:
+            if change.name == "objects":
+                self._adopt(change.value)
+        self._update_stream()
+
+    # -- diagnostics -------------------------------------------------------------------------------------------------
+
+    def _on_diagnostics(self) -> None:
+        status = self._status()
+        array = DiagnosticArray(status=[status])
+        array.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics_publisher.publish(array)
+
+    def _status(self) -> DiagnosticStatus:
+        worker, now = self._worker, time.perf_counter()
+        values: dict[str, str] = {
+            "state": self.state,
+            "model": self._model_name,
+            "enabled": str(self._enabled).lower(),
+            "objects": ", ".join(q.name for q in self._objects or ()),
+        }
+        level, message = DiagnosticStatus.OK, self.state
+        if self._configure_error:
+            level, message = DiagnosticStatus.ERROR, f"cannot configure: {self._configure_error}"
+        elif worker is None:
+            level, message = DiagnosticStatus.WARN, f"{self.state}: no model is loaded"
+        if worker is not None:
+            counts, header = worker.counts(), worker.newest_header()
+            then, published, troubles = self._seen_at_last_tick
+            trouble = counts.bad + counts.failed
+            rate = max(0, counts.published - published) / max(now - then, 1e-6)
+            self._seen_at_last_tick = (now, counts.published, trouble)
+            age = math.nan
+            if header is not None:
+                stamp = header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
+                age = (self.get_clock().now().nanoseconds - stamp) / 1e9
+            values |= {
+                "rate_hz": f"{rate:.2f}",
+                "frames_received": str(counts.received),
+                "frames_answered": str(counts.answered),
+                "frames_dropped": str(counts.dropped),
+                "frames_bad": str(counts.bad),
+                "frames_failed": str(counts.failed),
+                "queries": str(counts.queries),
+                "queries_waiting": str(worker.queued()),
+                "image_age_s": f"{age:.3f}",
+                "last_error": counts.last_error,
+            }
+            limit = float(self.get_parameter("max_image_age").value)
+            if self._active and trouble > troubles:
+                level, message = DiagnosticStatus.WARN, f"{trouble - troubles} frames not used: {counts.last_error}"
+            elif self._active and header is None:
+                level, message = DiagnosticStatus.WARN, "no usable image has arrived yet"
+            elif self._active and 0 < limit < age:
+                level, message = DiagnosticStatus.WARN, f"the newest image is {age:.1f} s old"
+        return DiagnosticStatus(
+            level=level,
+            name=f"{self.get_fully_qualified_name().lstrip('/')}: proximity",
+            message=message,
+            values=[KeyValue(key=key, value=value) for key, value in values.items()],
+        )
+
+
+def _names_parameter(objects: Sequence[ObjectQuery]) -> Parameter:
+    return Parameter("objects", Parameter.Type.STRING_ARRAY, [q.name for q in objects])
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node until it is interrupted. Exit code: 0, or 2 where its parameters cannot be used."""
+    rclpy.init(args=None if args is None else list(args))
+    try:
+        node = ProximityNode()
+    except ParameterException as error:
+        print(f"proximity_node: {one_line(error)}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return 2
+    executor = MultiThreadedExecutor(node.threads_needed)
+    executor.add_node(node)
+    try:
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.release()
+        executor.shutdown(timeout_sec=5.0)
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0

@@ -1,0 +1,343 @@
+"""One thread that owns the model: the newest frame and a short queue of queries go in, answers come out.
+
+Promises:
+- the engine is loaded, used and dropped on the worker's thread only; every other method returns at once;
+- one slot holds the newest frame, an older one that nobody used is overwritten and counted as dropped;
+- a bad frame is counted and reported and never displaces a good one;
+- queries go before the stream, and a frame is encoded once however many ask about it;
+- received = answered + dropped + bad + failed + at most two that are still in hand.
+
+Knows nothing of ROS: a frame is any message with a `header`, `decode` makes the image.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from proxqa_core.errors import BadImageError, ProxqaError
+from proxqa_core.types import ObjectDepth, ObjectQuery, ProximityAnswer
+
+T = TypeVar("T")
+
+
+class View(Protocol):
+    """One encoded frame."""
+
+    def depths(self, objects: Sequence[ObjectQuery | str]) -> tuple[ObjectDepth, ...]: ...
+
+    def ask(self, question: str, objects: Sequence[ObjectQuery | str] = ()) -> ProximityAnswer: ...
+
+
+class Engine(Protocol):
+    """What the worker needs of proxqa_core's ProximityEngine."""
+
+    @property
+    def model_name(self) -> str: ...
+
+    def look(self, image: NDArray[np.uint8]) -> View: ...
+
+
+class QueueFullError(ProxqaError):
+    """As many queries as allowed are in work or waiting."""
+
+
+class StoppedError(ProxqaError):
+    """The worker was stopped or paused before it came to the query."""
+
+
+@dataclass(eq=False)
+class Shot:
+    """One good frame: its message's header, the decoded image, its view once it has been encoded."""
+
+    header: Any
+    image: NDArray[np.uint8]
+    view: View | None = None
+    used: bool = False
+    streamed: bool = False
+
+
+@dataclass
+class Counts:
+    """Frames and queries since the worker's start."""
+
+    received: int = 0
+    answered: int = 0
+    dropped: int = 0
+    bad: int = 0
+    failed: int = 0
+    published: int = 0
+    queries: int = 0
+    last_error: str = ""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What to do with frames that nobody asks about: nothing where `on` is false or there are no objects.
+
+    rate: most frames per second, 0 = as fast as possible.
+    """
+
+    objects: tuple[ObjectQuery, ...] = ()
+    rate: float = 0.0
+    on: bool = False
+
+    @property
+    def runs(self) -> bool:
+        return self.on and bool(self.objects)
+
+
+@dataclass(eq=False)
+class _Job:
+    run: Callable[[Shot | None, Engine], Any]
+    future: Future[Any] = field(default_factory=Future)
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line; faults that are not ours with their class."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ProxqaError) and text else f"{type(error).__name__}: {text}"
+
+
+class Worker:
+    """The thread, its slot and its queue.
+
+    load: makes the engine. decode: message → RGB, raises BadImageError. publish: called on the worker's thread with
+    every streamed frame and its depths. report: called with one line for every bad or failed frame.
+    max_queries: most queries in work and waiting.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Engine],
+        decode: Callable[[Any], NDArray[np.uint8]],
+        publish: Callable[[Shot, tuple[ObjectDepth, ...], Engine], None],
+        report: Callable[[str], None],
+        max_queries: int,
+    ) -> None:
+        self._load, self._decode, self._publish, self._report = load, decode, publish, report
+        self._max_queries = max_queries
+        self._wake = threading.Condition()
+        self._jobs: deque[_Job] = deque()
+        self._in_work = 0
+        self._waiting: Any = None
+        self._shot: Shot | None = None
+        self._stream = Stream()
+        self._next_due = 0.0
+        self._stopping = False
+        self._counts = Counts()
+        self._newest_header: Any = None
+        self.loaded: Future[str] = Future()
+        """The model's name once it is there, or why it is not."""
+        self._thread = threading.Thread(target=self._run, name="proxqa-worker", daemon=True)
+
+    # -- called from anywhere ----------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread after the step in hand; queries that wait get StoppedError. Repeatable."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+        self.forget("the node was shut down or cleaned up")
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def forget(self, reason: str) -> None:
+        """Drop the frames in hand and refuse the queries that wait, with StoppedError(reason)."""
+        with self._wake:
+            jobs, self._jobs = list(self._jobs), deque()
+            self._drop_waiting()
+            self._retire(self._shot)
+            self._shot = None
+            self._newest_header = None
+        for job in jobs:
+            if job.future.set_running_or_notify_cancel():
+                job.future.set_exception(StoppedError(f"the query was not answered: {reason}"))
+
+    def offer(self, message: Any) -> None:
+        """Put a frame into the slot."""
+        with self._wake:
+            if self._stopping:
+                return
+            self._counts.received += 1
+            self._drop_waiting()
+            self._waiting = message
+            self._newest_header = message.header
+            self._wake.notify_all()
+
+    def reject(self, error: BadImageError) -> None:
+        """Count a frame that was found bad before it was offered."""
+        with self._wake:
+            self._counts.received += 1
+        self._bad(error)
+
+    def submit(self, run: Callable[[Shot | None, Engine], T]) -> Future[T]:
+        """Queue a query: run(newest good frame or None, engine) on the worker's thread. Raises QueueFullError."""
+        job = _Job(run)
+        with self._wake:
+            if self._stopping:
+                raise StoppedError("the query was not answered: the node is being shut down or cleaned up")
+            self._jobs = deque(j for j in self._jobs if not j.future.cancelled())
+            if len(self._jobs) + self._in_work >= self._max_queries:
+                raise QueueFullError(
+                    f"{self._max_queries} queries are in work or waiting already (max_queued_queries); ask again later"
+                )
+            self._jobs.append(job)
+            self._counts.queries += 1
+            self._wake.notify_all()
+        return job.future
+
+    def set_stream(self, stream: Stream) -> None:
+        """Change what is done with frames that nobody asks about; takes effect with the next frame."""
+        with self._wake:
+            self._stream = stream
+            self._next_due = 0.0
+            self._wake.notify_all()
+
+    def counts(self) -> Counts:
+        """A copy of the counts."""
+        with self._wake:
+            return Counts(**vars(self._counts))
+
+    def queued(self) -> int:
+        """Queries in work or waiting."""
+        with self._wake:
+            return len(self._jobs) + self._in_work
+
+    def newest_header(self) -> Any:
+        """The header of the newest frame, None before the first."""
+        with self._wake:
+            return self._newest_header
+
+    def view_of(self, shot: Shot, engine: Engine) -> View:
+        """The view of a frame, encoded on first use. On the worker's thread only."""
+        if shot.view is None:
+            shot.view = engine.look(shot.image)
+        return shot.view
+
+    # -- the worker's thread -----------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            engine = self._load()
+        except BaseException as error:
+            self.loaded.set_exception(error)
+            return
+        self.loaded.set_result(engine.model_name)
+        while (step := self._next()) is not None:
+            step(engine)
+
+    def _next(self) -> Callable[[Engine], None] | None:
+        """Wait for work: the oldest query, else the stream's frame when it is due; None = stop."""
+        with self._wake:
+            while not self._stopping:
+                if self._jobs:
+                    job = self._jobs.popleft()
+                    self._in_work = 1
+                    return lambda engine: self._answer(job, engine)
+                fresh = self._waiting is not None or (self._shot is not None and not self._shot.streamed)
+                patience = None
+                if self._stream.runs and fresh:
+                    patience = self._next_due - time.perf_counter()
+                    if patience <= 0:
+                        return self._step_stream
+                self._wake.wait(patience)
+            return None
+
+    def _newest(self) -> Shot | None:
+        """The newest good frame: the slot's where it can be decoded, else the one in hand."""
+        with self._wake:
+            message, self._waiting = self._waiting, None
+        if message is not None:
+            try:
+                shot = Shot(message.header, self._decode(message))
+            except BadImageError as error:
+                self._bad(error)
+            else:
+                with self._wake:
+                    self._retire(self._shot)
+                    self._shot = shot
+        return self._shot
+
+    def _answer(self, job: _Job, engine: Engine) -> None:
+        try:
+            if not job.future.set_running_or_notify_cancel():
+                return
+            try:
+                shot = self._newest()
+                result = job.run(shot, engine)
+            except BaseException as error:
+                job.future.set_exception(error)
+            else:
+                self._used(shot)
+                job.future.set_result(result)
+        finally:
+            with self._wake:
+                self._in_work = 0
+
+    def _step_stream(self, engine: Engine) -> None:
+        shot = self._newest()
+        with self._wake:
+            stream = self._stream
+            if shot is None or shot.streamed or not stream.runs:
+                return
+            shot.streamed = True
+            if stream.rate > 0:
+                self._next_due = time.perf_counter() + 1.0 / stream.rate
+        try:
+            depths = self.view_of(shot, engine).depths(stream.objects)
+            with self._wake:
+                if not self._stream.on:  # paused meanwhile
+                    return
+            self._publish(shot, depths, engine)
+        except Exception as error:
+            self._failed(shot, error)
+        else:
+            with self._wake:
+                self._counts.published += 1
+            self._used(shot)
+
+    # -- counting ----------------------------------------------------------------------------------------------------
+
+    def _drop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._counts.dropped += 1
+            self._waiting = None
+
+    def _retire(self, shot: Shot | None) -> None:
+        if shot is not None and not shot.used:
+            shot.used = True
+            self._counts.dropped += 1
+
+    def _used(self, shot: Shot | None) -> None:
+        with self._wake:
+            if shot is not None and not shot.used:
+                shot.used = True
+                self._counts.answered += 1
+
+    def _bad(self, error: BadImageError) -> None:
+        text = one_line(error)
+        with self._wake:
+            self._counts.bad += 1
+            self._counts.last_error = text
+        self._report(text)
+
+    def _failed(self, shot: Shot, error: Exception) -> None:
+        text = one_line(error)
+        with self._wake:
+            if not shot.used:
+                shot.used = True
+                self._counts.failed += 1
+            self._counts.last_error = text
+        self._report(text)

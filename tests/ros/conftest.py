@@ -1,0 +1,220 @@
+"""A ROS graph of its own for every test: own context, own domain, an executor spinning in a thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="rclpy is not installed")
+
+import domain_coordinator
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.context import Context
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.parameter import Parameter
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import CompressedImage, Image
+
+from proxqa_core.errors import BadObjectError, NotUnderstoodError
+from proxqa_core.types import ObjectDepth, ProximityAnswer, QuestionKind
+from proxqa_ros.msg import ObjectDepthArray
+from proxqa_ros.proximity_node import ProximityNode
+from proxqa_ros.srv import ProximityQuery, SetObjects
+
+PATIENCE = 30.0
+"""Seconds after which something that should happen has not happened."""
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
+    """The condition's first true value; its last value when the time is up."""
+    end = time.monotonic() + seconds
+    while not (value := condition()) and time.monotonic() < end:
+        time.sleep(0.01)
+    return value
+
+
+class FakeView:
+    """Depth of an object = position of its name's first letter in the alphabet / 26; 'ghost…' is not in view."""
+
+    def __init__(self, engine: FakeEngine, image: np.ndarray):
+        self.engine, self.image = engine, image
+
+    def depths(self, objects):
+        self.engine.work()
+        names = [o if isinstance(o, str) else o.name for o in objects]
+        return tuple(
+            ObjectDepth(n, (ord(n[0].lower()) - 97) % 26 / 26, 0.1, 0.1 if n.startswith("ghost") else 0.9, "fake")
+            for n in names
+        )
+
+    def ask(self, question, objects=()):
+        self.engine.work()
+        if question == "boom":
+            raise RuntimeError("the engine\nbroke")
+        if "closer" not in question:
+            raise NotUnderstoodError(f"question {question[:20]!r} is not understood")
+        if len(objects) != 2:
+            raise BadObjectError("expected two objects")
+        near, far = sorted(self.depths(objects), key=lambda o: o.depth)
+        return ProximityAnswer(question, QuestionKind.CLOSER, f"{near.name}.", (near, far), near.name, far.name, 0.8)
+
+
+class FakeEngine:
+    """Counts what it is asked; `delay` seconds per step; `gate` holds it back while cleared."""
+
+    model_name = "fake"
+
+    def __init__(self, delay: float = 0.0):
+        self.delay, self.gate = delay, threading.Event()
+        self.gate.set()
+        self.looks, self.steps, self.threads = 0, 0, set()
+
+    def work(self):
+        self.steps += 1
+        self.threads.add(threading.get_ident())
+        assert self.gate.wait(PATIENCE)
+        time.sleep(self.delay)
+
+    def look(self, image):
+        self.looks += 1
+        self.work()
+        return FakeView(self, image)
+
+
+class Graph:
+    """A node under test and a client beside it."""
+
+    def __init__(self, context: Context):
+        self.context = context
+        self.executor = MultiThreadedExecutor(24, context=context)
+        self.nodes: list[Any] = []
+        self.thread = threading.Thread(target=self._spin, daemon=True)
+        self.error: BaseException | None = None
+        self.client = rclpy.create_node("client", context=context)
+        self.add(self.client)
+        self.depths: list[ObjectDepthArray] = []
+        self.diagnostics: list[Any] = []
+        self.client.create_subscription(ObjectDepthArray, "object_depths", self.depths.append, 100)
+        self.client.create_subscription(
+            DiagnosticArray, "/diagnostics", lambda m: self.diagnostics.append(m.status[0]), 10
+        )
+        self.query_client = self.client.create_client(ProximityQuery, "proximity_query")
+        self.thread.start()
+
+    def _spin(self) -> None:
+        try:
+            self.executor.spin()
+        except BaseException as error:
+            self.error = error
+            raise
+
+    def add(self, node: Any) -> None:
+        self.nodes.append(node)
+        self.executor.add_node(node)
+
+    def start(self, loader: Callable[..., Any], cli: tuple[str, ...] = (), **params: Any) -> ProximityNode:
+        """A proximity node; waits until it is active unless autostart=False."""
+        overrides = [Parameter(k, value=v) for k, v in params.items()]
+        cli_args = ["--ros-args", *cli] if cli else None
+        node = ProximityNode(engine_loader=loader, context=self.context, parameter_overrides=overrides, cli_args=cli_args)
+        self.add(node)
+        if params.get("autostart", True):
+            assert wait_until(lambda: node.state == "active"), node.state
+        assert self.query_client.wait_for_service(PATIENCE)
+        return node
+
+    def call(self, client: Any, request: Any, seconds: float = PATIENCE) -> Any:
+        assert client.wait_for_service(PATIENCE)
+        future = client.call_async(request)
+        assert wait_until(future.done, seconds), "no response"
+        return future.result()
+
+    def query(self, question: str = "", objects: Any = (), **fields: Any) -> Any:
+        request = ProximityQuery.Request(question=question, objects=list(objects), **fields)
+        return self.call(self.query_client, request)
+
+    def set_objects(self, objects: Any, regions: Any = ()) -> Any:
+        client = self.client.create_client(SetObjects, "set_objects")
+        return self.call(client, SetObjects.Request(objects=list(objects), regions=list(regions)))
+
+    def transition(self, which: int) -> bool:
+        client = self.client.create_client(ChangeState, "/proximity/change_state")
+        return self.call(client, ChangeState.Request(transition=Transition(id=which)), 60).success
+
+    def camera(self, kind: Any = Image, topic: str = "image") -> Any:
+        """A publisher that someone listens to."""
+        publisher = self.client.create_publisher(kind, topic, qos_profile_sensor_data)
+        assert wait_until(lambda: publisher.get_subscription_count() > 0)
+        return publisher
+
+    def now(self) -> Any:
+        return self.client.get_clock().now().to_msg()
+
+    def image(self, image: np.ndarray | None = None, stamp: Any = None, frame_id: str = "camera") -> Image:
+        image = np.full((48, 64, 3), 127, np.uint8) if image is None else image
+        message = Image(height=image.shape[0], width=image.shape[1], encoding="rgb8", step=3 * image.shape[1])
+        message.header.stamp, message.header.frame_id = stamp or self.now(), frame_id
+        message.data = np.ascontiguousarray(image).tobytes()
+        return message
+
+    def compressed(self, data: bytes, format_: str = "jpeg") -> CompressedImage:
+        message = CompressedImage(format=format_, data=data)
+        message.header.stamp, message.header.frame_id = self.now(), "camera"
+        return message
+
+    def diagnostic(self, **expected: str) -> dict[str, str]:
+        """The first diagnostic status, from now on, whose values are as expected; fails where none comes."""
+        seen = len(self.diagnostics)
+
+        def found() -> Any:
+            for status in self.diagnostics[seen:]:
+                values = {v.key: v.value for v in status.values} | {"message": status.message, "level": status.level}
+                if all(values.get(k) == v for k, v in expected.items()):
+                    return values
+            return None
+
+        values = wait_until(found, 10)
+        assert values, f"expected {expected}, last: {self.diagnostics[-1] if self.diagnostics else None}"
+        return values
+
+    def close(self) -> None:
+        for node in self.nodes:
+            if isinstance(node, ProximityNode):
+                node.release()
+        self.executor.shutdown(timeout_sec=10)
+        self.thread.join(10)
+        assert not self.thread.is_alive()
+        for node in self.nodes:
+            node.destroy_node()
+        rclpy.try_shutdown(context=self.context)
+        assert self.error is None, self.error
+
+
+@pytest.fixture
+def graph() -> Iterator[Graph]:
+    with domain_coordinator.domain_id() as domain:
+        context = Context()
+        rclpy.init(context=context, domain_id=int(domain))
+        graph = Graph(context)
+        yield graph
+        graph.close()
+
+
+@pytest.fixture
+def fake() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return Path(__file__).resolve().parents[2]
