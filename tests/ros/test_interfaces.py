@@ -1,0 +1,89 @@
+"""The interfaces: the names that are contract, comments on every field, one set of error codes."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+from proxqa_ros.msg import ObjectDepth, ObjectDepthArray
+from proxqa_ros.srv import ProximityQuery, SetObjects
+
+CONTRACT = {
+    ObjectDepth: {
+        "name": "string",
+        "region": "sensor_msgs/RegionOfInterest",
+        "depth": "float",
+        "depth_stddev": "float",
+        "distance": "float",
+        "distance_stddev": "float",
+        "score": "float",
+        "text": "string",
+    },
+    ObjectDepthArray: {
+        "header": "std_msgs/Header",
+        "model": "string",
+        "objects": "sequence<proxqa_ros/ObjectDepth>",
+    },
+    ProximityQuery.Request: {
+        "question": "string",
+        "objects": "sequence<string>",
+        "regions": "sequence<sensor_msgs/RegionOfInterest>",
+        "max_image_age": "double",
+    },
+    ProximityQuery.Response: {
+        "success": "boolean",
+        "error_code": "uint8",
+        "message": "string",
+        "answer": "string",
+        "objects": "sequence<proxqa_ros/ObjectDepth>",
+        "closer": "string",
+        "farther": "string",
+        "probability": "float",
+        "image_stamp": "builtin_interfaces/Time",
+        "latency": "double",
+    },
+}
+
+
+@pytest.mark.parametrize("kind", CONTRACT, ids=lambda k: k.__name__)
+def test_fields_are_those_of_the_contract(kind):
+    assert kind.get_fields_and_field_types() == CONTRACT[kind]
+
+
+def constants(kind):
+    return {n: getattr(kind, n) for n in dir(kind) if n.isupper() and isinstance(getattr(kind, n), int)}
+
+
+def test_error_codes_are_one_set():
+    codes = constants(ProximityQuery.Response)
+    assert codes["NONE"] == 0 and len(set(codes.values())) == len(codes) >= 10
+    assert constants(SetObjects.Response).items() <= codes.items()
+
+
+def test_every_field_and_constant_is_commented(root):
+    for file in [*(root / "msg").glob("*.msg"), *(root / "srv").glob("*.srv")]:
+        commented = False
+        for line in file.read_text().splitlines():
+            if re.match(r"\w+ [A-Z_]+=\d+", line):
+                assert "#" in line, f"{file.name}: {line}"
+            elif line and not line.startswith(("#", "---")):
+                assert commented or previous_is_field(file, line), f"{file.name}: {line}"
+            commented = line.startswith("#") or (commented and bool(line.strip()))
+
+
+def previous_is_field(file, line):
+    """Two fields under one comment, such as closer and farther."""
+    lines = file.read_text().splitlines()
+    return re.match(r"[\w/\[\]]+ \w+$", lines[lines.index(line) - 1]) is not None
+
+
+def test_bags_can_hold_them(root):
+    store = get_typestore(Stores.ROS2_KILTED)
+    types = {}
+    for file in (root / "msg").glob("*.msg"):
+        types |= get_types_from_msg(file.read_text(), f"proxqa_ros/msg/{file.stem}")
+    store.register(types)
+    kind = store.types["proxqa_ros/msg/ObjectDepth"]
+    assert [f for f in kind.__dataclass_fields__ if not f.startswith("_")] == list(CONTRACT[ObjectDepth])
