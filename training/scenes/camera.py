@@ -38,6 +38,16 @@ class Camera:
         """Focal length in pixels."""
         return self.width / 2 / math.tan(self.fov / 2)
 
+    @property
+    def quaternion(self) -> tuple[float, float, float, float]:
+        """Rotation (x, y, z, w) from the optical frame (x right, y down, z forward) to the world."""
+        m = self.rotation * [1, -1, -1]
+        w = math.sqrt(max(0.0, 1 + m[0, 0] + m[1, 1] + m[2, 2])) / 2
+        x = math.copysign(math.sqrt(max(0.0, 1 + m[0, 0] - m[1, 1] - m[2, 2])) / 2, m[2, 1] - m[1, 2])
+        y = math.copysign(math.sqrt(max(0.0, 1 - m[0, 0] + m[1, 1] - m[2, 2])) / 2, m[0, 2] - m[2, 0])
+        z = math.copysign(math.sqrt(max(0.0, 1 - m[0, 0] - m[1, 1] + m[2, 2])) / 2, m[1, 0] - m[0, 1])
+        return x, y, z, w
+
     def project(self, points: np.ndarray) -> np.ndarray:
         """N×3 world points → N×3 of pixel u, pixel v and depth along the axis (u, v are NaN behind the camera)."""
         p = (points - np.asarray(self.position)) @ self.rotation

@@ -111,7 +111,7 @@ def describe(
     able = sorted(
         sorted(able, key=lambda s: -s.visible * min(pixels[s.number], 4 * min_pixels))[:most], key=lambda s: s.number
     )
-    boxes = {s.number: _box(numbers == s.number) for s in there}
+    boxes = {s.number: box_of(numbers == s.number) for s in there}
     objects = []
     for s in able:
         value = float(np.median(disparity[numbers == s.number]))
@@ -140,7 +140,8 @@ def describe(
     }
 
 
-def _box(mask: np.ndarray) -> list[int]:
+def box_of(mask: np.ndarray) -> list[int]:
+    """The pixels of a mask as x1, y1, x2, y2, the latter two exclusive."""
     ys, xs = np.nonzero(mask)
     return [int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1]
 

@@ -95,13 +95,44 @@ class Renderer:
     def view(self, camera: Camera, rng: random.Random, ambient: tuple[float, float, float]) -> View:
         """One image with the imperfections of a real camera."""
         c = self.channels(camera)
-        depth = np.where(c["Depth"] > SKY_DISTANCE, np.inf, c["Depth"]).astype(np.float64)
-        numbers = np.rint(c["Index"]).astype(np.uint8)
-        numbers[~np.isfinite(depth)] = 0
+        depth, numbers = _surfaces(c)
         noise = np.random.default_rng(rng.getrandbits(32))
         rgb = np.stack([c["R"], c["G"], c["B"]], -1) + (1 - c["A"][..., None]) * _clouds(camera, rng, noise, ambient)
         picture, contrast = _develop(rgb, rng, noise)
         return View(picture, depth, numbers, contrast)
+
+    def steady(self, camera: Camera, gain: float | None, quality: int = 85) -> tuple[View, float]:
+        """One frame of a film, exposed by `gain` (None: chosen for this frame), and the gain it was exposed by."""
+        c = self.channels(camera)
+        depth, numbers = _surfaces(c)
+        rgb = np.stack([c["R"], c["G"], c["B"]], -1)
+        gain = gain or 0.85 / max(float(np.percentile(rgb.mean(-1), 92)), 1e-4)
+        x = _tone(rgb * gain)
+        return View(_jpeg(_picture(x), quality), depth, numbers, float(x.mean(-1).std())), gain
+
+
+def _surfaces(channels: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Depth in metres, infinite where there is sky, and object numbers."""
+    depth = np.where(channels["Depth"] > SKY_DISTANCE, np.inf, channels["Depth"]).astype(np.float64)
+    numbers = np.rint(channels["Index"]).astype(np.uint8)
+    numbers[~np.isfinite(depth)] = 0
+    return depth, numbers
+
+
+def _tone(x: np.ndarray) -> np.ndarray:
+    """Linear light → display values 0 … 1, highlights rolled off."""
+    x = np.where(x > 0.8, 0.8 + 0.2 * (1 - np.exp(-(x - 0.8) / 0.2)), np.maximum(x, 0))
+    return np.where(x <= 0.0031308, 12.92 * x, 1.055 * np.maximum(x, 1e-6) ** (1 / 2.4) - 0.055)
+
+
+def _picture(x: np.ndarray) -> Image.Image:
+    return Image.fromarray((x.clip(0, 1) * 255 + 0.5).astype(np.uint8))
+
+
+def _jpeg(picture: Image.Image, quality: int) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=quality)
+    return out.getvalue()
 
 
 def _clouds(
@@ -121,15 +152,12 @@ def _develop(rgb: np.ndarray, rng: random.Random, noise: np.random.Generator) ->
     light = rgb.mean(-1)
     x = rgb * (rng.uniform(0.6, 0.98) / max(float(np.percentile(light, 92)), 1e-4))
     x = x * np.array([rng.uniform(0.93, 1.07), 1.0, rng.uniform(0.93, 1.07)])
-    x = np.where(x > 0.8, 0.8 + 0.2 * (1 - np.exp(-(x - 0.8) / 0.2)), np.maximum(x, 0))
-    x = np.where(x <= 0.0031308, 12.92 * x, 1.055 * np.maximum(x, 1e-6) ** (1 / 2.4) - 0.055)
+    x = _tone(x)
     contrast = float(x.mean(-1).std())
-    picture = Image.fromarray((x.clip(0, 1) * 255 + 0.5).astype(np.uint8))
+    picture = _picture(x)
     if rng.random() < 0.3:
         picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.0)))
     if rng.random() < 0.6:
         grain = noise.normal(0, rng.uniform(1, 7), x.shape) + noise.normal(0, rng.uniform(0, 3), x.shape[:2])[..., None]
         picture = Image.fromarray((np.asarray(picture) + grain).clip(0, 255).astype(np.uint8))
-    out = io.BytesIO()
-    picture.save(out, "JPEG", quality=rng.randint(75, 95))
-    return out.getvalue(), contrast
+    return _jpeg(picture, rng.randint(75, 95)), contrast

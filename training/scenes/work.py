@@ -55,7 +55,7 @@ class Worker:
             if camera is None:
                 break
             view = self.renderer.view(camera, rng, stage.ambient)
-            record = self.record(stage, camera, view, kind)
+            record = describe(stage, camera, view, kind)
             if not usable(view, record):
                 continue
             name = f"{dataset.scene_name(self.config.seed, number)}-{done + len(records)}"
@@ -71,27 +71,28 @@ class Worker:
                 break
         return records
 
-    def record(self, stage: Stage, camera: Camera, view: View, kind: str) -> dict[str, Any]:
-        """Everything of an image's record that does not depend on its name."""
-        present = np.bincount(view.numbers.ravel(), minlength=256)
-        seen = [
-            Seen(i.number, i.model.name, i.colour, i.model.id, visible_share(camera, view.numbers, i.points, i.number))
-            for i in stage.items
-            if present[i.number]
-        ]
-        area = camera.width * camera.height
-        found = dataset.describe(dataset.depth_to_map(view.depth), view.numbers, seen, int(MIN_PIXELS_SHARE * area))
-        focal = round(camera.focal, 3)
-        return {
-            "width": camera.width,
-            "height": camera.height,
-            "source": "rendered",
-            "kind": kind,
-            "licence": dataset.LICENCE,
-            "depth_unit": "m",
-            "intrinsics": [focal, focal, camera.width / 2, camera.height / 2],
-            **found,
-        }
+
+def describe(stage: Stage, camera: Camera, view: View, kind: str) -> dict[str, Any]:
+    """Everything of an image's record that does not depend on its name."""
+    present = np.bincount(view.numbers.ravel(), minlength=256)
+    seen = [
+        Seen(i.number, i.model.name, i.colour, i.model.id, visible_share(camera, view.numbers, i.points, i.number))
+        for i in stage.items
+        if present[i.number]
+    ]
+    area = camera.width * camera.height
+    found = dataset.describe(dataset.depth_to_map(view.depth), view.numbers, seen, int(MIN_PIXELS_SHARE * area))
+    focal = round(camera.focal, 3)
+    return {
+        "width": camera.width,
+        "height": camera.height,
+        "source": "rendered",
+        "kind": kind,
+        "licence": dataset.LICENCE,
+        "depth_unit": "m",
+        "intrinsics": [focal, focal, camera.width / 2, camera.height / 2],
+        **found,
+    }
 
 
 def usable(view: View, record: dict[str, Any]) -> bool:
