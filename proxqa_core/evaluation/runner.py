@@ -96,7 +96,7 @@ def measure(
             done = f"{len(images)} of {total} images, {len(pairs)} pairs"
             print(f"\r{labelled.path.name}: {done}", end="", file=sys.stderr, flush=True)
     if progress:
-        print(file=sys.stderr)
+        print(file=sys.stderr)  # ends the line that was written over
     if not objects:
         raise BadDatasetError(f"{labelled.path}: has no object to ask for; expected objects with a name and a ref")
     return Measurements(engine.model_name, prompt, tuple(pairs), tuple(objects), tuple(seconds), tuple(images))

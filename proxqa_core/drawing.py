@@ -1,0 +1,157 @@
+"""Draws answers on images, for people.
+
+Promises: the image handed in is left alone; the result has its size, with a strip added at the side for what has no
+box. Knows nothing of models, files or ROS.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from proxqa_core.types import Box, ObjectDepth, check_image
+
+VISIBLE = 0.5
+"""Objects with a lower score are drawn grey, as not seen."""
+MAX_LABEL = 28
+"""Longest name drawn, in characters."""
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_GREY = (150, 150, 150)
+_INK = (20, 20, 20)
+_PAPER = (245, 245, 245)
+# Viridis at five places, nearest first: yellow is near, violet far. Equal steps of depth look equally large, also in
+# grey and to the colour-blind.
+_VIRIDIS = np.array([[253, 231, 37], [94, 201, 98], [33, 145, 140], [59, 82, 139], [68, 1, 84]], np.float64)
+
+
+def annotate(image: NDArray[np.uint8], objects: Sequence[ObjectDepth], answer: str = "") -> NDArray[np.uint8]:
+    """A copy of an image with every object's box, name and depth, coloured from near (yellow) to far (violet).
+
+    image: uint8 [height, width, 3], RGB. Objects without a box are listed in a strip at the right, `answer` is written
+    below the image; without either the result has the size of the image. Raises BadImageError on another image.
+    """
+    check_image(image)
+    height, width = image.shape[:2]
+    scale = max(0.35, min(1.2, width / 1100))
+    drawn = np.ascontiguousarray(image).copy()
+    # The farthest first, so that near boxes lie over far ones.
+    boxed = sorted((o for o in objects if o.box is not None), key=lambda o: -_order(o))
+    for thing in boxed:
+        assert thing.box is not None
+        _draw_box(drawn, thing, thing.box, scale)
+    rest = sorted((o for o in objects if o.box is None), key=_order)
+    if rest:
+        drawn = np.concatenate([drawn, _legend(rest, height, width, scale)], axis=1)
+    if answer:
+        drawn = np.concatenate([drawn, _caption(answer, drawn.shape[1], scale)], axis=0)
+    return drawn
+
+
+def colour_of(depth: float) -> tuple[int, int, int]:
+    """RGB of a relative depth in [0, 1] (values outside are clipped); grey for NaN."""
+    if not math.isfinite(depth):
+        return _GREY
+    place = min(1.0, max(0.0, depth)) * (len(_VIRIDIS) - 1)
+    low = min(int(place), len(_VIRIDIS) - 2)
+    r, g, b = (round(float(v)) for v in _VIRIDIS[low] + (place - low) * (_VIRIDIS[low + 1] - _VIRIDIS[low]))
+    return (r, g, b)
+
+
+def label_of(thing: ObjectDepth) -> str:
+    """What is written beside an object: name and relative depth, metres where calibrated."""
+    name = _drawable(thing.name)
+    if len(name) > MAX_LABEL:
+        name = name[: MAX_LABEL - 3].rstrip() + "..."
+    if not thing.score >= VISIBLE:
+        return f"{name} not seen"
+    if not math.isfinite(thing.depth):
+        return f"{name} ?"
+    said = f"{name} {thing.depth:.2f}"
+    if math.isfinite(thing.depth_stddev):
+        said += f" +-{thing.depth_stddev:.2f}"
+    if math.isfinite(thing.distance):
+        said += f" {thing.distance:.2f} m"
+    return said
+
+
+def _order(thing: ObjectDepth) -> float:
+    return thing.depth if math.isfinite(thing.depth) else 2.0
+
+
+def _colour(thing: ObjectDepth) -> tuple[int, int, int]:
+    return colour_of(thing.depth) if thing.score >= VISIBLE else _GREY
+
+
+def _drawable(text: str) -> str:
+    """Text in the letters that OpenCV's fonts have: accents dropped, anything else a question mark."""
+    plain = unicodedata.normalize("NFKD", text.replace("±", "+-").replace("…", "..."))
+    plain = "".join(c for c in plain if not unicodedata.combining(c))
+    return "".join(c if " " <= c <= "~" else "?" for c in plain)
+
+
+def _text_size(text: str, scale: float) -> tuple[int, int, int]:
+    (width, height), base = cv2.getTextSize(text, _FONT, scale, 1)
+    return width, height, base
+
+
+def _draw_box(image: NDArray[np.uint8], thing: ObjectDepth, box: Box, scale: float) -> None:
+    height, width = image.shape[:2]
+    x1, x2 = (int(min(max(v, 0), width - 1)) for v in (box.x1, box.x2 - 1))
+    y1, y2 = (int(min(max(v, 0), height - 1)) for v in (box.y1, box.y2 - 1))
+    colour = _colour(thing)
+    cv2.rectangle(image, (x1, y1), (x2, y2), _INK, max(3, round(5 * scale)))
+    cv2.rectangle(image, (x1, y1), (x2, y2), colour, max(1, round(3 * scale)))
+    text = label_of(thing)
+    w, h, base = _text_size(text, scale)
+    # Above the box, or inside it where there is no room; never beyond the image where it fits at all.
+    left = max(0, min(x1, width - w - 4))
+    top = y1 - h - base - 4 if y1 - h - base - 4 >= 0 else min(y1, max(0, height - h - base - 4))
+    cv2.rectangle(image, (left, top), (left + w + 3, top + h + base + 3), colour, cv2.FILLED)
+    cv2.putText(image, text, (left + 2, top + h + 2), _FONT, scale, _ink_on(colour), 1, cv2.LINE_AA)
+
+
+def _ink_on(colour: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Black or white, whichever is read better on a colour."""
+    brightness = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
+    return (0, 0, 0) if brightness > 110 else (255, 255, 255)
+
+
+def _legend(objects: Sequence[ObjectDepth], height: int, image_width: int, scale: float) -> NDArray[np.uint8]:
+    """A strip of the image's height: one line an object, as many as fit."""
+    texts = [label_of(o) for o in objects]
+    line = max(12, _text_size("Ay", scale)[1] + 10)
+    width = min(max(_text_size(t, scale)[0] for t in texts) + line + 12, max(80, image_width))
+    strip = np.full((height, width, 3), _PAPER, np.uint8)
+    room = max(1, height // line)
+    for i, (thing, text) in enumerate(zip(objects, texts, strict=True)):
+        y = i * line
+        if i == room - 1 and len(objects) > room:
+            text, thing_colour = f"and {len(objects) - i} more", _GREY
+        elif i >= room:
+            break
+        else:
+            thing_colour = _colour(thing)
+        cv2.rectangle(strip, (4, y + 3), (line - 2, y + line - 3), thing_colour, cv2.FILLED)
+        cv2.putText(strip, text, (line + 4, y + line - 6), _FONT, scale, _INK, 1, cv2.LINE_AA)
+    return strip
+
+
+def _caption(answer: str, width: int, scale: float) -> NDArray[np.uint8]:
+    """The answer in as many lines as it needs, at most eight."""
+    lines = [""]
+    for word in _drawable(answer).split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and _text_size(longer, scale)[0] > width - 10:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    line = max(12, _text_size("Ay", scale)[1] + 10)
+    strip = np.full((line * min(len(lines), 8) + 4, width, 3), _PAPER, np.uint8)
+    for i, text in enumerate(lines[:8]):
+        cv2.putText(strip, text, (5, (i + 1) * line - 5), _FONT, scale, _INK, 1, cv2.LINE_AA)
+    return strip

@@ -1,0 +1,194 @@
+"""The evaluation report as one HTML file for people.
+
+Promises: self-contained (no script, no file or address outside it) and everything that came from outside is escaped.
+Knows nothing of models; the figures come from `metrics.summary`.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from proxqa_core.errors import BadImageError
+from proxqa_core.evaluation.folder import LabelledFolder, Record
+from proxqa_core.evaluation.metrics import Measurements, PairResult
+
+WORST = 24
+"""How many wrong pairs are shown."""
+THUMBNAIL = 320
+"""Longest side of a picture in the report, in pixels."""
+_STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#222}
+table{border-collapse:collapse;margin:1rem 0}td,th{padding:.25rem .8rem;border-bottom:1px solid #ddd;text-align:left}
+td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}.pairs{display:flex;flex-wrap:wrap;gap:1rem}
+figure{margin:0;width:20rem}figure img{max-width:100%;border-radius:4px}figcaption{font-size:13px}
+.note{color:#666;font-size:13px}svg text{font:12px system-ui,sans-serif;fill:#444}"""
+
+
+def render(report: dict[str, Any], measured: Measurements, folder: LabelledFolder) -> str:
+    """The report of a run as an HTML page. folder: where its images come from; one that is gone gets no picture."""
+    title = f"proxqa: {report['model']} on {folder.path.name}, asked by {report['prompt']}"
+    parts = [
+        "<!doctype html><html lang=en><head><meta charset=utf-8>",
+        f"<title>{_text(title)}</title><style>{_STYLE}</style></head><body><h1>{_text(title)}</h1>",
+        f"<p>{report['images']} images, {report['pairs']} pairs, {report['objects']} objects; "
+        f"{_number(report['seconds_per_image'], 2)} s an image.</p>",
+        "<h2>Figures</h2>",
+        _figures(report),
+        "<h2>By depth difference</h2>",
+        _by_gap(report),
+        "<h2>Is it as sure as it is right?</h2>",
+        _calibration(report["calibration"], report["ece"]),
+        "<h2>Worst pairs</h2>",
+        _worst(measured, folder),
+        *(f"<p class=note>{_text(name)}: {_text(note)}</p>" for name, note in report.get("notes", {}).items()),
+        "</body></html>\n",
+    ]
+    return "\n".join(parts)
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value), quote=True)
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """First column text, the others numbers. Cells are escaped here."""
+
+    def row(cells: Sequence[str], tag: str) -> str:
+        kinds = ["", *[" class=n"] * (len(cells) - 1)]
+        return "".join(f"<{tag}{kind}>{_text(c)}</{tag}>" for kind, c in zip(kinds, cells, strict=True))
+
+    body = "".join(f"<tr>{row(r, 'td')}</tr>" for r in rows)
+    return f"<table><tr>{row(head, 'th')}</tr>{body}</table>"
+
+
+def _figures(report: dict[str, Any]) -> str:
+    base = report["baselines"]
+    intervals = report.get("interval_95", {})
+
+    def between(name: str, show: Any) -> str:
+        low, high = intervals.get(name, (math.nan, math.nan))
+        return f"{show(low)} to {show(high)}" if math.isfinite(low) else "–"
+
+    rows = [
+        ["Which is closer: right", _percent(report["pair_accuracy"]), between("pair_accuracy", _percent),
+         f"lower edge {_percent(base['lower_edge'])}, larger box {_percent(base['larger_box'])}, chance 50 %"],
+        [f"… where the lower edge misleads ({report['pairs_breaking']} pairs)",
+         _percent(report["pair_accuracy_breaking"]), between("pair_accuracy_breaking", _percent),
+         f"lower edge {_percent(base['lower_edge_breaking'])}, larger box {_percent(base['larger_box_breaking'])}"],
+        ["… by comparing the two depths", _percent(report["pair_accuracy_from_depths"]),
+         between("pair_accuracy_from_depths", _percent), ""],
+        ["Relative depth: mean absolute error", _number(report["mae"]), between("mae", _number),
+         f"constant {_number(base['constant_mae'])}, line from lower edge {_number(base['lower_edge_line_mae'])}"],
+        ["Relative depth: root mean square error", _number(report["rmse"]), "–",
+         f"constant {_number(base['constant_rmse'])}, line from lower edge {_number(base['lower_edge_line_rmse'])}"],
+        ["Relative depth: rank correlation", _number(report["spearman"]), between("spearman", _number),
+         f"line from lower edge {_number(base['lower_edge_line_spearman'])}"],
+        ["Objects answered", _percent(report["valid_rate"]), "–", ""],
+        ["Calibration error of 'closer'", _number(report["ece"]), "–", ""],
+    ]  # fmt: skip
+    return _table(["", "model", "95 % interval", "simple rules on the same"], rows)
+
+
+def _by_gap(report: dict[str, Any]) -> str:
+    rows = [
+        [f"{name} %", str(report["pairs_by_gap"][name]), _percent(accuracy)]
+        for name, accuracy in report["pair_accuracy_by_gap"].items()
+    ]
+    return _table(["difference", "pairs", "right"], rows)
+
+
+def _calibration(bins: Sequence[tuple[float, float, int]], ece: float) -> str:
+    """Stated probability against share that was right; the dots' area goes with the number of pairs."""
+    if not bins:
+        return "<p>No answer came with a probability.</p>"
+    size, margin = 300, 44
+
+    def place(v: float) -> float:
+        return margin + min(1.0, max(0.0, v)) * size
+
+    def up(v: float) -> float:
+        return margin / 2 + size - min(1.0, max(0.0, v)) * size
+
+    most = max(count for _, _, count in bins)
+    dots = "".join(
+        f'<circle cx="{place((stated - 0.5) * 2):.1f}" cy="{up(right):.1f}" r="{3 + 9 * math.sqrt(count / most):.1f}" '
+        f'fill="#2a788e" fill-opacity=".75"><title>{_percent(stated)} said, {_percent(right)} right, {count} pairs'
+        "</title></circle>"
+        for stated, right, count in bins
+    )
+    ticks = "".join(
+        f'<text x="{place((v - 50) / 50):.0f}" y="{up(0) + 18:.0f}" text-anchor="middle">{v} %</text>'
+        for v in (50, 75, 100)
+    ) + "".join(
+        f'<text x="{margin - 6}" y="{up(v / 100) + 4:.0f}" text-anchor="end">{v} %</text>' for v in (0, 50, 100)
+    )
+    width, height = size + 2 * margin, size + margin + margin / 2
+    return (
+        f'<svg width="{width}" height="{height:.0f}" role="img" aria-label="calibration plot">'
+        f'<rect x="{margin}" y="{margin / 2}" width="{size}" height="{size}" fill="none" stroke="#ccc"/>'
+        f'<line x1="{place(0)}" y1="{up(0.5)}" x2="{place(1)}" y2="{up(1)}" stroke="#999" stroke-dasharray="4 4"/>'
+        f"{dots}{ticks}</svg>"
+        f"<p class=note>Probability said (across) and share right (up); on the dashed line both agree. "
+        f"Calibration error {_number(ece)}.</p>"
+    )
+
+
+def _worst(measured: Measurements, folder: LabelledFolder) -> str:
+    """The wrong answers of which the model was surest, then those of the largest difference."""
+    wrong = [p for p in measured.pairs if not p.correct]
+    wrong.sort(key=lambda p: (-(p.confidence if math.isfinite(p.confidence) else 0.0), -p.gap))
+    if not wrong:
+        return "<p>No pair was answered wrongly.</p>"
+    shown = wrong[:WORST]
+    needed = {measured.images[p.image] for p in shown}
+    records = {r.image: r for r in folder if r.image in needed}
+    figures = "".join(_figure(p, records.get(measured.images[p.image])) for p in shown)
+    return f"<p>{len(wrong)} of {len(measured.pairs)} were wrong.</p><div class=pairs>{figures}</div>"
+
+
+def _figure(pair: PairResult, record: Record | None) -> str:
+    caption = (
+        f"{_text(pair.near)} (yellow) is closer than {_text(pair.far)} (violet) by {100 * pair.gap:.0f} %; "
+        f"the model said the opposite, {_percent(pair.confidence)} sure"
+    )
+    picture = ""
+    if record is not None:
+        try:
+            jpeg = thumbnail(record.load_image(), pair)
+            data = base64.b64encode(jpeg).decode()
+            picture = f'<img alt="{_text(record.image)}" src="data:image/jpeg;base64,{data}">'
+        except BadImageError as error:
+            picture = f"<p class=note>{_text(error)}</p>"
+    return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
+
+
+def thumbnail(image: NDArray[np.uint8], pair: PairResult) -> bytes:
+    """A JPEG of an image, uint8 RGB, with a pair's boxes: the closer one yellow, the other violet."""
+    height, width = image.shape[:2]
+    scale = min(1.0, THUMBNAIL / max(height, width))
+    small = cv2.resize(
+        image, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA
+    )
+    for box, colour in ((pair.far_box, (170, 60, 220)), (pair.near_box, (253, 231, 37))):
+        x1, y1, x2, y2 = (round(v * scale) for v in box)
+        cv2.rectangle(small, (x1, y1), (x2, y2), (0, 0, 0), 4)
+        cv2.rectangle(small, (x1, y1), (x2, y2), colour, 2)
+    ok, jpeg = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
+    if not ok:
+        raise BadImageError("the picture could not be written as JPEG")
+    return bytes(jpeg)

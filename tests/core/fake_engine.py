@@ -1,0 +1,58 @@
+"""An engine that knows depths by heart, for tests of what lies around an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from proxqa_core.language.sentences import say_closer, say_depths
+from proxqa_core.types import ObjectDepth, ObjectQuery, ProximityAnswer, QuestionKind, check_image
+
+
+class FakeView:
+    def __init__(self, engine: FakeEngine) -> None:
+        self.engine = engine
+
+    def depths(self, objects: Sequence[ObjectQuery | str]) -> tuple[ObjectDepth, ...]:
+        self.engine.calls.append(("depths", len(objects)))
+        return tuple(self._depth(o if isinstance(o, ObjectQuery) else ObjectQuery(o)) for o in objects)
+
+    def _depth(self, query: ObjectQuery) -> ObjectDepth:
+        depth = self.engine.known.get(query.name)
+        if depth is None:
+            return ObjectDepth(query.name, 0.5, 0.3, 0.1, "not visible", query.box)
+        return ObjectDepth(query.name, depth, 0.05, 0.9, f"{depth:.2f}", query.box)
+
+    def closer(self, a: ObjectQuery, b: ObjectQuery) -> ProximityAnswer:
+        near, far = sorted((self._depth(a), self._depth(b)), key=lambda o: o.depth)
+        said = say_closer(near, far, 0.9)
+        return ProximityAnswer("", QuestionKind.CLOSER, said, (near, far), near.name, far.name, 0.9)
+
+    def ask(self, question: str, objects: Sequence[ObjectQuery] = ()) -> ProximityAnswer:
+        found = self.depths(objects or [ObjectQuery(n) for n in self.engine.known])
+        return ProximityAnswer(question, QuestionKind.SORT, say_depths(found), found)
+
+
+class BatchView(FakeView):
+    def closer_many(self, pairs: Sequence[tuple[ObjectQuery, ObjectQuery]]) -> list[ProximityAnswer]:
+        self.engine.calls.append(("closer_many", len(pairs)))
+        return [self.closer(a, b) for a, b in pairs]
+
+
+class FakeEngine:
+    model_name = "fake <model>"
+
+    def __init__(self, known: Mapping[str, float], view: type[FakeView] = FakeView) -> None:
+        self.known = dict(known)
+        self.view = view
+        self.calls: list[tuple[str, int]] = []
+
+    def look(self, image: NDArray[np.uint8]) -> FakeView:
+        check_image(image)
+        return self.view(self)
+
+    def info(self) -> dict[str, Any]:
+        return {"model": self.model_name, "scale": float("nan"), "training": {"steps": 3}, "adapter": None}
