@@ -58,11 +58,11 @@ class Region:
 
 
 def mention(name: str, region: Region | None, region_token: bool) -> str:
-    """How an object is said inside a question: 'chair', or 'chair <region> at [12,34,56,78]'."""
+    """How an object is said inside a question: 'chair', or 'chair<region> at [12,34,56,78]'."""
     name = plain(name) or "object"
     if region is None:
         return name
-    return f"{name} {REGION} at {region}" if region_token else f"{name} at {region}"
+    return f"{name}{REGION} at {region}" if region_token else f"{name} at {region}"
 
 
 def mention_of(query: ObjectQuery, width: int, height: int, region_token: bool) -> str:

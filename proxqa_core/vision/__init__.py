@@ -1,0 +1,1 @@
+"""From pixels to image features: preprocessing, the default vision tower, encoders and regions."""

@@ -1,0 +1,78 @@
+"""Pixels in, normalised tensors out, and boxes into the same frame.
+
+Promises: the whole image is seen (nothing is cropped away), and a box is mapped by the very geometry that the pixels
+were. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from proxqa_core.types import Box, check_image
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """size: side of the square input, pixels. geometry: 'stretch' to the square, or 'pad' with the mean colour
+    (as LLaVA-1.5 was trained). mean, std: of values in [0, 1], per channel R, G, B.
+    """
+
+    size: int = 224
+    geometry: Literal["stretch", "pad"] = "stretch"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if self.size < 14:
+            raise ValueError(f"size {self.size} is too small; expected at least 14 pixels")
+        if self.geometry not in ("stretch", "pad"):
+            raise ValueError(f"geometry {self.geometry!r} is unknown; expected 'stretch' or 'pad'")
+        if min(self.std) <= 0:
+            raise ValueError(f"std {self.std} has a value that is not positive")
+
+    @classmethod
+    def of_processor(cls, processor: Any) -> Preprocessing:
+        """The same normalisation and size as a Hugging Face image processor, padded instead of cropped."""
+        size = dict(getattr(processor, "crop_size", None) or processor.size)
+        side = int(size.get("height") or size["shortest_edge"])
+        return cls(side, "pad", tuple(processor.image_mean), tuple(processor.image_std))
+
+    def pixels(self, images: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+        """uint8 RGB images [h, w, 3] of any sizes → float32 [n, 3, size, size]. BadImageError on anything else."""
+        return torch.stack([self._one(image) for image in images])
+
+    def _one(self, image: NDArray[np.uint8]) -> torch.Tensor:
+        check_image(image)
+        if self.geometry == "pad":
+            height, width = image.shape[:2]
+            side = max(height, width)
+            square = np.empty((side, side, 3), np.uint8)
+            square[:] = [round(255 * m) for m in self.mean]
+            top, left = (side - height) // 2, (side - width) // 2
+            square[top : top + height, left : left + width] = image
+            image = square
+        shrinks = max(image.shape[:2]) > self.size
+        how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+        small = cv2.resize(image, (self.size, self.size), interpolation=how)
+        values = small.astype(np.float32) / 255.0
+        values = (values - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+        return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
+
+    def normalised(self, box: Box, width: int, height: int) -> tuple[float, float, float, float]:
+        """A pixel box of an image of width × height → (x1, y1, x2, y2) in [0, 1] of the model's square input."""
+        b = box.clipped(width, height)
+        if self.geometry == "stretch":
+            return (b.x1 / width, b.y1 / height, b.x2 / width, b.y2 / height)
+        side = max(width, height)
+        left, top = (side - width) // 2, (side - height) // 2
+        return ((b.x1 + left) / side, (b.y1 + top) / side, (b.x2 + left) / side, (b.y2 + top) / side)

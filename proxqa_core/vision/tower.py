@@ -1,0 +1,79 @@
+"""The default model's vision tower: DINOv2 whose patches are merged merge × merge into one token each.
+
+Promises: a Hugging Face model (`AutoModel` builds it inside `LlavaForConditionalGeneration`), whose only hidden state
+is the merged grid, [n, (side / merge)², hidden · merge²], row by row. Knows nothing of weights files or of language.
+
+Source: DINOv2, Oquab et al. 2023, arXiv 2304.07193; merging neighbouring patches as in InternVL's pixel shuffle.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModel, Dinov2Config, Dinov2Model, PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+
+class MergedDinov2Config(PreTrainedConfig):
+    """backbone: a Dinov2Config as a dict; merge: patches per token side; hidden_size: channels of a merged token."""
+
+    model_type = "merged_dinov2"
+
+    def __init__(self, backbone: dict[str, Any] | None = None, merge: int = 2, image_size: int = 224, **kwargs: Any):
+        self.backbone = dict(backbone or {})
+        self.merge = merge
+        self.image_size = image_size
+        known = Dinov2Config(**self.backbone)
+        self.patch_size = known.patch_size
+        self.hidden_size = known.hidden_size * merge**2
+        side = image_size // known.patch_size
+        if image_size % known.patch_size or side % merge:
+            raise ValueError(f"image_size {image_size} is not a multiple of patch {known.patch_size} x merge {merge}")
+        kwargs.pop("hidden_size", None)
+        kwargs.pop("patch_size", None)
+        super().__init__(**kwargs)
+
+
+def merge_grid(patches: torch.Tensor, merge: int) -> torch.Tensor:
+    """[n, side², c] row by row → [n, (side/merge)², merge²·c]; inside a token, row by row too."""
+    n, count, c = patches.shape
+    side = round(count**0.5)
+    out = side // merge
+    grid = patches.reshape(n, out, merge, out, merge, c)
+    return grid.permute(0, 1, 3, 2, 4, 5).reshape(n, out * out, merge * merge * c)
+
+
+def split_grid(tokens: torch.Tensor, merge: int) -> torch.Tensor:
+    """The inverse of `merge_grid`, as a grid: [n, (side/merge)², merge²·c] → [n, side, side, c]."""
+    n, count, wide = tokens.shape
+    out = round(count**0.5)
+    c = wide // merge**2
+    grid = tokens.reshape(n, out, out, merge, merge, c)
+    return grid.permute(0, 1, 3, 2, 4, 5).reshape(n, out * merge, out * merge, c)
+
+
+class MergedDinov2Model(PreTrainedModel):
+    """See the module's docstring."""
+
+    config_class = MergedDinov2Config
+    config: MergedDinov2Config
+    base_model_prefix = "backbone"
+    main_input_name = "pixel_values"
+    _supports_sdpa = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: MergedDinov2Config):
+        super().__init__(config)
+        self.backbone = Dinov2Model(Dinov2Config(**config.backbone))
+        self.post_init()
+
+    def forward(self, pixel_values: torch.Tensor, **_: Any) -> BaseModelOutputWithPooling:
+        """pixel_values: [n, 3, image_size, image_size], normalised."""
+        patches = self.backbone(pixel_values.to(self.backbone.dtype)).last_hidden_state[:, 1:]
+        merged = merge_grid(patches, self.config.merge)
+        return BaseModelOutputWithPooling(last_hidden_state=merged, hidden_states=(merged,))
+
+
+AutoConfig.register(MergedDinov2Config.model_type, MergedDinov2Config)
+AutoModel.register(MergedDinov2Config, MergedDinov2Model)

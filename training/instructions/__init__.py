@@ -1,0 +1,1 @@
+"""From labelled images to what is said about them in both stages."""

@@ -1,0 +1,133 @@
+"""One training run from one YAML file: align the projector, train the stages, write the adapter.
+
+`python -m training.run training/configs/default.yaml --data DIR [--validate DIR] --out RUN [--adapter FOLDER]`
+
+Promises: everything that shapes the result is in the YAML and the data; the same command again goes on where the last
+one stopped. Knows nothing of how anything is computed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors.torch import load_file, save_file
+
+from proxqa_core import adapter as adapters
+from proxqa_core.adapter import AdapterInfo
+from proxqa_core.base_weights import base_identity
+from proxqa_core.errors import ProxqaError
+from proxqa_core.model import DEFAULT, NO_ADAPTER, LoadedModel, load
+from training.align import AlignConfig, align, check
+from training.data import TrainingSet, open_set
+from training.instructions.build import Recipe
+from training.train import LoraSettings, StageConfig, Trainer
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole run. name: of the adapter. stages: in order."""
+
+    name: str
+    seed: int = 0
+    align: AlignConfig = field(default_factory=AlignConfig)
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    stages: tuple[StageConfig, ...] = ()
+
+
+def read_config(path: Path) -> RunConfig:
+    """A RunConfig from YAML. ValueError quoting what is unknown or out of range."""
+
+    def build(kind: Any, values: Any, where: str) -> Any:
+        if not isinstance(values, dict):
+            raise ValueError(f"{path}: {where} is {values!r}; expected a mapping")
+        known = {f.name for f in dataclasses.fields(kind)}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(f"{path}: {where} has unknown {unknown}; expected some of {sorted(known)}")
+        return kind(**values)
+
+    raw = yaml.safe_load(path.read_text())
+    stages = []
+    for values in raw.get("stages", []):
+        recipe = build(Recipe, values.get("recipe", {}), f"recipe of stage {values.get('name')}")
+        stages.append(build(StageConfig, {**values, "recipe": recipe}, "a stage"))
+    parts = {
+        "align": build(AlignConfig, raw.get("align", {}), "align"),
+        "lora": build(LoraSettings, raw.get("lora", {}), "lora"),
+        "stages": tuple(stages),
+    }
+    config: RunConfig = build(RunConfig, {**raw, **parts}, "the run")
+    return config
+
+
+def logger(path: Path) -> Callable[..., None]:
+    """Appends one JSON line a call."""
+
+    def log(**values: Any) -> None:
+        with path.open("a") as file:
+            file.write(json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in values.items()}) + "\n")
+
+    return log
+
+
+def run(config: RunConfig, data: TrainingSet, validate: TrainingSet | None, model: LoadedModel, out: Path) -> Trainer:
+    """Train all stages; returns the trainer that holds the result."""
+    out.mkdir(parents=True, exist_ok=True)
+    log = logger(out / "log.jsonl")
+    aligned = out / "aligned.safetensors"
+    projector = model.llava.model.multi_modal_projector
+    if aligned.exists():
+        projector.float().load_state_dict(load_file(aligned))
+    else:
+        align(model, data, config.align, log)
+        save_file(projector.state_dict(), aligned.with_suffix(".part"))
+        aligned.with_suffix(".part").replace(aligned)
+    if validate is not None:
+        print("aligned, on the validation set:", {k: round(v, 4) for k, v in check(model, validate).items()}, flush=True)
+    trainer = Trainer(model, data, config.lora, out, config.seed)
+    for stage in config.stages:
+        trainer.run(stage, log)
+        trainer.restore(stage.name)
+    return trainer
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m training.run", description=__doc__.splitlines()[0])
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--data", type=Path, required=True, help="labelled folder to train on")
+    parser.add_argument("--validate", type=Path, help="labelled folder for a look at the aligned projector")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run: checkpoints and log")
+    parser.add_argument("--adapter", type=Path, help="where to write the adapter (default: OUT/adapter)")
+    args = parser.parse_args(argv)
+    try:
+        config = read_config(args.config)
+        started = time.perf_counter()
+        model = load(DEFAULT, NO_ADAPTER, device="cpu", dtype="bfloat16")
+        data = open_set(args.data, model)
+        validate = open_set(args.validate, model) if args.validate else None
+        trainer = run(config, data, validate, model, args.out)
+        training = {
+            "images": len(data.samples) // 2,
+            "config": dataclasses.asdict(config),
+            "hours": round((time.perf_counter() - started) / 3600, 2),
+        }
+        info = AdapterInfo(config.name, base_identity(), training=training)
+        target = args.adapter or args.out / "adapter"
+        adapters.save(target, info, trainer.projector.state_dict(), trainer.llm)
+        print(f"wrote {target}")
+    except (ProxqaError, ValueError, OSError) as error:
+        print(f"training: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
