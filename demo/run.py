@@ -1,0 +1,356 @@
+"""`make demo`: plays a bag to the real node over ROS and asks it what is near.
+
+Promises: the node runs as a process of its own with the real model, images reach it and answers leave it through DDS
+only, and bag time is kept. Exit 0 if and only if depths came and questions were answered; else one clear line and
+exit 1 (2 where the arguments are wrong). It ends by its deadline in any case and leaves no process behind.
+
+    make demo
+    make demo BAG=path/to/bag TOPIC=/camera/color/image_raw/compressed OBJECTS="desk, monitor, keyboard"
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # when started as a file: the checkout, not this folder
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.srv import GetState
+from PIL import Image as PilImage
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+
+from demo.bags import Bag, DemoError, Frame, ImageTopic, names_in, stamp_of
+from demo.node import ROOT, NodeProcess, command_of, own_domain, ros_environment
+from demo.player import Player
+from demo.table import agreement, by_name, depth_table
+from proxqa_core.drawing import annotate
+from proxqa_core.errors import BadImageError, BadObjectError
+from proxqa_ros.conversions import image_to_rgb, message_to_object, object_queries
+from proxqa_ros.msg import ObjectDepthArray
+from proxqa_ros.srv import ProximityQuery
+
+OWN_BAG = ROOT / "demo" / "bag"
+MOST_NAMES = 9
+"""Objects taken from the bag's truth where none are named."""
+START_TIMEOUT = 120.0
+"""Seconds until the node must be active; the first start ever converts the model's weights."""
+FATES = ("received", "answered", "dropped", "bad", "failed")
+QUERY_TIMEOUT = 40.0
+MATCH_TIMEOUT = 10.0
+IN_FLIGHT = 0.2
+"""Seconds that the last image may take to the node."""
+SETTLE = 5.0
+"""Most seconds after the last answer in which the last frame's depths and the node's counts come in."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question, its answer and what the truth says about it ('' = unknown)."""
+
+    question: str
+    response: ProximityQuery.Response
+    truth: str
+
+    @property
+    def stamp(self) -> int:
+        """Of the image that was looked at, in nanoseconds."""
+        return stamp_of(self.response.image_stamp)
+
+
+class RosSide:
+    """The demo's own ROS node: publishes the bag, hears the depths, asks the questions."""
+
+    def __init__(self, domain: int, topic: ImageTopic) -> None:
+        rclpy.init(domain_id=domain)
+        self.node = rclpy.create_node("demo")
+        self.player = Player(self.node, topic)
+        self.depths: list[ObjectDepthArray] = []
+        self.status = DiagnosticStatus(level=DiagnosticStatus.STALE)
+        self._depths = self.node.create_subscription(ObjectDepthArray, "object_depths", self.depths.append, 50)
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        self._state = self.node.create_client(GetState, "/proximity/get_state")
+        self._query = self.node.create_client(ProximityQuery, "proximity_query")
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._spin, name="demo-ros", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> RosSide:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown(timeout_sec=2.0)
+        rclpy.try_shutdown()
+        self._thread.join(2.0)
+
+    def _spin(self) -> None:
+        with contextlib.suppress(ExternalShutdownException):
+            self._executor.spin()
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        self.status = next((s for s in message.status if s.name.endswith("proximity")), self.status)
+
+    def wait_until_active(self, node: NodeProcess) -> None:
+        """Until the node answers that it is active. DemoError where it ends, cannot configure or takes too long."""
+
+        def active() -> bool:
+            node.check()
+            if self.status.level == DiagnosticStatus.ERROR:
+                raise DemoError(f"the node {self.status.message}; its log is {node.log}")
+            if not self._state.service_is_ready():
+                return False
+            future = self._state.call_async(GetState.Request())
+            until(future.done, 2.0)
+            return future.done() and future.result().current_state.label == "active"
+
+        if not until(active, START_TIMEOUT, 0.2):
+            raise DemoError(f"the node was not active after {START_TIMEOUT:g} s; its log, {node.log}:\n{node.said()}")
+        if not until(self._is_matched, MATCH_TIMEOUT):
+            raise DemoError(f"the node is active, but its topics were not found after {MATCH_TIMEOUT:g} s")
+
+    def _is_matched(self) -> bool:
+        """Whether every image, depth, question and count will find its way."""
+        return (
+            self.player.has_listeners()
+            and self._query.service_is_ready()
+            and self.node.count_publishers("object_depths") > 0
+            and self.counts().get("state") == "active"
+        )
+
+    def wait_for_the_rest(self) -> None:
+        """Until every frame that reached the node is accounted for in counts of now, at most SETTLE seconds."""
+        before = self.status
+
+        def settled() -> bool:
+            counts = {key: int(value) for key, value in self.counts().items() if key.startswith("frames_")}
+            received = counts.pop("frames_received", 0)
+            return self.status is not before and sum(counts.values()) >= received
+
+        until(settled, SETTLE)
+
+    def ask(self, question: str, objects: Sequence[str] = (), regions: Sequence[Any] = ()) -> Future[Any]:
+        """Send a question; the future holds the response."""
+        request = ProximityQuery.Request(question=question, objects=list(objects), regions=list(regions))
+        return self._query.call_async(request)
+
+    def counts(self) -> dict[str, str]:
+        """The node's own counts, from its diagnostics."""
+        return {value.key: value.value for value in self.status.values}
+
+
+def until(condition: Callable[[], bool], timeout: float, step: float = 0.02) -> bool:
+    """Wait for a condition; whether it came true within the timeout (seconds)."""
+    end = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(step)
+    return True
+
+
+def answer_of(future: Future[Any], question: str) -> ProximityQuery.Response:
+    """The response to a question. DemoError where none came or the node refused; not in view is an answer."""
+    if not until(future.done, QUERY_TIMEOUT):
+        raise DemoError(f"no answer to {question!r} within {QUERY_TIMEOUT:g} s")
+    response = future.result()
+    if response.error_code not in (response.NONE, response.NOT_VISIBLE):
+        raise DemoError(f"the node refused {question!r} (error code {response.error_code}): {response.message}")
+    return response
+
+
+def said_truth(response: ProximityQuery.Response, truth: dict[int, ObjectDepthArray]) -> str:
+    """What the truth says about the objects of an answer, nearest first; '' where it does not know them all."""
+    array = truth.get(stamp_of(response.image_stamp))
+    known = by_name(array.objects) if array else {}
+    names = [o.name for o in response.objects]
+    if not names or any(name not in known for name in names):
+        return ""
+    return ", ".join(f"{o.name} {o.depth:.2f}" for o in sorted((known[n] for n in names), key=lambda o: o.distance))
+
+
+def questions_of(names: Sequence[str]) -> list[str]:
+    """What is asked while the bag plays."""
+    asked = [f"Which is closer, the {a} or the {b}?" for a, b in itertools.pairwise(names[:3])]
+    return [*asked, f"How far is the {names[-1]}?"]
+
+
+def demo(args: argparse.Namespace) -> None:
+    """The whole demo. Raises DemoError where it does not succeed."""
+    with Bag(args.bag) as bag:
+        topic = bag.choose(args.topic)
+        frames = list(bag.frames(topic, args.seconds))
+        truth = bag.truth()
+    played = {frame.stamp: frame for frame in frames}
+    names = args.objects or names_in([truth[s] for s in played if s in truth], MOST_NAMES)
+    if not names:
+        raise DemoError(f'BAG {str(args.bag)!r} does not say what is in it; name objects with OBJECTS="chair, table"')
+    log = args.out.with_suffix(".log")
+    with own_domain() as domain:
+        os.environ.update(ros_environment(domain))
+        say(f"starting the node (its log: {log}) …")
+        started = time.monotonic()
+        command = command_of(topic, names, args.model, args.adapter)
+        with NodeProcess(command, domain, log) as node, RosSide(domain, topic) as ros:
+            ros.wait_until_active(node)
+            say(f"active after {time.monotonic() - started:.1f} s: model {ros.counts().get('model', '?')!r}")
+            say(f"playing {len(frames)} images of {topic.name} from {args.bag}")
+            asked = replay(ros, frames, names, truth)
+            time.sleep(IN_FLIGHT)
+            last = [ask(ros, question, names, truth) for question in (*questions_of(names)[:1], "What is nearest?", "")]
+            *answers, named = last
+            if any(a.stamp not in played for a in (*asked, *last)):
+                raise DemoError("an answer is about an image of a stamp that the bag does not hold")
+            true = by_name(truth[named.stamp].objects) if named.stamp in truth else {}
+            boxed = ask_by_box(ros, [o for o in true.values() if o.name in names])
+            ros.wait_for_the_rest()
+            node.check()
+            counts, depths = ros.counts(), list(ros.depths)
+    report(asked, answers)
+    say("\nThe last image, relative depth (0 = nearest in view, 1 = farthest) ± standard deviation:\n")
+    say(depth_table(names, by_name(named.response.objects), by_name(boxed), true))
+    summary(len(frames), counts, depths, truth)
+    picture(played[named.stamp], boxed or named.response.objects, answers[0], args.out)
+    if not depths or any(stamp_of(d.header.stamp) not in played for d in depths):
+        raise DemoError(f"{len(depths)} messages came on object_depths; expected some, all with stamps of the bag")
+    if not any(a.response.success for a in (*asked, *last)):
+        raise DemoError(f"none of {', '.join(names)} was seen; name objects that are in the bag with OBJECTS=…")
+
+
+def replay(
+    ros: RosSide, frames: Sequence[Frame], names: Sequence[str], truth: dict[int, ObjectDepthArray]
+) -> list[Asked]:
+    """Play the frames and ask the questions meanwhile, evenly spread."""
+    questions = questions_of(names)
+    waiting = []
+    for i, _ in enumerate(ros.player.play(frames), start=1):
+        if len(waiting) < len(questions) and i >= len(frames) * (len(waiting) + 1) // (len(questions) + 1):
+            question = questions[len(waiting)]
+            waiting.append((question, ros.ask(question)))
+    answers = [(question, answer_of(future, question)) for question, future in waiting]
+    return [Asked(question, response, said_truth(response, truth)) for question, response in answers]
+
+
+def ask(ros: RosSide, question: str, names: Sequence[str], truth: dict[int, ObjectDepthArray]) -> Asked:
+    """Ask about the newest image; '' = the depths alone."""
+    response = answer_of(ros.ask(question, names), question or "the depths of all objects by name")
+    return Asked(question, response, said_truth(response, truth))
+
+
+def ask_by_box(ros: RosSide, true: Sequence[Any]) -> list[Any]:
+    """The depths of the true objects in the newest image, asked with their regions; empty where there are none."""
+    if not true:
+        return []
+    future = ros.ask("", [o.name for o in true], [o.region for o in true])
+    return list(answer_of(future, "the depths of all objects by box").objects)
+
+
+def report(meanwhile: Sequence[Asked], afterwards: Sequence[Asked]) -> None:
+    for title, asked in (("While the bag played:", meanwhile), ("About the last image:", afterwards)):
+        say(f"\n{title}")
+        for a in asked:
+            say(f"  {a.question}\n    {a.response.answer}  [{a.response.latency:.2f} s]")
+            if a.truth:
+                say(f"    truth: {a.truth}")
+
+
+def summary(
+    played: int, counts: dict[str, str], depths: Sequence[ObjectDepthArray], truth: dict[int, ObjectDepthArray]
+) -> None:
+    fates = ", ".join(f"{counts.get('frames_' + f, '?')} {f}" for f in FATES)
+    say(f"\nimages: {played} played; by the node's count {fates}")
+    say(f"object_depths: {len(depths)} messages")
+    known = [(d, truth[s]) for d in depths if (s := stamp_of(d.header.stamp)) in truth]
+    if known:
+        say(f"against the truth, by name: {agreement((by_name(d.objects), by_name(t.objects)) for d, t in known)}")
+
+
+def picture(frame: Frame, objects: Sequence[Any], asked: Asked, out: Path) -> None:
+    """The frame with the objects, a question and its answer drawn in."""
+    said = f"{asked.question} {asked.response.answer}"
+    drawn = annotate(image_to_rgb(frame.message), [message_to_object(o) for o in objects], said)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    PilImage.fromarray(drawn).save(out)
+    say(f"picture: {out}")
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def names_of(text: str) -> list[str]:
+    """'desk, monitor' → its names. Raises ArgumentTypeError on a name that cannot be used."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    try:
+        return [query.name for query in object_queries(names)]
+    except BadObjectError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def seconds_of(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration; expected seconds, above 0 and at most 3600")
+    return value
+
+
+def parser() -> argparse.ArgumentParser:
+    env = os.environ.get
+    p = argparse.ArgumentParser(prog="demo", description="Play a bag to the node and ask it what is near.")
+    p.add_argument("--bag", type=Path, default=Path(env("BAG") or OWN_BAG), help="rosbag2 folder (BAG)")
+    p.add_argument(
+        "--topic", default=env("TOPIC", ""), help="image topic, raw or compressed; '' = the only one (TOPIC)"
+    )
+    p.add_argument(
+        "--objects", type=names_of, default=env("OBJECTS", ""), help="names; '' = the bag's truth's (OBJECTS)"
+    )
+    p.add_argument("--model", default=env("MODEL", ""), help="the node's parameter model (MODEL)")
+    p.add_argument("--adapter", default=env("ADAPTER", ""), help="the node's parameter adapter (ADAPTER)")
+    p.add_argument("--seconds", type=seconds_of, default=12.0, help="most of the bag played (default: %(default)g)")
+    p.add_argument("--deadline", type=seconds_of, default=240.0, help="seconds for everything (default: %(default)g)")
+    p.add_argument("--out", type=Path, default=Path("out/demo.png"), help="the picture (default: %(default)s)")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+
+    def too_late(*_: object) -> NoReturn:
+        raise DemoError(f"not done after {args.deadline:g} s (--deadline)")
+
+    def stopped(*_: object) -> NoReturn:
+        raise DemoError("stopped from outside")
+
+    signal.signal(signal.SIGALRM, too_late)
+    signal.signal(signal.SIGTERM, stopped)
+    signal.setitimer(signal.ITIMER_REAL, args.deadline)
+    try:
+        demo(args)
+    except (DemoError, BadImageError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("demo: interrupted", file=sys.stderr)
+        return 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
