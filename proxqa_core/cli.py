@@ -126,6 +126,7 @@ def _depths(options: argparse.Namespace) -> None:
         raise BadUsageError("no object was named; give --objects 'chair,table' or --box 'chair=10,20,110,220'")
     _check_picture(options.save)
     image = read_image(options.image)
+    _check_boxes(queries, image.shape[1], image.shape[0])
     with _quiet_stdout():
         engine = _engine(options)
         found = engine.look(image).depths(queries)
@@ -147,6 +148,7 @@ def _ask(options: argparse.Namespace) -> None:
     understand(options.question, [q.name for q in queries])
     _check_picture(options.save)
     image = read_image(options.image)
+    _check_boxes(queries, image.shape[1], image.shape[0])
     with _quiet_stdout():
         engine = _engine(options)
         answer = engine.look(image).ask(options.question, queries)
@@ -243,6 +245,12 @@ def _boxed(text: str) -> ObjectQuery:
     if not separator:
         raise BadObjectError(f"box {text!r} cannot be read; expected NAME=X1,Y1,X2,Y2 in pixels")
     return ObjectQuery(name, Box(x1, y1, x2, y2))
+
+
+def _check_boxes(queries: Sequence[ObjectQuery], width: int, height: int) -> None:
+    for query in queries:
+        if query.box is not None:
+            query.box.clipped(width, height)  # raises where it lies outside
 
 
 def _check_picture(path: Path | None) -> None:

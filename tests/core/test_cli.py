@@ -112,6 +112,7 @@ def test_info(fake: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
         (["depths", "IMAGE", "--box", "chair=1,2,3"], "NAME=X1,Y1,X2,Y2"),
         (["depths", "IMAGE", "--box", "chair=9,2,3,4"], "empty"),
         (["depths", "IMAGE", "--box", "=1,2,3,4"], "empty"),
+        (["depths", "IMAGE", "--box", "chair=900,2,930,40"], "outside the image"),
         (["depths", "nowhere.jpg", "--objects", "chair"], "no such file"),
         (["depths", "IMAGE", "--objects", "chair", "--save", "out.gif"], ".png"),
         (["depths", "IMAGE", "--objects", "chair", "--save", "nowhere/out.png"], "does not exist"),
