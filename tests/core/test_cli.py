@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -172,18 +171,16 @@ def test_interrupted(image: str, unloadable: Callable[[Exception], None]) -> Non
     assert cli.main(["info"]) == 130
 
 
-def test_help_is_quick_and_imports_nothing_heavy() -> None:
+def test_help_imports_nothing_heavy() -> None:
     program = (
         "import sys; from proxqa_core import cli\n"
         "try: cli.main(['--help'])\n"
         "except SystemExit as end: assert end.code == 0\n"
         "assert not {'torch', 'numpy', 'cv2', 'PIL', 'transformers'} & set(sys.modules), sorted(sys.modules)"
     )
-    start = time.perf_counter()
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stderr
     assert all(name in run.stdout for name in ("depths", "ask", "eval", "info"))
-    assert time.perf_counter() - start < 5
 
 
 def test_a_closed_pipe_is_no_error(image: str) -> None:

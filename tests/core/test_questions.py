@@ -159,6 +159,9 @@ def test_yes_no_is_told_from_a_choice(question: str) -> None:
          ("salt and pepper mill", "cup")),
         ("how far are the chairs?", ["chair"], D, ("chair",)),
         ("how far is the couch?", ["sofa"], D, ("sofa",)),
+        ("how far is the man?", ["person", "dog"], D, ("person",)),
+        ("how far is the man?", ["woman", "dog"], D, ("man",)),
+        ("how far is the person?", ["man", "woman"], D, ("person",)),
         ("how far is the chair", ["red chair", "table"], D, ("red chair",)),
         ("how far is the chair", ["red chair", "blue chair"], D, ("chair",)),
         ("how far is the red chair", ["chair"], D, ("red chair",)),
@@ -166,6 +169,7 @@ def test_yes_no_is_told_from_a_choice(question: str) -> None:
         ("chair table", ["chair", "table"], D, ("chair table",)),
         ("how far is it?", ["chair"], D, ("chair",)),
         ("how far are they", ["chair", "table"], D, ("chair", "table")),
+        ("how far are they", ["Chair", "table", "chair "], D, ("Chair", "table")),
         ("which is closer?", ["chair", "table"], C, ("chair", "table")),
         ("which is closer?", ["chair", "table", "lamp"], N, ("chair", "table", "lamp")),
         ("is it closer than the table?", ["chair", "table"], C, ("chair", "table")),
@@ -214,23 +218,23 @@ def test_asked_is_one_clean_line() -> None:
 
 
 def test_ten_thousand_characters_are_refused_at_once() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     for text in ("how far is " * 1000, "'" * 10_000, '"a" ' * 2500, "which is closer " * 700):
         with pytest.raises(NotUnderstoodError):
             understand(text)
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
 @pytest.mark.parametrize("unit", ["'a ", '"', "'", "and ", "to the ", "in front of ", "black and ", "(", "a's "])
 def test_longest_questions_stay_fast(unit: str) -> None:
     text = (unit * MAX_QUESTION_LENGTH)[:MAX_QUESTION_LENGTH]
-    start = time.perf_counter()
+    start = time.process_time()
     for lead in ("", "how far is ", "which is closer, "):
         try:
             understand((lead + text)[:MAX_QUESTION_LENGTH], known=["black and white"] * 8)
         except NotUnderstoodError:
             continue
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
 
 
 def _check(question: str, known: list[str]) -> None:
@@ -249,7 +253,7 @@ def _check(question: str, known: list[str]) -> None:
         assert len(understood.names) == 2
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.text(max_size=120), st.lists(st.text(max_size=12), max_size=3))
 @example("''", [""])
 @example("\ud800 or \x00", [])
@@ -264,7 +268,7 @@ _WORDS = (
 _WORD = st.sampled_from(_WORDS.split())
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(
     st.lists(_WORD, min_size=1, max_size=14),
     st.lists(st.sampled_from(["chair", "red chair", "it", "or"]), max_size=3),
