@@ -17,7 +17,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +103,17 @@ def messages_of(drive: Path) -> Iterator[tuple[str, Any]]:
         yield TRUTH, truth_of(header, frame["objects"])
 
 
-def write(drive: Path, bag: Path) -> int:
-    """Write the bag, in the place of an older one; how many messages it has."""
+def write(messages: Iterable[tuple[str, Any]], bag: Path) -> int:
+    """Write (topic, message) pairs as a bag, in the place of an older one; how many there were.
+
+    A message with a header; its stamp is the time at which it counts as recorded.
+    """
     store, connections, count = types(), {}, 0
     bag.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".bag-", dir=bag.parent) as work:
         part = Path(work) / bag.name  # the file inside is named after the folder
         with Writer(part, version=9, storage_plugin=StoragePlugin.SQLITE3) as writer:
-            for topic, message in messages_of(drive):
+            for topic, message in messages:
                 if topic not in connections:
                     kind = type(message)
                     name = f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
@@ -132,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"make_bag: {str(args.drive)!r} has no {name}; expected a rendered drive", file=sys.stderr)
             return 2
     try:
-        count = write(args.drive, args.bag)
+        count = write(messages_of(args.drive), args.bag)
     except (BadImageError, OSError, KeyError, ValueError) as error:
         print(f"make_bag: {str(args.drive)!r} is no whole drive: {error!r}", file=sys.stderr)
         return 2

@@ -189,12 +189,13 @@ def questions_of(names: Sequence[str]) -> list[str]:
 
 def demo(args: argparse.Namespace) -> None:
     """The whole demo. Raises DemoError where it does not succeed."""
+    objects = names_of(args.objects)
     with Bag(args.bag) as bag:
         topic = bag.choose(args.topic)
         frames = list(bag.frames(topic, args.seconds))
         truth = bag.truth()
     played = {frame.stamp: frame for frame in frames}
-    names = args.objects or names_in([truth[s] for s in played if s in truth], MOST_NAMES)
+    names = objects or names_in([truth[s] for s in played if s in truth], MOST_NAMES)
     if not names:
         raise DemoError(f'BAG {str(args.bag)!r} does not say what is in it; name objects with OBJECTS="chair, table"')
     log = args.out.with_suffix(".log")
@@ -291,12 +292,12 @@ def say(text: str) -> None:
 
 
 def names_of(text: str) -> list[str]:
-    """'desk, monitor' → its names. Raises ArgumentTypeError on a name that cannot be used."""
+    """'desk, monitor' → its names. Raises DemoError on a name that cannot be used."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     try:
         return [query.name for query in object_queries(names)]
     except BadObjectError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+        raise DemoError(f"OBJECTS {text!r}: {error}") from error
 
 
 def seconds_of(text: str) -> float:
@@ -316,9 +317,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--topic", default=env("TOPIC", ""), help="image topic, raw or compressed; '' = the only one (TOPIC)"
     )
-    p.add_argument(
-        "--objects", type=names_of, default=env("OBJECTS", ""), help="names; '' = the bag's truth's (OBJECTS)"
-    )
+    p.add_argument("--objects", default=env("OBJECTS", ""), help="names, by comma; '' = the bag's truth's (OBJECTS)")
     p.add_argument("--model", default=env("MODEL", ""), help="the node's parameter model (MODEL)")
     p.add_argument("--adapter", default=env("ADAPTER", ""), help="the node's parameter adapter (ADAPTER)")
     p.add_argument("--seconds", type=seconds_of, default=12.0, help="most of the bag played (default: %(default)g)")

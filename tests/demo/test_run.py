@@ -1,0 +1,124 @@
+"""The demo's promises: exit codes, one clear line, nothing left behind; and once in full with the real node."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy", reason="rclpy is not installed")
+
+from PIL import Image as PilImage
+from sensor_msgs.msg import CompressedImage, Image
+
+from demo import node as demo_node
+from demo import run
+from demo.bags import DemoError, ImageTopic
+from demo.make_bag import write
+from demo.node import ROOT, NodeProcess, command_of, own_domain
+from demo.run import OWN_BAG, main, questions_of
+
+
+@pytest.fixture(autouse=True)
+def no_choices_of_mine(monkeypatch):
+    for name in ("BAG", "TOPIC", "OBJECTS", "MODEL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        ({"BAG": "nowhere"}, "BAG 'nowhere' does not exist"),
+        ({"TOPIC": "/nope"}, "no image topic '/nope'; choose one with TOPIC=…: /camera/image_raw/compressed"),
+        ({"OBJECTS": "chair, chair"}, "'chair' is named 2 times"),
+        ({"OBJECTS": "x" * 100}, "too long"),
+    ],
+)
+def test_a_wrong_choice_is_one_clear_line(monkeypatch, capsys, choice, said):
+    for name, value in choice.items():
+        monkeypatch.setenv(name, value)
+    assert main([]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("demo: ") and said in error and error.count("\n") == 1
+
+
+def test_a_bag_without_truth_needs_names(tmp_path, capsys):
+    write([("/image", Image(encoding="rgb8"))], tmp_path / "bag")
+    assert main(["--bag", str(tmp_path / "bag")]) == 1
+    assert 'name objects with OBJECTS="chair, table"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "soon"])
+def test_a_wrong_duration_is_refused(seconds):
+    with pytest.raises(SystemExit) as caught:
+        main(["--seconds", seconds])
+    assert caught.value.code == 2
+
+
+def test_a_deadline_ends_it(monkeypatch, capsys):
+    monkeypatch.setattr(run, "demo", lambda args: time.sleep(60))
+    started = time.monotonic()
+    assert main(["--deadline", "0.2"]) == 1
+    assert time.monotonic() - started < 10
+    assert "not done after 0.2 s" in capsys.readouterr().err
+
+
+def test_questions_name_what_is_there():
+    assert questions_of(["a"]) == ["How far is the a?"]
+    assert questions_of(["a", "b"]) == ["Which is closer, the a or the b?", "How far is the b?"]
+    assert len(questions_of(list("abcdef"))) == 3
+
+
+def test_the_nodes_command_line_fits_the_topic():
+    small = command_of(ImageTopic("/cam/compressed", CompressedImage, 1), ["chair", 'a "b"'], "", "")
+    assert "image/compressed:=/cam/compressed" in small and 'image_transport:="compressed"' in small
+    assert r'objects:=["chair", "a \"b\""]' in small
+    assert not [a for a in small if a.startswith(("model:=", "adapter:="))]
+    large = command_of(ImageTopic("/cam", Image, 1), ["chair"], "m", "a")
+    assert {"image:=/cam", 'image_transport:="raw"', 'model:="m"', 'adapter:="a"'} <= set(large)
+
+
+def test_domains_are_not_shared():
+    with own_domain() as one, own_domain() as two:
+        assert one != two
+    with own_domain() as again:
+        assert 1 <= again <= 100
+
+
+def test_a_node_that_ends_is_reported_with_its_log(tmp_path):
+    with NodeProcess(["sh", "-c", "echo it broke; exit 3"], 1, tmp_path / "node.log") as node:
+        node._process.wait(10)
+        with pytest.raises(DemoError, match=r"exit code 3(.|\n)*it broke"):
+            node.check()
+
+
+def test_nothing_is_left_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo_node, "GRACE", 0.5)
+    pids = tmp_path / "pids"
+    stubborn = f"trap '' INT; sleep 300 & echo $! $$ > {pids}; wait"
+    with NodeProcess(["bash", "-c", stubborn], 1, tmp_path / "node.log") as node:
+        end = time.monotonic() + 10
+        while not (pids.exists() and pids.read_text().strip()) and time.monotonic() < end:
+            time.sleep(0.05)
+        node.check()
+    for pid in pids.read_text().split():
+        state = Path(f"/proc/{pid}/stat")
+        assert not state.exists() or state.read_text().split()[2] == "Z"
+
+
+@pytest.mark.model
+def test_the_demo_from_end_to_end(tmp_path):
+    """The real node with the real model on two seconds of the repository's bag."""
+    out = tmp_path / "demo.png"
+    command = [sys.executable, "demo/run.py", "--bag", str(OWN_BAG), "--seconds", "2", "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ.copy(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert int(re.search(r"object_depths: (\d+) messages", done.stdout).group(1)) >= 1
+    assert "11 played" in done.stdout and "0 bad, 0 failed" in done.stdout
+    assert done.stdout.count("Which is closer, the") == 3
+    assert re.search(r"chair +\d\.\d\d ± \d\.\d\d +\d\.\d\d ± ", done.stdout) or "not in view" in done.stdout
+    assert re.search(r"against the truth, by name: \d+ object depths, mean error", done.stdout)
+    assert PilImage.open(out).width >= 320
