@@ -69,7 +69,7 @@ def read_info(folder: Path) -> AdapterInfo:
         known = {f.name for f in fields(AdapterInfo)}
         unknown = sorted(set(values) - known)
         if unknown:
-            raise BadModelError(f"adapter {str(folder)!r}: {INFO} has unknown fields {unknown}; expected {sorted(known)}")
+            raise BadModelError(f"adapter {str(folder)!r}: {INFO} has unknown fields {unknown}; known: {sorted(known)}")
         return AdapterInfo(**values)
     except (ValueError, TypeError, AttributeError) as error:
         if isinstance(error, BadModelError):

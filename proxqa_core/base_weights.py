@@ -51,7 +51,7 @@ class Carrier:
         spec = importlib.util.find_spec(self.module)
         folder = Path(spec.origin).parent if spec is not None and spec.origin else None
         if folder is None or not (folder / self.path).is_file():
-            raise ModelNotFoundError(f"base weights missing: package {self.module!r} has no {self.path}; run: {INSTALL}")
+            raise ModelNotFoundError(f"base weights missing: no {self.path} in package {self.module!r}; run: {INSTALL}")
         found = sha256(folder / self.path)
         if found != self.sha256:
             raise BadModelError(
@@ -178,7 +178,8 @@ def _as_installed(fields: dict[str, Any], state: dict[str, torch.Tensor], scratc
         Dinov2Config(**fields).save_pretrained(folder)
         save_file(state, Path(folder) / "model.safetensors", metadata={"format": "pt"})
         model, seen = Dinov2Model.from_pretrained(folder, output_loading_info=True, dtype=torch.float32)
-    wrong = {kind: sorted(seen[kind])[:3] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") if seen[kind]}
+    kinds = ("missing_keys", "unexpected_keys", "mismatched_keys")
+    wrong = {kind: sorted(seen[kind])[:3] for kind in kinds if seen[kind]}
     if wrong:
         raise BadModelError(f"vision weights do not fit Dinov2Model: {wrong}")
     return model

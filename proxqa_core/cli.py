@@ -90,6 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--train", metavar="DIR", type=Path, help="folder to fit the straight-line baseline on")
     evaluate.set_defaults(command=_eval)
 
+    bench = commands.add_parser("bench", parents=[model], help="how fast: one shared prefix against many prompts")
+    bench.add_argument("--repeats", metavar="N", type=_count, default=10, help="rounds to measure (from 2; default 10)")
+    bench.add_argument("--json", metavar="FILE", help="write the figures as JSON ('-': to stdout)")
+    bench.set_defaults(command=_bench)
+
     info = commands.add_parser("info", parents=[model], help="what model is loaded, and where it runs")
     info.add_argument("--json", action="store_true", help="print JSON")
     info.set_defaults(command=_info)
@@ -197,6 +202,28 @@ def _eval(options: argparse.Namespace) -> None:
         _print_json(report)
     else:
         print(_report_table(report))
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from proxqa_core.bench import bench
+
+    if options.repeats < 2:
+        raise BadUsageError(f"--repeats {options.repeats}: expected at least 2")
+    to_stdout = options.json == "-"
+    _check_writable(None if to_stdout else options.json)
+    with _quiet_stdout():
+        report = bench(_engine(options), options.repeats, progress=lambda line: print(line, file=sys.stderr))
+    if options.json and not to_stdout:
+        Path(options.json).write_text(_json(report) + "\n", encoding="utf-8")
+    if to_stdout:
+        _print_json(report)
+        return
+    rows = [(name, f"{q['p50']:.0f}", f"{q['p95']:.0f}") for name, q in report["milliseconds"].items()]
+    print(_columns([("milliseconds", "p50", "p95"), *rows]))
+    print(
+        f"{report['objects']} objects: sharing the prefix is {report['ratio']:.1f} times as fast as one by one; "
+        f"{100 * report['same_answers']:.0f} % of the answers are the same"
+    )
 
 
 def _info(options: argparse.Namespace) -> None:

@@ -14,10 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from proxqa_core.types import Box, ObjectDepth, check_image
+from proxqa_core.types import VISIBLE, Box, ObjectDepth, check_image
 
-VISIBLE = 0.5
-"""Objects with a lower score are drawn grey, as not seen."""
 MAX_LABEL = 28
 """Longest name drawn, in characters."""
 _FONT = cv2.FONT_HERSHEY_SIMPLEX

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,19 @@ from proxqa_core.llm.branching import Branch, run_branches, run_prefix
 from proxqa_core.llm.prompts import Suffix
 from proxqa_core.llm.readout import read_choice, read_depth
 from proxqa_core.model import DEFAULT, LoadedModel, load
-from proxqa_core.types import MAX_OBJECTS, Box, ObjectDepth, ObjectQuery, ProximityAnswer, QuestionKind, check_image
+from proxqa_core.types import (
+    MAX_OBJECTS,
+    VISIBLE,
+    Box,
+    ObjectDepth,
+    ObjectQuery,
+    ProximityAnswer,
+    QuestionKind,
+    check_image,
+)
 from proxqa_core.vision.encoder import TorchVisionEncoder, VisionEncoder
 from proxqa_core.vision.regions import region_tokens
 
-VISIBLE = 0.5
-"""An object whose score is below this counts as not seen."""
 MAX_NEW_TOKENS = 64
 """Longest free answer, in tokens."""
 Asked = ObjectQuery | str
@@ -170,9 +178,7 @@ class View:
     def _answer(self, asked: Question, known: list[ObjectQuery]) -> ProximityAnswer:
         named = [_pick(name, known) for name in asked.names]
         if asked.kind in (QuestionKind.CLOSER, QuestionKind.FARTHER):
-            answer = self.closer(named[0], named[1])
-            text = answer.answer
-            return _reworded(answer, asked, text)
+            return _reworded(self.closer(named[0], named[1]), asked)
         if asked.kind is QuestionKind.GENERAL:
             return self._general(asked)
         targets = named or known
@@ -183,9 +189,7 @@ class View:
         found = sorted(self.depths(targets), key=lambda o: (o.score < VISIBLE, o.depth))
         seen = [o for o in found if o.score >= VISIBLE]
         near, far = (seen[0].name, seen[-1].name) if len(seen) > 1 else ("", "")
-        text = sentences.say_depths(found)
-        if asked.kind is QuestionKind.NEAREST and seen:
-            text = f"The nearest is the {seen[0].name}. {text}"
+        text = sentences.say_depths(found)  # nearest first
         if asked.kind is QuestionKind.FARTHEST and seen:
             text = f"The farthest is the {seen[-1].name}. {text}"
         return ProximityAnswer(asked.asked, asked.kind, text, tuple(found), near, far)
@@ -292,11 +296,8 @@ class View:
         near, far = pair if first >= 0.5 else (pair[1], pair[0])
         probability = max(first, 1 - first)
         question = f"which is closer, the {pair[0].name} or the {pair[1].name}?"
-        unseen = [o for o in pair if o.score < VISIBLE]
-        if unseen:
-            text = sentences.say_depths(list(pair))
-        else:
-            text = sentences.say_closer(near, far, probability)
+        seen = all(o.score >= VISIBLE for o in pair)
+        text = sentences.say_closer(near, far, probability) if seen else sentences.say_depths(pair)
         return ProximityAnswer(question, QuestionKind.CLOSER, text, (near, far), near.name, far.name, probability)
 
 
@@ -308,11 +309,15 @@ def _pick(name: str, known: Sequence[ObjectQuery]) -> ObjectQuery:
     """The known object of that name, with its box, else the name alone."""
     same = [q for q in known if q.name.casefold() == name.casefold()]
     if len(same) > 1:
-        raise BadObjectError(f"{len(same)} objects are named {name!r}; expected names that differ, such as 'left {name}'")
+        raise BadObjectError(f"{len(same)} objects are named {name!r}; expected names that differ: 'left {name}'")
     return same[0] if same else ObjectQuery(name)
 
 
-def _reworded(answer: ProximityAnswer, asked: Question, text: str) -> ProximityAnswer:
-    return ProximityAnswer(
-        asked.asked, asked.kind, text, answer.objects, answer.closer, answer.farther, answer.probability
-    )
+def _reworded(answer: ProximityAnswer, asked: Question) -> ProximityAnswer:
+    """The same answer to the question as it was asked, with a yes or no where it wants one."""
+    text = answer.answer
+    if asked.yes_no and all(o.score >= VISIBLE for o in answer.objects):
+        first = asked.names[0].casefold()
+        claimed = answer.closer if asked.kind is QuestionKind.CLOSER else answer.farther
+        text = f"{'Yes' if claimed.casefold() == first else 'No'}. {text}"
+    return replace(answer, question=asked.asked, kind=asked.kind, answer=text)

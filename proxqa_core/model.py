@@ -7,6 +7,7 @@ one line that says why and what would help. Knows nothing of questions or of ima
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from proxqa_core.vision.preprocessing import Preprocessing
 
 DEFAULT = "default"
 NO_ADAPTER = "none"
+EXPECTED = "'default', a Hugging Face LLaVA id (owner/name) or a local folder"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 DEFAULT_ADAPTER = Path(__file__).parent / "assets" / "default"
 
 
@@ -98,8 +101,10 @@ def load(
     if source == DEFAULT:
         folder, base = str(default_base(say)), base_identity()
         adapter = DEFAULT_ADAPTER if adapter is None else adapter
-    else:
+    elif os.path.isdir(source) or _HUB_ID.fullmatch(source):
         folder, base = str(source), str(source)
+    else:  # do not ask the hub for what cannot be there
+        raise ModelNotFoundError(f"model {source!r} is not there; expected {EXPECTED}")
     llava, tokenizer, processor = _load_llava(folder, source)
     info = None
     if adapter is not None and str(adapter) not in ("", NO_ADAPTER):
@@ -121,9 +126,10 @@ def load(
 
 def _load_llava(folder: str, source: str) -> tuple[Any, Any, Any]:
     """(model in float32, tokenizer, image processor or None for the default's own preprocessing)."""
-    import proxqa_core.vision.tower as tower  # importing it registers the default's vision tower
     from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, LlavaForConditionalGeneration
     from transformers.utils import logging
+
+    import proxqa_core.vision.tower as tower  # importing it registers the default's vision tower
 
     try:
         config = AutoConfig.from_pretrained(folder)
@@ -146,7 +152,5 @@ def _load_llava(folder: str, source: str) -> tuple[Any, Any, Any]:
         if isinstance(error, BadModelError):
             raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelNotFoundError(
-            f"model {source!r} cannot be loaded: {reason}; expected 'default', a Hugging Face LLaVA id or a local folder"
-        ) from error
+        raise ModelNotFoundError(f"model {source!r} cannot be loaded: {reason}; expected {EXPECTED}") from error
     return llava, tokenizer, processor

@@ -22,6 +22,8 @@ MAX_OBJECTS = 64
 """Most objects in one request."""
 MAX_QUESTION_LENGTH = 500
 """Longest question accepted, in characters."""
+VISIBLE = 0.5
+"""An object whose score is below this counts as not seen."""
 MIN_IMAGE_SIDE = 16
 """Smallest image side accepted, in pixels."""
 MAX_IMAGE_SIDE = 16384

@@ -11,15 +11,13 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from proxqa_core.depth import relative_depth_map
-from proxqa_core.evaluation.folder import LabelledFolder
+from proxqa_core.evaluation.folder import LabelledFolder, Record
 from proxqa_core.model import LoadedModel
 from proxqa_core.types import Box
 from proxqa_core.vision.encoder import TorchVisionEncoder
@@ -65,7 +63,7 @@ def open_set(folder: Path, model: LoadedModel) -> TrainingSet:
     return TrainingSet(_features(folder, records, model), tuple(samples))
 
 
-def _sample(record: Any, grid: int) -> Sample:
+def _sample(record: Record, grid: int) -> Sample:
     depth = record.load_relative_depth()
     small = cv2.resize(np.nan_to_num(depth, nan=1.0), (grid, grid), interpolation=cv2.INTER_AREA)
     objects = []
@@ -73,7 +71,7 @@ def _sample(record: Any, grid: int) -> Sample:
     masks = record.load_masks()
     best = np.full((grid, grid), 0.4, np.float32)  # an object fills a cell when it covers more than this share
     for thing in record.objects:
-        if thing.depth is None:
+        if thing.depth is None or thing.depth_m is None:
             continue
         box = Box(*(v / s for v, s in zip(thing.box.xyxy, (record.width, record.height) * 2, strict=True)))
         if masks is not None and thing.mask_id is not None:
@@ -98,7 +96,7 @@ def _mirrored(sample: Sample) -> Sample:
     return Sample(objects, sample.depth[:, ::-1].copy(), sample.cells[:, ::-1].copy())
 
 
-def _features(folder: Path, records: list[Any], model: LoadedModel) -> np.ndarray:
+def _features(folder: Path, records: list[Record], model: LoadedModel) -> np.ndarray:
     """The cached features of a folder; made image by image so that a stopped run goes on where it was."""
     tower = model.llava.model.vision_tower
     weights = next(p for p in tower.parameters() if p.ndim > 1).detach().float().cpu().numpy()
@@ -121,6 +119,3 @@ def _features(folder: Path, records: list[Any], model: LoadedModel) -> np.ndarra
             part.write_text(json.dumps({"done": min(start + BATCH, len(records))}))
             os.replace(part, progress)
     return array
-
-
-__all__ = ["Sample", "TrainingSet", "open_set", "relative_depth_map"]

@@ -34,13 +34,14 @@ from training.train import LoraSettings, StageConfig, Trainer
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A whole run. name: of the adapter. stages: in order."""
+    """A whole run. name: of the adapter. stages: in order. compiled: with torch.compile (needs a C++ compiler)."""
 
     name: str
     seed: int = 0
     align: AlignConfig = field(default_factory=AlignConfig)
     lora: LoraSettings = field(default_factory=LoraSettings)
     stages: tuple[StageConfig, ...] = ()
+    compiled: bool = True
 
 
 def read_config(path: Path) -> RunConfig:
@@ -91,8 +92,9 @@ def run(config: RunConfig, data: TrainingSet, validate: TrainingSet | None, mode
         save_file(projector.state_dict(), aligned.with_suffix(".part"))
         aligned.with_suffix(".part").replace(aligned)
     if validate is not None:
-        print("aligned, on the validation set:", {k: round(v, 4) for k, v in check(model, validate).items()}, flush=True)
-    trainer = Trainer(model, data, config.lora, out, config.seed)
+        seen = {k: round(v, 4) for k, v in check(model, validate).items()}
+        print("aligned, on the validation set:", seen, flush=True)
+    trainer = Trainer(model, data, config.lora, out, config.seed, config.compiled)
     for stage in config.stages:
         trainer.run(stage, log)
         trainer.restore(stage.name)

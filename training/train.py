@@ -37,7 +37,10 @@ IGNORE = -100
 
 @dataclass(frozen=True)
 class StageConfig:
-    """One stage. images: how many image conversations are seen. batch: of them a step. rates: peaks of a cosine."""
+    """One stage. images: how many image conversations are seen. batch: of them a step. rates: peaks of a cosine.
+
+    row_tokens: length of every row; turns that do not fit are left out, so that all steps have one shape.
+    """
 
     name: str
     images: int
@@ -47,9 +50,10 @@ class StageConfig:
     projector_rate: float = 3e-4
     warmup: float = 0.05
     depth_spread: float = 0.025
+    row_tokens: int = 320
 
     def __post_init__(self) -> None:
-        for key in ("images", "batch", "lora_rate", "projector_rate"):
+        for key in ("images", "batch", "lora_rate", "projector_rate", "row_tokens"):
             if getattr(self, key) <= 0:
                 raise ValueError(f"stage {self.name!r}: {key} is {getattr(self, key)}; expected more than 0")
 
@@ -106,8 +110,17 @@ class Row:
 class Trainer:
     """Trains one model on one set. folder: where checkpoints and the log go."""
 
-    def __init__(self, model: LoadedModel, data: TrainingSet, lora: LoraSettings, folder: Path, seed: int):
+    def __init__(
+        self,
+        model: LoadedModel,
+        data: TrainingSet,
+        lora: LoraSettings,
+        folder: Path,
+        seed: int,
+        compiled: bool = False,
+    ):
         self.model, self.data, self.folder, self.seed = model, data, folder, seed
+        self.useful = [i for i, s in enumerate(data.samples) if s.objects]
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(seed)
         self.dtype = torch.bfloat16
@@ -115,7 +128,12 @@ class Trainer:
         llava.requires_grad_(False)
         llava.to(self.dtype)
         config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=LORA_LAYERS)
+        # plain attention fuses better than the library's kernels on rows this short, and its backward pass is faster
+        llava.model.language_model.set_attn_implementation("eager")
         self.llm = get_peft_model(llava.model.language_model, config, autocast_adapter_dtype=False)
+        if compiled:
+            for layer in self.llm.base_model.model.layers:
+                layer.forward = torch.compile(layer.forward, dynamic=False)
         self.projector = llava.model.multi_modal_projector.requires_grad_(True)
         self.lora = [p for p in self.llm.parameters() if p.requires_grad]
         self.end = model.prompter.tokenizer.eos_token_id
@@ -123,11 +141,17 @@ class Trainer:
         self.digits = torch.tensor(model.prompter.digits)
 
     # ---------------------------------------------------------------- rows
-    def row(self, sample: Sample, recipe: Recipe, rng: random.Random) -> Row:
-        said = turns(sample.objects, self.names, recipe, rng)
+    def row(self, sample: Sample, stage: StageConfig, rng: random.Random) -> Row:
+        """The turns of one image as a row; reasoning turns come first in line for the room there is."""
+        said = turns(sample.objects, self.names, stage.recipe, rng)
+        said.sort(key=lambda turn: turn.kind == "perceive")
+        room = stage.row_tokens - self.model.prompter.prefix_length
         suffixes, targets, depths, boxes = [], [], [], []
         for turn in said:
             ids, target = self._turn(turn)
+            if len(ids) > room:
+                continue
+            room -= len(ids)
             suffixes.append(tuple(ids))
             targets.append(target)
             depths.append(turn.depth)
@@ -147,7 +171,7 @@ class Trainer:
         return ids, [IGNORE] * (len(start) - 1) + answer
 
     # ---------------------------------------------------------------- one step
-    def loss(self, chosen: list[tuple[int, Row]], spread: float) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(self, chosen: list[tuple[int, Row]], stage: StageConfig) -> tuple[torch.Tensor, dict[str, float]]:
         """Mean loss of a batch of (index of the image's features, its row)."""
         prompter, llava = self.model.prompter, self.model.llava
         table = llava.get_input_embeddings()
@@ -182,7 +206,7 @@ class Trainer:
                 order = [None] * (len(told) - 3) + ["tenths", "hundredths", None] if depth is not None else []
                 depths += [(o, depth) for o in order] or [(None, None)] * len(told)
                 at += len(suffix)
-        longest = -(-max(len(r) for r in rows) // 32) * 32
+        longest = stage.row_tokens
         batch = torch.stack([F.pad(r, (0, 0, 0, longest - len(r))) for r in rows])
         position_ids = torch.stack([F.pad(p, (0, longest - len(p))) for p in positions])
         bias = torch.full((len(rows), 1, longest, longest), torch.finfo(self.dtype).min, dtype=self.dtype)
@@ -194,7 +218,7 @@ class Trainer:
         ).last_hidden_state
         rows_at, cols_at = (torch.tensor(v) for v in zip(*wheres, strict=True))
         logits = llava.lm_head(hidden[rows_at, cols_at]).float()
-        return self._answer_loss(logits, torch.tensor(targets), depths, spread)
+        return self._answer_loss(logits, torch.tensor(targets), depths, stage.depth_spread)
 
     def _answer_loss(
         self, logits: torch.Tensor, targets: torch.Tensor, depths: list[Any], spread: float
@@ -236,7 +260,8 @@ class Trainer:
         done_mark = self.folder / f"{stage.name}.done"
         if done_mark.exists():
             return
-        optimiser = MasterAdamW([(self.lora, stage.lora_rate), (list(self.projector.parameters()), stage.projector_rate)])
+        projector = list(self.projector.parameters())
+        optimiser = MasterAdamW([(self.lora, stage.lora_rate), (projector, stage.projector_rate)])
         first = self._resume(stage.name, optimiser)
         steps = math.ceil(stage.images / stage.batch)
         saved = time.perf_counter()
@@ -245,12 +270,11 @@ class Trainer:
         for step in (bar := tqdm(range(first, steps), initial=first, total=steps, desc=stage.name, unit="step")):
             # drawn from (seed, stage, step) alone: a resumed run sees what an unbroken one would
             rng = random.Random(f"{self.seed}/{stage.name}/{step}")
-            picked = rng.sample(range(len(self.data.samples)), min(stage.batch, len(self.data.samples)))
-            chosen = [(i, self.row(self.data.samples[i], stage.recipe, rng)) for i in picked]
-            chosen = [(i, row) for i, row in chosen if row.suffixes]
+            picked = rng.choices(self.useful, k=stage.batch)
+            chosen = [(i, self.row(self.data.samples[i], stage, rng)) for i in picked]
             warm = min(1.0, (step + 1) / max(1, stage.warmup * steps))
             factor = warm * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * step / steps)))
-            loss, shown = self.loss(chosen, stage.depth_spread)
+            loss, shown = self.loss(chosen, stage)
             loss.backward()
             optimiser.step(factor)
             for key, value in shown.items():

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from proxqa_core.types import VISIBLE
+
 MIN_GAP = 0.08
 """Two objects make a pair where their depths differ by at least this share of the farther one."""
 GAPS = {"8-15": (MIN_GAP, 0.15), "15-30": (0.15, 0.30), ">30": (0.30, math.inf)}
 """Bins of the depth difference, percent of the farther one: from the first bound to below the second."""
 ECE_BINS = 15
 BOOTSTRAPS = 1000
-VISIBLE = 0.5
-"""An object query counts as answered where its score is at least this."""
 
 Floats = NDArray[np.float64]
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from proxqa_core.types import ObjectDepth
+from proxqa_core.types import VISIBLE, ObjectDepth
 
-VISIBLE = 0.5
-"""An object whose score is below this counts as not seen."""
 SURE = 0.6
 """Below this probability two objects count as about equally far."""
 _ARTICLES = ("the ", "a ", "an ", "my ", "your ", "our ", "this ", "that ")

@@ -26,7 +26,7 @@ NOT_VISIBLE = "not visible"
 DEPTH_LEAD = "0."
 CHOICE_LEAD = "Closer:"
 CHOICES = (" A", " B")
-_DEPTH = re.compile(r"^\s*(?:0?\.(\d{1,2})|1\.0{1,2}|[01])(?!\d)")
+_DEPTH = re.compile(r"^\s*(?:0?\.(\d{1,2})|1\.0{1,2}|[01])(?![\d.])")
 
 
 def plain(text: str) -> str:
@@ -84,7 +84,7 @@ def depth_digits(depth: float) -> str:
     """The two digits after '0.' of a relative depth in [0, 1]; 1 is said as 0.99. ValueError outside."""
     if not 0.0 <= depth <= 1.0:
         raise ValueError(f"relative depth {depth} is outside [0, 1]")
-    return f"{min(99, int(round(depth * 100))):02d}"
+    return f"{min(99, round(depth * 100)):02d}"
 
 
 def closer_question(a: str, b: str) -> str:

@@ -115,9 +115,7 @@ def _some(objects: Sequence[Labelled], count: int, rng: random.Random) -> list[L
     return chosen
 
 
-def _mention(
-    thing: Labelled, recipe: Recipe, rng: random.Random, region_token: bool
-) -> tuple[str, tuple[Box, ...]]:
+def _mention(thing: Labelled, recipe: Recipe, rng: random.Random, region_token: bool) -> tuple[str, tuple[Box, ...]]:
     """By name where the phrase means this object alone and chance says so, else by name and jittered box."""
     if thing.ref is not None and rng.random() >= recipe.by_box:
         return templates.mention(thing.ref, None, region_token), ()

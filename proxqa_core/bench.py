@@ -1,0 +1,101 @@
+"""How fast the engine answers, against asking the same model the same prompts one by one with `generate()`.
+
+Promises: both sides run in one process, take turns on the same images, and say the same thing in the end (the depth
+that greedy decoding says is compared with the likeliest leaf of the digit tree). Figures are p50 and p95 of wall-clock
+milliseconds, and the ratio of the medians. Knows nothing of accuracy.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from proxqa_core.engine import ProximityEngine
+from proxqa_core.language import templates
+
+NAMES = ("chair", "table", "lamp", "person", "door", "plant", "box", "sofa")
+"""What is asked for: whether it is in the picture makes no difference to the time."""
+
+
+def picture(seed: int, width: int = 640, height: int = 480) -> NDArray[np.uint8]:
+    """A reproducible picture: what it shows makes no difference to the time."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 255, (height // 40, width // 40, 3), np.uint8)
+    return np.ascontiguousarray(np.kron(coarse, np.ones((40, 40, 1), np.uint8)))
+
+
+def ask_one_by_one(engine: ProximityEngine, image: NDArray[np.uint8], names: Sequence[str]) -> list[str]:
+    """The plain way: for every name, the whole prompt with the image through `generate()`."""
+    model, prompter = engine.model, engine.model.prompter
+    said = []
+    for name in names:
+        suffix = prompter.question(templates.perceive_question(templates.mention(name, None, False)))
+        image_ids = [prompter.image_token_id] * prompter.image_tokens
+        ids = torch.tensor([[*prompter.before_image, *image_ids, *prompter.after_image, *suffix.ids]])
+        out = model.llava.generate(
+            input_ids=ids.to(model.device),
+            attention_mask=torch.ones_like(ids).to(model.device),
+            pixel_values=model.preprocessing.pixels([image]).to(model.device, model.dtype),
+            max_new_tokens=len(prompter.depth_lead) + 2,
+            min_new_tokens=len(prompter.depth_lead) + 2,
+            do_sample=False,
+        )
+        said.append(prompter.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).strip())
+    return said
+
+
+def bench(
+    engine: ProximityEngine,
+    repeats: int = 10,
+    names: Sequence[str] = NAMES,
+    progress: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Measure; ValueError unless repeats >= 2. Returns what `proxqa bench --json` writes."""
+    if repeats < 2:
+        raise ValueError(f"repeats is {repeats}; expected at least 2")
+    times: dict[str, list[float]] = {"look": [], "depths": [], "closer": [], "shared": [], "one_by_one": []}
+    same = 0
+    for index in range(-1, repeats):  # the first round warms up and is not counted
+        image = picture(index + 1)
+        marks = [time.perf_counter()]
+        view = engine.look(image)
+        _settle(engine, marks)
+        found = view.depths(names)
+        _settle(engine, marks)
+        view.closer(names[0], names[1])
+        _settle(engine, marks)
+        said = ask_one_by_one(engine, image, names)
+        _settle(engine, marks)
+        if index < 0:
+            continue
+        spans = 1000 * np.diff(marks)
+        times["look"].append(spans[0])
+        times["depths"].append(spans[1])
+        times["closer"].append(spans[2])
+        times["shared"].append(spans[0] + spans[1])
+        times["one_by_one"].append(spans[3])
+        same += sum(s == o.text or (o.score < 0.5 and not s.startswith("0")) for s, o in zip(said, found, strict=True))
+        progress(f"{index + 1}/{repeats}: shared {times['shared'][-1]:.0f} ms, one by one {spans[3]:.0f} ms")
+    quantiles = {k: {"p50": float(np.percentile(v, 50)), "p95": float(np.percentile(v, 95))} for k, v in times.items()}
+    return {
+        "model": engine.model_name,
+        "device": str(engine.model.device),
+        "dtype": str(engine.model.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "objects": len(names),
+        "repeats": repeats,
+        "milliseconds": quantiles,
+        "ratio": quantiles["one_by_one"]["p50"] / quantiles["shared"]["p50"],
+        "same_answers": same / (repeats * len(names)),
+    }
+
+
+def _settle(engine: ProximityEngine, marks: list[float]) -> None:
+    if engine.model.device.type == "cuda":
+        torch.cuda.synchronize(engine.model.device)
+    marks.append(time.perf_counter())

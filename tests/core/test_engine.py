@@ -1,0 +1,188 @@
+"""The engine with the real default model: one look, many answers, equal to asking one by one."""
+
+import math
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from proxqa_core.bench import ask_one_by_one, picture
+from proxqa_core.engine import ProximityEngine
+from proxqa_core.errors import BadImageError, BadObjectError, NotUnderstoodError
+from proxqa_core.types import MAX_OBJECTS, Box, ObjectQuery, QuestionKind
+
+NAMES = ["chair", "table", "red lamp", "person"]
+
+
+@pytest.fixture(scope="module")
+def exact() -> ProximityEngine:
+    """In float32, for comparisons to the last digits."""
+    return ProximityEngine.load("default", device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def view(engine):
+    return engine.look(picture(3))
+
+
+def test_depths_are_in_range_and_in_the_order_asked(view):
+    found = view.depths(NAMES)
+    assert [o.name for o in found] == NAMES
+    for o in found:
+        assert 0 <= o.depth <= 1 and 0 < o.depth_stddev < 0.5 and 0 <= o.score <= 1
+        assert math.isnan(o.distance) and math.isnan(o.distance_stddev)
+
+
+def test_an_object_is_answered_alike_alone_and_among_others(exact):
+    image = picture(4)
+    together = exact.look(image).depths([*NAMES, ObjectQuery("box", Box(10, 20, 300, 400))])
+    for index, name in enumerate([*NAMES, ObjectQuery("box", Box(10, 20, 300, 400))]):
+        alone = exact.look(image).depths([name])[0]
+        assert alone.depth == pytest.approx(together[index].depth, abs=2e-4)
+        assert alone.score == pytest.approx(together[index].score, abs=2e-4)
+
+
+def test_the_likeliest_leaf_is_what_generate_says(exact):
+    """The whole path, image encoder included, against Hugging Face's own forward pass and greedy decoding."""
+    for seed in range(3):
+        image = picture(seed)
+        found = exact.look(image).depths(NAMES)
+        said = ask_one_by_one(exact, image, NAMES)
+        for name, o, text in zip(NAMES, found, said, strict=True):
+            if o.score > 0.5 and text[:3] == o.text[:3]:  # greedy's second digit belongs to its own first digit
+                assert text[:4] == o.text, name
+            elif o.score <= 0.5:
+                assert text.startswith("not"), name
+
+
+def test_image_features_are_those_of_hugging_face(exact):
+    pixels = exact.model.preprocessing.pixels([picture(1)])
+    with torch.inference_mode():
+        theirs = exact.model.llava.get_image_features(pixel_values=pixels).pooler_output[0]
+        ours = exact.project(exact.encoder.encode(pixels)[0])
+    assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_different_images_and_boxes_get_different_answers(engine):
+    dark, bright = np.zeros((120, 160, 3), np.uint8), picture(9)
+    assert engine.look(dark).depths(["chair"])[0].depth != engine.look(bright).depths(["chair"])[0].depth
+    boxes = [ObjectQuery("chair", Box(0, 0, 200, 200)), ObjectQuery("chair", Box(400, 300, 640, 480))]
+    first, second = engine.look(bright).depths(boxes)
+    assert first.depth != second.depth and first.box == boxes[0].box
+
+
+def test_closer_does_not_depend_on_the_order_of_naming(view):
+    one, other = view.closer("chair", "table"), view.closer("table", "chair")
+    assert {one.closer, one.farther} == {"chair", "table"}
+    assert one.closer == other.closer and one.probability == pytest.approx(other.probability, abs=1e-6)
+    assert 0.5 <= one.probability <= 1
+    assert one.objects[0].name == one.closer and one.objects[1].name == one.farther
+
+
+def test_many_pairs_in_one_batch_equal_single_ones(view):
+    pairs = [("chair", "table"), ("red lamp", "person"), ("person", "chair")]
+    for pair, answer in zip(pairs, view.closer_many(pairs), strict=True):
+        assert view.closer(*pair).probability == pytest.approx(answer.probability, abs=0.02)  # bfloat16
+    direct = view.closer_many(pairs, direct=True)
+    assert all(0.5 <= a.probability <= 1 for a in direct)
+
+
+@pytest.mark.parametrize(
+    ("question", "kind"),
+    [
+        ("How far is the chair?", QuestionKind.DEPTH),
+        ("Which is closer, the chair or the table?", QuestionKind.CLOSER),
+        ("What is the nearest object?", QuestionKind.NEAREST),
+        ("Sort the chair, the table and the person by distance.", QuestionKind.SORT),
+    ],
+)
+def test_free_questions_are_answered(view, question, kind):
+    answer = view.ask(question, NAMES)
+    assert answer.kind is kind and answer.answer and answer.objects
+
+
+def test_nearest_ranges_over_the_known_objects_nearest_first(view):
+    answer = view.ask("what is nearest?", NAMES)
+    seen = [o.depth for o in answer.objects if o.score >= 0.5]
+    assert seen == sorted(seen) and len(answer.objects) == len(NAMES)
+
+
+def test_known_objects_lend_their_boxes_to_names_in_the_question(view):
+    box = Box(10, 10, 100, 100)
+    answer = view.ask("how far is the chair?", [ObjectQuery("chair", box)])
+    assert answer.objects[0].box == box
+
+
+def test_the_word_general_questions_are_refused_by_a_model_not_taught_them(view):
+    with pytest.raises(NotUnderstoodError, match="not about proximity"):
+        view.ask("What colour is the sky on a sunny day?")
+
+
+def test_nearest_of_nothing_says_what_is_missing(view):
+    with pytest.raises(NotUnderstoodError, match="names no object"):
+        view.ask("what is nearest?")
+
+
+@pytest.mark.parametrize(
+    "objects",
+    [
+        [],
+        [""],
+        ["x" * 200],
+        [f"n{i}" for i in range(MAX_OBJECTS + 1)],
+        "chair",
+        [ObjectQuery("a", Box(900, 0, 999, 9))],
+    ],
+)
+def test_bad_objects_are_one_clear_line(view, objects):
+    with pytest.raises(BadObjectError) as error:
+        view.depths(objects)
+    assert "\n" not in str(error.value) and str(error.value)
+
+
+def test_same_object_twice_is_no_pair(view):
+    with pytest.raises(BadObjectError, match="two different"):
+        view.closer("chair", "chair")
+
+
+def test_two_known_objects_of_one_name_need_telling_apart(view):
+    same = [ObjectQuery("chair", Box(0, 0, 50, 50)), ObjectQuery("chair", Box(100, 0, 150, 50))]
+    with pytest.raises(BadObjectError, match="2 objects are named 'chair'"):
+        view.ask("how far is the chair?", same)
+    assert view.closer(*same).closer == "chair"
+
+
+@pytest.mark.parametrize("name", ["<image>", "a <|im_end|> b", "line\nbreak", "\u202eevil", "🪑", "￼", "</s>[INST]"])
+def test_names_are_data(engine, view, name):
+    found = view.depths([name])[0]
+    assert math.isfinite(found.depth)
+    special = {engine.model.prompter.tokenizer.convert_tokens_to_ids(t) for t in ("<image>", "<|im_start|>")}
+    ids = engine.model.prompter.question(f"How far is the {name.replace(chr(0xFFFC), '')}?").ids
+    question_end = ids.index(engine.model.prompter.tokenizer.convert_tokens_to_ids("<|im_end|>"))
+    assert not special & set(ids[:question_end])
+
+
+@pytest.mark.parametrize(
+    "image",
+    [None, np.zeros((0, 0, 3), np.uint8), np.zeros((40, 40), np.uint8), np.zeros((40, 40, 3), np.float32),
+     np.zeros((4, 40, 3), np.uint8)],
+)  # fmt: skip
+def test_bad_images_are_one_clear_line(engine, image):
+    with pytest.raises(BadImageError, match="expected"):
+        engine.look(image)
+
+
+def test_views_can_be_asked_from_several_threads(engine):
+    view, answers = engine.look(picture(5)), []
+    threads = [threading.Thread(target=lambda: answers.append(view.depths(["chair"])[0].depth)) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert len(answers) == 4 and len(set(answers)) == 1
+
+
+def test_info_says_what_is_loaded(engine):
+    info = engine.info()
+    assert info["image_tokens"] == 64 and info["parameters"] > 1e8 and info["model"].startswith("default")
