@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
+from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -57,8 +59,13 @@ NEWEST_BEST_EFFORT = QoSProfile(
 )
 RELIABLE = QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=10, reliability=QoSReliabilityPolicy.RELIABLE)
 MANY_QUERIES = QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=100, reliability=QoSReliabilityPolicy.RELIABLE)
+NO_EVENTS = {"use_default_callbacks": False}
+"""For what is destroyed while the executor spins: rclpy 9 raises InvalidHandle out of spin() when it meets the event
+handler of a publisher or subscription that was destroyed a moment ago."""
 QUIET = 5.0
 """Seconds between two log lines about bad frames."""
+PATIENCE = 5.0
+"""Seconds that an interrupted process waits for what the model is doing."""
 OTHER_THREADS = 5
 """Threads for everything but queries: images, lifecycle, parameters, diagnostics, and one query to be told BUSY."""
 
@@ -141,13 +148,18 @@ class ProximityNode(LifecycleNode):
             self._worker.start()
             self._model_name = self._wait_until_loaded(self._worker)
         except Exception as error:
-            self._configure_error = one_line(error)
-            self.get_logger().error(f"cannot configure: {self._configure_error}")
-            self.release()
+            if self.context.ok():  # else: interrupted, and nothing can be logged any more
+                self._configure_error = one_line(error)
+                self.get_logger().error(f"cannot configure: {self._configure_error}")
+                self.release()
             return Failure
         self._configure_error = ""
-        self._depths_publisher = self.create_lifecycle_publisher(ObjectDepthArray, "object_depths", RELIABLE)
-        self._debug_publisher = self.create_lifecycle_publisher(Image, "~/debug/image", RELIABLE)
+        self._depths_publisher = self.create_lifecycle_publisher(
+            ObjectDepthArray, "object_depths", RELIABLE, event_callbacks=PublisherEventCallbacks(**NO_EVENTS)
+        )
+        self._debug_publisher = self.create_lifecycle_publisher(
+            Image, "~/debug/image", RELIABLE, event_callbacks=PublisherEventCallbacks(**NO_EVENTS)
+        )
         self.get_logger().info(f"model {self._model_name!r} loaded in {time.perf_counter() - started:.1f} s")
         return super().on_configure(state)
 
@@ -166,7 +178,12 @@ class ProximityNode(LifecycleNode):
         self._active = True
         self._update_stream()
         self._subscription = self.create_subscription(
-            kind, topic, self._on_image, NEWEST_BEST_EFFORT, callback_group=self._images_group
+            kind,
+            topic,
+            self._on_image,
+            NEWEST_BEST_EFFORT,
+            callback_group=self._images_group,
+            event_callbacks=SubscriptionEventCallbacks(**NO_EVENTS),
         )
         self.get_logger().info(f"active: images from {self._subscription.topic_name}")
         return result
@@ -200,17 +217,20 @@ class ProximityNode(LifecycleNode):
         if self._worker is not None:
             self._worker.forget("the node was deactivated")
 
-    def release(self) -> None:
-        """End the worker and let the model go, from whatever state; queries that wait are refused. Repeatable."""
+    def release(self, timeout: float | None = None) -> bool:
+        """End the worker and let the model go, from whatever state; queries that wait are refused. Repeatable.
+
+        timeout: longest wait for what the model is doing, in seconds. Whether the worker has ended.
+        """
         self._stop_looking()
         worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.stop()
+        ended = worker is None or worker.stop(timeout)
         self._model_name = ""
         for publisher in (self._depths_publisher, self._debug_publisher):
             if publisher is not None:
                 self.destroy_lifecycle_publisher(publisher)
         self._depths_publisher = self._debug_publisher = None
+        return ended
 
     def destroy_node(self) -> None:
         """End the worker, then the node."""
@@ -421,8 +441,12 @@ def main(args: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
-        node.release()
-        executor.shutdown(timeout_sec=5.0)
+        ended = node.release(timeout=PATIENCE)
+        executor.shutdown(timeout_sec=PATIENCE)
         node.destroy_node()
         rclpy.try_shutdown()
+    if not ended:  # the model is still loading or computing, and native code cannot be interrupted
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
     return 0

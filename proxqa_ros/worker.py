@@ -144,14 +144,18 @@ class Worker:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
-        """End the thread after the step in hand; queries that wait get StoppedError. Repeatable."""
+    def stop(self, timeout: float | None = None) -> bool:
+        """End the thread after the step in hand; queries that wait get StoppedError. Repeatable.
+
+        timeout: longest wait for that step (or the model's loading), in seconds. Whether the thread has ended.
+        """
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
         self.forget("the node was shut down or cleaned up")
         if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join()
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def forget(self, reason: str) -> None:
         """Drop the frames in hand and refuse the queries that wait, with StoppedError(reason)."""

@@ -184,7 +184,7 @@ class Graph:
                     return values
             return None
 
-        values = wait_until(found, 10)
+        values = wait_until(found)
         assert values, f"expected {expected}, last: {self.diagnostics[-1] if self.diagnostics else None}"
         return values
 

@@ -133,7 +133,7 @@ def test_a_frame_is_encoded_once_for_stream_and_queries(graph, fake):
 
 
 def test_queries_go_before_the_stream(graph, fake):
-    graph.start(lambda *_: fake)
+    node = graph.start(lambda *_: fake)
     camera = graph.camera()
     camera.publish(graph.image())
     assert wait_until(lambda: graph.depths)
@@ -145,7 +145,7 @@ def test_queries_go_before_the_stream(graph, fake):
     done = []
     future = graph.query_client.call_async(ProximityQuery.Request(objects=["apple"]))
     future.add_done_callback(lambda f: done.append(len(graph.depths)))
-    time.sleep(0.3)
+    assert wait_until(lambda: node._worker.queued() == 1 and node._worker.counts().received == 3)
     fake.gate.set()
     assert wait_until(lambda: done)
     assert future.result().image_stamp == newest.header.stamp
@@ -278,12 +278,12 @@ def test_whatever_is_asked_the_node_answers_and_lives(graph, fake):
 
 
 def test_a_full_queue_is_busy_at_once_and_others_are_answered(graph, fake):
-    graph.start(lambda *_: fake, max_queued_queries=2, objects=[""])
+    node = graph.start(lambda *_: fake, max_queued_queries=2, objects=[""])
     graph.camera().publish(graph.image())
+    assert wait_until(lambda: node._worker.counts().received == 1)
     fake.gate.clear()
     held = [graph.query_client.call_async(ProximityQuery.Request(objects=["a"])) for _ in range(2)]
-    assert wait_until(lambda: fake.looks == 1)
-    time.sleep(0.3)
+    assert wait_until(lambda: fake.looks == 1 and node._worker.queued() == 2)
     started = time.monotonic()
     answer = graph.query(objects=["a"])
     assert answer.error_code == R.BUSY and "max_queued_queries" in answer.message
@@ -297,6 +297,7 @@ def test_a_full_queue_is_busy_at_once_and_others_are_answered(graph, fake):
 def test_a_query_that_takes_too_long_is_told_so(graph, fake):
     node = graph.start(lambda *_: fake, objects=[""])
     graph.camera().publish(graph.image())
+    assert wait_until(lambda: node._worker.counts().received == 1)
     assert node.set_parameters([Parameter("query_timeout", value=0.3)])[0].successful
     fake.gate.clear()
     answer = graph.query(objects=["a"])
@@ -332,12 +333,13 @@ def test_set_objects(graph, fake):
 
 
 def test_enable_pauses_the_stream_but_not_the_queries(graph, fake):
-    graph.start(lambda *_: fake)
+    node = graph.start(lambda *_: fake)
     camera = graph.camera()
     enable = graph.client.create_client(SetBool, "/proximity/enable")
     assert graph.call(enable, SetBool.Request(data=False)).success
     camera.publish(graph.image())
-    time.sleep(0.5)
+    assert wait_until(lambda: node._worker.counts().received == 1)
+    time.sleep(0.3)
     assert not graph.depths and fake.looks == 0
     assert graph.query(objects=["cup"]).success
     graph.diagnostic(enabled="false")
@@ -398,12 +400,12 @@ def test_lifecycle_again_and_again(graph):
 
 
 def test_deactivation_refuses_the_queries_that_wait(graph, fake):
-    graph.start(lambda *_: fake, objects=[""])
+    node = graph.start(lambda *_: fake, objects=[""])
     graph.camera().publish(graph.image())
+    assert wait_until(lambda: node._worker.counts().received == 1)
     fake.gate.clear()
     held = [graph.query_client.call_async(ProximityQuery.Request(objects=["a"])) for _ in range(3)]
-    assert wait_until(lambda: fake.looks == 1)
-    time.sleep(0.3)
+    assert wait_until(lambda: fake.looks == 1 and node._worker.queued() == 3)
     assert graph.transition(Transition.TRANSITION_DEACTIVATE)
     assert wait_until(lambda: sum(f.done() for f in held) == 2)
     fake.gate.set()

@@ -16,14 +16,23 @@ from rclpy.context import Context
 from .conftest import wait_until
 
 MAIN = "import sys; from proxqa_ros.proximity_node import main; sys.exit(main())"
+MAIN_THAT_LOADS_FOR_EVER = """
+import functools, sys, time
+import proxqa_ros.proximity_node as module
+def load(*_):
+    print("loading", flush=True)
+    time.sleep(1000)
+module.ProximityNode = functools.partial(module.ProximityNode, engine_loader=load)
+sys.exit(module.main())
+"""
 
 
-def start(root, domain: int, *params: str, namespace: str = "/") -> subprocess.Popen:
+def start(root, domain: int, *params: str, namespace: str = "/", code: str = MAIN) -> subprocess.Popen:
     env = dict(os.environ, ROS_DOMAIN_ID=str(domain), PYTHONPATH=str(root))
     command = [
         sys.executable,
         "-c",
-        MAIN,
+        code,
         "--ros-args",
         "-r",
         f"__ns:={namespace}",
@@ -50,6 +59,17 @@ def test_ends_cleanly_when_it_is_interrupted(root, signal_):
             watcher.destroy_node()
             rclpy.try_shutdown(context=context)
     assert process.returncode == 0 and "Traceback" not in output and "rror" not in output, output
+
+
+def test_ends_soon_when_it_is_interrupted_while_the_model_loads(root):
+    process = start(root, 0, namespace="/loading", code=MAIN_THAT_LOADS_FOR_EVER)
+    try:
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0 and "Traceback" not in output, output
 
 
 @pytest.mark.parametrize(

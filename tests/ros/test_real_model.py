@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -105,9 +104,9 @@ def test_queries_are_answered_while_a_30_hz_stream_keeps_coming(graph, engine, p
 
 
 def test_whatever_is_asked_the_node_answers_and_lives(graph, engine, picture):
-    graph.start(lambda *_: engine, objects=[""], max_image_age=0.0)
+    node = graph.start(lambda *_: engine, objects=[""], max_image_age=0.0)
     graph.camera().publish(graph.image(picture))
-    time.sleep(0.2)
+    assert wait_until(lambda: node._worker.counts().received == 1)
     seen = {R.NONE, R.NOT_VISIBLE}
     either = {R.NONE, R.NOT_VISIBLE, R.NOT_UNDERSTOOD, R.BAD_REQUEST}  # which one is the core's own affair
     for fields, codes in [
