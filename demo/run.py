@@ -12,32 +12,29 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import itertools
 import os
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # when started as a file: the checkout, not this folder
 
-import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from lifecycle_msgs.srv import GetState
+import numpy as np
 from PIL import Image as PilImage
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
-from demo.bags import Bag, DemoError, Frame, ImageTopic, names_in, stamp_of
+from demo.bags import Bag, DemoError, Frame, names_in, stamp_of
 from demo.node import ROOT, NodeProcess, command_of, own_domain, ros_environment
-from demo.player import Player
+from demo.ros_side import RosSide, answer_of
 from demo.table import agreement, by_name, depth_table
 from proxqa_core.drawing import annotate
 from proxqa_core.errors import BadImageError, BadObjectError
+from proxqa_core.types import Box
 from proxqa_ros.conversions import image_to_rgb, message_to_object, object_queries
 from proxqa_ros.msg import ObjectDepthArray
 from proxqa_ros.srv import ProximityQuery
@@ -45,15 +42,11 @@ from proxqa_ros.srv import ProximityQuery
 OWN_BAG = ROOT / "demo" / "bag"
 MOST_NAMES = 9
 """Objects taken from the bag's truth where none are named."""
-START_TIMEOUT = 120.0
-"""Seconds until the node must be active; the first start ever converts the model's weights."""
+PICTURE_WIDTH = 960
+"""Smaller images are enlarged, by a whole number, to about this width in pixels."""
 FATES = ("received", "answered", "dropped", "bad", "failed")
-QUERY_TIMEOUT = 40.0
-MATCH_TIMEOUT = 10.0
 IN_FLIGHT = 0.2
 """Seconds that the last image may take to the node."""
-SETTLE = 5.0
-"""Most seconds after the last answer in which the last frame's depths and the node's counts come in."""
 
 
 @dataclass(frozen=True)
@@ -68,107 +61,6 @@ class Asked:
     def stamp(self) -> int:
         """Of the image that was looked at, in nanoseconds."""
         return stamp_of(self.response.image_stamp)
-
-
-class RosSide:
-    """The demo's own ROS node: publishes the bag, hears the depths, asks the questions."""
-
-    def __init__(self, domain: int, topic: ImageTopic) -> None:
-        rclpy.init(domain_id=domain)
-        self.node = rclpy.create_node("demo")
-        self.player = Player(self.node, topic)
-        self.depths: list[ObjectDepthArray] = []
-        self.status = DiagnosticStatus(level=DiagnosticStatus.STALE)
-        self._depths = self.node.create_subscription(ObjectDepthArray, "object_depths", self.depths.append, 50)
-        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
-        self._state = self.node.create_client(GetState, "/proximity/get_state")
-        self._query = self.node.create_client(ProximityQuery, "proximity_query")
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self.node)
-        self._thread = threading.Thread(target=self._spin, name="demo-ros", daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> RosSide:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._executor.shutdown(timeout_sec=2.0)
-        rclpy.try_shutdown()
-        self._thread.join(2.0)
-
-    def _spin(self) -> None:
-        with contextlib.suppress(ExternalShutdownException):
-            self._executor.spin()
-
-    def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        self.status = next((s for s in message.status if s.name.endswith("proximity")), self.status)
-
-    def wait_until_active(self, node: NodeProcess) -> None:
-        """Until the node answers that it is active. DemoError where it ends, cannot configure or takes too long."""
-
-        def active() -> bool:
-            node.check()
-            if self.status.level == DiagnosticStatus.ERROR:
-                raise DemoError(f"the node {self.status.message}; its log is {node.log}")
-            if not self._state.service_is_ready():
-                return False
-            future = self._state.call_async(GetState.Request())
-            until(future.done, 2.0)
-            return future.done() and future.result().current_state.label == "active"
-
-        if not until(active, START_TIMEOUT, 0.2):
-            raise DemoError(f"the node was not active after {START_TIMEOUT:g} s; its log, {node.log}:\n{node.said()}")
-        if not until(self._is_matched, MATCH_TIMEOUT):
-            raise DemoError(f"the node is active, but its topics were not found after {MATCH_TIMEOUT:g} s")
-
-    def _is_matched(self) -> bool:
-        """Whether every image, depth, question and count will find its way."""
-        return (
-            self.player.has_listeners()
-            and self._query.service_is_ready()
-            and self.node.count_publishers("object_depths") > 0
-            and self.counts().get("state") == "active"
-        )
-
-    def wait_for_the_rest(self) -> None:
-        """Until every frame that reached the node is accounted for in counts of now, at most SETTLE seconds."""
-        before = self.status
-
-        def settled() -> bool:
-            counts = {key: int(value) for key, value in self.counts().items() if key.startswith("frames_")}
-            received = counts.pop("frames_received", 0)
-            return self.status is not before and sum(counts.values()) >= received
-
-        until(settled, SETTLE)
-
-    def ask(self, question: str, objects: Sequence[str] = (), regions: Sequence[Any] = ()) -> Future[Any]:
-        """Send a question; the future holds the response."""
-        request = ProximityQuery.Request(question=question, objects=list(objects), regions=list(regions))
-        return self._query.call_async(request)
-
-    def counts(self) -> dict[str, str]:
-        """The node's own counts, from its diagnostics."""
-        return {value.key: value.value for value in self.status.values}
-
-
-def until(condition: Callable[[], bool], timeout: float, step: float = 0.02) -> bool:
-    """Wait for a condition; whether it came true within the timeout (seconds)."""
-    end = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(step)
-    return True
-
-
-def answer_of(future: Future[Any], question: str) -> ProximityQuery.Response:
-    """The response to a question. DemoError where none came or the node refused; not in view is an answer."""
-    if not until(future.done, QUERY_TIMEOUT):
-        raise DemoError(f"no answer to {question!r} within {QUERY_TIMEOUT:g} s")
-    response = future.result()
-    if response.error_code not in (response.NONE, response.NOT_VISIBLE):
-        raise DemoError(f"the node refused {question!r} (error code {response.error_code}): {response.message}")
-    return response
 
 
 def said_truth(response: ProximityQuery.Response, truth: dict[int, ObjectDepthArray]) -> str:
@@ -278,10 +170,16 @@ def summary(
         say(f"against the truth, by name: {agreement((by_name(d.objects), by_name(t.objects)) for d, t in known)}")
 
 
-def picture(frame: Frame, objects: Sequence[Any], asked: Asked, out: Path) -> None:
-    """The frame with the objects, a question and its answer drawn in."""
-    said = f"{asked.question} {asked.response.answer}"
-    drawn = annotate(image_to_rgb(frame.message), [message_to_object(o) for o in objects], said)
+def picture(frame: Frame, messages: Sequence[Any], asked: Asked, out: Path) -> None:
+    """The frame, small ones enlarged, with the objects, a question and its answer drawn in."""
+    image = PilImage.fromarray(image_to_rgb(frame.message))
+    times = max(1, PICTURE_WIDTH // image.width)
+    large = np.asarray(image.resize((image.width * times, image.height * times), PilImage.Resampling.BICUBIC))
+    objects = []
+    for o in map(message_to_object, messages):
+        box = o.box and Box(*(times * side for side in o.box.xyxy))
+        objects.append(dataclasses.replace(o, box=box))
+    drawn = annotate(large, objects, f"{asked.question} {asked.response.answer}")
     out.parent.mkdir(parents=True, exist_ok=True)
     PilImage.fromarray(drawn).save(out)
     say(f"picture: {out}")
@@ -326,28 +224,35 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+@contextlib.contextmanager
+def ended_in_time(deadline: float) -> Iterator[None]:
+    """What runs inside gets a DemoError after `deadline` seconds, or when somebody asks the process to end."""
+
+    def end(number: int, _: object) -> NoReturn:
+        for other in handled:
+            signal.signal(other, signal.SIG_IGN)  # what ends is not to be disturbed again
+        late = number == signal.SIGALRM
+        raise DemoError(f"not done after {deadline:g} s (--deadline)" if late else "stopped from outside")
+
+    handled = (signal.SIGALRM, signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, end) for number in handled]
+    signal.setitimer(signal.ITIMER_REAL, deadline)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in zip(handled, before, strict=True):
+            signal.signal(number, handler)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
-
-    def too_late(*_: object) -> NoReturn:
-        raise DemoError(f"not done after {args.deadline:g} s (--deadline)")
-
-    def stopped(*_: object) -> NoReturn:
-        raise DemoError("stopped from outside")
-
-    signal.signal(signal.SIGALRM, too_late)
-    signal.signal(signal.SIGTERM, stopped)
-    signal.setitimer(signal.ITIMER_REAL, args.deadline)
     try:
-        demo(args)
+        with ended_in_time(args.deadline):
+            demo(args)
     except (DemoError, BadImageError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("demo: interrupted", file=sys.stderr)
-        return 1
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
     return 0
 
 
