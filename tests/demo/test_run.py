@@ -109,6 +109,50 @@ def test_nothing_is_left_behind(tmp_path, monkeypatch):
         assert not state.exists() or state.read_text().split()[2] == "Z"
 
 
+@pytest.fixture
+def with_fake_node(monkeypatch):
+    """The demo with the real node, whose engine is tests/demo/fake_node.py's."""
+    fake = Path(__file__).with_name("fake_node.py")
+    monkeypatch.setattr(demo_node, "MAIN", f"import runpy; runpy.run_path({str(fake)!r}, run_name='__main__')")
+    for name, value in demo_node.ros_environment(1).items():  # what the demo sets is undone afterwards
+        monkeypatch.setenv(name, value)
+
+
+def test_the_way_through_ros_with_a_fake_engine(with_fake_node, tmp_path, capsys):
+    out = tmp_path / "demo.png"
+    assert main(["--seconds", "1", "--out", str(out)]) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert "model 'fake'" in said and "images: 6 played" in said
+    assert re.search(r"woman +0\.25 ± 0\.05 +0\.25 ± 0\.05 +0\.88 +4\.\d\d m +-0\.6\d +-0\.6\d", said)
+    assert "The nearest is the sofa." in said  # the first of the shortest names
+    assert "truth: chair 0.7" in said
+    assert PilImage.open(out).width == 960
+
+
+def test_objects_of_mine_and_a_raw_topic(with_fake_node, tmp_path, capsys):
+    images = []
+    for i in range(8):
+        image = Image(height=240, width=320, encoding="bgr8", step=960, data=bytes(320 * 240 * 3))
+        image.header.stamp.sec, image.header.stamp.nanosec = 100, i * 100_000_000
+        images.append(("/camera/color", image))
+    write(images, tmp_path / "bag")
+    arguments = ["--bag", str(tmp_path / "bag"), "--objects", "desk, red mug", "--out", str(tmp_path / "demo.png")]
+    assert main(arguments) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert "playing 8 images of /camera/color" in said
+    assert re.search(r"red mug +0\.35 ± 0\.05\n", said)
+    assert "truth" not in said and "against" not in said
+
+
+def test_images_that_cannot_be_used_are_a_clear_end(with_fake_node, tmp_path, capsys):
+    bad = [("/camera/color", Image(height=240, width=320, encoding="rgb8", step=960)) for _ in range(3)]
+    write(bad, tmp_path / "bag")
+    arguments = ["--bag", str(tmp_path / "bag"), "--objects", "desk", "--out", str(tmp_path / "demo.png")]
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert "no usable image has arrived yet" in error and error.count("\n") == 1
+
+
 @pytest.mark.model
 def test_the_demo_from_end_to_end(tmp_path):
     """The real node with the real model on two seconds of the repository's bag."""

@@ -1,0 +1,37 @@
+"""The real node with an engine that thinks nothing: an object's depth is its name's length / 20. Run as a program."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from proxqa_core.language.questions import understand
+from proxqa_core.types import ObjectDepth, ObjectQuery, ProximityAnswer
+from proxqa_ros import proximity_node
+
+
+class FakeView:
+    def depths(self, objects: Sequence[ObjectQuery]) -> tuple[ObjectDepth, ...]:
+        return tuple(ObjectDepth(o.name, len(o.name) / 20, 0.05, 0.9, "fake", o.box) for o in objects)
+
+    def ask(self, question: str, objects: Sequence[ObjectQuery] = ()) -> ProximityAnswer:
+        asked = understand(question, [o.name for o in objects])
+        found = sorted(self.depths([ObjectQuery(n) for n in asked.names] or objects), key=lambda o: o.depth)
+        return ProximityAnswer(asked.asked, asked.kind, f"The nearest is the {found[0].name}.", tuple(found))
+
+
+class FakeEngine:
+    model_name = "fake"
+
+    def look(self, image: np.ndarray) -> FakeView:
+        return FakeView()
+
+
+if __name__ == "__main__":
+    proximity_node.ProximityNode = functools.partial(
+        proximity_node.ProximityNode, engine_loader=lambda *_: FakeEngine()
+    )
+    sys.exit(proximity_node.main())
