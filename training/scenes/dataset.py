@@ -20,7 +20,7 @@ from PIL import Image
 from training.scenes.catalogue import MODEL_SETS, could_mean
 
 SPLITS = ("train", "val", "test")
-LICENCE = "rendered from Sweet Home 3D models (CC-BY 3.0/4.0, CC0, see NOTICE)"
+LICENCE = "rendered from Sweet Home 3D models (CC-BY 3.0, CC0, see NOTICE)"
 FAR = 65535
 """Depth-map value of sky and of everything beyond 65.5 m; 0 means no measurement and does not occur."""
 MIN_GAP = 0.08
