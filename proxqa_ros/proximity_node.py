@@ -12,6 +12,7 @@ from __future__ import annotations
 import concurrent.futures
 import math
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -164,11 +165,16 @@ class ProximityNode(LifecycleNode):
         return super().on_configure(state)
 
     def _wait_until_loaded(self, worker: Worker) -> str:
-        while not worker.loaded.done():
-            concurrent.futures.wait([worker.loaded], timeout=0.2)
-            if not self.context.ok():
-                raise StoppedError("the node was shut down while the model was loading")
+        if not self._wait_for(worker.loaded, math.inf):
+            raise StoppedError("the node was shut down while the model was loading")
         return worker.loaded.result()
+
+    def _wait_for(self, future: concurrent.futures.Future[Any], seconds: float) -> bool:
+        """Whether the future is done in time; no longer than the process is let live."""
+        end = time.perf_counter() + seconds
+        while not future.done() and self.context.ok() and (left := end - time.perf_counter()) > 0:
+            concurrent.futures.wait([future], timeout=min(left, 0.2))
+        return future.done()
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the camera and start to answer."""
@@ -301,8 +307,7 @@ class ProximityNode(LifecycleNode):
 
         timeout = float(self.get_parameter("query_timeout").value)
         future = worker.submit(run)
-        concurrent.futures.wait([future], timeout=timeout)
-        if not future.done():
+        if not self._wait_for(future, timeout):
             future.cancel()
             raise queries.RefusedError(
                 ProximityQuery.Response.TIMEOUT, f"no answer within {timeout:g} s (parameter query_timeout)"
@@ -427,6 +432,9 @@ def _names_parameter(objects: Sequence[ObjectQuery]) -> Parameter:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until it is interrupted. Exit code: 0, or 2 where its parameters cannot be used."""
+    # rclpy ends its context on SIGINT and then calls the handler that was there before: not the one that raises
+    # KeyboardInterrupt wherever the program happens to be
+    signal.signal(signal.SIGINT, lambda *_: None)
     rclpy.init(args=None if args is None else list(args))
     try:
         node = ProximityNode()
@@ -434,12 +442,19 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"proximity_node: {' '.join(str(error).split())}", file=sys.stderr)
         rclpy.try_shutdown()
         return 2
+    except Exception:
+        if rclpy.ok():
+            raise
+        return 0  # interrupted while starting
     executor = MultiThreadedExecutor(node.threads_needed)
     executor.add_node(node)
     try:
         executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except ExternalShutdownException:
         pass
+    except Exception:
+        if rclpy.ok():  # else: a callback was about to publish when the process was interrupted
+            raise
     finally:
         ended = node.release(timeout=PATIENCE)
         executor.shutdown(timeout_sec=PATIENCE)
