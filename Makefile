@@ -53,10 +53,10 @@ $(TOOLS): $(DEPENDENCIES) requirements/dev.txt
 	$(PIP) install --quiet $(CONSTRAINED) --no-warn-conflicts -r requirements/dev.txt
 	@touch "$@"
 
-# BAG, TOPIC and OBJECTS reach the demo through the environment, whatever characters are in them.
-export BAG TOPIC OBJECTS
+# BAG, TOPIC, OBJECTS, MODEL and ADAPTER reach the demo through the environment, whatever characters are in them.
+export BAG TOPIC OBJECTS MODEL ADAPTER
 demo: setup
-	$(RUN) demo/run.py
+	$(RUN) -m demo.run
 
 lint: $(TOOLS)
 	$(RUN) -m ruff check .
