@@ -54,7 +54,9 @@ $(TOOLS): $(DEPENDENCIES) requirements/dev.txt
 	@touch "$@"
 
 # BAG, TOPIC, OBJECTS, MODEL and ADAPTER reach the demo through the environment, whatever characters are in them.
-export BAG TOPIC OBJECTS MODEL ADAPTER
+DEMO_SETTINGS := BAG TOPIC OBJECTS MODEL ADAPTER
+$(foreach name,$(DEMO_SETTINGS),$(eval override $(name) := $$(value $(name))))
+export $(DEMO_SETTINGS)
 demo: setup
 	$(RUN) -m demo.run
 
