@@ -106,7 +106,9 @@ def default_base(say: Callable[[str], None] | None = None) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".base-", dir=folder.parent))
     try:
-        _convert(language, vision, work)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # what is drawn (projector, the image token's row) is the same each time
+            _convert(language, vision, work)
         files = {p.name: sha256(p) for p in sorted(work.iterdir())}
         (work / MANIFEST).write_text(json.dumps(files, indent=1))
         _put(work, folder)
@@ -186,7 +188,7 @@ def _as_installed(fields: dict[str, Any], state: dict[str, torch.Tensor], scratc
 
 
 def _convert(language: Path, vision: Path, out: Path) -> None:
-    """Assemble LlavaForConditionalGeneration and its tokenizer; the projector is drawn from a fixed seed."""
+    """Assemble LlavaForConditionalGeneration and its tokenizer; the projector is drawn at random."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlavaConfig, LlavaForConditionalGeneration
     from transformers.utils import logging
 
@@ -219,7 +221,6 @@ def _convert(language: Path, vision: Path, out: Path) -> None:
         vision_feature_select_strategy="full",
         tie_word_embeddings=True,
     )
-    torch.manual_seed(0)
     model = LlavaForConditionalGeneration(config)
     model.model.vision_tower.load_state_dict(tower.state_dict(), strict=True)
     model.model.language_model.load_state_dict(llm.model.state_dict(), strict=True)

@@ -72,10 +72,11 @@ def test_different_images_and_boxes_get_different_answers(engine):
     assert first.depth != second.depth and first.box == boxes[0].box
 
 
-def test_closer_does_not_depend_on_the_order_of_naming(view):
+def test_closer_does_not_depend_on_the_order_of_naming(exact):
+    view = exact.look(picture(3))
     one, other = view.closer("chair", "table"), view.closer("table", "chair")
     assert {one.closer, one.farther} == {"chair", "table"}
-    assert one.closer == other.closer and one.probability == pytest.approx(other.probability, abs=1e-6)
+    assert one.closer == other.closer and one.probability == pytest.approx(other.probability, abs=1e-4)
     assert 0.5 <= one.probability <= 1
     assert one.objects[0].name == one.closer and one.objects[1].name == one.farther
 
