@@ -1,7 +1,9 @@
 # Read by setup.py's build only (-DCMAKE_PROJECT_INCLUDE), never in a ROS distro.
 #
 # The PyPI "ros-*" wheels export generator targets with the include directories of the image they were built in, which
-# exist nowhere else; CMake refuses imported targets with missing include directories. Drop those.
+# exist nowhere else; CMake refuses imported targets with missing include directories. Drop those. And it refuses to
+# export targets with include directories below the source directory, where a virtual environment may well be (.venv, with
+# numpy's headers): say that those are for building only.
 function(_proxqa_drop_missing_includes)
   get_property(targets DIRECTORY PROPERTY IMPORTED_TARGETS)
   foreach(target IN LISTS targets)
@@ -19,3 +21,23 @@ function(_proxqa_drop_missing_includes)
   endforeach()
 endfunction()
 cmake_language(DEFER CALL _proxqa_drop_missing_includes)
+
+function(_proxqa_keep_local_includes_local)
+  get_property(targets DIRECTORY PROPERTY BUILDSYSTEM_TARGETS)
+  foreach(target IN LISTS targets)
+    get_target_property(directories ${target} INTERFACE_INCLUDE_DIRECTORIES)
+    if(NOT directories)
+      continue()
+    endif()
+    set(marked)
+    foreach(directory IN LISTS directories)
+      string(FIND "${directory}" "${CMAKE_SOURCE_DIR}/" place)
+      if(place EQUAL 0)
+        set(directory "$<BUILD_INTERFACE:${directory}>")
+      endif()
+      list(APPEND marked "${directory}")
+    endforeach()
+    set_target_properties(${target} PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${marked}")
+  endforeach()
+endfunction()
+cmake_language(DEFER CALL _proxqa_keep_local_includes_local)
