@@ -24,7 +24,7 @@ from proxqa_core.language import sentences, templates
 from proxqa_core.language.questions import Question, understand
 from proxqa_core.llm.branching import Branch, run_branches, run_prefix
 from proxqa_core.llm.prompts import Suffix
-from proxqa_core.llm.readout import read_choice, read_depth
+from proxqa_core.llm.readout import DigitTree, read_choice, read_depth
 from proxqa_core.model import DEFAULT, LoadedModel, load
 from proxqa_core.types import (
     MAX_OBJECTS,
@@ -161,7 +161,9 @@ class View:
             for start in range(0, len(flat), MAX_OBJECTS):
                 seen += self.depths(flat[start : start + MAX_OBJECTS])
             found = list(zip(seen[::2], seen[1::2], strict=True))
-            first = self._reason(queries, found, direct)
+            adapter = self.engine.model.adapter
+            temperature = adapter.choice_temperature if adapter else 1.0
+            first = read_choice(self.choice_odds(queries, found, direct), temperature).tolist()
             return [self._closer_answer(pair, p) for pair, p in zip(found, first, strict=True)]
 
     def ask(self, question: str, objects: Sequence[Asked] = ()) -> ProximityAnswer:
@@ -249,48 +251,59 @@ class View:
         return list(run_branches(self.engine.model.llava.model.language_model, self._prefix, branches))
 
     def _perceive(self, queries: Sequence[ObjectQuery]) -> list[ObjectDepth]:
-        """Stage 1 for all queries: each a branch with its ten tails, the leaves of the digit tree."""
-        engine, prompter = self.engine, self.engine.model.prompter
-        tails = engine.embed(prompter.digits)
-        branches = []
-        for query in queries:
-            said, boxes = self._mention(query)
-            suffix = prompter.question(templates.perceive_question(said), boxes)
-            with_lead = Suffix((*suffix.ids, *prompter.depth_lead), suffix.boxes)
-            branches.append(Branch(self._embed(with_lead), tails))
-        temperature = engine.model.adapter.depth_temperature if engine.model.adapter else 1.0
-        lead, decides = len(prompter.depth_lead), prompter.decides
-        starts = [prompter.depth_lead[decides], prompter.not_visible[decides]]
+        """Stage 1 for all queries."""
+        adapter = self.engine.model.adapter
+        temperature = adapter.depth_temperature if adapter else 1.0
         found = []
-        for query, hidden in zip(queries, self._run(branches), strict=True):
-            end = len(hidden) - 10
-            read = read_depth(
-                engine.logits(hidden[end - lead - 1 + decides], starts),
-                engine.logits(hidden[end - 1], prompter.digits),
-                engine.logits(hidden[end:], prompter.digits),
-                temperature,
-            )
+        for query, tree in zip(queries, self.digit_trees(queries), strict=True):
+            read = read_depth(tree, temperature)
             found.append(ObjectDepth(query.name, read.mean, read.stddev, read.visible, read.text, query.box))
         return found
 
-    def _reason(
+    def digit_trees(self, queries: Sequence[ObjectQuery]) -> list[DigitTree]:
+        """The raw logits of stage 1: each query is a branch with ten tails, the leaves of the digit tree."""
+        engine, prompter = self.engine, self.engine.model.prompter
+        with engine._lock, torch.inference_mode():
+            tails = engine.embed(prompter.digits)
+            branches = []
+            for query in queries:
+                said, boxes = self._mention(query)
+                suffix = prompter.question(templates.perceive_question(said), boxes)
+                with_lead = Suffix((*suffix.ids, *prompter.depth_lead), suffix.boxes)
+                branches.append(Branch(self._embed(with_lead), tails))
+            lead, decides = len(prompter.depth_lead), prompter.decides
+            starts = [prompter.depth_lead[decides], prompter.not_visible[decides]]
+            trees = []
+            for hidden in self._run(branches):
+                end = len(hidden) - 10
+                trees.append(
+                    DigitTree(
+                        engine.logits(hidden[end - lead - 1 + decides], starts),
+                        engine.logits(hidden[end - 1], prompter.digits),
+                        engine.logits(hidden[end:], prompter.digits),
+                    )
+                )
+            return trees
+
+    def choice_odds(
         self,
         pairs: Sequence[tuple[ObjectQuery, ObjectQuery]],
         found: Sequence[tuple[ObjectDepth, ObjectDepth]],
-        direct: bool,
-    ) -> list[float]:
-        """Stage 2: for every pair the probability that its first object is the closer one, over both orders."""
+        direct: bool = False,
+    ) -> NDArray[np.float64]:
+        """The raw log-odds of stage 2, [pairs, 2]: that the first of a pair is closer, named first and named second."""
         engine, prompter = self.engine, self.engine.model.prompter
-        branches = []
-        for (a, b), (depth_a, depth_b) in zip(pairs, found, strict=True):
-            for x, y, at_x, at_y in ((a, b, depth_a, depth_b), (b, a, depth_b, depth_a)):
-                (said_x, box_x), (said_y, box_y) = self._mention(x), self._mention(y)
-                lead = templates.CHOICE_LEAD if direct else templates.reason_lead(at_x.depth, at_y.depth)
-                question = templates.closer_question(said_x, said_y)
-                branches.append(Branch(self._embed(prompter.question(question, box_x + box_y, lead))))
-        temperature = engine.model.adapter.choice_temperature if engine.model.adapter else 1.0
-        said = [read_choice(engine.logits(h[-1], prompter.choices), temperature) for h in self._run(branches)]
-        return [(forward + 1 - backward) / 2 for forward, backward in zip(said[::2], said[1::2], strict=True)]
+        with engine._lock, torch.inference_mode():
+            branches = []
+            for (a, b), (depth_a, depth_b) in zip(pairs, found, strict=True):
+                for x, y, at_x, at_y in ((a, b, depth_a, depth_b), (b, a, depth_b, depth_a)):
+                    (said_x, box_x), (said_y, box_y) = self._mention(x), self._mention(y)
+                    lead = templates.CHOICE_LEAD if direct else templates.reason_lead(at_x.depth, at_y.depth)
+                    question = templates.closer_question(said_x, said_y)
+                    branches.append(Branch(self._embed(prompter.question(question, box_x + box_y, lead))))
+            said = [engine.logits(hidden[-1], prompter.choices) for hidden in self._run(branches)]
+        odds = np.array([a - b for a, b in said], dtype=np.float64).reshape(-1, 2)
+        return odds * np.array([1.0, -1.0])
 
     def _closer_answer(self, pair: tuple[ObjectDepth, ObjectDepth], first: float) -> ProximityAnswer:
         near, far = pair if first >= 0.5 else (pair[1], pair[0])

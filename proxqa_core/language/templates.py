@@ -7,6 +7,7 @@ chosen.
 Stage 1 (perceive): "How far is the chair?" → "0.32" or "not visible".
 Stage 2 (reason): "Which is closer: A, the chair, or B, the table?" → "A is at 0.32, B at 0.61. Closer: A".
 Direct (the ablation): the same question → "Closer: A".
+Where (trained beside stage 1, to find things by name): "Where is the chair?" → "[12,34,56,78]".
 
 An object with a box is said with its normalised corner coordinates in hundredths of the image's width and height,
 and with REGION, the place where the features inside the box stand in the prompt (a token like those of the image).
@@ -87,6 +88,14 @@ def depth_digits(depth: float) -> str:
     return f"{min(99, round(depth * 100)):02d}"
 
 
+def where_question(mentioned: str) -> str:
+    return f"Where is the {mentioned}?"
+
+
+def where_answer(region: Region) -> str:
+    return str(region)
+
+
 def closer_question(a: str, b: str) -> str:
     return f"Which is closer: A, the {a}, or B, the {b}?"
 
@@ -110,6 +119,14 @@ def parse_depth(text: str) -> float | None:
     if match.group(1) is None:
         return float(match.group(0))
     return int(match.group(1)) / 10 ** len(match.group(1))
+
+
+def parse_where(text: str) -> Region:
+    """The region said in an answer. ValueError where it says none."""
+    match = re.match(r"\s*\[(\d{1,2}),(\d{1,2}),(\d{1,2}),(\d{1,2})\]", text)
+    if not match:
+        raise ValueError(f"answer {text[:60]!r} is no region; expected '[x1,y1,x2,y2]' in hundredths")
+    return Region(*(int(v) for v in match.groups()))
 
 
 def parse_choice(text: str) -> str:

@@ -31,27 +31,29 @@ def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
-def read_depth(
-    visible_logits: NDArray[np.float64],
-    tenths_logits: NDArray[np.float64],
-    hundredths_logits: NDArray[np.float64],
-    temperature: float = 1.0,
-) -> DepthReadout:
-    """Read one digit tree.
-
-    visible_logits: [2], of starting a number and of starting 'not visible'. tenths_logits: [10], of the digit after
-    '0.'. hundredths_logits: [10, 10], row d: of the next digit after '0.d'. temperature > 1 widens the tree.
+@dataclass(frozen=True, eq=False)
+class DigitTree:
+    """Raw logits. visible: [2], of starting a number and of starting 'not visible'. tenths: [10], of the digit after
+    '0.'. hundredths: [10, 10], row d: of the next digit after '0.d'.
     """
-    tenths = softmax(tenths_logits / temperature)
-    weights = (tenths[:, None] * softmax(hundredths_logits / temperature)).reshape(100)
+
+    visible: NDArray[np.float64]
+    tenths: NDArray[np.float64]
+    hundredths: NDArray[np.float64]
+
+
+def read_depth(tree: DigitTree, temperature: float = 1.0) -> DepthReadout:
+    """Read one digit tree. temperature > 1 widens it."""
+    tenths = softmax(tree.tenths / temperature)
+    weights = (tenths[:, None] * softmax(tree.hundredths / temperature)).reshape(100)
     numbers = np.arange(100) / 100
     mean = float(weights @ numbers)
     variance = float(weights @ (numbers - mean) ** 2) + (2 * HALF_STEP) ** 2 / 12
-    visible = float(softmax(visible_logits)[0])
+    visible = float(softmax(tree.visible)[0])
     likeliest = int(weights.argmax())
     return DepthReadout(mean, variance**0.5, visible, f"0.{likeliest:02d}" if visible >= 0.5 else "not visible")
 
 
-def read_choice(logits: NDArray[np.float64], temperature: float = 1.0) -> float:
-    """Probability of the first of two tokens from their logits [2]."""
-    return float(softmax(logits / temperature)[0])
+def read_choice(odds: NDArray[np.float64], temperature: float = 1.0) -> NDArray[np.float64]:
+    """Log-odds [pairs, orders] of the same choice asked in several orders → its probability [pairs], their mean."""
+    return np.asarray(0.5 + 0.5 * np.tanh(odds / temperature / 2)).mean(axis=-1)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from proxqa_core.llm.readout import read_choice, read_depth
+from proxqa_core.llm.readout import DigitTree, read_choice, read_depth
 
 logits = lambda shape: arrays(np.float64, shape, elements=st.floats(-30, 30))  # noqa: E731
 
@@ -14,7 +14,7 @@ logits = lambda shape: arrays(np.float64, shape, elements=st.floats(-30, 30))  #
 def test_a_sure_tree_is_that_number():
     tenths, hundredths = np.full(10, -50.0), np.full((10, 10), -50.0)
     tenths[3], hundredths[3, 2] = 50, 50
-    read = read_depth(np.array([9.0, -9.0]), tenths, hundredths)
+    read = read_depth(DigitTree(np.array([9.0, -9.0]), tenths, hundredths))
     assert read.mean == pytest.approx(0.32, abs=1e-6) and read.text == "0.32"
     assert read.stddev == pytest.approx(0.01 / 12**0.5, rel=1e-3) and read.visible > 0.999
 
@@ -22,7 +22,7 @@ def test_a_sure_tree_is_that_number():
 def test_two_leaves_weigh_against_each_other():
     tenths, hundredths = np.full(10, -50.0), np.full((10, 10), -50.0)
     tenths[[2, 8]], hundredths[:, 0] = np.log([3.0, 1.0]), 50
-    read = read_depth(np.array([-2.0, 2.0]), tenths, hundredths)
+    read = read_depth(DigitTree(np.array([-2.0, 2.0]), tenths, hundredths))
     assert read.mean == pytest.approx(0.75 * 0.2 + 0.25 * 0.8)
     assert read.stddev == pytest.approx((0.75 * 0.15**2 + 0.25 * 0.45**2) ** 0.5, rel=1e-3)
     assert read.text == "not visible"
@@ -30,10 +30,16 @@ def test_two_leaves_weigh_against_each_other():
 
 @given(logits(2), logits(10), logits((10, 10)), st.floats(0.2, 5))
 def test_readings_stay_in_range(visible, tenths, hundredths, temperature):
-    read = read_depth(visible, tenths, hundredths, temperature)
+    read = read_depth(DigitTree(visible, tenths, hundredths), temperature)
     assert 0 <= read.mean <= 0.99 + 1e-9 and 0 < read.stddev <= 0.5 and 0 <= read.visible <= 1
 
 
-@given(logits(2))
-def test_the_two_choices_share_one(values):
-    assert read_choice(values) + read_choice(values[::-1]) == pytest.approx(1)
+@given(logits((7, 2)), st.floats(0.2, 5))
+def test_a_choice_and_its_opposite_share_one(odds, temperature):
+    assert read_choice(odds, temperature) + read_choice(-odds, temperature) == pytest.approx(np.ones(7))
+
+
+def test_orders_that_disagree_are_averaged_and_heat_makes_less_sure():
+    assert read_choice(np.array([[2.0, -2.0]]))[0] == pytest.approx(0.5)
+    cold, hot = (read_choice(np.array([[2.0, 1.0]]), t)[0] for t in (1, 3))
+    assert 0.5 < hot < cold < 1

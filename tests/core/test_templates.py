@@ -119,3 +119,15 @@ def test_regions_stay_in_hundredths(x: float, y: float, w: float, h: float, widt
 def test_whole_image_is_the_whole_region() -> None:
     assert Region.of(Box(0, 0, 640, 480), 640, 480) == Region(0, 0, 99, 99)
     assert Region.of(Box(-50, -50, 9000, 9000), 640, 480) == Region(0, 0, 99, 99)
+
+
+@given(st.tuples(*[st.integers(0, 99)] * 4))
+def test_regions_round_trip(corners):
+    region = templates.Region(*corners)
+    assert templates.parse_where(templates.where_answer(region)) == region
+
+
+@pytest.mark.parametrize("text", ["", "0.32", "[1,2,3]", "[100,2,3,4]", "not visible"])
+def test_what_is_no_region_is_refused(text):
+    with pytest.raises(ValueError, match="is no region"):
+        templates.parse_where(text)

@@ -20,16 +20,20 @@ NAMES = ["chair", "lamp", "sofa", "table", "car"]
 
 @given(st.integers(0, 10**6))
 def test_turns_are_true(seed):
-    recipe = Recipe(perceive=6, absent=2, reason=3, direct=2)
+    recipe = Recipe(perceive=6, where=3, absent=2, reason=3, direct=2)
     said = turns(THINGS, NAMES, recipe, random.Random(seed))
     kinds = [t.kind for t in said]
-    assert kinds.count("absent") == 2 and kinds.count("perceive") == 6
+    assert kinds.count("absent") == 2 and kinds.count("where") == 2 and kinds.count("perceive") == 6
     assert kinds.count("reason") == 2 and kinds.count("direct") == 2  # the two lamps are too alike to be a pair
     for turn in said:
         assert turn.question.count(templates.REGION) == len(turn.boxes)
         if turn.kind == "absent":
             assert templates.parse_depth(turn.answer) is None
             assert any(f"the {n}?" in turn.question for n in ("sofa", "table", "car"))
+        elif turn.kind == "where":
+            region = templates.parse_where(turn.answer)
+            assert (region.x1, region.y2) == ((10, 60) if "chair" in turn.question else (0, 30))
+            assert "the lamp?" not in turn.question  # ambiguous by name: cannot be asked
         elif turn.kind == "perceive":
             assert templates.parse_depth(turn.answer) in (0.2, 0.7, 0.72)
             assert "the lamp?" not in turn.question  # ambiguous by name: asked by box only

@@ -58,6 +58,7 @@ class Recipe:
     """
 
     perceive: int = 8
+    where: int = 0
     absent: int = 1
     reason: int = 0
     direct: int = 0
@@ -67,7 +68,7 @@ class Recipe:
     min_gap: float = 0.08
 
     def __post_init__(self) -> None:
-        for key in ("perceive", "absent", "reason", "direct"):
+        for key in ("perceive", "where", "absent", "reason", "direct"):
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} is {getattr(self, key)}; expected a count of 0 or more")
         if not 0 <= self.by_box <= 1:
@@ -83,6 +84,10 @@ def turns(
         mention, boxes = _mention(thing, recipe, rng, region_token)
         answer = templates.perceive_answer(thing.depth)
         said.append(Turn("perceive", templates.perceive_question(mention), boxes, "", answer, thing.depth))
+    findable = [o for o in objects if o.ref is not None]
+    for thing in rng.sample(findable, min(recipe.where, len(findable))):
+        question = templates.where_question(templates.mention(thing.ref or "", None, region_token))
+        said.append(Turn("where", question, (), "", templates.where_answer(_region(thing.box))))
     here = {o.name for o in objects} | {o.ref for o in objects}
     elsewhere = [n for n in names if not any(n == h or (h and (n in h.split() or h in n.split())) for h in here)]
     for name in rng.sample(elsewhere, min(recipe.absent, len(elsewhere))):
@@ -120,9 +125,13 @@ def _mention(thing: Labelled, recipe: Recipe, rng: random.Random, region_token: 
     if thing.ref is not None and rng.random() >= recipe.by_box:
         return templates.mention(thing.ref, None, region_token), ()
     box = jittered(thing.box, recipe.box_jitter, rng)
-    region = templates.Region.of(Box(*(UNIT * v for v in box.xyxy)), UNIT, UNIT)
+    region = _region(box)
     name = thing.ref if thing.ref is not None and rng.random() < 0.3 else thing.name
     return templates.mention(name, region, region_token), (box,) if region_token else ()
+
+
+def _region(box: Box) -> templates.Region:
+    return templates.Region.of(Box(*(UNIT * v for v in box.xyxy)), UNIT, UNIT)
 
 
 def jittered(box: Box, spread: float, rng: random.Random) -> Box:
