@@ -1,0 +1,41 @@
+"""Temperatures that make a model as sure as it is right."""
+
+import numpy as np
+import pytest
+
+from proxqa_core.llm.readout import DigitTree
+from proxqa_core.model import DEFAULT_ADAPTER
+from training.calibrate import TEMPERATURES, Seen, choice_loss, depth_loss, main
+
+
+@pytest.fixture(scope="module")
+def seen():
+    """Choices said four times as surely as they are right; depths said to ± 0.01 that are right to ± 0.1."""
+    rng = np.random.default_rng(0)
+    true_odds = rng.normal(0, 2, 4000)
+    first = rng.random(4000) < 1 / (1 + np.exp(-true_odds))
+    depths = rng.uniform(0.2, 0.8, 300)
+    trees = []
+    for said in np.clip(depths + rng.normal(0, 0.1, 300), 0, 0.99):
+        tenths = -0.5 * ((np.arange(10) / 10 + 0.045 - said) / 0.03) ** 2
+        trees.append(DigitTree(np.array([5.0, -5.0]), tenths, np.zeros((10, 10))))
+    return Seen(trees, depths, 4 * np.stack([true_odds, true_odds], 1), first)
+
+
+def test_too_sure_choices_are_cooled_down(seen):
+    best = min(TEMPERATURES, key=lambda t: choice_loss(seen, t))
+    assert best == pytest.approx(4, rel=0.15)
+
+
+def test_too_narrow_depths_are_widened(seen):
+    best = min(TEMPERATURES, key=lambda t: depth_loss(seen, t)[0])
+    assert best > 2
+    before, after = depth_loss(seen, 1.0)[1], depth_loss(seen, best)[1]
+    assert before < 0.45 and 0.6 < after < 0.8
+
+
+def test_bad_input_is_one_line(tmp_path, capsys):
+    assert main([str(tmp_path / "none"), "--data", str(tmp_path)]) == 2
+    assert main([str(DEFAULT_ADAPTER), "--data", str(tmp_path)]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert [line.startswith("calibrate: ") for line in lines if "Warning" not in line].count(True) == 2
