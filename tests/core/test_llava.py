@@ -1,4 +1,4 @@
-"""Any LLaVA of Hugging Face, here a tiny one with a CLIP encoder and random weights, goes the same way as the default."""
+"""Any LLaVA of Hugging Face, here a tiny one of CLIP and Llama, random weights, goes the same way as the default."""
 
 import math
 
