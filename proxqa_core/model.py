@@ -72,10 +72,11 @@ def choose_device(device: str = "auto") -> torch.device:
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """'auto' = bfloat16 where the hardware multiplies it (GPUs, CPUs with AMX), else float32."""
+    """'auto' = bfloat16 where the hardware multiplies it (GPUs, CPUs with AMX or AVX-512 BF16), else float32."""
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype == "auto":
-        fast = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_amx_tile_supported())
+        cpu = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+        fast = device.type == "cuda" or (device.type == "cpu" and cpu)
         return torch.bfloat16 if fast else torch.float32
     if dtype not in known:
         raise BadModelError(f"dtype {dtype!r} is unknown; expected 'auto' or one of {sorted(known)}")
