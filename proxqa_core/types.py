@@ -119,6 +119,7 @@ class QuestionKind(str, Enum):
     NEAREST = "nearest"  # what is nearest (of these)
     FARTHEST = "farthest"  # what is farthest (of these)
     SORT = "sort"  # list by distance
+    EQUAL = "equal"  # are A and B (and …) about equally far
     GENERAL = "general"  # anything else
 
 
@@ -126,8 +127,9 @@ class QuestionKind(str, Enum):
 class ProximityAnswer:
     """The answer to one question about one view.
 
-    answer: a sentence. objects: the objects it speaks of, nearest first. closer, farther: names, empty where the
-    question has none. probability: that `closer` really is the closer one, in [0.5, 1]; NaN where there is no choice.
+    answer: a sentence, begun with "Yes.", "No." or "Hard to say." where the question wants yes or no. objects: the
+    objects it speaks of, nearest first. closer, farther: names, empty where the question has none. probability: that
+    `closer` really is the closer one, in [0.5, 1]; NaN where there is no choice.
     """
 
     question: str

@@ -53,7 +53,11 @@ MOTION = words_of(
     "at to until first going"
 )
 LISTING = words_of("sort order rank list arrange enumerate sorted ranked ordered")
-MEASURES = words_of("distance distances depth depths range proximity")
+MEASURES = words_of("distance distances depth depths range proximity closeness nearness")
+SAME = words_of("same similar equal identical comparable equally equidistant")
+ORDERED = words_of("order sorted ranked ordered arranged")
+NOTICED = words_of("visible seen detected known given named mentioned listed different various")
+"""Says no more of 'objects' than that they are there."""
 MORE = words_of("more greater larger bigger longer higher")
 LESS = words_of("less smaller shorter lower")
 COLOURS = words_of(
@@ -144,6 +148,9 @@ JOINS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("most", "remote"), ("farthest",)),
     (("least", "far"), ("nearest",)),
     (("least", "distant"), ("nearest",)),
+    *((("by", "how", far), ("by", "distance")) for far in ("far", "close", "near", "distant")),
+    *((("as", "far", "as", who, "can", does), ()) for who in ("i", "you", "we") for does in ("tell", "see", "judge")),
+    (("how", "many", "metres"), ("how", "far")),
     (("a", "bit"), ("slightly",)),
     (("a", "little"), ("slightly",)),
     (("a", "lot"), ("much",)),

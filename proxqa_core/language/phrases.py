@@ -26,6 +26,7 @@ from proxqa_core.language.lexicon import (
     GENERIC,
     JOINS,
     NEAREST,
+    NOTICED,
     PLACES,
     PUNCTUATION,
     SEPARATORS,
@@ -336,8 +337,8 @@ def names_in(
     names: dict[str, str] = {}
     for piece in pieces_of(tokens, separators):
         kept = list(stripped(piece, extra))
-        if not kept or (len(kept) == 1 and kept[0].word in GENERIC):
-            continue
+        if not kept or (kept[-1].word in GENERIC and all(t.word in GENERIC | NOTICED for t in kept[:-1])):
+            continue  # "the visible objects"
         if noun and not kept[-1].is_name and not kept[0].is_name:
             if kept[0].word in ("one", "ones"):
                 kept[0] = Token(noun, noun)

@@ -31,9 +31,11 @@ from proxqa_core.language.lexicon import (
     MORE,
     MOTION,
     NEAREST,
+    ORDERED,
     PLACES,
     PUNCTUATION,
     REACHING,
+    SAME,
     SEPARATORS,
     VIEWPOINT,
     words_of,
@@ -69,7 +71,7 @@ class Question:
     kind: what it asks for. names: the objects it speaks of, in the order said; a name that means one of the known
     names is spelled as that one is. Empty names with NEAREST, FARTHEST or SORT mean "of all objects asked for".
     asked: the question as one line of clean text. yes_no: it wants yes or no: is names[0] closer (kind CLOSER) or
-    farther (kind FARTHER) than names[1].
+    farther (kind FARTHER) than names[1]; are all names about equally far (kind EQUAL).
     """
 
     kind: QuestionKind
@@ -110,12 +112,14 @@ def _after_politeness(tokens: list[Token]) -> list[Token]:
     """Drop "please", "can you tell me", "I want to know", "hey robot" at the start."""
     courtesy = words_of(
         "please hey hi hello ok okay so well robot can could would will you tell me us say i want to know like do need "
-        "just now and wonder wondering am i'm if whether let's let"
+        "just now and wonder wondering am i'm i'd if whether let's let check verify"
     )
     start = 0
     while start < len(tokens) and (tokens[start].word in courtesy or tokens[start].word in (",", ":", "!", ".")):
         start += 1
     dropped = {t.word for t in tokens[:start]}
+    if dropped & {"check", "verify"} and not dropped & {"if", "whether"}:
+        return tokens  # "check the door"
     # "can I reach", "do you see": only drop where it really led in to a question.
     if start < len(tokens) and (
         tokens[start].word in ASKING
@@ -148,6 +152,7 @@ class _Reader:
     def read(self) -> Question:
         for rule in (
             self._sorting,
+            self._same,
             self._how_far,
             self._comparing,
             self._superlative,
@@ -187,7 +192,10 @@ class _Reader:
         return self._question(QuestionKind.DEPTH, names)
 
     def _choose(self, kind: QuestionKind, names: tuple[str, ...], yes_no: bool = False) -> Question:
-        """Which of these is closer (farther): two make a comparison, more a search for the nearest (farthest)."""
+        """Which of these is closer (farther): two make a comparison, more a search for the nearest (farthest).
+
+        Kind EQUAL: whether they are equally far, two or more.
+        """
         names = tuple({n.casefold(): n for n in names}.values())
         if not names:
             names = self.known.names if len(self.known.names) > 1 else ()
@@ -196,12 +204,14 @@ class _Reader:
             names += tuple(n for n in self.known.names if n != names[0])
         if len(names) < 2:
             word = "closer" if kind is QuestionKind.CLOSER else "farther"
+            about, example = f"which is {word}", f"which is {word}, the chair or the table?"
+            if kind is QuestionKind.EQUAL:
+                about, example = "what is equally far", "are the chair and the table equally far?"
             got = f"only {names[0]!r}" if names else "none"
             raise NotUnderstoodError(
-                f"a question of which is {word} needs two objects, this one names {got}; "
-                f"ask for example 'which is {word}, the chair or the table?'"
+                f"a question of {about} needs two objects, this one names {got}; ask for example {example!r}"
             )
-        if len(names) > 2:
+        if len(names) > 2 and kind is not QuestionKind.EQUAL:
             kind = QuestionKind.NEAREST if kind is QuestionKind.CLOSER else QuestionKind.FARTHEST
             yes_no = False
         return self._question(kind, names, yes_no)
@@ -215,24 +225,13 @@ class _Reader:
         lead = self.words[0] if self.words else ""
         listing = lead in LISTING
         near, far = NEAREST | {"near", "close"}, FARTHEST | {"far", "distant"}
-        span = next(
-            (
-                i
-                for i in range(len(self.words) - 2)
-                if self.words[i + 1] == "to"
-                and (
-                    (self.words[i] in near and self.words[i + 2] in far)
-                    or (self.words[i] in far and self.words[i + 2] in near)
-                )
-            ),
-            -1,
-        )
+        span, end = self._span(near, far)
         by = next(
             (
                 i
                 for i in range(len(self.words) - 1)
-                if self.words[i] in ("by", "of") and self.words[i + 1] in MEASURES
-                and (listing or (i > 0 and self.words[i - 1] in ("order", "sorted", "ranked", "ordered", "arranged")))
+                if self.words[i] in ("by", "of", "in") and self.words[i + 1] in MEASURES
+                and (listing or (i > 0 and self.words[i - 1] in ORDERED))
             ),
             -1,
         )  # fmt: skip
@@ -244,16 +243,26 @@ class _Reader:
             return None
         drop: set[int] = set()
         if span >= 0:
-            drop |= {span, span + 1, span + 2}
+            drop |= set(range(span, end))
         if by >= 0:
             drop |= {by, by + 1}
         if first >= 0:
             drop |= {first, first + 1}
         rest = [t for i, t in enumerate(self.tokens) if i not in drop]
         leads = words_of("how far") if self.words[:2] == ["how", "far"] else frozenset()
-        extra = LISTING | leads | words_of("them in into order increasing decreasing ascending descending first")
+        extra = LISTING | leads | words_of("them in into order increasing decreasing ascending descending first put")
         rest = [Token(t.text, ",") if t.word in ("from", "starting") else t for t in rest]
         return self._question(QuestionKind.SORT, names_in(rest, self.known, extra=extra))
+
+    def _span(self, near: frozenset[str], far: frozenset[str]) -> tuple[int, int]:
+        """Start and end of "nearest to farthest", "far to near", "nearest to the farthest"; (-1, -1) without."""
+        for i in range(len(self.words) - 2):
+            if self.words[i + 1] == "to":
+                last = i + 3 if self.words[i + 2] == "the" and i + 3 < len(self.words) else i + 2
+                ends = {self.words[i], self.words[last]}
+                if ends & near and ends & far:
+                    return i, last + 1
+        return -1, -1
 
     def _how_far(self) -> Question | None:
         """'how far/close/near/distant …'."""
@@ -289,12 +298,18 @@ class _Reader:
 
     @staticmethod
     def _relation(rest: Sequence[Token]) -> int:
-        """Index of the "from" or "to" that sets a landmark, -1 where there is none; not "to the left", "next to"."""
+        """Index of the "from" or "to" that sets a landmark, -1 where there is none.
+
+        Not of "to the left", "next to", "second from the left".
+        """
         for i, token in enumerate(rest):
             if token.word not in ("from", "to"):
                 continue
             following = [t.word for t in rest[i + 1 : i + 3]]
             if token.word == "to" and any(w in words_of("left right side rear") for w in following):
+                continue
+            after = rest[i + 3 : i + 4]
+            if following in (["the", "left"], ["the", "right"]) and all(strippable(t) for t in after):
                 continue
             if token.word == "to" and i and rest[i - 1].word in BESIDE:
                 continue
@@ -305,9 +320,11 @@ class _Reader:
         """'closer', 'farther' and the like, with or without 'than'."""
         at = self._first(CLOSER | FARTHER)
         if at < 0:
-            # "which is in front, X or Y", "which is behind"
-            at = self._first(words_of("in-front at-back"))
-            if at < 0 or self.words[0] not in ASKING or not names_in(self.tokens[at + 1 :], self.known):
+            # "which is in front, X or Y", "which is behind, X or Y"; but "what is behind X" is another question
+            at = self._first(words_of("in-front at-back behind"))
+            if at < 0 or self.words[0] not in ASKING:
+                return None
+            if len(names_in(self.tokens[at + 1 :], self.known)) < (2 if self.words[at] == "behind" else 1):
                 return None
         kind = QuestionKind.CLOSER if self.words[at] in CLOSER | {"in-front"} else QuestionKind.FARTHER
         left, right = self.tokens[:at], self.tokens[at + 1 :]
@@ -376,6 +393,8 @@ class _Reader:
         if cut >= 0 and names_in(right[cut + 1 :], self.known):
             raise _between_objects()
         asking = any(w in ASKING or w in AUXILIARY or w in PUNCTUATION or w == "of" for w in self.words[:at])
+        if self.words[0] in ("name", "identify"):
+            left = left[1:]
         if left and not asking and names_in(left, self.known):
             return None  # "go to the nearest chair"
         noun, left = self._asked_noun(left)
@@ -450,9 +469,6 @@ class _Reader:
         at = self._first(words_of("far near close distant nearby remote"))
         if at < 0 or any(not strippable(t) for t in self.tokens[at + 1 :]):
             return None
-        same = self._same()
-        if same is not None:
-            return same
         names = names_in(self.tokens[:at], self.known)
         if not names and self._first(words_of("anything something anyone someone everything nothing")) >= 0:
             near = self.words[at] in ("near", "close", "nearby")
@@ -460,25 +476,39 @@ class _Reader:
         return self._depth(names)
 
     def _same(self) -> Question | None:
-        """'are X and Y equally far', 'at the same distance', 'is X as far as Y'."""
-        words = self.words
-        if "equally" in words:
-            at = words.index("equally")
-        elif "same" in words and self._first(MEASURES | words_of("far")) > words.index("same"):
-            at = words.index("same")
-        elif self._has("as", "far", "as") or self._has("as", "close", "as") or self._has("as", "near", "as"):
-            rest = [Token(t.text, ",") if t.word in ("as", "far", "close", "near") else t for t in self.tokens]
-            return self._choose(QuestionKind.CLOSER, names_in(rest, self.known))
-        else:
+        """'are X and Y equally far', 'at the same distance', 'is X as far away as Y'."""
+        if not self.words or self.words[0] in ASKING:
             return None
-        rest = [Token(t.text, ",") if i >= at and t.word in ("equally", "same", "far", "close", "near", "distant")
-                else t for i, t in enumerate(self.tokens)]  # fmt: skip
-        return self._choose(QuestionKind.CLOSER, names_in(rest, self.known))
+        start, end = self._as_far_as()
+        if start < 0:
+            start = self._first(SAME)
+            following = self.words[start + 1 : start + 3]
+            measured = any(w in HOW_FAR | MEASURES for w in following) or 0 <= self._first(MEASURES) < start
+            if start < 0 or not (measured or self.words[start] == "equidistant"):
+                return None
+            end = start + 1
+        left, right = self.tokens[:start], self.tokens[end:]
+        extra = words_of("far close near distant share")
+        cut = self._relation(right)
+        if cut >= 0 and len(names_in(left, self.known)) > 1 and names_in(right[cut + 1 :], self.known):
+            raise _between_objects()  # "equally far from the wall"
+        names = names_in([*left, Token(",", ","), *right], self.known, extra=extra)
+        return self._choose(QuestionKind.EQUAL, names, yes_no=True)
+
+    def _as_far_as(self) -> tuple[int, int]:
+        """Start and end of "as far as", "as close to us as", with something before and after; (-1, -1) without."""
+        for start in range(1, len(self.words) - 3):
+            if self.words[start] == "as" and self.words[start + 1] in HOW_FAR:
+                if self.words[start - 1] in words_of("not twice half times"):
+                    continue  # "twice as far as"
+                end = start + 2
+                while end < len(self.words) and self.words[end] in words_of("away off back down"):
+                    end += 1
+                if self.words[end : end + 1] == ["as"]:
+                    return start, end + 1
+        return -1, -1
 
     def _compare(self) -> Question | None:
-        same = self._same()
-        if same is not None:
-            return same
         at = self._first(words_of("compare difference"))
         if at < 0:
             return None

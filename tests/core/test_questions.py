@@ -14,6 +14,7 @@ from proxqa_core.types import MAX_OBJECTS, MAX_QUESTION_LENGTH, ObjectQuery, Que
 
 D, C, F = QuestionKind.DEPTH, QuestionKind.CLOSER, QuestionKind.FARTHER
 N, X, S, G = QuestionKind.NEAREST, QuestionKind.FARTHEST, QuestionKind.SORT, QuestionKind.GENERAL
+E = QuestionKind.EQUAL
 
 PHRASINGS: list[tuple[str, QuestionKind, tuple[str, ...]]] = [
     # how far is one thing
@@ -51,6 +52,20 @@ PHRASINGS: list[tuple[str, QuestionKind, tuple[str, ...]]] = [
     ("How far is the dog's bowl?", D, ("dog's bowl",)),
     ("how far is the chair in this picture", D, ("chair",)),
     ("how far can I walk before hitting the wall?", D, ("wall",)),
+    ("Give me the distance of the tent.", D, ("tent",)),
+    ("What distance is the tent at?", D, ("tent",)),
+    ("At what distance is the small crate?", D, ("small crate",)),
+    ("How many metres to the gate?", D, ("gate",)),
+    ("Measure the distance to the nurse in the blue coat", D, ("nurse in the blue coat",)),
+    ("I need to know how far the third crate from the right is", D, ("third crate from the right",)),
+    ("how far off is the hedge", D, ("hedge",)),
+    ("How deep in the scene is the tent?", D, ("tent",)),
+    ("Tell me the distance between the robot and the pole.", D, ("pole",)),
+    ("Is the hedge close to us?", D, ("hedge",)),
+    ("Estimate the depth of the jug, the plate and the stove", D, ("jug", "plate", "stove")),
+    ("How far away would you say the tent is?", D, ("tent",)),
+    ("What is the range to the second pillar from the right?", D, ("second pillar from the right",)),
+    ("how far are we from the nearest pillar?", D, ("nearest pillar",)),
     # of several things
     ("distance of the chair and the table", D, ("chair", "table")),
     ("How far are the chair, the table and the lamp?", D, ("chair", "table", "lamp")),
@@ -85,12 +100,26 @@ PHRASINGS: list[tuple[str, QuestionKind, tuple[str, ...]]] = [
     ("Compare the distance of the chair with the table", C, ("chair", "table")),
     ("chair vs table", C, ("chair", "table")),
     ("the chair or the table?", C, ("chair", "table")),
-    ("are the chair and the table equally far?", C, ("chair", "table")),
     ("tell me which is closer: “salt shaker” or “pepper mill”", C, ("salt shaker", "pepper mill")),
     ("which is less far away, the chair or the table", C, ("chair", "table")),
     ("Which of these is closer: chair/table", C, ("chair", "table")),
     ("am I closer to the chair or the table?", C, ("chair", "table")),
     ("is the distance to the chair less than the distance to the table?", C, ("chair", "table")),
+    ("As far as I can tell the spoon is closer than the fork.", C, ("spoon", "fork")),
+    ("as far as you can see, which is nearer, the spoon or the fork?", C, ("spoon", "fork")),
+    ("Is the pram nearer to the robot than the hydrant?", C, ("pram", "hydrant")),
+    ("I'd like to know if the pram is closer than the hydrant", C, ("pram", "hydrant")),
+    ("Do you think the pram is closer than the hydrant?", C, ("pram", "hydrant")),
+    ("Of the two, pram and hydrant, which is closer?", C, ("pram", "hydrant")),
+    ("Out of the pram and the hydrant which one is the nearest?", C, ("pram", "hydrant")),
+    ("Say which is closer: pram or hydrant", C, ("pram", "hydrant")),
+    ("which of the jug and the plate is nearer?", C, ("jug", "plate")),
+    ("Will we bump into the crate before the pillar?", C, ("crate", "pillar")),
+    ("The crate and the pillar: which of them is closer to us?", C, ("crate", "pillar")),
+    ("Is the left lamp or the right lamp closer?", C, ("left lamp", "right lamp")),
+    ("Check whether the third box is nearer than the first box.", C, ("third box", "first box")),
+    ("is the crate on the left closer than the crate on the right", C, ("crate on the left", "crate on the right")),
+    ("Is it the tent or the hedge that is closer?", C, ("tent", "hedge")),
     # farther, two things
     ("is the chair at a greater distance than the table", F, ("chair", "table")),
     ("is the dog further back than the cat?", F, ("dog", "cat")),
@@ -100,6 +129,13 @@ PHRASINGS: list[tuple[str, QuestionKind, tuple[str, ...]]] = [
     ("Is the table behind the chair?", F, ("table", "chair")),
     ("does the child sit behind the dog", F, ("child", "dog")),
     ("which one is more distant: the bus or the tram?", F, ("bus", "tram")),
+    ("Is the tent more distant than the hedge?", F, ("tent", "hedge")),
+    ("Between the tent and the hedge, which is farther away?", F, ("tent", "hedge")),
+    ("Which lies deeper in the scene, the tent or the hedge?", F, ("tent", "hedge")),
+    ("Does the crane stand farther back than the tower?", F, ("crane", "tower")),
+    ("which is behind, the crane or the tower?", F, ("crane", "tower")),
+    ("Can you check if the gate is behind the fence?", F, ("gate", "fence")),
+    ("which of the tent and the hedge is the farthest?", F, ("tent", "hedge")),
     # nearest and farthest
     ("What is nearest?", N, ()),
     ("what is the closest thing to me", N, ()),
@@ -111,10 +147,20 @@ PHRASINGS: list[tuple[str, QuestionKind, tuple[str, ...]]] = [
     ("What will I hit first?", N, ()),
     ("what is the nearest chair?", N, ("chair",)),
     ("is anything close to me?", N, ()),
+    ("Which is the nearest of the pillar, the trolley and the pram?", N, ("pillar", "trolley", "pram")),
+    ("Tell me the closest thing.", N, ()),
+    ("Which of these three is nearest: drone, pole, hedge", N, ("drone", "pole", "hedge")),
+    ("Name the nearest object.", N, ()),
+    ("What would the robot bump into first?", N, ()),
+    ("Who is standing closest to the camera, the boy, the girl or the nurse?", N, ("boy", "girl", "nurse")),
+    ("which item is the least far away?", N, ()),
     ("What is farthest?", X, ()),
     ("which thing is the furthest away from the robot?", X, ()),
     ("which is farthest: the bus, the tram or the bike?", X, ("bus", "tram", "bike")),
     ("what is most distant", X, ()),
+    ("Among the pillar, the trolley and the pram, what is the furthest?", X, ("pillar", "trolley", "pram")),
+    ("Find the object that is farthest from the robot.", X, ()),
+    ("What is the furthest object from us?", X, ()),
     # lists
     ("Sort the chair, the table and the lamp by distance", S, ("chair", "table", "lamp")),
     ("order chair, table, lamp from near to far", S, ("chair", "table", "lamp")),
@@ -124,7 +170,36 @@ PHRASINGS: list[tuple[str, QuestionKind, tuple[str, ...]]] = [
     ("can you sort them by depth?", S, ()),
     ("compare the chair, the table and the lamp", S, ("chair", "table", "lamp")),
     ("how far away is everything?", S, ()),
+    ("Sort by distance: jug, plate, stove", S, ("jug", "plate", "stove")),
+    ("Arrange the jug, the plate and the stove by their depth", S, ("jug", "plate", "stove")),
+    ("Put the van, the scooter and the tent in order of distance", S, ("van", "scooter", "tent")),
+    ("Give me the van, the scooter and the tent ordered by distance", S, ("van", "scooter", "tent")),
+    ("What is the order of the van, the scooter and the tent, nearest first?", S, ("van", "scooter", "tent")),
+    ("Please list the visible objects, closest first.", S, ()),
+    ("show me all objects sorted by range", S, ()),
+    ("Rank these by closeness: gate, fence, hedge", S, ("gate", "fence", "hedge")),
+    ("sort the gate, fence and hedge from the nearest to the farthest", S, ("gate", "fence", "hedge")),
+    ("How are the gate, the fence and the hedge ordered in depth?", S, ("gate", "fence", "hedge")),
+    # about equally far
+    ("are the chair and the table equally far?", E, ("chair", "table")),
+    ("Are the jug and the plate equally far away?", E, ("jug", "plate")),
+    ("are the parked van and the scooter about the same distance away?", E, ("parked van", "scooter")),
+    ("Is the rucksack at the same distance as the crate?", E, ("rucksack", "crate")),
+    ("Do the stove and the sink have the same depth?", E, ("stove", "sink")),
+    ("Is the drone as close as the pole?", E, ("drone", "pole")),
+    ("is the tent roughly as far off as the hedge?", E, ("tent", "hedge")),
+    ("Are the pillar and the trolley equidistant from the robot?", E, ("pillar", "trolley")),
+    ("Are the pram and the hydrant at a similar distance from us?", E, ("pram", "hydrant")),
+    ("Is the distance to the gate the same as the distance to the fence?", E, ("gate", "fence")),
+    ("Is the distance to the gate equal to the distance to the fence?", E, ("gate", "fence")),
+    ("Would you say the parcel and the cage are equally close?", E, ("parcel", "cage")),
+    ("are the mop, the bucket and the broom equally far?", E, ("mop", "bucket", "broom")),
+    ("do the red sofa and the blue sofa lie at the same depth?", E, ("red sofa", "blue sofa")),
+    ("Does the crane look as far away as the tower?", E, ("crane", "tower")),
+    ("Is the spoon just as near as the fork?", E, ("spoon", "fork")),
     # anything else
+    ("Is the spoon twice as far as the fork?", G, ()),
+    ("check the door", G, ()),
     ("What colour is the chair?", G, ()),
     ("Is there a lamp on the table?", G, ()),
     ("hello", G, ()),
@@ -174,6 +249,8 @@ def test_yes_no_is_told_from_a_choice(question: str) -> None:
         ("which is closer?", ["chair", "table", "lamp"], N, ("chair", "table", "lamp")),
         ("is it closer than the table?", ["chair", "table"], C, ("chair", "table")),
         ("what is nearest?", ["chair", "table"], N, ()),
+        ("are they equally far?", ["chair", "table"], E, ("chair", "table")),
+        ("is it as far as the table?", ["chair", "table"], E, ("table", "chair")),
         ("is there a lamp near the chair", ["lamp", "chair"], G, ("lamp", "chair")),
         ("how far is the sort order sign", ["sort order sign"], D, ("sort order sign",)),
     ],
@@ -196,6 +273,8 @@ def test_known_names_cut_and_spell(question: str, known: list[str], kind: Questi
         ("how far?", "names no object"),
         ("how far is the chair, and which is closer, it or the table?", "one at a time"),
         ("how far is the chair from the table?", "between two objects"),
+        ("are the cup and the mug equally far from the wall?", "between two objects"),
+        ("is the chair at the same distance?", "two objects"),
         ("what is the distance between the chair and the table", "between two objects"),
         ("which is closer to the door, the chair or the table?", "between two objects"),
         ("what is nearest to the sofa?", "between two objects"),
@@ -251,6 +330,8 @@ def _check(question: str, known: list[str]) -> None:
         assert understood.names
     if understood.kind in (C, F):
         assert len(understood.names) == 2
+    if understood.kind is E:
+        assert len(understood.names) >= 2 and understood.yes_no
 
 
 @settings(max_examples=250, deadline=None)
@@ -263,7 +344,8 @@ def test_any_text_is_a_question_or_refused(question: str, known: list[str]) -> N
 
 _WORDS = (
     "how far is the chair table which closer farther than or and , ? ' \" 's of from to me robot camera nearest by "
-    "distance sort between before reach behind in front one it red black white what's (the) same as 🪑 x"
+    "distance sort between before reach behind in front one it red black white what's (the) same as "
+    "equally order are 🪑 x"
 )
 _WORD = st.sampled_from(_WORDS.split())
 
