@@ -189,12 +189,26 @@ class View:
                 f"question {asked.asked[:60]!r} names no object; expected names in the question or a list of objects"
             )
         found = sorted(self.depths(targets), key=lambda o: (o.score < VISIBLE, o.depth))
+        if asked.kind is QuestionKind.EQUAL:
+            return self._equal_answer(asked, found)
         seen = [o for o in found if o.score >= VISIBLE]
         near, far = (seen[0].name, seen[-1].name) if len(seen) > 1 else ("", "")
         text = sentences.say_depths(found)  # nearest first
         if asked.kind is QuestionKind.FARTHEST and seen:
             text = f"The farthest is the {seen[-1].name}. {text}"
         return ProximityAnswer(asked.asked, asked.kind, text, tuple(found), near, far)
+
+    def _equal_answer(self, asked: Question, found: Sequence[ObjectDepth]) -> ProximityAnswer:
+        """Whether all of some objects, nearest first, are about equally far: the two ends are compared."""
+        ends = ObjectQuery(found[0].name, found[0].box), ObjectQuery(found[-1].name, found[-1].box)
+        answer = self.closer(*ends)
+        near, far = answer.objects
+        if all(o.score >= VISIBLE for o in found):
+            text = sentences.say_equal(found, near, far, answer.probability)
+        else:
+            text = sentences.say_depths(found)
+        objects = (near, far) if len(found) == 2 else tuple(found)
+        return replace(answer, question=asked.asked, kind=asked.kind, answer=text, objects=objects)
 
     def _general(self, asked: Question) -> ProximityAnswer:
         if not self.engine.general_questions:
@@ -327,10 +341,10 @@ def _pick(name: str, known: Sequence[ObjectQuery]) -> ObjectQuery:
 
 
 def _reworded(answer: ProximityAnswer, asked: Question) -> ProximityAnswer:
-    """The same answer to the question as it was asked, with a yes or no where it wants one."""
+    """The same answer to the question as it was asked, with a yes or no first where it wants one."""
     text = answer.answer
     if asked.yes_no and all(o.score >= VISIBLE for o in answer.objects):
         first = asked.names[0].casefold()
         claimed = answer.closer if asked.kind is QuestionKind.CLOSER else answer.farther
-        text = f"{'Yes' if claimed.casefold() == first else 'No'}. {text}"
+        text = sentences.say_yes_or_no(claimed.casefold() == first, answer.probability, text)
     return replace(answer, question=asked.asked, kind=asked.kind, answer=text)

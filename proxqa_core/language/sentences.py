@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from proxqa_core.types import VISIBLE, ObjectDepth
 
 SURE = 0.6
-"""Below this probability two objects count as about equally far."""
+"""Below this probability it is undecided which of two objects is closer."""
 _ARTICLES = ("the ", "a ", "an ", "my ", "your ", "our ", "this ", "that ")
 
 
@@ -52,6 +52,32 @@ def say_closer(closer: str | ObjectDepth, farther: str | ObjectDepth, probabilit
         return f"{_capital(near)} and {far} are about equally far ({_percent(probability)} for {_the(name)})."
     certainty = "" if math.isnan(probability) else f" ({_percent(probability)} sure)"
     return f"{_capital(near)} is closer than {far}{certainty}."
+
+
+def about_equal(near: ObjectDepth, far: ObjectDepth, probability: float) -> bool:
+    """Whether two objects count as about equally far.
+
+    They do where it is undecided which is closer (probability below SURE), or where their depths differ by no more
+    than the standard deviation of that difference.
+    """
+    return probability < SURE or abs(near.depth - far.depth) <= math.hypot(near.depth_stddev, far.depth_stddev)
+
+
+def say_equal(objects: Sequence[ObjectDepth], near: ObjectDepth, far: ObjectDepth, probability: float) -> str:
+    """Whether some objects that were all seen are about equally far: "Yes. The chair and …" or "No. The chair is …".
+
+    near, far: the two that are farthest apart. probability: that near really is closer, in [0.5, 1].
+    """
+    if not about_equal(near, far, probability):
+        return f"No. {say_closer(near, far, probability)}"
+    names = _and([_the(o.name) for o in objects])
+    return f"Yes. {_capital(names)} are about equally far ({_and([_how_far(o) for o in objects])})."
+
+
+def say_yes_or_no(holds: bool, probability: float, text: str) -> str:
+    """An answer with the yes or no put first; "Hard to say." where the probability is below SURE."""
+    lead = "Hard to say" if probability < SURE else "Yes" if holds else "No"
+    return f"{lead}. {text}"
 
 
 def say_metres(distance: float, stddev: float = math.nan) -> str:

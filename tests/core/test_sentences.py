@@ -7,7 +7,15 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxqa_core.language.sentences import say_closer, say_depths, say_metres
+from proxqa_core.language.sentences import (
+    SURE,
+    about_equal,
+    say_closer,
+    say_depths,
+    say_equal,
+    say_metres,
+    say_yes_or_no,
+)
 from proxqa_core.types import ObjectDepth
 
 
@@ -52,6 +60,35 @@ def test_closer() -> None:
     assert say_closer("chair", "table", math.nan) == "The chair is closer than the table."
     near, far = thing("chair", 0.2, distance=1.2), thing("my table", 0.4, distance=2.0)
     assert say_closer(near, far, 0.9) == "The chair (1.20 m) is closer than my table (2.00 m) (90 % sure)."
+
+
+def test_equally_far_or_not() -> None:
+    near, far = thing("chair", 0.30), thing("table", 0.33)
+    said = say_equal([near, far], near, far, 0.7)
+    assert said == "Yes. The chair and the table are about equally far (0.30 ± 0.05 and 0.33 ± 0.05)."
+    far = thing("table", 0.60)
+    assert say_equal([near, far], near, far, 0.93) == "No. The chair is closer than the table (93 % sure)."
+    assert say_equal([near, far], near, far, 0.55).startswith("Yes.")  # undecided
+
+
+def test_three_things_equally_far() -> None:
+    things = [thing("mop", 0.30), thing("bucket", 0.31), thing("broom", 0.34)]
+    assert say_equal(things, things[0], things[2], 0.7).startswith("Yes. The mop, the bucket and the broom are about")
+
+
+def test_yes_no_and_hard_to_say() -> None:
+    assert say_yes_or_no(True, 0.9, "So.") == "Yes. So."
+    assert say_yes_or_no(False, 0.9, "So.") == "No. So."
+    assert say_yes_or_no(True, 0.52, "So.") == "Hard to say. So."
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0.5, 1))
+def test_equal_does_not_depend_on_the_order_and_is_far_from_certain(a: float, b: float, probability: float) -> None:
+    one, other = thing("a", a), thing("b", b)
+    equal = about_equal(one, other, probability)
+    assert equal == about_equal(other, one, probability)
+    assert equal or probability >= SURE
+    assert not equal or probability < SURE or abs(a - b) < 0.08
 
 
 NAMES = st.text("abc xyz", min_size=1, max_size=12).filter(str.strip)

@@ -1,0 +1,113 @@
+"""`View.ask` with depths and probabilities known by heart instead of a model: what each kind of question answers."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxqa_core.engine import Asked, ProximityEngine, View
+from proxqa_core.errors import NotUnderstoodError
+from proxqa_core.types import ObjectDepth, ObjectQuery, ProximityAnswer, QuestionKind
+
+DEPTHS = {"jug": 0.2, "plate": 0.23, "stove": 0.5, "tent": 0.8}
+
+
+class KnownView(View):
+    """Objects that are not in `depths` are unseen; the closer of a pair is so with `probability`."""
+
+    def __init__(self, depths: Mapping[str, float], probability: float = 0.9) -> None:
+        self.engine = cast(ProximityEngine, SimpleNamespace(_lock=threading.RLock(), general_questions=False))
+        self.by_heart, self.probability = depths, probability
+
+    def depths(self, objects: Sequence[Asked]) -> tuple[ObjectDepth, ...]:
+        found = []
+        for q in self._queries(objects):
+            depth = self.by_heart.get(q.name)
+            seen = depth is not None
+            found.append(ObjectDepth(q.name, depth if seen else 0.5, 0.03, 0.9 if seen else 0.1, "", q.box))
+        return tuple(found)
+
+    def closer_many(self, pairs: Sequence[tuple[Asked, Asked]], direct: bool = False) -> list[ProximityAnswer]:
+        answers = []
+        for a, b in pairs:
+            first, second = self.depths([a, b])
+            p = self.probability if first.depth <= second.depth else 1 - self.probability
+            answers.append(self._closer_answer((first, second), p))
+        return answers
+
+
+@pytest.mark.parametrize(
+    ("question", "kind", "said", "names"),
+    [
+        ("Is the jug closer than the stove?", "closer", "Yes. The jug is closer than the stove (90 % sure).",
+         ["jug", "stove"]),
+        ("Is the stove closer than the jug?", "closer", "No. The jug is closer than the stove (90 % sure).",
+         ["jug", "stove"]),
+        ("Is the tent behind the stove?", "farther", "Yes. The stove is closer than the tent (90 % sure).",
+         ["stove", "tent"]),
+        ("Are the jug and the stove equally far?", "equal", "No. The jug is closer than the stove (90 % sure).",
+         ["jug", "stove"]),
+        ("Are the plate and the jug at the same distance?", "equal",
+         "Yes. The jug and the plate are about equally far (0.20 ± 0.03 and 0.23 ± 0.03).", ["jug", "plate"]),
+        ("Are the tent, the plate and the jug equally far?", "equal",
+         "No. The jug is closer than the tent (90 % sure).", ["jug", "plate", "tent"]),
+        ("Sort the tent, the jug and the stove by distance.", "sort",
+         "The jug is nearest at 0.20 ± 0.03; the stove 0.50 ± 0.03; the tent 0.80 ± 0.03.", ["jug", "stove", "tent"]),
+        ("Which is nearest: the tent, the jug or the stove?", "nearest",
+         "The jug is nearest at 0.20 ± 0.03; the stove 0.50 ± 0.03; the tent 0.80 ± 0.03.", ["jug", "stove", "tent"]),
+    ],
+)  # fmt: skip
+def test_answers(question: str, kind: str, said: str, names: list[str]) -> None:
+    answer = KnownView(DEPTHS).ask(question)
+    assert (answer.question, answer.kind.value, answer.answer) == (question, kind, said)
+    assert [o.name for o in answer.objects] == names
+    assert (answer.closer, answer.farther) == (names[0], names[-1])
+    chosen = answer.kind in (QuestionKind.CLOSER, QuestionKind.FARTHER, QuestionKind.EQUAL)
+    assert answer.probability == pytest.approx(0.9) if chosen else math.isnan(answer.probability)
+
+
+def test_known_objects_are_what_nearest_farthest_and_sort_range_over() -> None:
+    view = KnownView(DEPTHS)
+    for question, kind in (
+        ("What is nearest?", "nearest"),
+        ("What is farthest?", "farthest"),
+        ("Sort everything by distance.", "sort"),
+    ):
+        answer = view.ask(question, ["tent", "jug", "stove"])
+        assert answer.kind.value == kind and (answer.closer, answer.farther) == ("jug", "tent")
+    assert view.ask("What is farthest?", ["tent", "jug"]).answer.startswith("The farthest is the tent.")
+    assert view.ask("Are they equally far?", ["jug", "plate"]).answer.startswith("Yes.")
+    with pytest.raises(NotUnderstoodError, match="two objects"):
+        view.ask("Are they equally far?", ["jug"])
+
+
+@pytest.mark.parametrize("question", ["Is the jug closer than the stove?", "Is the stove behind the jug?"])
+def test_an_undecided_choice_says_so(question: str) -> None:
+    answer = KnownView(DEPTHS, probability=0.53).ask(question)
+    assert answer.answer == "Hard to say. The jug and the stove are about equally far (53 % for the jug)."
+    assert answer.closer == "jug" and answer.probability == pytest.approx(0.53)
+    which = KnownView(DEPTHS, probability=0.53).ask("Which is closer, the jug or the stove?")
+    assert which.answer.startswith("The jug and the stove are about equally far")
+
+
+@pytest.mark.parametrize("question", ["Are the jug and the ghost equally far?", "Is the jug closer than the ghost?"])
+def test_what_is_not_seen_is_not_compared(question: str) -> None:
+    answer = KnownView(DEPTHS).ask(question)
+    assert "I see no ghost." in answer.answer and not answer.answer.startswith(("Yes", "No"))
+
+
+@given(st.dictionaries(st.sampled_from(["ax", "bo", "cy", "du", "el"]), st.floats(0, 1), min_size=2), st.floats(0.5, 1))
+def test_sorting_is_nearest_first_and_equal_is_yes_or_no(depths: dict[str, float], probability: float) -> None:
+    view = KnownView(depths, probability)
+    listed = view.ask("Sort by distance.", [ObjectQuery(n) for n in depths])
+    assert [o.depth for o in listed.objects] == sorted(depths.values())
+    equal = view.ask(f"Are the {' and the '.join(depths)} equally far?")
+    assert equal.kind is QuestionKind.EQUAL and {o.name for o in equal.objects} == set(depths)
+    assert equal.answer.startswith(("Yes. ", "No. ")) and 0.5 <= equal.probability <= 1
