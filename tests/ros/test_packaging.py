@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 import xml.etree.ElementTree as ET
 
 import proxqa_core
+
+LAUNCH = {"ament_index_python", "launch", "launch_ros"}
+"""ROS packages that have no wheel: the launch file alone uses them, in a distro."""
 
 
 def test_one_version(root):
@@ -17,6 +22,39 @@ def test_build_requirements_are_the_same_twice(root):
     wanted = re.findall(r'"([^"]+)"', text[text.index("requires = [") : text.index("\n]\n")])
     listed = [x for x in (root / "requirements/build.txt").read_text().splitlines() if x and not x.startswith("#")]
     assert wanted == listed
+
+
+def imported(file):
+    """Top-level names of the modules that a file imports."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module.split(".")[0]
+
+
+def test_every_ros_package_that_is_imported_is_required(root):
+    files = [*(root / "proxqa_ros").glob("*.py"), *(root / "launch").glob("*.py")]
+    modules = {name for file in files for name in imported(file)}
+    ros = {m for m in modules if m in LAUNCH or m.startswith("rcl") or m.endswith(("_msgs", "_interfaces", "_srvs"))}
+    required = {e.text for e in ET.parse(root / "package.xml").getroot() if e.tag in ("depend", "exec_depend")}
+    assert len(ros) > 8 and ros <= required
+
+
+def test_both_commands_are_installed_either_way(root):
+    cmake, setup = (root / "CMakeLists.txt").read_text(), (root / "setup.py").read_text()
+    for name in ("proxqa", "proximity_node"):
+        script = root / "scripts" / name
+        assert script.stat().st_mode & 0o111, f"{name} cannot be executed"
+        assert re.search(rf"install\(PROGRAMS .*scripts/{name}\b.* DESTINATION lib/", cmake)
+        (module,) = (m for m in imported(script) if m.startswith("proxqa"))
+        assert re.search(rf'"{name} = {module}\.\w+:main"', setup)
+    assert "install(PROGRAMS scripts/proxqa DESTINATION bin)" in cmake
+
+
+def test_the_adapter_in_the_box_names_no_folder_of_a_machine(root):
+    config = json.loads((root / "proxqa_core/assets/default/adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] is None
 
 
 def test_every_interface_is_built(root):
