@@ -26,7 +26,8 @@ TRANSPORTS = ("raw", "compressed")
 class Spec:
     """One parameter: default, what it means, its range where it is a number, when a change takes effect.
 
-    live: applies at run time. Otherwise it can change only while the node is unconfigured, or never (read_only).
+    live: applies at run time. read_only: can be given at start only. Otherwise it can change while the node is
+    unconfigured.
     """
 
     default: Any
@@ -62,7 +63,10 @@ SPECS: dict[str, Spec] = {
     "max_image_age": Spec(
         5.0, "Oldest image a query may be answered from, seconds; 0 = any age.", 0.0, 86400.0, live=True
     ),
-    "max_queued_queries": Spec(8, "Most queries in work and waiting; one more is answered BUSY.", 1, 64),
+    # read_only: the number of the executor's threads follows from it
+    "max_queued_queries": Spec(
+        8, "Most queries in work and waiting; one more is answered BUSY.", 1, 64, read_only=True
+    ),
     "query_timeout": Spec(30.0, "Longest a query may take, seconds; then TIMEOUT.", 0.1, 3600.0, live=True),
     "publish_debug_image": Spec(True, "Publish ~/debug/image while someone subscribes to it.", live=True),
     "autostart": Spec(True, "Configure and activate on start.", read_only=True),

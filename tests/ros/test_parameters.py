@@ -37,7 +37,8 @@ def test_every_parameter_has_a_comment_with_its_range_and_when_it_applies(root):
         comment = re.search(rf"((?:    #.*\n)+)    {name}:", text)
         assert comment, f"{name} has no comment"
         words = " ".join(comment.group(1).replace("#", " ").split())
-        assert "Run time: " in words and ("Run time: applies" in words) == spec.live, name
+        when = "applies" if spec.live else "read at start only" if spec.read_only else "read at configure"
+        assert words.endswith(f"Run time: {when}."), name
         if spec.high is not None:
             assert f"{spec.low:g} to {spec.high:g}" in words, f"{name}: expected its range in the comment"
 
