@@ -302,7 +302,8 @@ class ProximityNode(LifecycleNode):
             self._refuse_for_state(ProximityQuery.Response.NOT_ACTIVE)
 
         def run(shot: Shot | None, engine: Engine) -> queries.Reply:
-            shot = queries.check_age(shot, self.get_clock().now().nanoseconds, question.max_age)
+            now, last_error = self.get_clock().now().nanoseconds, worker.counts().last_error
+            shot = queries.check_age(shot, now, question.max_age, last_error)
             return queries.Reply(queries.answer(question, worker.view_of(shot, engine)), shot.header.stamp)
 
         timeout = float(self.get_parameter("query_timeout").value)

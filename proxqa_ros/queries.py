@@ -80,12 +80,14 @@ def parse(request: ProximityQuery.Request, configured: Sequence[ObjectQuery], de
     return Question(text, objects, age or default_max_age)
 
 
-def check_age(shot: Shot | None, now_ns: int, max_age: float) -> Shot:
-    """The frame, where there is one of at most max_age seconds (0 = any) at now_ns; RefusedError otherwise."""
+def check_age(shot: Shot | None, now_ns: int, max_age: float, last_error: str = "") -> Shot:
+    """The frame, where there is one of at most max_age seconds (0 = any) at now_ns; RefusedError otherwise.
+
+    last_error: what was wrong with the last frame that could not be used, '' where none came.
+    """
     if shot is None:
-        raise RefusedError(
-            Response.NO_IMAGE, "no usable image has arrived yet; is the camera's topic remapped to `image`?"
-        )
+        why = f"the last one was bad: {last_error}" if last_error else "is the camera's topic remapped to `image`?"
+        raise RefusedError(Response.NO_IMAGE, f"no usable image has arrived yet; {why}")
     stamp = shot.header.stamp
     age = (now_ns - (stamp.sec * 1_000_000_000 + stamp.nanosec)) / 1e9
     if max_age > 0 and age > max_age:

@@ -215,6 +215,7 @@ def test_bad_frames_then_a_good_one(graph, fake):
         (Image(header=good.header), "encoding ''"),
         (Image(header=good.header, encoding="rgb8"), "0x0"),
         (Image(header=good.header, encoding="rgb8", width=64, height=48, step=192, data=bytes(100)), "100 bytes"),
+        (Image(header=good.header, encoding="rgb8", width=64, height=48, step=190, data=bytes(9120)), "at least 192"),
         (Image(header=good.header, encoding="16UC1", width=64, height=48, step=128, data=bytes(6144)), "16UC1"),
         (Image(header=good.header, encoding="rgb8", width=2, height=2, step=6, data=bytes(12)), "2x2"),
     ]
@@ -230,15 +231,49 @@ def test_bad_frames_then_a_good_one(graph, fake):
     assert graph.diagnostic(level=b"\x00", frames_bad=str(len(wrong)))
 
 
+def test_rows_with_padding_are_looked_at_without_it(graph, fake, monkeypatch):
+    seen: list[np.ndarray] = []
+    look = fake.look
+    monkeypatch.setattr(fake, "look", lambda image: seen.append(image) or look(image))
+    graph.start(lambda *_: fake)
+    pixels = np.random.default_rng(0).integers(0, 255, (48, 63, 3), np.uint8)
+    message = graph.image(pixels)
+    message.step = 3 * 63 + 11
+    message.data = np.pad(pixels.reshape(48, -1), ((0, 0), (0, 11)), constant_values=77).tobytes()
+    graph.camera().publish(message)
+    assert wait_until(lambda: graph.depths) and graph.depths[0].header == message.header
+    assert np.array_equal(seen[0], pixels)
+
+
+def test_a_query_before_a_good_image_says_what_was_wrong_with_the_others(graph, fake):
+    graph.start(lambda *_: fake)
+    answer = graph.query(objects=["chair"])
+    assert answer.error_code == R.NO_IMAGE and "remapped" in answer.message
+    camera = graph.camera()
+    camera.publish(Image(header=graph.image().header, encoding="64FC9", width=64, height=48, step=192))
+    graph.diagnostic(frames_bad="1")
+    answer = graph.query(objects=["chair"])
+    assert answer.error_code == R.NO_IMAGE and "'64FC9'" in answer.message and "\n" not in answer.message
+    camera.publish(graph.image())
+    assert wait_until(lambda: graph.depths) and graph.query(objects=["chair"]).success
+
+
 def test_compressed_images(graph, fake):
     graph.start(lambda *_: fake, image_transport="compressed")
     camera = graph.camera(CompressedImage, "image/compressed")
     whole = jpeg()
     camera.publish(graph.compressed(whole))
     assert wait_until(lambda: graph.depths)
-    for n, data in enumerate([b"", whole[: len(whole) // 2], b"no picture", whole[:200] + whole[-2:]], 1):
+    wrong = [
+        (b"", "is empty"),
+        (whole[: len(whole) // 2], "is truncated"),
+        (b"no picture", "neither JPEG nor PNG"),
+        (whole[:200] + whole[-2:], "cannot be decoded"),
+    ]
+    for n, (data, text) in enumerate(wrong, 1):
         camera.publish(graph.compressed(data))
-        graph.diagnostic(frames_bad=str(n))
+        values = graph.diagnostic(frames_bad=str(n))
+        assert text in values["last_error"] and "\n" not in values["last_error"]
     camera.publish(graph.compressed(whole))
     assert wait_until(lambda: len(graph.depths) == 2)
 

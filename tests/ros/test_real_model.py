@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import shutil
 import threading
 
 import numpy as np
 import pytest
 from lifecycle_msgs.msg import Transition
 from PIL import Image as PilImage
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage
 
+from proxqa_core.model import DEFAULT_ADAPTER
 from proxqa_ros.proximity_node import load_engine
 from proxqa_ros.queries import VISIBLE
 from proxqa_ros.srv import ProximityQuery
@@ -132,3 +135,23 @@ def test_a_model_that_is_not_there_is_one_line_and_no_end(graph, tmp_path):
     assert node.state == "unconfigured"
     message = graph.query(objects=["chair"]).message
     assert "nothing" in message and "\n" not in message
+
+
+def test_a_damaged_adapter_is_one_line_and_a_whole_one_then_works(graph, tmp_path, picture):
+    folder = shutil.copytree(DEFAULT_ADAPTER, tmp_path / "adapter")
+    weights = folder / "adapter_model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    node = graph.start(load_engine, autostart=False, adapter=str(folder), device="cpu", max_image_age=0.0)
+    assert not graph.transition(Transition.TRANSITION_CONFIGURE)
+    assert node.state == "unconfigured"
+    said = graph.diagnostic(level=b"\x02")["message"]
+    answer = graph.query(objects=["chair"])
+    assert answer.error_code == R.MODEL_NOT_LOADED
+    for line in (said, answer.message):
+        assert "adapter_model.safetensors' is not a whole safetensors file" in line and "\n" not in line
+    weights.write_bytes(whole)
+    assert node.set_parameters([Parameter("adapter", value=str(folder))])[0].successful
+    assert graph.transition(Transition.TRANSITION_CONFIGURE) and graph.transition(Transition.TRANSITION_ACTIVATE)
+    graph.camera().publish(graph.image(picture))
+    assert wait_until(lambda: graph.depths, 60)
