@@ -2,13 +2,15 @@
 
 Promises: bad input gets one line on stderr, `proxqa: …`, and exit code 2; a failure (no model, no disk) one line and
 exit code 1; with --json nothing but JSON is on stdout (NaN as null). What is wrong with the input is said before the
-model is loaded. Knows nothing of ROS; how answers are made is the engine's business.
+model is loaded, except where only the model can tell. Knows nothing of ROS; how answers are made is the engine's
+business.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import math
 import os
@@ -37,6 +39,8 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; arguments as on the command line (default: the process's own). Returns the exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text at all
     try:
         options = _parser().parse_args(arguments)
         command: Callable[[argparse.Namespace], None] = options.command
@@ -247,7 +251,7 @@ def _engine(options: argparse.Namespace) -> ProximityEngine:
 
 def _queries(names: Sequence[str], boxes: Sequence[str]) -> list[ObjectQuery]:
     """The objects named by --objects and --box: a box goes to the object of its name, or is one more object."""
-    from proxqa_core.types import ObjectQuery
+    from proxqa_core.types import MAX_OBJECTS, ObjectQuery
 
     said = [name.strip() for given in names for name in given.split(",") if name.strip()]
     queries = [ObjectQuery(name) for name in dict.fromkeys(said)]
@@ -258,6 +262,8 @@ def _queries(names: Sequence[str], boxes: Sequence[str]) -> list[ObjectQuery]:
             queries.append(boxed)
         else:
             queries[alike] = boxed
+    if len(queries) > MAX_OBJECTS:
+        raise BadObjectError(f"{len(queries)} objects are too many for one request; at most {MAX_OBJECTS}")
     return queries
 
 

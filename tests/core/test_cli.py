@@ -66,6 +66,13 @@ def test_depths_as_a_table(image: str, fake: FakeEngine, capsys: pytest.CaptureF
     assert len(lines) == 3 and lines[1].split()[:2] == ["chair", "0.20"] and lines[2].startswith("table")
 
 
+def test_a_file_name_that_is_no_text(image: str, fake: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = Path(image).with_name("room \udcff.jpg")  # how Python spells the byte 0xff
+    Path(image).rename(odd)
+    assert cli.main(["depths", str(odd), "--objects", "chair", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["image"] == str(odd)
+
+
 def test_depths_saved_as_a_picture(image: str, fake: FakeEngine, tmp_path: Path) -> None:
     for name in ("out.png", "out.JPG"):
         assert cli.main(["depths", image, "--box", "chair=1,2,30,40", "--save", str(tmp_path / name)]) == 0
@@ -99,6 +106,25 @@ def test_info(fake: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
     assert "fake <model>" in capsys.readouterr().out
 
 
+def test_bench(
+    fake: FakeEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measured(engine: Any, repeats: int, progress: Callable[[str], None]) -> dict[str, Any]:
+        assert engine is fake
+        progress("a round")
+        spans = {"shared": {"p50": 100.0, "p95": 120.4}, "one_by_one": {"p50": 900.0, "p95": 950.0}}
+        return {"objects": 8, "repeats": repeats, "milliseconds": spans, "ratio": 9.0, "same_answers": 1.0}
+
+    monkeypatch.setattr("proxqa_core.bench.bench", measured)
+    file = tmp_path / "bench.json"
+    assert cli.main(["bench", "--repeats", "3", "--json", str(file)]) == 0
+    said = capsys.readouterr()
+    assert json.loads(file.read_text())["repeats"] == 3 and "a round" in said.err
+    assert "shared 100 120" in " ".join(said.out.split()) and "9.0 times as fast" in said.out
+    assert cli.main(["bench", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["milliseconds"]["one_by_one"]["p95"] == 950
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -107,6 +133,7 @@ def test_info(fake: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
         (["depths", "IMAGE"], "--objects"),
         (["depths", "IMAGE", "--objects", " , "], "--objects"),
         (["depths", "IMAGE", "--objects", "x" * 90], "too long"),
+        (["depths", "IMAGE", "--objects", ",".join(f"thing {n}" for n in range(200))], "at most 64"),
         (["depths", "IMAGE", "--box", "chair"], "NAME=X1,Y1,X2,Y2"),
         (["depths", "IMAGE", "--box", "chair=1,2,3"], "NAME=X1,Y1,X2,Y2"),
         (["depths", "IMAGE", "--box", "chair=9,2,3,4"], "empty"),
@@ -118,12 +145,17 @@ def test_info(fake: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
         (["ask", "IMAGE", ""], "empty"),
         (["ask", "IMAGE", "which is closer, the chair?"], "two objects"),
         (["ask", "IMAGE", "how far is it\nreally?"], "names no object"),
+        (["ask", "IMAGE", "a" * 10_000], "10000 characters"),
+        (["ask", "IMAGE", "what is nearest?", "--objects", ",".join(map(str, range(65)))], "at most 64"),
         (["eval", "nowhere"], "annotations.json"),
         (["eval", "FOLDER", "--limit", "0"], "from 1"),
         (["eval", "FOLDER", "--limit", "many"], "from 1"),
         (["eval", "FOLDER", "--json", "nowhere/r.json"], "does not exist"),
         (["eval", "FOLDER", "--html", "FOLDER"], "is a folder"),
         (["eval", "FOLDER", "--prompt", "colour"], "colour"),
+        (["bench", "--repeats", "1"], "at least 2"),
+        (["bench", "--repeats", "many"], "from 1"),
+        (["bench", "--json", "nowhere/b.json"], "does not exist"),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(
@@ -180,7 +212,7 @@ def test_help_imports_nothing_heavy() -> None:
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stderr
-    assert all(name in run.stdout for name in ("depths", "ask", "eval", "info"))
+    assert all(name in run.stdout for name in ("depths", "ask", "eval", "info", "bench"))
 
 
 def test_a_closed_pipe_is_no_error(image: str) -> None:
