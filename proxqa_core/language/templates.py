@@ -7,7 +7,13 @@ chosen.
 Stage 1 (perceive): "How far is the chair?" → "0.32" or "not visible".
 Stage 2 (reason): "Which is closer: A, the chair, or B, the table?" → "A is at 0.32, B at 0.61. Closer: A".
 Direct (the ablation): the same question → "Closer: A".
-Where (trained beside stage 1, to find things by name): "Where is the chair?" → "[12,34,56,78]".
+Trained beside stage 1, to tie names to places: "Where is the chair?" → "[12,34,56,78]"; "What is the thing at
+[12,34,56,78]?" → "chair"; "How far are the chair and the sofa?" → "0.32, not visible".
+Trained beside stage 2: "Farther:", "Nearest:", "Nearest first:" and "Equal:" instead of "Closer:", after the same
+depths or, direct, without them.
+
+Each question has several forms. Form 0 is what the engine asks; the others are for training, so that a model learns
+what is asked rather than one sentence.
 
 An object with a box is said with its normalised corner coordinates in hundredths of the image's width and height,
 and with REGION, the place where the features inside the box stand in the prompt (a token like those of the image).
@@ -17,6 +23,7 @@ Source: Proximity QA, arXiv 2401.17862, sections 3.2 and 3.3; the wording and th
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from proxqa_core.types import Box, ObjectQuery
@@ -27,6 +34,68 @@ NOT_VISIBLE = "not visible"
 DEPTH_LEAD = "0."
 CHOICE_LEAD = "Closer:"
 CHOICES = (" A", " B")
+FARTHER_LEAD = "Farther:"
+NEAREST_LEAD = "Nearest:"
+SORT_LEAD = "Nearest first:"
+EQUAL_LEAD = "Equal:"
+LETTERS = "ABCDEF"
+"""What the objects of one question are called in its answer, in the order said."""
+THING = "thing"
+"""Name of an object that is only pointed at."""
+PERCEIVE_FORMS = (
+    "How far is the {}?",
+    "How far away is the {}?",
+    "What is the distance to the {}?",
+    "Tell me how far the {} is.",
+    "Depth of the {}?",
+    "How close is the {}?",
+)
+SEVERAL_FORMS = (
+    "How far are {}?",
+    "How far away are {}, one by one?",
+    "Give the distances of {}.",
+    "Depths of {}?",
+)
+WHERE_FORMS = (
+    "Where is the {}?",
+    "Point at the {}.",
+    "In which box is the {}?",
+    "Find the {}.",
+)
+WHAT_FORMS = (
+    "What is the {}?",
+    "Name the {}.",
+    "What do you call the {}?",
+)
+CLOSER_FORMS = (
+    "Which is closer: A, the {}, or B, the {}?",
+    "Which one is nearer: A, the {}, or B, the {}?",
+    "Is A, the {}, closer than B, the {}?",
+    "Is A, the {}, in front of B, the {}?",
+    "Of A, the {}, and B, the {}, which is closer?",
+    "Which would you reach first, A, the {}, or B, the {}?",
+)
+FARTHER_FORMS = (
+    "Which is farther: A, the {}, or B, the {}?",
+    "Which one is more distant: A, the {}, or B, the {}?",
+    "Is A, the {}, farther than B, the {}?",
+    "Is A, the {}, behind B, the {}?",
+)
+NEAREST_FORMS = (
+    "Which is nearest: {}?",
+    "What is closest of {}?",
+    "Of {}, which is the nearest?",
+)
+SORT_FORMS = (
+    "Sort by distance: {}.",
+    "Put in order, nearest first: {}.",
+    "In which order do they stand, from near to far: {}?",
+)
+EQUAL_FORMS = (
+    "Are A, the {}, and B, the {}, about equally far?",
+    "Is A, the {}, as far away as B, the {}?",
+    "Are A, the {}, and B, the {}, at the same distance?",
+)
 _DEPTH = re.compile(r"^\s*(?:0?\.(\d{1,2})|1\.0{1,2}|[01])(?![\d.])")
 
 
@@ -72,8 +141,8 @@ def mention_of(query: ObjectQuery, width: int, height: int, region_token: bool) 
     return mention(query.name, region, region_token)
 
 
-def perceive_question(mentioned: str) -> str:
-    return f"How far is the {mentioned}?"
+def perceive_question(mentioned: str, form: int = 0) -> str:
+    return PERCEIVE_FORMS[form].format(mentioned)
 
 
 def perceive_answer(depth: float | None) -> str:
@@ -88,21 +157,89 @@ def depth_digits(depth: float) -> str:
     return f"{min(99, round(depth * 100)):02d}"
 
 
-def where_question(mentioned: str) -> str:
-    return f"Where is the {mentioned}?"
+def several_question(mentioned: Sequence[str], form: int = 0) -> str:
+    return SEVERAL_FORMS[form].format(_listed([f"the {m}" for m in mentioned]))
+
+
+def several_answer(depths: Sequence[float | None]) -> str:
+    """'0.32, not visible, 0.61': what `perceive_answer` says of each, in the order asked."""
+    return ", ".join(perceive_answer(d) for d in depths)
+
+
+def where_question(mentioned: str, form: int = 0) -> str:
+    return WHERE_FORMS[form].format(mentioned)
 
 
 def where_answer(region: Region) -> str:
     return str(region)
 
 
-def closer_question(a: str, b: str) -> str:
-    return f"Which is closer: A, the {a}, or B, the {b}?"
+def what_question(region: Region, region_token: bool, form: int = 0) -> str:
+    """Asks for the name of what is in a region."""
+    return WHAT_FORMS[form].format(mention(THING, region, region_token))
 
 
-def reason_lead(depth_a: float, depth_b: float) -> str:
-    """The perceived depths, said first, up to where the choice stands."""
-    return f"A is at 0.{depth_digits(depth_a)}, B at 0.{depth_digits(depth_b)}. {CHOICE_LEAD}"
+def what_answer(name: str) -> str:
+    return plain(name) or "object"
+
+
+def closer_question(a: str, b: str, form: int = 0) -> str:
+    """Also as "Is A closer than B?": every form is answered by the closer one's letter."""
+    return CLOSER_FORMS[form].format(a, b)
+
+
+def farther_question(a: str, b: str, form: int = 0) -> str:
+    """Every form is answered by the farther one's letter."""
+    return FARTHER_FORMS[form].format(a, b)
+
+
+def nearest_question(mentioned: Sequence[str], form: int = 0) -> str:
+    return NEAREST_FORMS[form].format(_lettered(mentioned, "or"))
+
+
+def sort_question(mentioned: Sequence[str], form: int = 0) -> str:
+    return SORT_FORMS[form].format(_lettered(mentioned, "and"))
+
+
+def equal_question(a: str, b: str, form: int = 0) -> str:
+    return EQUAL_FORMS[form].format(a, b)
+
+
+def _listed(said: Sequence[str], joint: str = "and") -> str:
+    """'x', 'x and y', 'x, y and z'."""
+    return said[0] if len(said) == 1 else f"{', '.join(said[:-1])} {joint} {said[-1]}"
+
+
+def _lettered(mentioned: Sequence[str], joint: str) -> str:
+    """'A, the chair, B, the table, or C, the lamp'. ValueError where there are more than there are LETTERS."""
+    said = [f"{letter}, the {m}" for letter, m in zip(_letters(len(mentioned)), mentioned, strict=True)]
+    return said[0] if len(said) == 1 else f"{', '.join(said[:-1])}, {joint} {said[-1]}"
+
+
+def _letters(count: int) -> str:
+    if not 1 <= count <= len(LETTERS):
+        raise ValueError(f"{count} objects in one question; expected 1 to {len(LETTERS)}")
+    return LETTERS[:count]
+
+
+def reason_lead(*depths: float, lead: str = CHOICE_LEAD) -> str:
+    """The perceived depths, said first, up to where the answer stands: "A is at 0.32, B at 0.61. Closer:"."""
+    said = [f"{letter} at 0.{depth_digits(d)}" for letter, d in zip(_letters(len(depths)), depths, strict=True)]
+    return f"A is{', '.join(said)[1:]}. {lead}"
+
+
+def letter_answer(index: int) -> str:
+    """' A' for the first object said in a question, ' B' for the second …; ValueError past the last letter."""
+    return f" {_letters(index + 1)[-1]}"
+
+
+def sort_answer(order: Sequence[int]) -> str:
+    """' B, A, C': the letters of the objects, nearest first. order: their indices as said in the question."""
+    return ",".join(letter_answer(i) for i in order)
+
+
+def equal_answer(equal: bool) -> str:
+    return " yes" if equal else " no"
 
 
 def choice(a_is_closer: bool) -> str:
@@ -119,6 +256,44 @@ def parse_depth(text: str) -> float | None:
     if match.group(1) is None:
         return float(match.group(0))
     return int(match.group(1)) / 10 ** len(match.group(1))
+
+
+def parse_several(text: str) -> tuple[float | None, ...]:
+    """The depths said in an answer about several objects, in order. ValueError where one is no depth."""
+    return tuple(parse_depth(part) for part in text.split(","))
+
+
+def parse_what(text: str) -> str:
+    """The name said in an answer. ValueError where there is none."""
+    name = plain(text.strip().split("\n", 1)[0])
+    if not name:
+        raise ValueError(f"answer {text[:60]!r} is no name; expected one such as 'chair'")
+    return name
+
+
+def parse_letter(text: str, lead: str) -> int:
+    """Index of the object whose letter follows a lead. ValueError where none does."""
+    match = re.search(re.escape(lead) + rf"\s*([{LETTERS}])\b", text)
+    if not match:
+        raise ValueError(f"answer {text[:60]!r} names none of the objects; expected '{lead} A'")
+    return LETTERS.index(match.group(1))
+
+
+def parse_sort(text: str, count: int) -> tuple[int, ...]:
+    """Indices of `count` objects, nearest first. ValueError unless each is said once."""
+    said = text.rpartition(SORT_LEAD)[2].strip().rstrip(".")
+    order = tuple(LETTERS.find(part.strip()) if len(part.strip()) == 1 else -1 for part in said.split(","))
+    if sorted(order) != list(range(count)):
+        raise ValueError(f"answer {text[:60]!r} is no order of {count} objects; expected '{SORT_LEAD} B, A' …")
+    return order
+
+
+def parse_equal(text: str) -> bool:
+    """Whether two objects are said to be about equally far. ValueError where neither yes nor no is said."""
+    match = re.search(re.escape(EQUAL_LEAD) + r"\s*(yes|no)\b", text)
+    if not match:
+        raise ValueError(f"answer {text[:60]!r} is no verdict; expected '{EQUAL_LEAD} yes' or '{EQUAL_LEAD} no'")
+    return match.group(1) == "yes"
 
 
 def parse_where(text: str) -> Region:

@@ -131,3 +131,126 @@ def test_regions_round_trip(corners):
 def test_what_is_no_region_is_refused(text):
     with pytest.raises(ValueError, match="is no region"):
         templates.parse_where(text)
+
+
+NAMES = st.text("abcdefghijklmnopqrstuvwxyz 0123456789'-.", min_size=1, max_size=20).filter(str.strip)
+ALL_FORMS = {name: forms for name, forms in vars(templates).items() if name.endswith("_FORMS")}
+
+
+def test_form_0_is_what_the_engine_asks():
+    assert templates.perceive_question("chair") == templates.perceive_question("chair", 0) == "How far is the chair?"
+    assert templates.closer_question("x", "y", 0) == "Which is closer: A, the x, or B, the y?"
+    assert templates.where_question("chair") == "Where is the chair?"
+
+
+@pytest.mark.parametrize("name", ALL_FORMS)
+def test_forms_differ_and_say_what_they_are_given_once(name):
+    forms = ALL_FORMS[name]
+    assert len(set(forms)) == len(forms) >= 3
+    assert {form.count("{}") for form in forms} in ({1}, {2})
+    assert templates.REGION not in "".join(forms)
+
+
+@given(NAMES, NAMES, st.data())
+def test_every_form_keeps_names_and_regions(a, b, data):
+    said = [templates.mention(n, r, True) for n, r in ((a, Region(1, 2, 3, 4)), (b, None))]
+    ask = templates
+    one = data.draw(
+        st.sampled_from([(ask.perceive_question, ask.PERCEIVE_FORMS), (ask.where_question, ask.WHERE_FORMS)])
+    )
+    two = data.draw(
+        st.sampled_from(
+            [
+                (ask.closer_question, ask.CLOSER_FORMS),
+                (ask.farther_question, ask.FARTHER_FORMS),
+                (ask.equal_question, ask.EQUAL_FORMS),
+            ]
+        )
+    )
+    many = data.draw(
+        st.sampled_from(
+            [
+                (ask.several_question, ask.SEVERAL_FORMS),
+                (ask.nearest_question, ask.NEAREST_FORMS),
+                (ask.sort_question, ask.SORT_FORMS),
+            ]
+        )
+    )
+    questions = [one[0](said[0], form) for form in range(len(one[1]))]
+    questions += [two[0](*said, form) for form in range(len(two[1]))]
+    questions += [many[0](said, form) for form in range(len(many[1]))]
+    for question in questions:
+        assert question.count(templates.REGION) == 1 and f"the {said[0]}" in question
+    assert all(f"the {said[1]}" in q for q in questions[len(one[1]) :])
+
+
+def test_lists_by_hand():
+    assert templates.several_question(["chair", "lamp", "dog"]) == "How far are the chair, the lamp and the dog?"
+    assert templates.nearest_question(["chair", "lamp"]) == "Which is nearest: A, the chair, or B, the lamp?"
+    assert templates.sort_question(["x", "y", "z"]) == "Sort by distance: A, the x, B, the y, and C, the z."
+    assert templates.reason_lead(0.1, 0.2) == "A is at 0.10, B at 0.20. Closer:"
+    assert templates.reason_lead(0.1, 0.2, 0.3, lead=templates.SORT_LEAD) == (
+        "A is at 0.10, B at 0.20, C at 0.30. Nearest first:"
+    )
+    assert templates.sort_answer([1, 0, 2]) == " B, A, C"
+    with pytest.raises(ValueError, match="7 objects"):
+        templates.sort_question(list("abcdefg"))
+
+
+@given(st.lists(st.none() | st.floats(0, 1), min_size=1, max_size=6))
+def test_several_depths_round_trip(depths):
+    read = templates.parse_several(templates.several_answer(depths))
+    assert len(read) == len(depths)
+    for said, meant in zip(read, depths, strict=True):
+        assert (said is None) == (meant is None)
+        assert said is None or abs(said - min(meant, 0.99)) <= 0.005 + 1e-9
+
+
+@given(st.text(max_size=30))
+@example("<image>")
+def test_names_round_trip(name):
+    answer = templates.what_answer(name)
+    assert templates.parse_what(answer) == answer == (templates.plain(name) or "object")
+
+
+@given(st.booleans(), st.lists(st.floats(0, 1), min_size=2, max_size=2))
+def test_equal_round_trips(equal, depths):
+    answer = templates.equal_answer(equal)
+    assert templates.parse_equal(templates.reason_lead(*depths, lead=templates.EQUAL_LEAD) + answer) == equal
+    assert templates.parse_equal(templates.EQUAL_LEAD + answer) == equal
+
+
+@given(st.permutations(range(6)), st.integers(1, 6), st.booleans())
+def test_orders_and_letters_round_trip(order, count, spoken):
+    order = tuple(i for i in order if i < count)
+
+    def said(lead: str) -> str:
+        return templates.reason_lead(*[0.5] * count, lead=lead) if spoken else lead
+
+    assert templates.parse_sort(said(templates.SORT_LEAD) + templates.sort_answer(order), count) == order
+    for lead in (templates.NEAREST_LEAD, templates.FARTHER_LEAD):
+        assert templates.parse_letter(said(lead) + templates.letter_answer(order[0]), lead) == order[0]
+
+
+def test_letters_of_two_are_the_choices():
+    assert [templates.letter_answer(0), templates.letter_answer(1)] == list(templates.CHOICES)
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "says"),
+    [
+        (templates.parse_several, "0.32, far", "no relative depth"),
+        (templates.parse_several, "", "no relative depth"),
+        (templates.parse_what, " <|> \n", "no name"),
+        (templates.parse_equal, "Equal: maybe", "no verdict"),
+        (templates.parse_equal, "yes", "no verdict"),
+        (lambda text: templates.parse_letter(text, "Nearest:"), "Nearest: Z", "none of the objects"),
+        (lambda text: templates.parse_sort(text, 2), "Nearest first: A, A", "no order of 2"),
+        (lambda text: templates.parse_sort(text, 2), "Nearest first: A", "no order of 2"),
+        (lambda text: templates.parse_sort(text, 2), "", "no order of 2"),
+        (lambda text: templates.parse_sort(text, 2), "AB, ", "no order of 2"),
+    ],
+)
+def test_what_is_no_answer_is_refused(parse, text, says):
+    with pytest.raises(ValueError, match=says):
+        parse(text)

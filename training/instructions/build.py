@@ -1,5 +1,9 @@
 """Turns of conversation about one labelled image, drawn at random from a seed.
 
+Kinds of stage 1: perceive and absent (how far is X), several (how far are X, Y and Z, some of them absent), where
+(name → box), what (box → name). Of stage 2, led by perceived depths: reason (which is closer, is A closer than B),
+farther, nearest, sort, equal; direct is reason without the depths.
+
 Promises: every turn is worded by `proxqa_core.language.templates` and is true of the labels. All turns of an image
 branch off the same image prefix, so they are one conversation in which the image is paid for once. Knows nothing of
 tokens, features or training.
@@ -10,12 +14,16 @@ Source: the two instruction sets of Proximity QA, arXiv 2401.17862, section 3.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from proxqa_core.language import templates
 from proxqa_core.types import Box
 
+STAGE_1 = ("perceive", "where", "absent", "what", "several")
+STAGE_2 = ("reason", "direct", "farther", "nearest", "sort", "equal")
+ABSENT_AMONG_SEVERAL = 0.3
+"""Share of the turns about several things in which one is absent."""
 UNIT = 100
 """Boxes here are in [0, 1] of the image; templates want pixels, so an image of UNIT × UNIT is pretended."""
 
@@ -37,7 +45,7 @@ class Labelled:
 @dataclass(frozen=True)
 class Turn:
     """One question and its answer. boxes: one per region token in the question. lead: the part of the answer that is
-    given, not learned. depth: the relative depth that `answer` says, if it says one.
+    given, not learned; `answer` is what is learned. depth: the relative depth that `answer` says, if it says just one.
     """
 
     kind: str
@@ -50,8 +58,11 @@ class Turn:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How many turns of each kind an image gets, and how they are varied.
+    """How many turns of each kind an image gets (fewer where its objects do not suffice), and how they are varied.
 
+    spoken: share of the farther, nearest, sort and equal turns that are led by the perceived depths; the others are
+    asked directly. variety: share of questions worded in another form than the one that the engine asks. listed: most
+    objects in a several, nearest or sort turn.
     by_box: share of mentions said with a box. box_jitter: standard deviation of box edges, as share of the box's
     side. depth_noise: standard deviation of the depths said as lead of a reasoning turn, so that stage 2 learns to
     live with stage 1's errors. min_gap: least difference of distances of a pair, as share of the farther.
@@ -62,52 +73,194 @@ class Recipe:
     absent: int = 1
     reason: int = 0
     direct: int = 0
+    what: int = 0
+    several: int = 0
+    farther: int = 0
+    nearest: int = 0
+    sort: int = 0
+    equal: int = 0
+    spoken: float = 1.0
+    variety: float = 0.0
+    listed: int = 4
     by_box: float = 0.5
     box_jitter: float = 0.04
     depth_noise: float = 0.06
     min_gap: float = 0.08
 
     def __post_init__(self) -> None:
-        for key in ("perceive", "where", "absent", "reason", "direct"):
+        for key in (*STAGE_1, *STAGE_2):
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} is {getattr(self, key)}; expected a count of 0 or more")
-        if not 0 <= self.by_box <= 1:
-            raise ValueError(f"by_box is {self.by_box}; expected a share in [0, 1]")
+        for key in ("by_box", "spoken", "variety"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise ValueError(f"{key} is {getattr(self, key)}; expected a share in [0, 1]")
+        if not 2 <= self.listed <= len(templates.LETTERS):
+            raise ValueError(f"listed is {self.listed}; expected 2 to {len(templates.LETTERS)} objects")
 
 
 def turns(
     objects: Sequence[Labelled], names: Sequence[str], recipe: Recipe, rng: random.Random, region_token: bool = True
 ) -> list[Turn]:
     """Draw the turns of one image. names: all names of the data set, from which absent ones are drawn."""
-    said: list[Turn] = []
-    for thing in _some(objects, recipe.perceive, rng):
-        mention, boxes = _mention(thing, recipe, rng, region_token)
-        answer = templates.perceive_answer(thing.depth)
-        said.append(Turn("perceive", templates.perceive_question(mention), boxes, "", answer, thing.depth))
-    findable = [o for o in objects if o.ref is not None]
-    for thing in rng.sample(findable, min(recipe.where, len(findable))):
-        question = templates.where_question(templates.mention(thing.ref or "", None, region_token))
-        said.append(Turn("where", question, (), "", templates.where_answer(_region(thing.box))))
-    here = {o.name for o in objects} | {o.ref for o in objects}
-    elsewhere = [n for n in names if not any(n == h or (h and (n in h.split() or h in n.split())) for h in here)]
-    for name in rng.sample(elsewhere, min(recipe.absent, len(elsewhere))):
-        question = templates.perceive_question(templates.mention(name, None, region_token))
-        said.append(Turn("absent", question, (), "", templates.perceive_answer(None)))
-    pairs = [
-        (a, b)
-        for i, a in enumerate(objects)
-        for b in objects[i + 1 :]
-        if abs(a.distance - b.distance) >= recipe.min_gap * max(a.distance, b.distance)
-    ]
-    for kind, count in (("reason", recipe.reason), ("direct", recipe.direct)):
-        for a, b in rng.sample(pairs, min(count, len(pairs))):
-            first, second = (a, b) if rng.random() < 0.5 else (b, a)
-            (said_a, box_a), (said_b, box_b) = (_mention(t, recipe, rng, region_token) for t in (first, second))
-            noisy = [min(1.0, max(0.0, t.depth + rng.gauss(0, recipe.depth_noise))) for t in (first, second)]
-            lead = templates.reason_lead(*noisy) if kind == "reason" else templates.CHOICE_LEAD
-            answer = templates.choice(first.distance < second.distance)
-            said.append(Turn(kind, templates.closer_question(said_a, said_b), box_a + box_b, lead, answer))
-    return said
+    drawn = _Drawing(objects, names, recipe, rng, region_token)
+    return [*drawn.perceiving(), *drawn.choosing(), *drawn.ordering()]
+
+
+class _Drawing:
+    """The turns of one image being drawn."""
+
+    def __init__(
+        self,
+        objects: Sequence[Labelled],
+        names: Sequence[str],
+        recipe: Recipe,
+        rng: random.Random,
+        region_token: bool,
+    ) -> None:
+        self.objects, self.recipe, self.rng, self.region_token = objects, recipe, rng, region_token
+        here = {o.name for o in objects} | {o.ref for o in objects}
+        self.elsewhere = [
+            n for n in names if not any(n == h or (h and (n in h.split() or h in n.split())) for h in here)
+        ]
+
+    # ---------------------------------------------------------------- stage 1
+    def perceiving(self) -> list[Turn]:
+        recipe, rng = self.recipe, self.rng
+        said: list[Turn] = []
+        for thing in _some(self.objects, recipe.perceive, rng):
+            mention, boxes = self._mention(thing)
+            answer = templates.perceive_answer(thing.depth)
+            question = templates.perceive_question(mention, self._form(templates.PERCEIVE_FORMS))
+            said.append(Turn("perceive", question, boxes, "", answer, thing.depth))
+        findable = [o for o in self.objects if o.ref is not None]
+        for thing in rng.sample(findable, min(recipe.where, len(findable))):
+            mention = templates.mention(thing.ref or "", None, self.region_token)
+            question = templates.where_question(mention, self._form(templates.WHERE_FORMS))
+            said.append(Turn("where", question, (), "", templates.where_answer(_region(thing.box))))
+        for name in rng.sample(self.elsewhere, min(recipe.absent, len(self.elsewhere))):
+            mention = templates.mention(name, None, self.region_token)
+            question = templates.perceive_question(mention, self._form(templates.PERCEIVE_FORMS))
+            said.append(Turn("absent", question, (), "", templates.perceive_answer(None)))
+        return said + [self._what(t) for t in _some(self.objects, recipe.what, rng)] + self._several()
+
+    def _what(self, thing: Labelled) -> Turn:
+        box = jittered(thing.box, self.recipe.box_jitter, self.rng)
+        question = templates.what_question(_region(box), self.region_token, self._form(templates.WHAT_FORMS))
+        return Turn("what", question, (box,) if self.region_token else (), "", templates.what_answer(thing.name))
+
+    def _several(self) -> list[Turn]:
+        """Depths of two or more things at once; in some of the turns one of them is absent."""
+        rng, said = self.rng, []
+        for _ in range(self.recipe.several if len(self.objects) > 1 else 0):
+            things = rng.sample(list(self.objects), min(len(self.objects), rng.randint(2, self.recipe.listed)))
+            asked: list[tuple[str, tuple[Box, ...], float | None]] = [(*self._mention(t), t.depth) for t in things]
+            if self.elsewhere and rng.random() < ABSENT_AMONG_SEVERAL:
+                name = templates.mention(rng.choice(self.elsewhere), None, self.region_token)
+                asked[rng.randrange(len(asked))] = (name, (), None)
+            question = templates.several_question([m for m, _, _ in asked], self._form(templates.SEVERAL_FORMS))
+            boxes = tuple(b for _, bs, _ in asked for b in bs)
+            said.append(Turn("several", question, boxes, "", templates.several_answer([d for _, _, d in asked])))
+        return said
+
+    # ---------------------------------------------------------------- stage 2
+    def choosing(self) -> list[Turn]:
+        """Questions about two things: closer, farther, about equally far."""
+        recipe, rng = self.recipe, self.rng
+        gaps = [(a, b, _gap(a, b)) for i, a in enumerate(self.objects) for b in self.objects[i + 1 :]]
+        pairs = [(a, b) for a, b, gap in gaps if gap >= recipe.min_gap]
+        said: list[Turn] = []
+        closer = templates.closer_question, templates.CLOSER_FORMS, templates.CHOICE_LEAD
+        farther = templates.farther_question, templates.FARTHER_FORMS, templates.FARTHER_LEAD
+        for kind, count in (("reason", recipe.reason), ("direct", recipe.direct)):
+            for pair in rng.sample(pairs, min(count, len(pairs))):
+                a, b = self._either_order(pair)
+                answer = templates.choice(a.distance < b.distance)
+                said.append(self._about_two(kind, a, b, *closer, kind == "reason", answer))
+        for pair in rng.sample(pairs, min(recipe.farther, len(pairs))):
+            a, b = self._either_order(pair)
+            answer = templates.choice(a.distance > b.distance)
+            said.append(self._about_two("farther", a, b, *farther, self._spoken(), answer))
+        return said + self._equal(gaps)
+
+    def _equal(self, gaps: Sequence[tuple[Labelled, Labelled, float]]) -> list[Turn]:
+        """Half of them with "yes" where there are such pairs; a gap of min_gap to twice that is not asked about."""
+        like = [(a, b) for a, b, gap in gaps if gap < self.recipe.min_gap]
+        unlike = [(a, b) for a, b, gap in gaps if gap >= 2 * self.recipe.min_gap]
+        equal = templates.equal_question, templates.EQUAL_FORMS, templates.EQUAL_LEAD
+        said: list[Turn] = []
+        for _ in range(self.recipe.equal if like or unlike else 0):
+            yes = bool(like) and (not unlike or self.rng.random() < 0.5)
+            a, b = self._either_order(self.rng.choice(like if yes else unlike))
+            said.append(self._about_two("equal", a, b, *equal, self._spoken(), templates.equal_answer(yes)))
+        return said
+
+    def _about_two(
+        self,
+        kind: str,
+        a: Labelled,
+        b: Labelled,
+        ask: Callable[[str, str, int], str],
+        forms: Sequence[str],
+        lead: str,
+        spoken: bool,
+        answer: str,
+    ) -> Turn:
+        (said_a, box_a), (said_b, box_b) = self._mention(a), self._mention(b)
+        said_first = self._lead((a, b), lead, spoken)
+        return Turn(kind, ask(said_a, said_b, self._form(forms)), box_a + box_b, said_first, answer)
+
+    def ordering(self) -> list[Turn]:
+        """Questions about two or more things, all at clearly different distances: nearest, sort."""
+        said = []
+        for kind in ("nearest",) * self.recipe.nearest + ("sort",) * self.recipe.sort:
+            things = self._well_apart(self.rng.randint(2, self.recipe.listed))
+            if len(things) < 2:
+                break
+            asked = [self._mention(t) for t in things]
+            mentions, boxes = [m for m, _ in asked], tuple(b for _, bs in asked for b in bs)
+            order = sorted(range(len(things)), key=lambda i: things[i].distance)
+            if kind == "nearest":
+                question = templates.nearest_question(mentions, self._form(templates.NEAREST_FORMS))
+                lead, answer = templates.NEAREST_LEAD, templates.letter_answer(order[0])
+            else:
+                question = templates.sort_question(mentions, self._form(templates.SORT_FORMS))
+                lead, answer = templates.SORT_LEAD, templates.sort_answer(order)
+            said.append(Turn(kind, question, boxes, self._lead(things, lead, self._spoken()), answer))
+        return said
+
+    def _well_apart(self, count: int) -> list[Labelled]:
+        """Up to `count` objects in any order, every two of them at least min_gap apart."""
+        chosen: list[Labelled] = []
+        for thing in self.rng.sample(list(self.objects), len(self.objects)):
+            if len(chosen) < count and all(_gap(thing, c) >= self.recipe.min_gap for c in chosen):
+                chosen.append(thing)
+        return chosen
+
+    # ---------------------------------------------------------------- shared
+    def _mention(self, thing: Labelled) -> tuple[str, tuple[Box, ...]]:
+        return _mention(thing, self.recipe, self.rng, self.region_token)
+
+    def _form(self, forms: Sequence[str]) -> int:
+        """0, the form that the engine asks, or with the recipe's variety another."""
+        varied = self.recipe.variety > 0 and self.rng.random() < self.recipe.variety
+        return self.rng.randrange(1, len(forms)) if varied else 0
+
+    def _spoken(self) -> bool:
+        return self.recipe.spoken >= 1 or self.rng.random() < self.recipe.spoken
+
+    def _either_order(self, pair: tuple[Labelled, Labelled]) -> tuple[Labelled, Labelled]:
+        return pair if self.rng.random() < 0.5 else (pair[1], pair[0])
+
+    def _lead(self, things: Sequence[Labelled], lead: str, spoken: bool) -> str:
+        """The perceived depths, as wrong as stage 1 may be, and what stands before the answer; or only that."""
+        noisy = [min(1.0, max(0.0, t.depth + self.rng.gauss(0, self.recipe.depth_noise))) for t in things]
+        return templates.reason_lead(*noisy, lead=lead) if spoken else lead
+
+
+def _gap(a: Labelled, b: Labelled) -> float:
+    """Difference of distances as share of the farther."""
+    farther = max(a.distance, b.distance)
+    return abs(a.distance - b.distance) / farther if farther else 0.0
 
 
 def _some(objects: Sequence[Labelled], count: int, rng: random.Random) -> list[Labelled]:
