@@ -332,7 +332,7 @@ class _Reader:
         while words and words[0] in words_of("away off up down by back along"):
             right, words = right[1:], words[1:]
         if words and words[0] in ("to", "from") and len(right) > 1:
-            if not all(strippable(t) or t.word in VIEWPOINT for t in left) or left[0].word in ASKING:
+            if not left or not all(strippable(t) or t.word in VIEWPOINT for t in left) or left[0].word in ASKING:
                 raise _between_objects()
             left = []  # "am I closer to the chair or the table"
         if "than" in words:

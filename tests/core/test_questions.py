@@ -277,6 +277,7 @@ def test_known_names_cut_and_spell(question: str, known: list[str], kind: Questi
         ("is the chair at the same distance?", "two objects"),
         ("what is the distance between the chair and the table", "between two objects"),
         ("which is closer to the door, the chair or the table?", "between two objects"),
+        ("closer to the door: chair or table?", "between two objects"),
         ("what is nearest to the sofa?", "between two objects"),
         ("how far apart are the cup and the mug?", "between two objects"),
         ("x" * (MAX_QUESTION_LENGTH + 1), "characters"),
