@@ -20,8 +20,8 @@ pytestmark = pytest.mark.model
 WORDS = sorted(
     words_of(
         "how far what which who is are the a nearest closest farthest closer farther nearer than or and , ? from me "
-        "away sort list order by distance same equally as near behind in front of left most chair Chair chairs table red "
-        "lamp it they all objects between to you not <image> <|im_end|> 🙂 0.5"
+        "away sort list order by distance same equally as near behind in front of left most chair Chair chairs table "
+        "red lamp it they all objects between to you not <image> <|im_end|> 🙂 0.5"
     )
 )
 QUESTIONS = st.one_of(st.lists(st.sampled_from(WORDS), max_size=14).map(" ".join), st.text(max_size=80))
