@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ import pytest
 Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
 pytest.importorskip("tqdm", reason="tqdm is not installed")
 
-from training.scenes import catalogue, cli, dataset  # noqa: E402
+from training.scenes import catalogue, cli, dataset, layouts, placing  # noqa: E402
 from training.scenes.camera import looking  # noqa: E402
 from training.scenes.dataset import FAR, RenderConfig, Seen  # noqa: E402
 
@@ -176,6 +179,43 @@ def test_camera_projects() -> None:
     assert camera.project(np.array([[1, 2, 2.0]]))[0] == pytest.approx([150, 0, 2])  # right and up
     assert np.isnan(camera.project(np.array([[0, -1, 1.0]]))[0, 0])
     assert camera.quaternion == pytest.approx((-np.sqrt(0.5), 0, 0, np.sqrt(0.5)))
+
+
+class NoStage:
+    """A stage without Blender: keeps what is put on it."""
+
+    def __init__(self) -> None:
+        self.items: list = []
+
+    def put(self, model: catalogue.Model, x: float, y: float, z: float = 0.0, yaw: float = 0.0) -> SimpleNamespace:
+        self.items.append(SimpleNamespace(model=model, place=(x, y, z), yaw=yaw))
+        return self.items[-1]
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_, **__: None
+
+
+def cupboard(tall: float) -> catalogue.Model:
+    size = (0.8, 0.4, tall)
+    return catalogue.Model("m", Path("m"), "cupboard", "Furniture", size, tall, 0.0, None, False)
+
+
+def test_things_against_walls_do_not_cover_each_other() -> None:
+    stage = NoStage()
+    room = placing.Room(placing.Decorator(random.Random(1), [], stage), 4.0, 5.0, 2.5)
+    for _ in range(60):
+        room.against_wall(cupboard(0.6), walls=("left",))
+        room.against_wall(cupboard(0.6), 1.4, walls=("left",))
+    assert room.against_wall(cupboard(2.6)) is None
+    assert all(i.place[0] == pytest.approx(-1.795) and i.yaw == pytest.approx(np.pi / 2) for i in stage.items)
+    for z in (0.0, 1.4):
+        along = sorted(i.place[1] for i in stage.items if i.place[2] == z)
+        assert len(along) > 2 and min(np.diff(along)) >= 0.8 and along[0] > 0.4 and along[-1] < 4.6
+
+
+def test_kinds_of_scenes() -> None:
+    assert {"corridor", "kitchen", "office", "road"} <= set(layouts.KINDS)
+    assert sum(share for _, share in layouts.KINDS.values()) == pytest.approx(1)
 
 
 def run(out: Path, cache: Path, *more: str) -> subprocess.CompletedProcess[str]:

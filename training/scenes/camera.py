@@ -15,6 +15,8 @@ import numpy as np
 
 SIZES_INDOOR = ((256, 192),) * 6 + ((256, 144),) * 2 + ((192, 256),) * 2
 SIZES_STREET = ((288, 160),) * 4 + ((256, 192),) * 4 + ((256, 144),) * 2
+SIZES_DASH = ((320, 96),) * 4 + ((320, 112),) * 3 + ((288, 160),) * 2
+ANY_HEIGHT = ((0.2, 0.7, 0.3), (0.7, 1.8, 0.45), (1.6, 2.2, 0.25))
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,9 @@ def looking(
 class Views:
     """Where cameras of a scene may stand and look.
 
-    `x`, `y`: the ground area; `z`: (low, high) heights, each with its own pitch range in degrees and weight;
-    `fov`: degrees; `jitter`: how far from an object's centre the camera aims, metres; `clearance`: nearest solid.
+    `x`, `y`: the ground area; `z`: (low, high) heights, each with its weight;
+    `fov`: degrees; `jitter`: how far from an object's centre the camera aims, metres; `clearance`: nearest solid;
+    `forward`: the share of cameras that look along +y, as from a car or down a corridor, rather than at an object.
     """
 
     x: tuple[float, float]
@@ -88,7 +91,7 @@ class Views:
     sizes: tuple[tuple[int, int], ...]
     floor: float = 0.0
     want: int = 4
-    forward: bool = False
+    forward: float = 0.0
 
     def propose(self, rng: random.Random, targets: list[np.ndarray], solids: list[np.ndarray]) -> Camera | None:
         """One camera that sees at least `want` targets (point clouds) in its frame; None where 60 tries find none.
@@ -113,7 +116,7 @@ class Views:
         position = np.array([rng.uniform(*self.x), rng.uniform(*self.y), self.floor + rng.uniform(low, high)])
         shake = [rng.gauss(0, self.jitter), rng.gauss(0, self.jitter), rng.gauss(0, self.jitter / 2)]
         direction = rng.choice(targets).mean(0) + shake - position
-        if self.forward:
+        if rng.random() < self.forward:
             yaw, pitch = rng.gauss(0, 0.25), rng.gauss(-0.06, 0.1)
             direction = np.array([math.sin(yaw), math.cos(yaw), math.tan(pitch)])
         size = rng.choice(self.sizes)

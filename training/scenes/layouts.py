@@ -1,4 +1,4 @@
-"""What scenes are like: rooms, shelves, galleries, table tops, streets and gardens.
+"""What scenes are like: rooms, shelves, galleries and table tops, and how often each kind of scene is built.
 
 Promises: `build` furnishes a stage and says where cameras may stand; in every kind, much of what is shown stands at
 heights that have nothing to do with its distance. Knows Blender only through the stage.
@@ -11,15 +11,14 @@ import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from training.scenes.camera import SIZES_INDOOR, Views
+from training.scenes.camera import ANY_HEIGHT, SIZES_INDOOR, Views
 from training.scenes.catalogue import COLOURS, Model
-from training.scenes.outdoors import garden, street
+from training.scenes.everyday import corridor, kitchen, office
+from training.scenes.outdoors import garden, road, street
 from training.scenes.placing import Decorator, Room
 
 if TYPE_CHECKING:
     from training.scenes.assets import Stage
-
-ANY_HEIGHT = ((0.2, 0.7, 0.3), (0.7, 1.8, 0.45), (1.6, 2.2, 0.25))
 
 
 def room(dec: Decorator) -> Views:
@@ -49,10 +48,7 @@ def room(dec: Decorator) -> Views:
         elif kind < 0.71:
             here.ground.put(dec.pick(lambda m: m.person or m.animal), xs, ys)
         elif kind < 0.84:
-            model = dec.pick(lambda m: m.on_floor and m.reach > 0.5)
-            if model:
-                x, y, yaw, _ = here.along_wall(model.size[1] / 2 + 0.06, margin=model.size[0] / 2 + 0.05)
-                here.ground.put(model, (x, x), (y, y), yaw=yaw, tries=1)
+            here.against_wall(dec.pick(lambda m: m.on_floor and m.reach > 0.5))
         else:
             here.ground.put(dec.pick(lambda m: m.on_floor and (m.reach > 0.45 or r.random() < 0.2)), xs, ys)
     return Views(xs, (0.25, depth - 0.25), ANY_HEIGHT, (42, 85), 0.5, 0.18, SIZES_INDOOR)
@@ -134,12 +130,16 @@ def tabletop(dec: Decorator) -> Views:
 
 
 KINDS: dict[str, tuple[Callable[[Decorator], Views], float]] = {
-    "room": (room, 0.30),
-    "shelves": (shelves, 0.18),
-    "gallery": (gallery, 0.15),
-    "tabletop": (tabletop, 0.21),
-    "street": (street, 0.11),
-    "garden": (garden, 0.05),
+    "room": (room, 0.20),
+    "shelves": (shelves, 0.13),
+    "gallery": (gallery, 0.10),
+    "tabletop": (tabletop, 0.14),
+    "kitchen": (kitchen, 0.11),
+    "office": (office, 0.09),
+    "corridor": (corridor, 0.08),
+    "street": (street, 0.06),
+    "road": (road, 0.06),
+    "garden": (garden, 0.03),
 }
 """How each kind of scene is built, and how often."""
 

@@ -1,4 +1,4 @@
-"""Streets and gardens: a ground under the sky, with walls, terraces and balconies on which things stand higher.
+"""Streets, roads and gardens: a ground under the sky, with walls, terraces and balconies on which things stand higher.
 
 Promises and ignorance as in `layouts`.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 
-from training.scenes.camera import SIZES_INDOOR, SIZES_STREET, Views
+from training.scenes.camera import SIZES_DASH, SIZES_INDOOR, SIZES_STREET, Views
 from training.scenes.catalogue import Model
-from training.scenes.placing import Decorator, Ground
+from training.scenes.placing import Decorator, Ground, Rule
 
 _CARS = ("car", "van", "truck", "bus")
+_ROADSIDE = ("street lamp", "bench", "bicycle", "motorcycle", "trash can", "mailbox", "fire hydrant", "traffic cone")
 
 
 def _daylight(dec: Decorator) -> None:
@@ -49,8 +50,8 @@ def _outside(m: Model) -> bool:
     return m.outdoor and 0.4 < m.reach < 3.2
 
 
-def street(dec: Decorator) -> Views:
-    """A road with cars and people, houses and trees; people and things on walls, loading ramps and balconies."""
+def _roadway(dec: Decorator, road: float) -> None:
+    """A road `road` wide along +y under daylight, a strip for walking on either side, houses along some of it."""
     r, st = dec.rng, dec.stage
     _daylight(dec)
     grey = r.uniform(0.08, 0.35)
@@ -60,12 +61,10 @@ def street(dec: Decorator) -> Views:
         st.material((grey, grey, grey), noise=0.25, scale=r.uniform(0.5, 6)),
         solid=False,
     )
-    road = r.uniform(6, 12)
     if r.random() < 0.6:
         paint = st.material((0.75, 0.75, 0.72))
         for i in range(1, 12):
             st.block((0, i * 6, 0.003), (0.12, 2.5, 0.01), paint, solid=False)
-    ground = Ground(dec)
     for side in (-1, 1):
         walk = st.surface() if r.random() < 0.5 else st.material((0.1, 0.16, 0.05), noise=0.5, scale=5)
         st.block((side * (road / 2 + 9), 60, 0.01), (16, 200, 0.02), walk, solid=False)
@@ -75,6 +74,15 @@ def street(dec: Decorator) -> Views:
                 length = r.uniform(6, 18)
                 _building(dec, side * (road / 2 + r.uniform(3, 6) + 4), y, length, r.uniform(3, 12), side)
                 y += length + r.choice([0, 0, 4])
+
+
+def street(dec: Decorator) -> Views:
+    """A road with cars and people, houses and trees; people and things on walls, loading ramps and balconies."""
+    r = dec.rng
+    road = r.uniform(6, 12)
+    _roadway(dec, road)
+    ground = Ground(dec)
+    for side in (-1, 1):
         for _ in range(r.randint(0, 4)):
             tree = dec.pick(lambda m: (m.planted and m.reach > 1.2) or m.name == "street lamp")
             near = side * (road / 2 + 1), side * (road / 2 + 3)
@@ -108,8 +116,63 @@ def street(dec: Decorator) -> Views:
             )
     heights = ((0.8, 2.2, 0.75), (2.2, 4.5, 0.25))
     return Views(
-        (-road / 3, road / 3), (-3, 4), heights, (45, 85), 1.0, 0.6, SIZES_STREET, want=3, forward=r.random() < 0.35
+        (-road / 3, road / 3),
+        (-3, 4),
+        heights,
+        (45, 85),
+        1.0,
+        0.6,
+        SIZES_STREET,
+        want=3,
+        forward=float(r.random() < 0.35),
     )
+
+
+def road(dec: Decorator) -> Views:
+    """A road as a car's camera sees it: parked and driving vehicles, bicycles, people, trees and lamps, 5 to 60 m away.
+
+    Some stand on blocks and low walls beside the road.
+    """
+    r = dec.rng
+    wide = r.uniform(6.5, 11)
+    _roadway(dec, wide)
+    ground = Ground(dec)
+    lane = wide / 4
+
+    def far(low: float, high: float) -> float:
+        return low + (high - low) * r.random() ** 1.4
+
+    def put(rule: Rule, x: float, y: float, yaw: float | None = None, gap: float = 0.3) -> None:
+        ground.put(dec.pick(rule), (x, x), (y, y), yaw=yaw, gap=gap, tries=1)
+
+    for side in (-1, 1):
+        if r.random() < 0.75:
+            y = r.uniform(5, 12)
+            while y < 60:
+                if r.random() < 0.6:
+                    along = 0 if r.random() < 0.8 else math.pi
+                    put(lambda m: m.name in ("car", "van"), side * (wide / 2 - 0.2), y, along + r.gauss(0, 0.03))
+                y += r.uniform(5.5, 9)
+        for _ in range(r.randint(2, 7)):
+            put(lambda m: m.planted and m.reach > 1.2, side * (wide / 2 + r.uniform(1.5, 5)), far(6, 60))
+        for _ in range(r.randint(0, 4)):
+            put(lambda m: m.name in _ROADSIDE, side * (wide / 2 + r.uniform(1, 2.5)), far(4, 35))
+        for _ in range(r.randint(2, 6)):
+            put(lambda m: m.person or (m.animal and r.random() < 0.2), side * (wide / 2 + r.uniform(1, 3)), far(4, 40))
+        for _ in range(r.randint(0, 3)):
+            near = sorted((side * (wide / 2 + 1), side * (wide / 2 + 3)))
+            dec.pedestal(ground, lambda m: m.person or m.name in _ROADSIDE, tuple(near), (5, 25), (0.3, 1.6))
+    for _ in range(r.randint(2, 6)):
+        side = r.choice([-1, 1])
+        put(lambda m: m.name in _CARS, side * lane * r.uniform(0.8, 1.1), far(7, 60), math.pi * (side < 0))
+    for _ in range(r.randint(1, 5)):
+        x = r.uniform(-wide / 2, wide / 2)
+        if r.random() < 0.5:
+            put(lambda m: m.name in ("bicycle", "motorcycle", "scooter"), x, far(5, 30), r.gauss(0, 0.5), 0.1)
+        else:
+            put(lambda m: m.person, x, far(5, 35), gap=0.1)
+    height = ((1.4, 1.8, 1.0),)
+    return Views((-lane - 0.3, lane + 0.3), (-3, 6), height, (65, 95), 1.0, 0.8, SIZES_DASH, want=3, forward=0.9)
 
 
 def garden(dec: Decorator) -> Views:

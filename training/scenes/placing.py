@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Rule = Callable[[Model], bool]
 Range = tuple[float, float]
+WALLS = ("back", "left", "right", "front")
 
 
 class Decorator:
@@ -80,19 +81,57 @@ class Decorator:
                 st.put(model, x + at * c - v * s, y + at * s + v * c, z, yaw + r.gauss(0, 0.15))
                 u += model.size[0] + r.uniform(0.02, 0.2)
 
-    def on_top(self, base: Item, count: int) -> None:
-        """Small things on the top of a table or the like."""
-        r = self.rng
-        ground = Ground(self)
-        w, d, _ = base.model.size
-        c, s = math.cos(base.yaw), math.sin(base.yaw)
+    def on_top(self, base: Item, count: int, rule: Rule | None = None, facing: bool = False) -> None:
+        """Small things on the top of a table or the like; see `on_plane`."""
+        x, y, z = base.place
+        width, deep, _ = base.model.size
+        inside = 0.7 if base.model.name.startswith("round") else 1.0  # a round top has no corners
+        self.on_plane((x, y, z + base.model.top), base.yaw, (width * inside, deep * inside), count, rule, facing)
+
+    def on_plane(
+        self,
+        centre: tuple[float, float, float],
+        yaw: float,
+        size: tuple[float, float],
+        count: int,
+        rule: Rule | None = None,
+        facing: bool = False,
+    ) -> None:
+        """Up to `count` small things beside each other on a level rectangle, those that follow `rule` first.
+
+        `facing`: their fronts look where the rectangle's front does, roughly; else they are turned at random.
+        """
+        r, ground = self.rng, Ground(self)
+        c, s = math.cos(yaw), math.sin(yaw)
         for _ in range(count):
-            model = self.pick(lambda m: m.small and max(m.size[:2]) < 0.8 * min(w, d))
+
+            def fits(m: Model) -> bool:
+                return m.small and max(m.size[:2]) < 0.8 * min(size)
+
+            model = (self.pick(lambda m: fits(m) and rule(m)) if rule and r.random() < 0.85 else None) or self.pick(
+                fits
+            )
             if model is None:
                 return
-            u, v = r.uniform(-0.4, 0.4) * w, r.uniform(-0.4, 0.4) * d
-            x, y = base.place[0] + u * c - v * s, base.place[1] + u * s + v * c
-            ground.put(model, (x, x), (y, y), z=base.place[2] + base.model.top, gap=0.01, tries=1)
+            slack = [max(0.0, side - max(model.size[:2])) / 2 for side in size]
+            u, v = r.uniform(-slack[0], slack[0]), r.uniform(-slack[1], slack[1])
+            x, y = centre[0] + u * c - v * s, centre[1] + u * s + v * c
+            turn = yaw + r.gauss(0, 0.3) if facing else None
+            ground.put(model, (x, x), (y, y), z=centre[2], yaw=turn, gap=0.01, tries=1)
+
+    def seats(self, ground: Ground, table: Item, count: int, front_only: bool = False) -> None:
+        """Chairs at the long sides of a table, turned to it; at a desk's front only."""
+        r = self.rng
+        c, s = math.cos(table.yaw), math.sin(table.yaw)
+        for _ in range(count):
+            model = self.pick(lambda m: m.name in ("chair", "stool", "bar chair") and 0.6 < m.size[2] < 1.3)
+            if model is None:
+                return
+            side = -1 if front_only else r.choice([-1, 1])
+            u = r.uniform(-0.35, 0.35) * table.model.size[0]
+            v = side * (table.model.size[1] / 2 + model.size[1] / 2 + r.uniform(0.08, 0.4))
+            x, y = table.place[0] + u * c - v * s, table.place[1] + u * s + v * c
+            ground.put(model, (x, x), (y, y), yaw=table.yaw + (0 if side > 0 else math.pi), gap=0.01, tries=1)
 
     def pedestal(
         self, ground: Ground, rule: Rule, xs: Range, ys: Range, heights: Range, floor: float = 0.0
@@ -155,6 +194,7 @@ class Room:
     def __init__(self, decorator: Decorator, width: float, depth: float, height: float, floor: float = 0.0) -> None:
         self.decorator, self.width, self.depth, self.height, self.floor = decorator, width, depth, height, floor
         self.ground = Ground(decorator)
+        self.walls = {wall: Ground(decorator) for wall in WALLS}
         r, st = decorator.rng, decorator.stage
         wall, mid, top = st.surface((0.35, 0.9)), depth / 2, floor + height
         st.block((0, mid, floor - 0.05), (width, depth, 0.1), st.surface(), shell=True)
@@ -181,20 +221,57 @@ class Room:
     def along_wall(self, away: float, wall: str | None = None, margin: float = 0.4) -> tuple[float, float, float, str]:
         """A place `away` from a wall and the yaw that turns a front into the room."""
         r = self.decorator.rng
-        wall = wall or r.choice(("back", "left", "right", "front"))
+        wall = wall or r.choice(WALLS)
         along_x = r.uniform(-self.width / 2 + margin, self.width / 2 - margin)
         along_y = r.uniform(margin, self.depth - margin)
+        return *self.at_wall(wall, along_x if wall in ("back", "front") else along_y, away), wall
+
+    def at_wall(self, wall: str, along: float, away: float) -> tuple[float, float, float]:
+        """The place `away` from a wall at x (back, front) or y (left, right) = `along`, and the yaw into the room."""
         return {
-            "back": (along_x, self.depth - away, 0.0, wall),
-            "front": (along_x, away, math.pi, wall),
-            "left": (-self.width / 2 + away, along_y, math.pi / 2, wall),
-            "right": (self.width / 2 - away, along_y, -math.pi / 2, wall),
+            "back": (along, self.depth - away, 0.0),
+            "front": (along, away, math.pi),
+            "left": (-self.width / 2 + away, along, math.pi / 2),
+            "right": (self.width / 2 - away, along, -math.pi / 2),
         }[wall]
 
-    def hang(self, count: int) -> None:
+    def span(self, wall: str) -> Range:
+        """Where a wall begins and ends, as `along` counts."""
+        return (-self.width / 2, self.width / 2) if wall in ("back", "front") else (0.0, self.depth)
+
+    def against_wall(
+        self, model: Model | None, z: float = 0.0, walls: Sequence[str] = WALLS, along: float | None = None
+    ) -> Item | None:
+        """Puts the model with its back to one of the walls, its bottom `z` above the floor; None where nothing is free.
+
+        It covers nothing else on that wall, and where its bottom is lower than 0.3 m nothing else on the floor.
+        """
+        if model is None or z + model.size[2] > self.height:
+            return None
+        r, (half, deep, tall) = self.decorator.rng, (model.size[0] / 2, model.size[1], model.size[2])
+        for _ in range(6 if along is None else 1):
+            wall = r.choice(walls)
+            low, high = self.span(wall)
+            if high - low < 2 * half + 0.1:
+                continue
+            at = r.uniform(low + half + 0.05, high - half - 0.05) if along is None else along
+            x, y, yaw = self.at_wall(wall, at, deep / 2 + 0.005)
+            sides = (half, deep / 2) if wall in ("back", "front") else (deep / 2, half)
+            stands = z < 0.3
+            if self.walls[wall].free(at, z + tall / 2, half, tall / 2) and (
+                not stands or self.ground.free(x, y, *sides)
+            ):
+                item = self.decorator.stage.put(model, x, y, self.floor + z, yaw)
+                if item:
+                    self.walls[wall].take(at, z + tall / 2, half, tall / 2)
+                    if stands:
+                        self.ground.take(x, y, *sides)
+                return item
+        return None
+
+    def hang(self, count: int, walls: Sequence[str] = WALLS) -> None:
         """Pictures, screens, doors, windows, cabinets on the walls; lamps from the ceiling."""
         r, st = self.decorator.rng, self.decorator.stage
-        walls = {w: Ground(self.decorator) for w in ("back", "left", "right", "front")}
         for _ in range(count):
             if r.random() < 0.12:
                 lamp = self.decorator.pick(lambda m: m.on_ceiling)
@@ -203,27 +280,32 @@ class Room:
                     st.put(lamp, r.uniform(-0.3, 0.3) * self.width, r.uniform(0.2, 0.8) * self.depth, z)
                 continue
             model = self.decorator.pick(lambda m: m.on_wall)
-            if model is None or model.size[2] > self.height:
-                continue
-            x, y, yaw, wall = self.along_wall(model.size[1] / 2 + 0.005, margin=model.size[0] / 2 + 0.1)
-            z = 0.0 if model.name == "door" else r.uniform(0.1, max(0.15, self.height - model.size[2] - 0.1))
-            along, half = (x if wall in ("back", "front") else y), model.size[0] / 2 + 0.05
-            mid, tall = z + model.size[2] / 2, model.size[2] / 2 + 0.05
-            if walls[wall].free(along, mid, half, tall):
-                walls[wall].take(along, mid, half, tall)
-                st.put(model, x, y, self.floor + z, yaw)
+            if model:
+                high = r.uniform(0.1, max(0.15, self.height - model.size[2] - 0.1))
+                self.against_wall(model, 0.0 if model.name == "door" else high, walls)
 
-    def wall_shelf(self) -> None:
-        """A board on a wall with a few small things on it."""
+    def wall_shelf(self, walls: Sequence[str] = WALLS, rule: Rule | None = None) -> None:
+        """A board on a wall with a few small things on it, most of them such as follow `rule`."""
         r, dec = self.decorator.rng, self.decorator
-        width, deep, z = r.uniform(0.5, 1.4), r.uniform(0.2, 0.35), self.floor + r.uniform(0.6, 1.9)
-        x, y, yaw, _ = self.along_wall(deep / 2 + 0.01, margin=width / 2 + 0.05)
-        dec.stage.block((x, y, z - 0.015), (width, deep, 0.03), dec.stage.surface(), yaw)
+        width, deep, z = r.uniform(0.5, 1.4), r.uniform(0.2, 0.35), r.uniform(0.6, 1.9)
+        for _ in range(4):
+            x, y, yaw, wall = self.along_wall(deep / 2 + 0.01, r.choice(walls), margin=width / 2 + 0.05)
+            along = x if wall in ("back", "front") else y
+            if self.walls[wall].free(along, z + 0.15, width / 2, 0.2):
+                break
+        else:
+            return
+        self.walls[wall].take(along, z + 0.15, width / 2, 0.2)
+        dec.stage.block((x, y, self.floor + z - 0.015), (width, deep, 0.03), dec.stage.surface(), yaw)
         u = -width / 2
+
+        def fits(m: Model) -> bool:
+            return m.small and m.reach > 0.15 and m.size[0] < 0.5 and m.size[1] < deep + 0.06
+
         for _ in range(r.randint(1, 4)):
-            model = dec.pick(lambda m: m.small and m.reach > 0.15 and m.size[0] < 0.5 and m.size[1] < deep + 0.06)
+            model = (dec.pick(lambda m: fits(m) and rule(m)) if rule and r.random() < 0.85 else None) or dec.pick(fits)
             if model is None or u + model.size[0] > width / 2:
                 return
             at = u + model.size[0] / 2
-            dec.stage.put(model, x + at * math.cos(yaw), y + at * math.sin(yaw), z, yaw)
+            dec.stage.put(model, x + at * math.cos(yaw), y + at * math.sin(yaw), self.floor + z, yaw)
             u += model.size[0] + r.uniform(0.03, 0.25)

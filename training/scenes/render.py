@@ -150,7 +150,7 @@ def _clouds(
 def _develop(rgb: np.ndarray, rng: random.Random, noise: np.random.Generator) -> tuple[bytes, float]:
     """Linear light → JPEG: exposure, white balance, tone curve, blur, sensor noise, compression. Also the contrast."""
     light = rgb.mean(-1)
-    x = rgb * (rng.uniform(0.6, 0.98) / max(float(np.percentile(light, 92)), 1e-4))
+    x = rgb * (rng.uniform(0.5, 1.15) / max(float(np.percentile(light, 92)), 1e-4))
     x = x * np.array([rng.uniform(0.93, 1.07), 1.0, rng.uniform(0.93, 1.07)])
     x = _tone(x)
     contrast = float(x.mean(-1).std())
@@ -160,4 +160,4 @@ def _develop(rgb: np.ndarray, rng: random.Random, noise: np.random.Generator) ->
     if rng.random() < 0.6:
         grain = noise.normal(0, rng.uniform(1, 7), x.shape) + noise.normal(0, rng.uniform(0, 3), x.shape[:2])[..., None]
         picture = Image.fromarray((np.asarray(picture) + grain).clip(0, 255).astype(np.uint8))
-    return _jpeg(picture, rng.randint(75, 95)), contrast
+    return _jpeg(picture, rng.randint(60, 95)), contrast
