@@ -142,7 +142,7 @@ setup(
         include=["proxqa_core*", "proxqa_ros*", "training*"], exclude=["*.__pycache__*", "*.__pycache__"]
     ),
     package_data={"": ["*"]},
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     install_requires=RUN_TIME,
     entry_points={
         "console_scripts": [

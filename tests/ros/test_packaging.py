@@ -17,6 +17,14 @@ def test_one_version(root):
     assert ET.parse(root / "package.xml").findtext("version") == proxqa_core.__version__
 
 
+def test_one_oldest_python(root):
+    oldest = re.search(r'python_requires=">=(\d+\.\d+)"', (root / "setup.py").read_text()).group(1)
+    major, minor = oldest.split(".")
+    assert f"sys.version_info < ({major}, {minor})" in (root / "Makefile").read_text()
+    assert f'target-version = "py{major}{minor}"' in (root / "pyproject.toml").read_text()
+    assert f"Python {oldest} to" in (root / "README.md").read_text()
+
+
 def test_build_requirements_are_the_same_twice(root):
     text = (root / "pyproject.toml").read_text()
     wanted = re.findall(r'"([^"]+)"', text[text.index("requires = [") : text.index("\n]\n")])
