@@ -6,7 +6,6 @@ of tables.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.srv import GetState
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from demo.bags import DemoError, ImageTopic
@@ -48,6 +47,7 @@ class RosSide:
         self._query = self.node.create_client(ProximityQuery, "proximity_query")
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
+        self._leaving = threading.Event()
         self._thread = threading.Thread(target=self._spin, name="demo-ros", daemon=True)
         self._thread.start()
 
@@ -55,13 +55,14 @@ class RosSide:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._leaving.set()  # before the shutdown: rclpy 9 may trigger a guard condition that it destroyed
+        self._thread.join(2.0)
         self._executor.shutdown(timeout_sec=2.0)
         rclpy.try_shutdown()
-        self._thread.join(2.0)
 
     def _spin(self) -> None:
-        with contextlib.suppress(ExternalShutdownException):
-            self._executor.spin()
+        while not self._leaving.is_set():
+            self._executor.spin_once(0.1)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         self.status = next((s for s in message.status if s.name.endswith("proximity")), self.status)

@@ -98,6 +98,7 @@ class Graph:
         self.executor = MultiThreadedExecutor(24, context=context)
         self.nodes: list[Any] = []
         self.thread = threading.Thread(target=self._spin, daemon=True)
+        self.stopping = threading.Event()
         self.error: BaseException | None = None
         self.client = rclpy.create_node("client", context=context)
         self.add(self.client)
@@ -112,7 +113,8 @@ class Graph:
 
     def _spin(self) -> None:
         try:
-            self.executor.spin()
+            while not self.stopping.is_set():
+                self.executor.spin_once(0.1)
         except BaseException as error:
             self.error = error
             raise
@@ -192,9 +194,10 @@ class Graph:
         for node in self.nodes:
             if isinstance(node, ProximityNode):
                 node.release()
-        self.executor.shutdown(timeout_sec=10)
+        self.stopping.set()  # and no shutdown while it spins: rclpy 9 may trigger a guard condition just destroyed
         self.thread.join(10)
         assert not self.thread.is_alive()
+        self.executor.shutdown(timeout_sec=10)
         for node in self.nodes:
             node.destroy_node()
         rclpy.try_shutdown(context=self.context)
