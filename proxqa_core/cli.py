@@ -92,6 +92,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--html", metavar="FILE", type=Path, help="write the report as one HTML page")
     evaluate.add_argument("--limit", metavar="N", type=_count, help="only the first N images")
     evaluate.add_argument("--train", metavar="DIR", type=Path, help="folder to fit the straight-line baseline on")
+    evaluate.add_argument(
+        "--absent", metavar="N", type=_count_or_none, default=0, help="also ask N names an image that are not in view"
+    )
+    evaluate.add_argument("--direct", action="store_true", help="also ask which is closer without perceived depths")
     evaluate.set_defaults(command=_eval)
 
     bench = commands.add_parser("bench", parents=[model], help="how fast: one shared prefix against many prompts")
@@ -114,14 +118,18 @@ def _add_objects(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _count(text: str) -> int:
+def _count(text: str, least: int = 1) -> int:
     try:
         value = int(text)
     except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no count; expected a whole number from 1")
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is no count; expected a whole number from {least}")
     return value
+
+
+def _count_or_none(text: str) -> int:
+    return _count(text, 0)
 
 
 # --- commands --------------------------------------------------------------------------------------------------------
@@ -194,7 +202,15 @@ def _eval(options: argparse.Namespace) -> None:
     for path in (None if to_stdout else options.json, options.html):
         _check_writable(path)
     with _quiet_stdout():
-        measured = measure(_engine(options), folder, options.prompt, options.limit, progress=sys.stderr.isatty())
+        measured = measure(
+            _engine(options),
+            folder,
+            options.prompt,
+            options.limit,
+            progress=sys.stderr.isatty(),
+            absent=options.absent,
+            direct=options.direct,
+        )
         report = summary(measured, train)
     if options.html:
         from proxqa_core.evaluation.html import render
@@ -387,10 +403,22 @@ def _report_table(report: dict[str, Any]) -> str:
          f"{_figure(base['constant_rmse'], 3)} (constant)"],
         ["depth: rank correlation", _figure(report["spearman"], 3),
          f"{_figure(base['lower_edge_line_spearman'], 3)} (lower edge)"],
+        ["depth: truth within the ± said", _share(report["within_sigma"]), "68.3 % (if it is right)"],
         ["objects answered", _share(report["valid_rate"]), ""],
         ["calibration error", _figure(report["ece"], 3), ""],
         ["seconds an image", _figure(report["seconds_per_image"]), ""],
     ]  # fmt: skip
+    if (absent := report["absent"]) is not None:
+        rows += [
+            [f"not in view: called so ({absent['asked']} names)", _share(absent["said_absent"]), ""],
+            ["… score below what is there (AUROC)", _figure(absent["auroc"], 3), "0.500 (chance)"],
+        ]
+    if (direct := report["direct"]) is not None:
+        rows += [
+            ["closer right, asked without depths", _share(direct["pair_accuracy"]), ""],
+            ["… where the lower edge misleads", _share(direct["pair_accuracy_breaking"]), ""],
+            ["… gained by perceiving depths first", _share(direct["difference"]), ""],
+        ]
     return _columns(rows)
 
 

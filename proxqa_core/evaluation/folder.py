@@ -6,10 +6,11 @@ or metrics.
 
 The format is `annotations.json`, a list of
 `{image, width, height, objects: [{name, box: [x1, y1, x2, y2], depth_m?, depth?, ref?, unique?, visible?, colour?,
-mask_id?}], depth_map?, mask_map?, source?}`: paths are relative to the folder, boxes in pixels, depth_m in metres
-along the optical axis, depth relative in [0, 1]. ref is a phrase that means the object alone in its image, null where
-there is none; where the field is left out, the name serves if no other object has it. depth_map is a 16-bit PNG in
-millimetres, 0 = not measured, 65535 = sky; mask_map an 8-bit PNG of each object's mask_id.
+mask_id?}], depth_map?, mask_map?, source?, visible_names?}`: paths are relative to the folder, boxes in pixels, depth_m
+in metres along the optical axis, depth relative in [0, 1]. ref is a phrase that means the object alone in its image,
+null where there is none; where the field is left out, the name serves if no other object has it. depth_map is a 16-bit
+PNG in millimetres, 0 = not measured, 65535 = sky; mask_map an 8-bit PNG of each object's mask_id. visible_names are the
+names of everything in view, labelled or not; where the field is left out, other things may be in view.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from proxqa_core.depth import disparity_of, disparity_percentiles, object_relati
 from proxqa_core.depth import relative_of_disparity as relative_of
 from proxqa_core.errors import BadImageError, BadObjectError, ProxqaError
 from proxqa_core.imagefile import read_image, read_raw
-from proxqa_core.types import Box, ObjectQuery
+from proxqa_core.types import Box, ObjectQuery, clean_text
 
 ANNOTATIONS = "annotations.json"
 SKY = 65535
@@ -64,7 +65,10 @@ class LabelledObject:
 
 @dataclass(frozen=True)
 class Record:
-    """One image with its objects. image, depth_map, mask_map: paths relative to folder. width, height: pixels."""
+    """One image with its objects. image, depth_map, mask_map: paths relative to folder. width, height: pixels.
+
+    visible_names: names of everything in view, labelled or not; None = not given.
+    """
 
     folder: Path
     image: str
@@ -74,6 +78,7 @@ class Record:
     depth_map: str | None = None
     mask_map: str | None = None
     source: str = ""
+    visible_names: tuple[str, ...] | None = None
 
     def load_image(self) -> NDArray[np.uint8]:
         """The image, uint8 [height, width, 3], RGB. BadImageError where it is missing, damaged or of another size."""
@@ -200,9 +205,16 @@ class _Reading:
         readings = [_Reading(self.folder, f"{named.where} objects[{i}]", raw) for i, raw in enumerate(raws)]
         names = Counter(r.text("name") for r in readings)
         objects = tuple(r.object(names, width, height) for r in readings)
-        source = named.text("source") or ""
         return Record(
-            self.folder, image, width, height, objects, named.path("depth_map"), named.path("mask_map"), source
+            self.folder,
+            image,
+            width,
+            height,
+            objects,
+            named.path("depth_map"),
+            named.path("mask_map"),
+            named.text("source") or "",
+            named.names("visible_names"),
         )
 
     def object(self, names: Counter[str | None], width: int, height: int) -> LabelledObject:
@@ -251,6 +263,14 @@ class _Reading:
         if value is not None and not isinstance(value, str):
             raise self.fail(name, "text")
         return value
+
+    def names(self, name: str) -> tuple[str, ...] | None:
+        value = self.raw.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, list) or not all(isinstance(v, str) and clean_text(v) for v in value):
+            raise self.fail(name, "a list of names")
+        return tuple(value)
 
     def number(self, name: str) -> float | None:
         value = self.raw.get(name)

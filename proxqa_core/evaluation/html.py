@@ -81,8 +81,7 @@ def _figures(report: dict[str, Any]) -> str:
     intervals = report.get("interval_95", {})
 
     def between(name: str, show: Any) -> str:
-        low, high = intervals.get(name, (math.nan, math.nan))
-        return f"{show(low)} to {show(high)}" if math.isfinite(low) else "–"
+        return _between(intervals.get(name), show)
 
     rows = [
         ["Which is closer: right", _percent(report["pair_accuracy"]), between("pair_accuracy", _percent),
@@ -98,10 +97,31 @@ def _figures(report: dict[str, Any]) -> str:
          f"constant {_number(base['constant_rmse'])}, line from lower edge {_number(base['lower_edge_line_rmse'])}"],
         ["Relative depth: rank correlation", _number(report["spearman"]), between("spearman", _number),
          f"line from lower edge {_number(base['lower_edge_line_spearman'])}"],
+        ["Relative depth: truth within the standard deviation said", _percent(report["within_sigma"]),
+         between("within_sigma", _percent), "68 % if it is right"],
         ["Objects answered", _percent(report["valid_rate"]), "–", ""],
         ["Calibration error of 'closer'", _number(report["ece"]), "–", ""],
     ]  # fmt: skip
+    if (absent := report["absent"]) is not None:
+        rows += [
+            [f"Names not in view: called so ({absent['asked']} names)", _percent(absent["said_absent"]), "–", ""],
+            ["… share of comparisons in which what is there scores higher (AUROC)", _number(absent["auroc"]),
+             _between(absent.get("interval_95"), _number), "chance 0.5"],
+        ]  # fmt: skip
+    if (direct := report["direct"]) is not None:
+        rows += [
+            ["Which is closer, asked without depths: right", _percent(direct["pair_accuracy"]), "–", ""],
+            ["… where the lower edge misleads", _percent(direct["pair_accuracy_breaking"]), "–", ""],
+            ["… gained by perceiving depths first", _percent(direct["difference"]),
+             _between(direct.get("interval_95"), _percent), ""],
+        ]  # fmt: skip
     return _table(["", "model", "95 % interval", "simple rules on the same"], rows)
+
+
+def _between(bounds: tuple[float, float] | None, show: Any) -> str:
+    """A 95 % interval in words; bounds: None or NaN = there is none."""
+    low, high = bounds or (math.nan, math.nan)
+    return f"{show(low)} to {show(high)}" if math.isfinite(low) else "–"
 
 
 def _by_gap(report: dict[str, Any]) -> str:

@@ -34,6 +34,7 @@ class PairResult:
     image: index of its image. gap: depth difference as a share of the farther depth. near_box, far_box: xyxy, pixels.
     correct: whether the answer was right; confidence: the probability it gave for what it said, in [0.5, 1], NaN =
     none. from_depths: 1 where the two depths alone have the right order, 0.5 where they are equal, else 0.
+    direct: whether the answer was right when asked without perceived depths, None = not asked so.
     """
 
     image: int
@@ -45,6 +46,7 @@ class PairResult:
     correct: bool
     confidence: float
     from_depths: float
+    direct: bool | None = None
 
     @property
     def breaking(self) -> bool:
@@ -56,7 +58,7 @@ class PairResult:
 class ObjectResult:
     """One object asked for. depth, score, truth: relative depth said, score, true relative depth (NaN = unknown).
 
-    lower_edge: the box's lower edge as a share of the image's height.
+    lower_edge: the box's lower edge as a share of the image's height. stddev: the depth's as it was said, NaN = none.
     """
 
     image: int
@@ -65,11 +67,24 @@ class ObjectResult:
     score: float
     truth: float
     lower_edge: float
+    stddev: float = math.nan
+
+
+@dataclass(frozen=True)
+class AbsentResult:
+    """One name asked for that is not in view, and the score it got all the same."""
+
+    image: int
+    name: str
+    score: float
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """All answers of one run. seconds: asking time of every image, in the order of their index."""
+    """All answers of one run. seconds: asking time of every image, in the order of their index.
+
+    absent: what was asked for that is not in view, None = nothing was to be.
+    """
 
     model: str
     prompt: str
@@ -77,6 +92,7 @@ class Measurements:
     objects: tuple[ObjectResult, ...]
     seconds: tuple[float, ...]
     images: tuple[str, ...]
+    absent: tuple[AbsentResult, ...] | None = None
 
 
 def ranks(values: Floats) -> Floats:
@@ -99,6 +115,14 @@ def spearman(a: Floats, b: Floats) -> float:
     x, y = ranks(a) - (len(a) + 1) / 2, ranks(b) - (len(b) + 1) / 2
     scale = math.sqrt(float(x @ x) * float(y @ y))
     return float(x @ y) / scale if scale > 0 else math.nan
+
+
+def auroc(there: Floats, absent: Floats) -> float:
+    """Probability that a score of `there` is above one of `absent`, ties half; NaN where one of them is empty."""
+    if not len(there) or not len(absent):
+        return math.nan
+    above = ranks(np.concatenate([there, absent]))[: len(there)].sum() - len(there) * (len(there) + 1) / 2
+    return float(above / (len(there) * len(absent)))
 
 
 def calibration_bins(confidence: Floats, correct: Floats, bins: int = ECE_BINS) -> list[tuple[float, float, int]]:
@@ -160,10 +184,13 @@ def summary(
     depth = np.array([o.depth for o in objects], dtype=np.float64)
     truth = np.array([o.truth for o in objects], dtype=np.float64)
     score = np.array([o.score for o in objects], dtype=np.float64)
+    stddev = np.array([o.stddev for o in objects], dtype=np.float64)
     # Objects the model calls unseen count too, by the depth it read out: leaving them out would reward silence.
     scored = np.isfinite(depth) & np.isfinite(truth)
     error = (depth - truth)[scored]
     scored_image = np.array([o.image for o in objects], dtype=np.int64)[scored]
+    stated = np.isfinite(stddev[scored])
+    within = (np.abs(error) <= stddev[scored])[stated]
     in_gap = {name: (gap >= low) & (gap < high) for name, (low, high) in GAPS.items()}
 
     report: dict[str, Any] = {
@@ -183,9 +210,12 @@ def summary(
         "mae": _mean(np.abs(error)),
         "rmse": _rmse(error),
         "spearman": spearman(depth[scored], truth[scored]),
+        "within_sigma": _mean(within),
         "valid_rate": _mean(np.isfinite(depth) & (score >= VISIBLE)),
         "ece": expected_calibration_error(confidence, correct),
         "seconds_per_image": _mean(np.array(measured.seconds, dtype=np.float64)),
+        "absent": None if measured.absent is None else _absent(objects, measured.absent, intervals),
+        "direct": _direct(pairs, intervals),
         "baselines": _baselines(pairs, objects, train),
         "calibration": calibration_bins(confidence[np.isfinite(confidence)], correct[np.isfinite(confidence)]),
     }
@@ -198,16 +228,61 @@ def summary(
             "pair_accuracy_from_depths": interval(image, lambda i: _mean(from_depths[i])),
             "mae": interval(scored_image, lambda i: _mean(np.abs(error[i]))),
             "spearman": interval(scored_image, lambda i: spearman(said[i], true[i])),
+            "within_sigma": interval(scored_image[stated], lambda i: _mean(within[i])),
         }
     report["notes"] = {
         "interval_95": f"bootstrap over images, {BOOTSTRAPS} draws, seed 0",
         "pair_accuracy_breaking": "pairs in which the closer object's lower box edge is not the lower one",
         "spearman": "over the objects of all images together",
+        "within_sigma": "share of depths off by no more than the standard deviation said: 68 % if that is right",
         "constant": "the median of this set's own true depths: the best that any constant can do here",
         "lower_edge_line": "straight line from the lower box edge, fitted "
         + ("on the training folder" if train is not None else "on the other images of this set (leave one image out)"),
     }
+    if report["absent"] is not None:
+        report["notes"]["absent"] = (
+            "names of other images that nothing in view can be meant by, asked by name alone; auroc: probability that "
+            "an object that is there gets a higher score than one of them; interval_95: of auroc"
+        )
+    if report["direct"] is not None:
+        report["notes"]["direct"] = (
+            "the same pairs asked without perceived depths; difference: pair_accuracy with them minus without; "
+            "interval_95: of the difference, both drawn from the same images"
+        )
     return report
+
+
+def _absent(objects: Sequence[ObjectResult], absent: Sequence[AbsentResult], intervals: bool) -> dict[str, Any]:
+    """How well scores tell what is not in view from what is."""
+    results: list[ObjectResult | AbsentResult] = [*objects, *absent]
+    score = np.array([r.score for r in results], dtype=np.float64)
+    there = np.arange(len(results)) < len(objects)
+    found: dict[str, Any] = {
+        "asked": len(absent),
+        "said_absent": _mean(score[~there] < VISIBLE),
+        "auroc": auroc(score[there], score[~there]),
+    }
+    if intervals:
+        image = np.array([r.image for r in results], dtype=np.int64)
+        found["interval_95"] = interval(image, lambda i: auroc(score[i][there[i]], score[i][~there[i]]))
+    return found
+
+
+def _direct(pairs: Sequence[PairResult], intervals: bool) -> dict[str, Any] | None:
+    """What reasoning through perceived depths gains over asking without, on the pairs asked both ways; None = none."""
+    both = [p for p in pairs if p.direct is not None]
+    if not both:
+        return None
+    direct = np.array([p.direct for p in both], dtype=np.float64)
+    gain = np.array([p.correct for p in both], dtype=np.float64) - direct
+    found: dict[str, Any] = {
+        "pair_accuracy": _mean(direct),
+        "pair_accuracy_breaking": _mean(direct[np.array([p.breaking for p in both], dtype=bool)]),
+        "difference": _mean(gain),
+    }
+    if intervals:
+        found["interval_95"] = interval(np.array([p.image for p in both], dtype=np.int64), lambda i: _mean(gain[i]))
+    return found
 
 
 def _baselines(

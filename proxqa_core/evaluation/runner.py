@@ -2,14 +2,18 @@
 
 Promises: the model is asked through the engine's public face only, as a user would ask; all objects of an image go in
 one `depths` call, all its pairs in one `closer_many` call where the view has one. Nothing of the labels but names,
-phrases and (prompt "box") boxes reaches the model. Knows nothing of how figures are made.
+phrases and (prompt "box") boxes reaches the model. What else is asked (absent names, pairs without depths) comes after
+that and is not timed. Knows nothing of how figures are made.
 """
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 import os
+import random
+import re
 import sys
 import time
 from collections import Counter
@@ -19,11 +23,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from proxqa_core.errors import ProxqaError
 from proxqa_core.evaluation.folder import BadDatasetError, LabelledFolder, LabelledObject, Record
-from proxqa_core.evaluation.metrics import MIN_GAP, Measurements, ObjectResult, PairResult, summary
+from proxqa_core.evaluation.metrics import MIN_GAP, AbsentResult, Measurements, ObjectResult, PairResult, summary
 from proxqa_core.types import MAX_OBJECTS, ObjectDepth, ObjectQuery, ProximityAnswer
 
 PROMPTS = ("name", "box")
+
+
+class NoDirectError(ProxqaError):
+    """The engine cannot compare objects without perceiving their depths first."""
 
 
 class View(Protocol):
@@ -50,9 +59,12 @@ def evaluate(
     limit: int | None = None,
     progress: bool = True,
     train: str | os.PathLike[str] | LabelledFolder | None = None,
+    absent: int = 0,
+    direct: bool = False,
 ) -> dict[str, Any]:
     """The report on a model and a folder: `metrics.summary` of `measure`. train: folder to fit a baseline on."""
-    return summary(measure(engine, folder, prompt, limit, progress), None if train is None else labels(train))
+    measured = measure(engine, folder, prompt, limit, progress, absent, direct)
+    return summary(measured, None if train is None else labels(train))
 
 
 def measure(
@@ -61,19 +73,28 @@ def measure(
     prompt: str = "name",
     limit: int | None = None,
     progress: bool = True,
+    absent: int = 0,
+    direct: bool = False,
 ) -> Measurements:
     """All answers of a model on a folder.
 
     prompt: "name" asks by the phrase that means the object alone (`ref`), "box" by its name and box. limit: only the
-    first images. progress: say on stderr how far it is. Raises ValueError on another prompt or a limit below 1,
-    BadDatasetError and BadImageError where the folder is at fault or has nothing to ask.
+    first images. progress: say on stderr how far it is. absent: of each image whose record says what is in view, also
+    ask so many names that are not, the same ones in every run. direct: also ask every pair without perceived depths.
+    Neither counts in the seconds. Raises ValueError on another prompt, a limit below 1 or absent below 0,
+    BadDatasetError and BadImageError where the folder is at fault or has nothing to ask, NoDirectError where the
+    engine cannot do it.
     """
     if prompt not in PROMPTS:
         raise ValueError(f"prompt is {prompt!r}; expected one of {', '.join(PROMPTS)}")
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; expected at least 1")
+    if absent < 0:
+        raise ValueError(f"absent is {absent}; expected at least 0")
     labelled = folder if isinstance(folder, LabelledFolder) else LabelledFolder(folder)
     total = len(labelled) if limit is None else min(limit, len(labelled))
+    names = sorted({o.name for record in labelled.records for o in record.objects}) if absent else []
+    not_there: list[AbsentResult] = []
     pairs: list[PairResult] = []
     objects: list[ObjectResult] = []
     seconds: list[float] = []
@@ -86,12 +107,19 @@ def measure(
             view = engine.look(image)
             found = _depths(view, [query for _, query in asked])
             wanted = list(_pairs(asked))
-            answers = _closer(view, [(asked[i][1], asked[j][1]) for i, j in wanted])
+            questions = [(asked[i][1], asked[j][1]) for i, j in wanted]
+            answers = _closer(view, questions)
             seconds.append(time.perf_counter() - started)
+            directly = _directly(engine, view, questions) if direct else [None] * len(wanted)
             index = len(images)
             images.append(record.image)
             objects += _object_results(index, record, asked, found)
-            pairs += [_pair_result(index, asked, found, *ij, a) for ij, a in zip(wanted, answers, strict=True)]
+            pairs += [
+                _pair_result(index, asked, found, *ij, answer, unaided)
+                for ij, answer, unaided in zip(wanted, answers, directly, strict=True)
+            ]
+            missing = [ObjectQuery(name) for name in _absent(record, names, absent)]
+            not_there += [AbsentResult(index, said.name, said.score) for said in _depths(view, missing)]
         if progress:
             done = f"{len(images)} of {total} images, {len(pairs)} pairs"
             print(f"\r{labelled.path.name}: {done}", end="", file=sys.stderr, flush=True)
@@ -99,7 +127,15 @@ def measure(
         print(file=sys.stderr)  # ends the line that was written over
     if not objects:
         raise BadDatasetError(f"{labelled.path}: has no object to ask for; expected objects with a name and a ref")
-    return Measurements(engine.model_name, prompt, tuple(pairs), tuple(objects), tuple(seconds), tuple(images))
+    return Measurements(
+        engine.model_name,
+        prompt,
+        tuple(pairs),
+        tuple(objects),
+        tuple(seconds),
+        tuple(images),
+        tuple(not_there) if absent else None,
+    )
 
 
 def labels(folder: str | os.PathLike[str] | LabelledFolder) -> list[ObjectResult]:
@@ -138,6 +174,24 @@ def _pairs(asked: Asked) -> Iterator[tuple[int, int]]:
             yield i, j
 
 
+def _absent(record: Record, names: Sequence[str], count: int) -> list[str]:
+    """Up to count of some names that nothing in view can be meant by; none where a record does not say what is in view.
+
+    Drawn by a seed of the image's own, so that neither the other images nor a limit change them.
+    """
+    if record.visible_names is None:
+        return []
+    there = {*record.visible_names, *(o.name for o in record.objects)}
+    free = [name for name in names if not any(_alike(name, other) for other in there)]
+    return random.Random(record.image).sample(free, min(count, len(free)))
+
+
+def _alike(a: str, b: str) -> bool:
+    """Whether two names may mean the same thing: one is part of the other, or they share a word."""
+    a, b = a.casefold(), b.casefold()
+    return a in b or b in a or bool(set(re.findall(r"\w+", a)) & set(re.findall(r"\w+", b)))
+
+
 def _depths(view: View, queries: Sequence[ObjectQuery]) -> list[ObjectDepth]:
     found: list[ObjectDepth] = []
     for start in range(0, len(queries), MAX_OBJECTS):
@@ -153,16 +207,36 @@ def _closer(view: Any, pairs: list[tuple[ObjectQuery, ObjectQuery]]) -> list[Pro
     return [view.closer(a, b) for a, b in pairs]
 
 
+def _directly(engine: Engine, view: Any, pairs: list[tuple[ObjectQuery, ObjectQuery]]) -> list[ProximityAnswer]:
+    """`_closer` without perceived depths. NoDirectError where the view has no such thing."""
+    if not pairs:
+        return []
+    many = getattr(view, "closer_many", None)
+    if many is None or "direct" not in inspect.signature(many).parameters:
+        raise NoDirectError(
+            f"{engine.model_name}: cannot be asked directly; expected a view with closer_many(direct=True)"
+        )
+    return list(many(pairs, direct=True))
+
+
 def _object_results(index: int, record: Record, asked: Asked, found: Sequence[ObjectDepth]) -> list[ObjectResult]:
     truths = dict(zip(map(id, record.objects), record.relative_depths(), strict=True))
     return [
-        ObjectResult(index, query.name, said.depth, said.score, truths[id(o)], o.box.y2 / record.height)
+        ObjectResult(
+            index, query.name, said.depth, said.score, truths[id(o)], o.box.y2 / record.height, said.depth_stddev
+        )
         for (o, query), said in zip(asked, found, strict=True)
     ]
 
 
 def _pair_result(
-    index: int, asked: Asked, found: Sequence[ObjectDepth], i: int, j: int, answer: ProximityAnswer
+    index: int,
+    asked: Asked,
+    found: Sequence[ObjectDepth],
+    i: int,
+    j: int,
+    answer: ProximityAnswer,
+    direct: ProximityAnswer | None,
 ) -> PairResult:
     first, second = asked[i][0], asked[j][0]
     assert first.depth_m is not None and second.depth_m is not None  # _pairs took only such
@@ -178,6 +252,7 @@ def _pair_result(
         _says(answer, asked[near][1], asked[far][1]),
         answer.probability,
         1.0 if depths[0] < depths[1] else 0.5 if depths[0] == depths[1] else 0.0,
+        None if direct is None else _says(direct, asked[near][1], asked[far][1]),
     )
 
 

@@ -42,6 +42,19 @@ class BatchView(FakeView):
         return [self.closer(a, b) for a, b in pairs]
 
 
+class DirectView(BatchView):
+    """Asked directly, it calls whatever is named first the closer one."""
+
+    def closer_many(
+        self, pairs: Sequence[tuple[ObjectQuery, ObjectQuery]], direct: bool = False
+    ) -> list[ProximityAnswer]:
+        if not direct:
+            return super().closer_many(pairs)
+        self.engine.calls.append(("directly", len(pairs)))
+        found = [(self._depth(a), self._depth(b)) for a, b in pairs]
+        return [ProximityAnswer("", QuestionKind.CLOSER, "", (a, b), a.name, b.name, 0.6) for a, b in found]
+
+
 class FakeEngine:
     model_name = "fake <model>"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_engine import FakeEngine
+from fake_engine import DirectView, FakeEngine
 from PIL import Image
 
 from proxqa_core import cli
@@ -99,6 +99,22 @@ def test_eval(labelled: Path, fake: FakeEngine, tmp_path: Path, capsys: pytest.C
     assert json.loads(capsys.readouterr().out)["prompt"] == "box"
 
 
+def test_eval_asks_more_where_told_to(labelled: Path, fake: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["eval", str(labelled), "--json", "-"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["absent"] is None and figures["direct"] is None and 0 <= figures["within_sigma"] <= 1
+    assert cli.main(["eval", str(labelled), "--direct"]) == 1
+    said = capsys.readouterr()
+    *_, line = said.err.splitlines()  # what comes before is the library's
+    assert said.out == "" and line.startswith("proxqa: ") and "directly" in line
+    fake.view = DirectView
+    file = labelled / "annotations.json"
+    file.write_text(json.dumps([{**record, "visible_names": []} for record in json.loads(file.read_text())]))
+    assert cli.main(["eval", str(labelled), "--absent", "2", "--direct"]) == 0
+    table = capsys.readouterr().out
+    assert "called so (6 names)" in table and "asked without depths" in table and "within the ± said" in table
+
+
 def test_info(fake: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["info", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["scale"] is None
@@ -150,6 +166,8 @@ def test_bench(
         (["eval", "nowhere"], "annotations.json"),
         (["eval", "FOLDER", "--limit", "0"], "from 1"),
         (["eval", "FOLDER", "--limit", "many"], "from 1"),
+        (["eval", "FOLDER", "--absent", "-1"], "from 0"),
+        (["eval", "FOLDER", "--absent", "few"], "from 0"),
         (["eval", "FOLDER", "--json", "nowhere/r.json"], "does not exist"),
         (["eval", "FOLDER", "--html", "FOLDER"], "is a folder"),
         (["eval", "FOLDER", "--prompt", "colour"], "colour"),

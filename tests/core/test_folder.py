@@ -29,6 +29,15 @@ def test_records(labelled: Path) -> None:
     assert pets.objects[0].depth_m is None and pets.depth_map is None and pets.load_masks() is None
 
 
+def test_what_is_in_view(labelled: Path) -> None:
+    assert LabelledFolder(labelled).records[0].visible_names is None
+    file = labelled / "annotations.json"
+    records = json.loads(file.read_text())
+    records[0]["visible_names"], records[1]["visible_names"] = ["cup", "lamp", "wall shelf"], []
+    file.write_text(json.dumps(records))
+    assert [r.visible_names for r in LabelledFolder(labelled)] == [("cup", "lamp", "wall shelf"), (), None]
+
+
 def test_images_and_maps(labelled: Path) -> None:
     record = LabelledFolder(labelled).records[0]
     image = record.load_image()
@@ -87,6 +96,9 @@ def test_records_are_checked_as_they_are_reached(labelled: Path) -> None:
         ("objects", {}, "a list"),
         ("objects", [7], "objects[0]"),
         ("depth_map", "../../x.png", "inside the folder"),
+        ("visible_names", "cup", "a list of names"),
+        ("visible_names", ["cup", 3], "a list of names"),
+        ("visible_names", ["cup", " "], "a list of names"),
     ],
 )
 def test_bad_records(labelled: Path, field: str, value: Any, says: str) -> None:

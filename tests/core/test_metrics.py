@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,9 +14,11 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from proxqa_core.evaluation.metrics import (
+    AbsentResult,
     Measurements,
     ObjectResult,
     PairResult,
+    auroc,
     calibration_bins,
     expected_calibration_error,
     interval,
@@ -83,11 +86,54 @@ def test_objects_by_hand() -> None:
     assert math.isnan(report["pair_accuracy"]) and math.isnan(report["ece"])
 
 
+def test_within_sigma_by_hand() -> None:
+    cases = [(0.1, 0.2, 0.15), (0.5, 0.3, 0.1), (0.5, 0.25, 0.25), (0.9, 0.1, math.nan), (0.5, math.nan, 0.3)]
+    objects = [ObjectResult(i, "a", depth, 0.9, truth, 0.5, sigma) for i, (depth, truth, sigma) in enumerate(cases)]
+    report = summary(measured([], objects))
+    assert report["within_sigma"] == pytest.approx(2 / 3)  # at the very edge counts; no truth or no sigma does not
+    low, high = report["interval_95"]["within_sigma"]
+    assert low <= 2 / 3 <= high
+    assert math.isnan(summary(measured([], [thing(0, 0.1, 0.2)]))["within_sigma"])
+
+
+def test_absent_by_hand() -> None:
+    objects = [thing(0, 0.1, 0.2, score=0.9), thing(0, 0.1, math.nan, score=0.3), thing(1, 0.1, 0.2, score=0.7)]
+    absent = [AbsentResult(0, "zebra", 0.1), AbsentResult(1, "tram", 0.3), AbsentResult(1, "fork", 0.8)]
+    found = summary(replace(measured([], objects), absent=tuple(absent)))["absent"]
+    assert found["asked"] == 3 and found["said_absent"] == pytest.approx(2 / 3)
+    assert found["auroc"] == pytest.approx((3 + 1.5 + 2) / 9)
+    low, high = found["interval_95"]
+    assert low <= found["auroc"] <= high
+    assert summary(measured([], objects))["absent"] is None
+    none = summary(replace(measured([], objects), absent=()))["absent"]
+    assert none["asked"] == 0 and math.isnan(none["said_absent"]) and math.isnan(none["auroc"])
+
+
+def test_direct_by_hand() -> None:
+    pairs = [
+        replace(pair(0, True), direct=True),
+        replace(pair(0, True, breaking=True), direct=False),
+        replace(pair(1, True, breaking=True), direct=True),
+        replace(pair(2, False), direct=True),
+        replace(pair(3, True), direct=False),
+    ]
+    found = summary(measured(pairs, []))["direct"]
+    assert found["pair_accuracy"] == pytest.approx(0.6) and found["pair_accuracy_breaking"] == 0.5
+    assert found["difference"] == pytest.approx(0.8 - 0.6)
+    low, high = found["interval_95"]
+    assert -1 <= low < found["difference"] < high <= 1
+    # Paired: answers that are right and wrong together leave nothing to doubt.
+    same = [replace(pair(i, bool(i % 2)), direct=bool(i % 2)) for i in range(8)]
+    assert summary(measured(same, []))["direct"]["interval_95"] == (0.0, 0.0)
+    assert summary(measured([pair(0, True)], []))["direct"] is None
+    assert "interval_95" not in summary(measured(pairs, []), intervals=False)["direct"]
+
+
 def test_the_contract_and_plain_json() -> None:
     report = summary(measured([pair(0, True), pair(1, False)], [thing(0, 0.1, 0.2)]))
     contract = (
         "pairs pair_accuracy pairs_breaking pair_accuracy_breaking pair_accuracy_by_gap objects mae rmse spearman "
-        "valid_rate ece seconds_per_image model prompt baselines"
+        "valid_rate ece seconds_per_image model prompt baselines within_sigma absent direct"
     )
     assert set(contract.split()) <= set(report)
     assert json.loads(json.dumps(report))["pairs"] == 2
@@ -117,6 +163,17 @@ VALUES = hnp.arrays(np.float64, st.integers(3, 30), elements=st.integers(0, 8).m
 def test_ranks_share_ties(values: NDArray[np.float64]) -> None:
     slow = [(values < v).sum() + ((values == v).sum() + 1) / 2 for v in values]
     assert ranks(values) == pytest.approx(slow)
+
+
+SCORES = hnp.arrays(np.float64, st.integers(1, 20), elements=st.integers(0, 8).map(lambda n: n / 8))
+
+
+@given(SCORES, SCORES)
+def test_auroc_counts_all_pairs(there: NDArray[np.float64], absent: NDArray[np.float64]) -> None:
+    slow = np.mean([1.0 if a > b else 0.5 if a == b else 0.0 for a in there for b in absent])
+    assert auroc(there, absent) == pytest.approx(slow)
+    assert auroc(absent, there) == pytest.approx(1 - slow)
+    assert math.isnan(auroc(there, absent[:0])) and math.isnan(auroc(there[:0], absent))
 
 
 @given(VALUES, st.randoms(use_true_random=False))
