@@ -39,10 +39,12 @@ def _cv(code: int) -> Callable[[NDArray[np.generic]], NDArray[np.generic]]:
     return lambda a: cv2.cvtColor(np.ascontiguousarray(a), code)
 
 
-def _mono16(a: NDArray[np.generic]) -> NDArray[np.generic]:
-    """16 bit to 8 bit over the full range: 65535 becomes 255."""
-    grey = ((a.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+def _cv16(code: int) -> Callable[[NDArray[np.generic]], NDArray[np.generic]]:
+    """As `_cv`, then 16 bit to 8 bit over the full range: 65535 becomes 255."""
+    return lambda a: ((_cv(code)(a).astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+_mono16 = _cv16(cv2.COLOR_GRAY2RGB)
 
 
 # encoding -> (bytes per channel, channels, to uint8 RGB). OpenCV names a Bayer pattern by its second row and column.
@@ -59,6 +61,10 @@ _COLOUR: dict[str, tuple[int, int, Callable[[NDArray[np.generic]], NDArray[np.ge
     "bayer_bggr8": (1, 1, _cv(cv2.COLOR_BayerRG2RGB)),
     "bayer_gbrg8": (1, 1, _cv(cv2.COLOR_BayerGR2RGB)),
     "bayer_grbg8": (1, 1, _cv(cv2.COLOR_BayerGB2RGB)),
+    "bayer_rggb16": (2, 1, _cv16(cv2.COLOR_BayerBG2RGB)),
+    "bayer_bggr16": (2, 1, _cv16(cv2.COLOR_BayerRG2RGB)),
+    "bayer_gbrg16": (2, 1, _cv16(cv2.COLOR_BayerGR2RGB)),
+    "bayer_grbg16": (2, 1, _cv16(cv2.COLOR_BayerGB2RGB)),
     "yuv422": (1, 2, _cv(cv2.COLOR_YUV2RGB_UYVY)),
     "uyvy": (1, 2, _cv(cv2.COLOR_YUV2RGB_UYVY)),
     "yuv422_yuy2": (1, 2, _cv(cv2.COLOR_YUV2RGB_YUY2)),
@@ -120,7 +126,7 @@ def check_message(message: Image | CompressedImage) -> None:
 def image_to_rgb(message: Image | CompressedImage) -> Pixels:
     """uint8 RGB [height, width, 3], contiguous, of its own memory. Raises BadImageError.
 
-    Raw: the encodings of sensor_msgs/image_encodings with 8 bits per channel, mono16, Bayer (8 bit) and YUV 4:2:2.
+    Raw: the encodings of sensor_msgs/image_encodings with 8 bits per channel, mono16, Bayer (8 and 16 bit), YUV 4:2:2.
     Compressed: JPEG and PNG, decoded whole or refused; a JPEG whose middle is damaged gives a damaged picture, since
     the format has no checksum.
     """

@@ -62,15 +62,19 @@ def test_grey(size, padding, big, encoding, seed):
     np.testing.assert_array_equal(image, np.repeat(expected[..., None], 3, axis=2))
 
 
-@pytest.mark.parametrize("encoding", ["bayer_rggb8", "bayer_bggr8", "bayer_gbrg8", "bayer_grbg8"])
-def test_bayer(encoding):
-    """A mosaic of one colour gives that colour back: the pattern's name is its upper left four pixels."""
-    colour = {"r": 200, "g": 120, "b": 40}
-    pattern = encoding[6:10]
-    mosaic = np.array([[colour[pattern[0]], colour[pattern[1]]], [colour[pattern[2]], colour[pattern[3]]]], np.uint8)
-    image = c.image_to_rgb(message(np.tile(mosaic, (12, 14)), encoding, 28, padding=3))
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+@pytest.mark.parametrize(("bits", "big"), [(8, False), (16, False), (16, True)])
+def test_bayer(pattern, bits, big):
+    """A mosaic of a smooth picture gives the picture back: the pattern's name is its upper left four pixels."""
+    row, column = np.mgrid[0:24, 0:28]
+    picture = np.stack([100 + 5 * column, 60 + 4 * row, 20 + 2 * row + 2 * column], axis=-1)  # even steps
+    mosaic = np.empty((24, 28), np.uint8 if bits == 8 else f"{'>' if big else '<'}u2")
+    for n, colour in enumerate(pattern):
+        y, x = divmod(n, 2)
+        mosaic[y::2, x::2] = picture[y::2, x::2, "rgb".index(colour)] * (1 if bits == 8 else 257)
+    image = c.image_to_rgb(message(mosaic, f"bayer_{pattern}{bits}", 28, padding=3, big=big))
     assert image.shape == (24, 28, 3)
-    assert np.abs(image.astype(int) - [200, 120, 40]).max() <= 1
+    assert np.abs(image.astype(int) - picture)[1:-1, 1:-1].max() <= 1
 
 
 @pytest.mark.parametrize("encoding", ["yuv422", "uyvy", "yuv422_yuy2", "yuyv"])
