@@ -1,0 +1,78 @@
+"""A behaviour that asks before it moves: drive towards the goal only while the goal is closer than the obstacle.
+
+    python3 docs/examples/ask_before_moving.py --ros-args -p goal:=table -p obstacle:=person
+
+It publishes on `cmd_vel_in`, where the node `speed_governor` listens (config/speed_governor.yaml); remap it to
+`cmd_vel` where there is none. No answer, an unsure one and an error all mean: stand still, and log why.
+"""
+
+from __future__ import annotations
+
+import rclpy
+from geometry_msgs.msg import Twist
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+
+from proxqa_ros.client import ProximityClient, ProximityError
+
+SURE = 0.75
+"""Least probability of an answer that is acted upon."""
+SPEED = 0.2
+"""Metres per second."""
+PERIOD = 0.1
+"""Seconds between two commands."""
+
+
+class AskBeforeMoving(Node):
+    """Asks again as soon as the last answer has come; the command is renewed at a steady rate meanwhile."""
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__("ask_before_moving", **kwargs)
+        self.goal = self.declare_parameter("goal", "table").value
+        self.obstacle = self.declare_parameter("obstacle", "person").value
+        self.client = ProximityClient(self)
+        self.commands = self.create_publisher(Twist, "cmd_vel_in", 1)
+        self.may_move, self.asking = False, False
+        self.create_timer(PERIOD, self.on_ask)
+        self.create_timer(PERIOD, self.on_command)
+
+    async def on_ask(self) -> None:
+        """Awaiting lets the executor go on, so this works in any executor; the synchronous `ask` would not."""
+        if self.asking:
+            return
+        self.asking = True
+        question = f"Which is closer, the {self.goal} or the {self.obstacle}?"
+        try:
+            response = await self.client.ask_async(question, [self.goal, self.obstacle], max_image_age=1.0, timeout=2.0)
+        except ProximityError as error:  # its kinds are classes: NoImageError, BusyError, QueryTimeoutError …
+            self.decide(False, f"{type(error).__name__}: {error.message}")
+        else:
+            self.decide(response.closer == self.goal and response.probability >= SURE, response.answer)
+        finally:
+            self.asking = False
+
+    def decide(self, may_move: bool, why: str) -> None:
+        if may_move != self.may_move:
+            self.get_logger().info(f"{'moving' if may_move else 'standing'}: {why}")
+        self.may_move = may_move
+
+    def on_command(self) -> None:
+        command = Twist()
+        command.linear.x = SPEED if self.may_move else 0.0
+        self.commands.publish(command)
+
+
+def main() -> None:
+    rclpy.init()
+    node = AskBeforeMoving()
+    try:
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,284 @@
+"""Ask the proximity node from another node's Python code.
+
+Promises: every question ends, at the latest after its timeout, with the response of srv/ProximityQuery or with a
+ProximityError that has its error_code and message; a call that could only wait for itself is refused at once.
+`ask_async` works in every executor, `ask` wherever it is not called from the callback of a single-threaded one.
+
+    client = ProximityClient(node)
+    print(client.ask("Which is closer, the chair or the door?").closer)        # in a script or a thread
+    response = await client.ask_async("What is nearest?", ["chair", "table"])   # in an `async def` callback
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.task import Future
+from sensor_msgs.msg import RegionOfInterest
+
+from proxqa_core.errors import ProxqaError
+from proxqa_ros.srv import ProximityQuery
+
+Response = ProximityQuery.Response
+
+TIMEOUT = 10.0
+"""Seconds after which a question has no answer, unless the call says otherwise."""
+POLL = 0.02
+"""Seconds between two looks whether the service is there."""
+
+
+class ProximityError(ProxqaError):
+    """A question that was not answered.
+
+    error_code: a constant of ProximityQuery.Response. message: one line. response: the node's response, None where
+    none came.
+    """
+
+    def __init__(self, error_code: int, message: str, response: Response | None = None) -> None:
+        super().__init__(message)
+        self.error_code = error_code
+        self.message = message
+        self.response = response
+
+
+class NoImageError(ProximityError):
+    """No usable image has reached the node yet."""
+
+
+class ImageTooOldError(ProximityError):
+    """The newest image is older than max_image_age."""
+
+
+class NotVisibleError(ProximityError):
+    """None of the objects asked about is in view; `response.objects` holds what was read."""
+
+
+class QuestionNotUnderstoodError(ProximityError):
+    """The question could not be understood, or names nothing to look for."""
+
+
+class BadRequestError(ProximityError):
+    """A name, region or number of the request cannot be used."""
+
+
+class TooManyObjectsError(BadRequestError):
+    """More objects than one request may have."""
+
+
+class ModelNotLoadedError(ProximityError):
+    """The node is not configured."""
+
+
+class NotActiveError(ProximityError):
+    """The node is configured but not active."""
+
+
+class BusyError(ProximityError):
+    """Too many queries are waiting already; ask again later."""
+
+
+class QueryTimeoutError(ProximityError):
+    """No answer in time: the node said so, or nothing came."""
+
+
+class NoServiceError(QueryTimeoutError):
+    """There is no service to ask: the node is not running, or has another name or namespace."""
+
+
+class InternalError(ProximityError):
+    """A fault inside the node."""
+
+
+ERRORS: dict[int, type[ProximityError]] = {
+    Response.NO_IMAGE: NoImageError,
+    Response.IMAGE_TOO_OLD: ImageTooOldError,
+    Response.NOT_VISIBLE: NotVisibleError,
+    Response.NOT_UNDERSTOOD: QuestionNotUnderstoodError,
+    Response.BAD_REQUEST: BadRequestError,
+    Response.TOO_MANY_OBJECTS: TooManyObjectsError,
+    Response.MODEL_NOT_LOADED: ModelNotLoadedError,
+    Response.NOT_ACTIVE: NotActiveError,
+    Response.BUSY: BusyError,
+    Response.TIMEOUT: QueryTimeoutError,
+    Response.INTERNAL: InternalError,
+}
+"""The error of each error_code but NONE; ProximityError itself for one that a newer node may send."""
+
+
+class WouldBlockError(RuntimeError):
+    """`ask` was called where it could only wait for itself."""
+
+
+class _Asked:
+    """A question on its way. It ends once, by whoever comes first: the response, or the timeout on a timer's thread."""
+
+    def __init__(self, future: Future[Response]) -> None:
+        self.future = future
+        self.ended = threading.Event()
+        self._first = threading.Lock()  # taken once and never given back
+
+    def end(self, outcome: Response | ProximityError) -> None:
+        if not self._first.acquire(blocking=False):
+            return
+        try:
+            if not self.future.cancelled():
+                if isinstance(outcome, ProximityError):
+                    self.future.set_exception(outcome)
+                else:
+                    self.future.set_result(outcome)
+        finally:
+            self.ended.set()
+
+
+class ProximityClient:
+    """Asks the service `proximity_query` on behalf of a node; any thread may call it.
+
+    node: it is in an executor that spins, or in none: then `ask` spins it while it waits.
+    service: the service's name, resolved and remapped like every name of the node.
+    """
+
+    def __init__(self, node: Node, service: str = "proximity_query") -> None:
+        self._node = node
+        # a group of its own: a callback of the node that waits in `ask` does not keep the response out
+        self._client = node.create_client(ProximityQuery, service, callback_group=ReentrantCallbackGroup())
+
+    def destroy(self) -> None:
+        """Take the client off the node; questions that wait end by their timeouts."""
+        self._node.destroy_client(self._client)
+
+    def is_ready(self) -> bool:
+        """Whether the service is there."""
+        return self._client.service_is_ready()
+
+    def ask(
+        self,
+        question: str = "",
+        objects: Sequence[str] = (),
+        regions: Sequence[RegionOfInterest] = (),
+        *,
+        max_image_age: float = 0.0,
+        timeout: float = TIMEOUT,
+    ) -> Response:
+        """Ask and wait, up to `timeout` seconds, for the service to be there and to answer.
+
+        Not from a callback of a single-threaded executor, which could not take the response meanwhile: that raises
+        WouldBlockError (but of an EventsExecutor, which cannot be told: QueryTimeoutError); use `ask_async`, or a
+        MultiThreadedExecutor with a thread to spare. Other arguments and errors as of `ask_async`.
+        """
+        self._refuse_to_wait_for_itself()
+        end = time.monotonic() + _seconds(timeout)
+        request = _request(question, objects, regions, max_image_age)
+        while self._node.context.ok() and not self.is_ready() and time.monotonic() < end:
+            time.sleep(POLL)
+        asked = self._send(request, max(end - time.monotonic(), POLL), timeout)
+        executor = self._node.executor
+        if executor is None or self._node not in executor.get_nodes():
+            self._spin_until_ended(asked)
+        while not asked.ended.wait(0.1):
+            if not self._node.context.ok():
+                asked.end(NotActiveError(Response.NOT_ACTIVE, "the question was not answered: ROS is being shut down"))
+        return asked.future.result()
+
+    def ask_async(
+        self,
+        question: str = "",
+        objects: Sequence[str] = (),
+        regions: Sequence[RegionOfInterest] = (),
+        *,
+        max_image_age: float = 0.0,
+        timeout: float = TIMEOUT,
+    ) -> Future[Response]:
+        """Ask and return at once; the future ends with the response or a ProximityError.
+
+        question, objects, regions, max_image_age (seconds): as in srv/ProximityQuery. timeout: seconds, > 0, on the
+        wall's clock. Where no service is there the future has a NoServiceError at once. Raises TypeError or ValueError
+        on arguments that no request can be made of.
+        """
+        return self._send(_request(question, objects, regions, max_image_age), _seconds(timeout), timeout).future
+
+    def _send(self, request: ProximityQuery.Request, seconds: float, timeout: float) -> _Asked:
+        """Send, and end the question `seconds` from now; `timeout` is what the caller asked for."""
+        asked = _Asked(Future(executor=self._node.executor))
+        name = self._client.service_name
+        if not self._node.context.ok() or not self.is_ready():
+            message = f"there is no service {name!r}; is the proximity node running, in this namespace and domain?"
+            asked.end(NoServiceError(Response.TIMEOUT, message))
+            return asked
+        sent = self._client.call_async(request)
+
+        def give_up() -> None:
+            self._client.remove_pending_request(sent)
+            message = (
+                f"no answer from {name!r} within {timeout:g} s; if the node is well, does this one's executor spin?"
+            )
+            asked.end(QueryTimeoutError(Response.TIMEOUT, message))
+            if executor := self._node.executor:
+                executor.wake()  # a coroutine may be waiting
+
+        timer = threading.Timer(seconds, give_up)
+        timer.daemon = True
+        timer.start()
+
+        def answered(future: Future[Response]) -> None:
+            timer.cancel()
+            asked.end(_outcome(future.result()))
+
+        sent.add_done_callback(answered)
+        return asked
+
+    def _refuse_to_wait_for_itself(self) -> None:
+        """Raise WouldBlockError where this thread is inside the spin of the executor that would bring the response."""
+        executor = self._node.executor
+        frame = sys._getframe() if executor is not None else None
+        while frame is not None:
+            if "spin" in frame.f_code.co_name and frame.f_locals.get("self") is executor:
+                raise WouldBlockError(
+                    f"ask was called from a callback of the {type(executor).__name__}, which cannot take the answer "
+                    "meanwhile; use `await client.ask_async(…)`, or a MultiThreadedExecutor"
+                )
+            frame = frame.f_back
+
+    def _spin_until_ended(self, asked: _Asked) -> None:
+        executor = SingleThreadedExecutor(context=self._node.context)
+        executor.add_node(self._node)
+        try:
+            while self._node.context.ok() and not asked.ended.is_set():
+                executor.spin_once(0.1)
+        finally:
+            executor.remove_node(self._node)
+            self._node.executor = None
+            executor.shutdown()
+
+
+def _request(
+    question: str, objects: Sequence[str], regions: Sequence[RegionOfInterest], max_image_age: float
+) -> ProximityQuery.Request:
+    if isinstance(objects, str):
+        raise TypeError(f"objects is the text {objects!r}; expected a sequence of names, such as [{objects!r}]")
+    names = list(objects)
+    if wrong := [x for x in (question, *names) if not isinstance(x, str)]:
+        raise TypeError(f"{wrong[0]!r} is not text; expected a question and names as text")
+    if wrong := [x for x in regions if not isinstance(x, RegionOfInterest)]:
+        raise TypeError(f"region {wrong[0]!r} is not a sensor_msgs/RegionOfInterest")
+    return ProximityQuery.Request(
+        question=question, objects=names, regions=list(regions), max_image_age=float(max_image_age)
+    )
+
+
+def _seconds(timeout: float) -> float:
+    if not (math.isfinite(timeout) and 0 < timeout <= threading.TIMEOUT_MAX):
+        raise ValueError(f"timeout is {timeout}; expected seconds, finite and > 0")
+    return float(timeout)
+
+
+def _outcome(response: Response) -> Response | ProximityError:
+    if response.success:
+        return response
+    return ERRORS.get(response.error_code, ProximityError)(response.error_code, response.message, response)
