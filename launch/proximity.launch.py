@@ -42,7 +42,11 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             name="proximity",
             namespace=LaunchConfiguration("namespace"),
             parameters=[LaunchConfiguration("params_file").perform(context), overrides(context)],
-            remappings=[("image", image), ("image/compressed", f"{image}/compressed")],
+            remappings=[
+                ("image", image),
+                ("image/compressed", f"{image}/compressed"),
+                *((topic, LaunchConfiguration(topic)) for topic in ("depth", "range")),
+            ],
             arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
             output="screen",
             emulate_tty=True,
@@ -63,6 +67,10 @@ def generate_launch_description() -> LaunchDescription:
             ),
             DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node and its topics."),
             DeclareLaunchArgument("image", default_value="image", description="Topic of the camera's images."),
+            DeclareLaunchArgument(
+                "depth", default_value="depth", description="Topic of depth images aligned with them."
+            ),
+            DeclareLaunchArgument("range", default_value="range", description="Topic of a range sensor beside it."),
             DeclareLaunchArgument("model", default_value="", description="Goes before the file's; '' = the file's."),
             DeclareLaunchArgument("adapter", default_value="", description="Goes before the file's; '' = the file's."),
             DeclareLaunchArgument(

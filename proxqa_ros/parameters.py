@@ -68,6 +68,15 @@ SPECS: dict[str, Spec] = {
         8, "Most queries in work and waiting; one more is answered BUSY.", 1, 64, read_only=True
     ),
     "query_timeout": Spec(30.0, "Longest a query may take, seconds; then TIMEOUT.", 0.1, 3600.0, live=True),
+    "sync_tolerance": Spec(
+        0.05, "Most seconds between an image and a depth image or range reading beside it.", 0.0, 10.0, live=True
+    ),
+    "range_object": Spec(
+        "", "Name of the object that the range sensor points at; '' = the one in the middle of the image.", live=True
+    ),
+    "calibration_memory": Spec(
+        60.0, "Seconds after which a true distance counts 1/e of a new one.", 1.0, 3600.0, live=True
+    ),
     "publish_debug_image": Spec(True, "Publish ~/debug/image while someone subscribes to it.", live=True),
     "autostart": Spec(True, "Configure and activate on start.", read_only=True),
 }
@@ -86,6 +95,9 @@ class Parameters:
     max_image_age: float
     max_queued_queries: int
     query_timeout: float
+    sync_tolerance: float
+    range_object: str
+    calibration_memory: float
     publish_debug_image: bool
     autostart: bool
 
@@ -133,6 +145,11 @@ def _check(name: str, value: Any) -> None:
         raise BadParameterError(f"parameter 'image_transport' is {value!r}; expected one of {', '.join(TRANSPORTS)}")
     elif name in ("model", "device") and not value.strip():
         raise BadParameterError(f"parameter {name!r} is empty; the default is {SPECS[name].default!r}")
+    elif name == "range_object" and value:
+        try:
+            ObjectQuery(value)
+        except BadObjectError as error:
+            raise BadParameterError(f"parameter 'range_object': {error}") from error
     elif isinstance(value, float) and not math.isfinite(value):
         raise BadParameterError(f"parameter {name!r} is {value}; expected a finite number")
 

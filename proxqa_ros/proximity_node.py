@@ -16,12 +16,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
@@ -34,13 +35,14 @@ from rclpy.qos import (
     QoSProfile,
     QoSReliabilityPolicy,
 )
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image, Range
 from std_srvs.srv import SetBool
 
 from proxqa_core.errors import BadImageError, BadObjectError
-from proxqa_core.types import ObjectDepth, ObjectQuery
+from proxqa_core.types import ObjectDepth, ObjectQuery, clean_text
 from proxqa_ros import parameters, queries
 from proxqa_ros.conversions import (
+    Pixels,
     TooManyObjectsError,
     check_message,
     depths_to_message,
@@ -48,6 +50,7 @@ from proxqa_ros.conversions import (
     object_queries,
     rgb_to_image,
 )
+from proxqa_ros.metres import Metres, nanoseconds
 from proxqa_ros.msg import ObjectDepthArray
 from proxqa_ros.srv import ProximityQuery, SetObjects
 from proxqa_ros.worker import Engine, Shot, StoppedError, Stream, Worker, one_line
@@ -58,6 +61,7 @@ EngineLoader = Callable[[str, str | None, str], Engine]
 NEWEST_BEST_EFFORT = QoSProfile(
     history=QoSHistoryPolicy.KEEP_LAST, depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT
 )
+MEASURED_BESIDE = QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 RELIABLE = QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=10, reliability=QoSReliabilityPolicy.RELIABLE)
 MANY_QUERIES = QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=100, reliability=QoSReliabilityPolicy.RELIABLE)
 NO_EVENTS = {"use_default_callbacks": False}
@@ -67,8 +71,9 @@ QUIET = 5.0
 """Seconds between two log lines about bad frames."""
 PATIENCE = 5.0
 """Seconds that an interrupted process waits for what the model is doing."""
-OTHER_THREADS = 5
-"""Threads for everything but queries: images, lifecycle, parameters, diagnostics, and one query to be told BUSY."""
+OTHER_THREADS = 6
+"""Threads for everything but queries: images, what is measured beside them, lifecycle, parameters, diagnostics, and one
+query to be told BUSY."""
 
 Success = TransitionCallbackReturn.SUCCESS
 Failure = TransitionCallbackReturn.FAILURE
@@ -94,13 +99,15 @@ class ProximityNode(LifecycleNode):
         self._objects: tuple[ObjectQuery, ...] | None = None  # None = not read from the parameter yet
         self._configure_error = ""
         self._seen_at_last_tick = (time.perf_counter(), 0, 0)
-        self._subscription: Any = None
+        self._metres = Metres()
+        self._subscriptions_on: list[Any] = []  # while active
         self._depths_publisher: Any = None
         self._debug_publisher: Any = None
         parameters.declare(self)
         self.threads_needed = int(self.get_parameter("max_queued_queries").value) + OTHER_THREADS
 
         self._images_group = MutuallyExclusiveCallbackGroup()
+        self._measured_group = MutuallyExclusiveCallbackGroup()
         status_group = MutuallyExclusiveCallbackGroup()
         self.create_service(
             ProximityQuery,
@@ -139,9 +146,11 @@ class ProximityNode(LifecycleNode):
         try:
             chosen = parameters.read(self)
             self._adopt(chosen.objects)
+            self._metres.reset()
+            self._apply_to_metres()
             self._worker = Worker(
                 load=lambda: self._load_engine(chosen.model, chosen.adapter or None, chosen.device),
-                decode=image_to_rgb,
+                decode=self._decode,
                 publish=self._publish,
                 report=self._report,
                 max_queries=chosen.max_queued_queries,
@@ -183,16 +192,24 @@ class ProximityNode(LifecycleNode):
         result = super().on_activate(state)
         self._active = True
         self._update_stream()
-        self._subscription = self.create_subscription(
+        camera = self._subscribe(kind, topic, self._on_image, NEWEST_BEST_EFFORT, self._images_group)
+        self._subscribe(Image, "depth", self._metres.add_depth_image, MEASURED_BESIDE, self._measured_group)
+        self._subscribe(Range, "range", self._metres.add_range, MEASURED_BESIDE, self._measured_group)
+        self.get_logger().info(f"active: images from {camera.topic_name}")
+        return result
+
+    def _subscribe(self, kind: Any, topic: str, callback: Any, qos: QoSProfile, group: CallbackGroup) -> Any:
+        """A subscription until the node is deactivated."""
+        subscription = self.create_subscription(
             kind,
             topic,
-            self._on_image,
-            NEWEST_BEST_EFFORT,
-            callback_group=self._images_group,
+            callback,
+            qos,
+            callback_group=group,
             event_callbacks=SubscriptionEventCallbacks(**NO_EVENTS),
         )
-        self.get_logger().info(f"active: images from {self._subscription.topic_name}")
-        return result
+        self._subscriptions_on.append(subscription)
+        return subscription
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop looking at images and forget the newest; the model stays loaded."""
@@ -217,9 +234,8 @@ class ProximityNode(LifecycleNode):
     def _stop_looking(self) -> None:
         self._active = False
         self._update_stream()
-        if self._subscription is not None:
-            self.destroy_subscription(self._subscription)
-            self._subscription = None
+        while self._subscriptions_on:
+            self.destroy_subscription(self._subscriptions_on.pop())
         if self._worker is not None:
             self._worker.forget("the node was deactivated")
 
@@ -256,10 +272,18 @@ class ProximityNode(LifecycleNode):
         else:
             worker.offer(message)
 
+    def _decode(self, message: Image | CompressedImage) -> Pixels:
+        """On the worker's thread, when it takes a frame."""
+        self._metres.expect(message.header.stamp)
+        return image_to_rgb(message)
+
     def _publish(self, shot: Shot, depths: tuple[ObjectDepth, ...], engine: Engine) -> None:
         """On the worker's thread: the depths, and the debug image where someone looks at it."""
         if not self._active or not self.context.ok():
             return
+        height, width = shot.image.shape[:2]
+        self._metres.learn(shot.header, width, height, depths)
+        depths = self._metres.fill(shot.header, depths)
         self._depths_publisher.publish(depths_to_message(shot.header, engine.model_name, depths))
         if self.get_parameter("publish_debug_image").value and self._debug_publisher.get_subscription_count() > 0:
             from proxqa_core.drawing import annotate
@@ -304,7 +328,10 @@ class ProximityNode(LifecycleNode):
         def run(shot: Shot | None, engine: Engine) -> queries.Reply:
             now, last_error = self.get_clock().now().nanoseconds, worker.counts().last_error
             shot = queries.check_age(shot, now, question.max_age, last_error)
-            return queries.Reply(queries.answer(question, worker.view_of(shot, engine)), shot.header.stamp)
+            answer = queries.answer(question, worker.view_of(shot, engine))
+            return queries.Reply(
+                replace(answer, objects=self._metres.fill(shot.header, answer.objects)), shot.header.stamp
+            )
 
         timeout = float(self.get_parameter("query_timeout").value)
         future = worker.submit(run)
@@ -367,7 +394,13 @@ class ProximityNode(LifecycleNode):
         for change in changes:
             if change.name == "objects":
                 self._adopt(change.value)
+        self._apply_to_metres()
         self._update_stream()
+
+    def _apply_to_metres(self) -> None:
+        self._metres.tolerance = float(self.get_parameter("sync_tolerance").value)
+        self._metres.range_object = clean_text(self.get_parameter("range_object").value)
+        self._metres.set_memory(float(self.get_parameter("calibration_memory").value))
 
     # -- diagnostics -------------------------------------------------------------------------------------------------
 
@@ -390,6 +423,7 @@ class ProximityNode(LifecycleNode):
             level, message = DiagnosticStatus.ERROR, f"cannot configure: {self._configure_error}"
         elif worker is None:
             level, message = DiagnosticStatus.WARN, f"{self.state}: no model is loaded"
+        values |= self._calibration_values()
         if worker is not None:
             counts, header = worker.counts(), worker.newest_header()
             then, published, troubles = self._seen_at_last_tick
@@ -398,8 +432,7 @@ class ProximityNode(LifecycleNode):
             self._seen_at_last_tick = (now, counts.published, trouble)
             age = math.nan
             if header is not None:
-                stamp = header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
-                age = (self.get_clock().now().nanoseconds - stamp) / 1e9
+                age = (self.get_clock().now().nanoseconds - nanoseconds(header.stamp)) / 1e9
             values |= {
                 "rate_hz": f"{rate:.2f}",
                 "frames_received": str(counts.received),
@@ -419,12 +452,26 @@ class ProximityNode(LifecycleNode):
                 level, message = DiagnosticStatus.WARN, "no usable image has arrived yet"
             elif self._active and 0 < limit < age:
                 level, message = DiagnosticStatus.WARN, f"the newest image is {age:.1f} s old"
+            elif self._active and self._metres.problem:
+                level, message = DiagnosticStatus.WARN, f"no metres learned: {self._metres.problem}"
         return DiagnosticStatus(
             level=level,
             name=f"{self.get_fully_qualified_name().lstrip('/')}: proximity",
             message=message,
             values=[KeyValue(key=key, value=value) for key, value in values.items()],
         )
+
+    def _calibration_values(self) -> dict[str, str]:
+        state = self._metres.state()
+        return {
+            "calibration": f"{'trusted' if state.trusted else 'not trusted'}: {state.reason}",
+            "calibration_samples": f"{state.samples:.1f}",
+            "calibration_spread": f"{state.spread:.2f}",
+            "calibration_inliers": f"{state.inliers:.2f}",
+            "calibration_error": f"{state.error:.3f}",
+            "depth_images": str(self._metres.depth_images),
+            "range_readings": str(self._metres.range_readings),
+        }
 
 
 def _names_parameter(objects: Sequence[ObjectQuery]) -> Parameter:

@@ -25,7 +25,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
 
 from proxqa_core.errors import BadObjectError, NotUnderstoodError
-from proxqa_core.types import ObjectDepth, ProximityAnswer, QuestionKind
+from proxqa_core.types import ObjectDepth, ObjectQuery, ProximityAnswer, QuestionKind
 from proxqa_ros.msg import ObjectDepthArray
 from proxqa_ros.proximity_node import ProximityNode
 from proxqa_ros.srv import ProximityQuery, SetObjects
@@ -50,11 +50,12 @@ class FakeView:
 
     def depths(self, objects):
         self.engine.work()
-        names = [o if isinstance(o, str) else o.name for o in objects]
-        return tuple(
-            ObjectDepth(n, (ord(n[0].lower()) - 97) % 26 / 26, 0.1, 0.1 if n.startswith("ghost") else 0.9, "fake")
-            for n in names
-        )
+        return tuple(self.depth(ObjectQuery(o) if isinstance(o, str) else o) for o in objects)
+
+    @staticmethod
+    def depth(query):
+        depth, score = (ord(query.name[0].lower()) - 97) % 26 / 26, 0.1 if query.name.startswith("ghost") else 0.9
+        return ObjectDepth(query.name, depth, 0.1, score, "fake", query.box)
 
     def ask(self, question, objects=()):
         self.engine.work()

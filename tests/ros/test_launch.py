@@ -7,7 +7,10 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-ARGUMENTS = {"params_file", "namespace", "image", "model", "adapter", "autostart", "use_sim_time", "log_level"}
+ARGUMENTS = {
+    *("params_file", "namespace", "image", "depth", "range", "model", "adapter"),
+    *("autostart", "use_sim_time", "log_level"),
+}
 
 
 def test_arguments_are_declared(root):
