@@ -10,6 +10,7 @@ Query callbacks wait for their answer: spin the node in a MultiThreadedExecutor 
 from __future__ import annotations
 
 import concurrent.futures
+import copy
 import math
 import os
 import signal
@@ -30,11 +31,8 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import (
-    QoSHistoryPolicy,
-    QoSProfile,
-    QoSReliabilityPolicy,
-)
+from rclpy.qos import QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image, Range
 from std_srvs.srv import SetBool
 
@@ -52,18 +50,13 @@ from proxqa_ros.conversions import (
 )
 from proxqa_ros.metres import Metres, nanoseconds
 from proxqa_ros.msg import ObjectDepthArray
+from proxqa_ros.qos import MANY_QUERIES, NEWEST_BEST_EFFORT, RELIABLE, SENSOR_DATA, Endpoint, misfits
 from proxqa_ros.srv import ProximityQuery, SetObjects
 from proxqa_ros.worker import Engine, Shot, StoppedError, Stream, Worker, one_line
 
 EngineLoader = Callable[[str, str | None, str], Engine]
 """(model, adapter or None, device) → engine; raises ProxqaError."""
 
-NEWEST_BEST_EFFORT = QoSProfile(
-    history=QoSHistoryPolicy.KEEP_LAST, depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT
-)
-MEASURED_BESIDE = QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-RELIABLE = QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=10, reliability=QoSReliabilityPolicy.RELIABLE)
-MANY_QUERIES = QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=100, reliability=QoSReliabilityPolicy.RELIABLE)
 NO_EVENTS = {"use_default_callbacks": False}
 """For what is destroyed while the executor spins: rclpy 9 raises InvalidHandle out of spin() when it meets the event
 handler of a publisher or subscription that was destroyed a moment ago."""
@@ -97,10 +90,12 @@ class ProximityNode(LifecycleNode):
         self._active = False
         self._enabled = True
         self._objects: tuple[ObjectQuery, ...] | None = None  # None = not read from the parameter yet
-        self._configure_error = ""
+        self._fault = ""
+        """Why the last transition failed, '' = it did not."""
         self._seen_at_last_tick = (time.perf_counter(), 0, 0)
         self._metres = Metres()
         self._subscriptions_on: list[Any] = []  # while active
+        self._endpoints: list[Endpoint] = []
         self._depths_publisher: Any = None
         self._debug_publisher: Any = None
         parameters.declare(self)
@@ -159,17 +154,19 @@ class ProximityNode(LifecycleNode):
             self._model_name = self._wait_until_loaded(self._worker)
         except Exception as error:
             if self.context.ok():  # else: interrupted, and nothing can be logged any more
-                self._configure_error = one_line(error)
-                self.get_logger().error(f"cannot configure: {self._configure_error}")
+                self._fault = f"cannot configure: {one_line(error)}"
+                self.get_logger().error(self._fault)
                 self.release()
             return Failure
-        self._configure_error = ""
+        self._fault = ""
         self._depths_publisher = self.create_lifecycle_publisher(
             ObjectDepthArray, "object_depths", RELIABLE, event_callbacks=PublisherEventCallbacks(**NO_EVENTS)
         )
         self._debug_publisher = self.create_lifecycle_publisher(
             Image, "~/debug/image", RELIABLE, event_callbacks=PublisherEventCallbacks(**NO_EVENTS)
         )
+        for publisher in (self._depths_publisher, self._debug_publisher):
+            self._endpoints.append(Endpoint.of(publisher, subscribes=False))
         self.get_logger().info(f"model {self._model_name!r} loaded in {time.perf_counter() - started:.1f} s")
         return super().on_configure(state)
 
@@ -187,28 +184,41 @@ class ProximityNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the camera and start to answer."""
-        transport = self.get_parameter("image_transport").value
-        kind, topic = (CompressedImage, "image/compressed") if transport == "compressed" else (Image, "image")
         result = super().on_activate(state)
         self._active = True
         self._update_stream()
-        camera = self._subscribe(kind, topic, self._on_image, NEWEST_BEST_EFFORT, self._images_group)
-        self._subscribe(Image, "depth", self._metres.add_depth_image, MEASURED_BESIDE, self._measured_group)
-        self._subscribe(Range, "range", self._metres.add_range, MEASURED_BESIDE, self._measured_group)
-        self.get_logger().info(f"active: images from {camera.topic_name}")
+        try:
+            self._subscribe_all()
+        except Exception as error:  # a QoS override that cannot be used
+            self._fault = f"cannot activate: {one_line(error)}"
+            self.get_logger().error(self._fault)
+            self._stop_looking()
+            super().on_deactivate(state)
+            return Failure
+        self._fault = ""
         return result
 
+    def _subscribe_all(self) -> None:
+        transport = self.get_parameter("image_transport").value
+        kind, topic = (CompressedImage, "image/compressed") if transport == "compressed" else (Image, "image")
+        camera = self._subscribe(kind, topic, self._on_image, NEWEST_BEST_EFFORT, self._images_group)
+        self._subscribe(Image, "depth", self._metres.add_depth_image, SENSOR_DATA, self._measured_group)
+        self._subscribe(Range, "range", self._metres.add_range, SENSOR_DATA, self._measured_group)
+        self.get_logger().info(f"active: images from {camera.topic_name}")
+
     def _subscribe(self, kind: Any, topic: str, callback: Any, qos: QoSProfile, group: CallbackGroup) -> Any:
-        """A subscription until the node is deactivated."""
+        """A subscription until the node is deactivated; `qos` is the default of its QoS overrides."""
         subscription = self.create_subscription(
             kind,
             topic,
             callback,
-            qos,
+            copy.copy(qos),  # rclpy writes the overrides into it
             callback_group=group,
             event_callbacks=SubscriptionEventCallbacks(**NO_EVENTS),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
         self._subscriptions_on.append(subscription)
+        self._endpoints.append(Endpoint.of(subscription, subscribes=True))
         return subscription
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -234,6 +244,7 @@ class ProximityNode(LifecycleNode):
     def _stop_looking(self) -> None:
         self._active = False
         self._update_stream()
+        self._endpoints = [e for e in self._endpoints if not e.subscribes]
         while self._subscriptions_on:
             self.destroy_subscription(self._subscriptions_on.pop())
         if self._worker is not None:
@@ -252,6 +263,7 @@ class ProximityNode(LifecycleNode):
             if publisher is not None:
                 self.destroy_lifecycle_publisher(publisher)
         self._depths_publisher = self._debug_publisher = None
+        self._endpoints = []
         return ended
 
     def destroy_node(self) -> None:
@@ -343,7 +355,7 @@ class ProximityNode(LifecycleNode):
         return future.result()
 
     def _refuse_for_state(self, code: int) -> NoReturn:
-        why = f" ({self._configure_error})" if self._configure_error else ""
+        why = f" ({self._fault})" if self._fault else ""
         raise queries.RefusedError(code, f"the node is {self.state}{why}; configure and activate it first")
 
     def _on_set_objects(self, request: SetObjects.Request, response: SetObjects.Response) -> SetObjects.Response:
@@ -419,11 +431,12 @@ class ProximityNode(LifecycleNode):
             "objects": ", ".join(q.name for q in self._objects or ()),
         }
         level, message = DiagnosticStatus.OK, self.state
-        if self._configure_error:
-            level, message = DiagnosticStatus.ERROR, f"cannot configure: {self._configure_error}"
+        if self._fault:
+            level, message = DiagnosticStatus.ERROR, self._fault
         elif worker is None:
             level, message = DiagnosticStatus.WARN, f"{self.state}: no model is loaded"
-        values |= self._calibration_values()
+        unheard = misfits(self, list(self._endpoints)) if self._active else []
+        values |= self._calibration_values() | {"qos_problems": "; ".join(unheard)}
         if worker is not None:
             counts, header = worker.counts(), worker.newest_header()
             then, published, troubles = self._seen_at_last_tick
@@ -448,6 +461,8 @@ class ProximityNode(LifecycleNode):
             limit = float(self.get_parameter("max_image_age").value)
             if self._active and trouble > troubles:
                 level, message = DiagnosticStatus.WARN, f"{trouble - troubles} frames not used: {counts.last_error}"
+            elif self._active and unheard:
+                level, message = DiagnosticStatus.WARN, unheard[0]
             elif self._active and header is None:
                 level, message = DiagnosticStatus.WARN, "no usable image has arrived yet"
             elif self._active and 0 < limit < age:
