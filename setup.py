@@ -144,6 +144,7 @@ setup(
     package_data={"": ["*"]},
     python_requires=">=3.11",
     install_requires=RUN_TIME,
+    extras_require={"markers": ["ros-kilted-visualization-msgs"]},
     entry_points={
         "console_scripts": [
             "proxqa = proxqa_core.cli:main",

@@ -77,6 +77,7 @@ SPECS: dict[str, Spec] = {
     "calibration_memory": Spec(
         60.0, "Seconds after which a true distance counts 1/e of a new one.", 1.0, 3600.0, live=True
     ),
+    "image_rectified": Spec(False, "The image is rectified: camera_info's P holds, not K and D.", live=True),
     "publish_debug_image": Spec(True, "Publish ~/debug/image while someone subscribes to it.", live=True),
     "autostart": Spec(True, "Configure and activate on start.", read_only=True),
 }
@@ -98,6 +99,7 @@ class Parameters:
     sync_tolerance: float
     range_object: str
     calibration_memory: float
+    image_rectified: bool
     publish_debug_image: bool
     autostart: bool
 

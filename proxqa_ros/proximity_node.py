@@ -33,12 +33,13 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CompressedImage, Image, Range
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Range
 from std_srvs.srv import SetBool
 
 from proxqa_core.errors import BadImageError, BadObjectError
 from proxqa_core.types import ObjectDepth, ObjectQuery, clean_text
 from proxqa_ros import parameters, queries
+from proxqa_ros.camera import BadCameraError, Camera
 from proxqa_ros.conversions import (
     Pixels,
     TooManyObjectsError,
@@ -48,6 +49,7 @@ from proxqa_ros.conversions import (
     object_queries,
     rgb_to_image,
 )
+from proxqa_ros.markers import MarkerArray, place, to_markers
 from proxqa_ros.metres import Metres, nanoseconds
 from proxqa_ros.msg import ObjectDepthArray
 from proxqa_ros.qos import MANY_QUERIES, NEWEST_BEST_EFFORT, RELIABLE, SENSOR_DATA, Endpoint, misfits
@@ -98,6 +100,9 @@ class ProximityNode(LifecycleNode):
         self._endpoints: list[Endpoint] = []
         self._depths_publisher: Any = None
         self._debug_publisher: Any = None
+        self._markers_publisher: Any = None
+        self._camera_info: CameraInfo | None = None
+        self._camera_problem = ""
         parameters.declare(self)
         self.threads_needed = int(self.get_parameter("max_queued_queries").value) + OTHER_THREADS
 
@@ -165,7 +170,11 @@ class ProximityNode(LifecycleNode):
         self._debug_publisher = self.create_lifecycle_publisher(
             Image, "~/debug/image", RELIABLE, event_callbacks=PublisherEventCallbacks(**NO_EVENTS)
         )
-        for publisher in (self._depths_publisher, self._debug_publisher):
+        if MarkerArray is not None:
+            self._markers_publisher = self.create_lifecycle_publisher(
+                MarkerArray, "markers", RELIABLE, event_callbacks=PublisherEventCallbacks(**NO_EVENTS)
+            )
+        for publisher in self._outputs():
             self._endpoints.append(Endpoint.of(publisher, subscribes=False))
         self.get_logger().info(f"model {self._model_name!r} loaded in {time.perf_counter() - started:.1f} s")
         return super().on_configure(state)
@@ -204,6 +213,8 @@ class ProximityNode(LifecycleNode):
         camera = self._subscribe(kind, topic, self._on_image, NEWEST_BEST_EFFORT, self._images_group)
         self._subscribe(Image, "depth", self._metres.add_depth_image, SENSOR_DATA, self._measured_group)
         self._subscribe(Range, "range", self._metres.add_range, SENSOR_DATA, self._measured_group)
+        if MarkerArray is not None:
+            self._subscribe(CameraInfo, "camera_info", self._on_camera_info, SENSOR_DATA, self._measured_group)
         self.get_logger().info(f"active: images from {camera.topic_name}")
 
     def _subscribe(self, kind: Any, topic: str, callback: Any, qos: QoSProfile, group: CallbackGroup) -> Any:
@@ -245,6 +256,7 @@ class ProximityNode(LifecycleNode):
         self._active = False
         self._update_stream()
         self._endpoints = [e for e in self._endpoints if not e.subscribes]
+        self._camera_info, self._camera_problem = None, ""
         while self._subscriptions_on:
             self.destroy_subscription(self._subscriptions_on.pop())
         if self._worker is not None:
@@ -259,12 +271,16 @@ class ProximityNode(LifecycleNode):
         worker, self._worker = self._worker, None
         ended = worker is None or worker.stop(timeout)
         self._model_name = ""
-        for publisher in (self._depths_publisher, self._debug_publisher):
-            if publisher is not None:
-                self.destroy_lifecycle_publisher(publisher)
-        self._depths_publisher = self._debug_publisher = None
+        for publisher in self._outputs():
+            self.destroy_lifecycle_publisher(publisher)
+        self._depths_publisher = self._debug_publisher = self._markers_publisher = None
         self._endpoints = []
         return ended
+
+    def _outputs(self) -> list[Any]:
+        """Those that there are from configure to cleanup."""
+        every = (self._depths_publisher, self._debug_publisher, self._markers_publisher)
+        return [publisher for publisher in every if publisher is not None]
 
     def destroy_node(self) -> None:
         """End the worker, then the node."""
@@ -301,6 +317,24 @@ class ProximityNode(LifecycleNode):
             from proxqa_core.drawing import annotate
 
             self._debug_publisher.publish(rgb_to_image(annotate(shot.image, depths), shot.header))
+        if self._markers_publisher is not None and self._markers_publisher.get_subscription_count() > 0:
+            self._publish_markers(shot, depths)
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        self._camera_info = message
+
+    def _publish_markers(self, shot: Shot, depths: Sequence[ObjectDepth]) -> None:
+        """Where the objects are, as far as that is known; an empty array where it is not."""
+        info, placed, problem = self._camera_info, [], "no camera_info has arrived yet"
+        if info is not None:
+            height, width = shot.image.shape[:2]
+            try:
+                camera = Camera(info, shot.header, width, height, bool(self.get_parameter("image_rectified").value))
+                placed, problem = place(camera, depths), ""
+            except BadCameraError as error:
+                problem = one_line(error)
+        self._camera_problem = problem
+        self._markers_publisher.publish(to_markers(shot.header, placed))
 
     def _report(self, text: str) -> None:
         self.get_logger().warning(f"frame not used: {text}", throttle_duration_sec=QUIET)
@@ -469,6 +503,8 @@ class ProximityNode(LifecycleNode):
                 level, message = DiagnosticStatus.WARN, f"the newest image is {age:.1f} s old"
             elif self._active and self._metres.problem:
                 level, message = DiagnosticStatus.WARN, f"no metres learned: {self._metres.problem}"
+            elif self._active and self._camera_problem:
+                level, message = DiagnosticStatus.WARN, f"no markers: {self._camera_problem}"
         return DiagnosticStatus(
             level=level,
             name=f"{self.get_fully_qualified_name().lstrip('/')}: proximity",
@@ -486,6 +522,7 @@ class ProximityNode(LifecycleNode):
             "calibration_error": f"{state.error:.3f}",
             "depth_images": str(self._metres.depth_images),
             "range_readings": str(self._metres.range_readings),
+            "markers": "visualization_msgs is not installed" if MarkerArray is None else self._camera_problem,
         }
 
 
