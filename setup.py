@@ -37,6 +37,7 @@ RUN_TIME = [
     "rosbags",
     "ros-kilted-rclpy[fastrtps]",
     "ros-kilted-diagnostic-msgs",
+    "ros-kilted-geometry-msgs",
     "ros-kilted-lifecycle-msgs",
     "ros-kilted-sensor-msgs",
     "ros-kilted-std-msgs",
@@ -149,6 +150,7 @@ setup(
         "console_scripts": [
             "proxqa = proxqa_core.cli:main",
             "proximity_node = proxqa_ros.proximity_node:main",
+            "speed_governor = proxqa_ros.speed_governor:main",
         ]
     },
     cmdclass={"build_py": BuildWithInterfaces},

@@ -49,9 +49,9 @@ def test_every_ros_package_that_is_imported_is_required(root):
     assert len(ros) > 8 and ros <= required
 
 
-def test_both_commands_are_installed_either_way(root):
+def test_every_command_is_installed_either_way(root):
     cmake, setup = (root / "CMakeLists.txt").read_text(), (root / "setup.py").read_text()
-    for name in ("proxqa", "proximity_node"):
+    for name in ("proxqa", "proximity_node", "speed_governor"):
         script = root / "scripts" / name
         assert script.stat().st_mode & 0o111, f"{name} cannot be executed"
         assert re.search(rf"install\(PROGRAMS .*scripts/{name}\b.* DESTINATION lib/", cmake)
