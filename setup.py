@@ -28,7 +28,6 @@ RUN_TIME = [
     "peft",
     "safetensors",
     "gguf",
-    "onnx",
     "numpy",
     "opencv-python-headless",
     "pillow",

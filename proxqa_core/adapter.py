@@ -1,18 +1,20 @@
-"""Adapters on disk: LoRA weights, projector and what must be known to use them, always together.
+"""Adapters on disk: LoRA weights, projector, pointer and what must be known to use them, always together.
 
 Promises: an adapter folder is read whole or refused with one line; only safetensors are read, never pickles; an
 adapter made for another base is refused. Writing is atomic. Knows nothing of training or of engines.
 
 A folder holds: `proxqa.json` (AdapterInfo), `projector.safetensors`, `adapter_config.json` and
-`adapter_model.safetensors` (the last two as `peft` writes them).
+`adapter_model.safetensors` (the last two as `peft` writes them), and `pointer.safetensors` where it has a pointer.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
 import tempfile
+import warnings
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -22,11 +24,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from proxqa_core.errors import BadModelError, ModelNotFoundError
+from proxqa_core.vision.pointing import Pointer
 
 INFO = "proxqa.json"
 PROJECTOR = "projector.safetensors"
 LORA_CONFIG = "adapter_config.json"
 LORA = "adapter_model.safetensors"
+POINTER = "pointer.safetensors"
 FILES = (INFO, PROJECTOR, LORA_CONFIG, LORA)
 
 
@@ -35,13 +39,16 @@ class AdapterInfo:
     """What an adapter is.
 
     base: identity of the base it was trained on (`base_identity()`, or a Hugging Face id). region_token: boxes are
-    also said as region tokens. general_questions: it can answer questions that are not about proximity.
+    also said as region tokens. pointer: it finds what is named (`proxqa_core.vision.pointing`), and asks by name as
+    by box. reasons: it was taught stage 2; one that was not compares the perceived depths. general_questions: it can answer questions that are not about proximity.
     depth_temperature, choice_temperature: calibration, > 0, 1 = as the model says. training: what it was made from.
     """
 
     name: str
     base: str
     region_token: bool = True
+    pointer: bool = False
+    reasons: bool = True
     general_questions: bool = False
     depth_temperature: float = 1.0
     choice_temperature: float = 1.0
@@ -52,7 +59,7 @@ class AdapterInfo:
             value = getattr(self, key)
             if not isinstance(value, (int, float)) or not 0.05 <= value <= 20:
                 raise BadModelError(f"adapter {self.name!r}: {key} is {value!r}; expected a number in [0.05, 20]")
-        for key in ("region_token", "general_questions"):
+        for key in ("region_token", "pointer", "reasons", "general_questions"):
             if not isinstance(getattr(self, key), bool):
                 raise BadModelError(f"adapter {self.name!r}: {key} is {getattr(self, key)!r}; expected true or false")
 
@@ -70,11 +77,24 @@ def read_info(folder: Path) -> AdapterInfo:
         unknown = sorted(set(values) - known)
         if unknown:
             raise BadModelError(f"adapter {str(folder)!r}: {INFO} has unknown fields {unknown}; known: {sorted(known)}")
-        return AdapterInfo(**values)
+        info = AdapterInfo(**values)
+        if info.pointer and not (folder / POINTER).is_file():
+            raise ModelNotFoundError(f"adapter folder {str(folder)!r} lacks {POINTER}")
+        return info
     except (ValueError, TypeError, AttributeError) as error:
-        if isinstance(error, BadModelError):
+        if isinstance(error, (BadModelError, ModelNotFoundError)):
             raise
         raise BadModelError(f"adapter {str(folder)!r}: {INFO} cannot be read: {error}") from error
+
+
+def read_pointer(folder: Path) -> Pointer:
+    """The pointer of an adapter folder, float32. BadModelError where the file is not a whole pointer."""
+    weights = _tensors(folder / POINTER)
+    try:
+        return Pointer.of_weights({k: v.float() for k, v in weights.items()}).eval().requires_grad_(False)
+    except (KeyError, RuntimeError, IndexError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BadModelError(f"{str(folder / POINTER)!r} does not hold a pointer: {reason}") from error
 
 
 def apply(llava: Any, folder: Path, base: str) -> tuple[Any, AdapterInfo]:
@@ -99,7 +119,9 @@ def apply(llava: Any, folder: Path, base: str) -> tuple[Any, AdapterInfo]:
             target_modules=values["target_modules"],
             use_rslora=bool(values.get("use_rslora", False)),
         )
-        wrapped = get_peft_model(llava.model.language_model, config)
+        with warnings.catch_warnings():  # of what the libraries will call things one day
+            warnings.simplefilter("ignore", FutureWarning)
+            wrapped = get_peft_model(llava.model.language_model, config)
         expected = {k: tuple(v.shape) for k, v in wrapped.state_dict().items() if ".lora_" in k}
         given = {k.replace(".weight", ".default.weight"): tuple(v.shape) for k, v in lora.items()}
         if expected != given:
@@ -114,14 +136,25 @@ def apply(llava: Any, folder: Path, base: str) -> tuple[Any, AdapterInfo]:
     return llava, info
 
 
-def save(folder: Path, info: AdapterInfo, projector: dict[str, torch.Tensor], lora: Any) -> None:
-    """Write an adapter folder atomically, as float16. lora: a `peft.PeftModel` of the language model."""
+def save(
+    folder: Path, info: AdapterInfo, projector: dict[str, torch.Tensor], lora: Any, pointer: Pointer | None = None
+) -> None:
+    """Write an adapter folder atomically, as float16. lora: a `peft.PeftModel` of the language model.
+
+    ValueError where `info.pointer` and `pointer` disagree.
+    """
     from peft import get_peft_model_state_dict
 
+    if info.pointer != (pointer is not None):
+        raise ValueError(f"adapter {info.name!r} says pointer is {info.pointer}, but got {type(pointer).__name__}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".adapter-", dir=folder.parent))
     try:
-        lora.peft_config["default"].save_pretrained(work)
+        config = copy.copy(lora.peft_config["default"])
+        config.base_model_name_or_path = None  # the folder of the machine that trained it says nothing
+        config.save_pretrained(work)
+        if pointer is not None:
+            save_file(_half(pointer.state_dict()), work / POINTER)
         save_file(_half(get_peft_model_state_dict(lora)), work / LORA)
         save_file(_half(projector), work / PROJECTOR)
         (work / INFO).write_text(json.dumps(asdict(info), indent=1) + "\n")

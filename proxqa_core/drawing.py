@@ -30,7 +30,8 @@ _VIRIDIS = np.array([[253, 231, 37], [94, 201, 98], [33, 145, 140], [59, 82, 139
 def annotate(image: NDArray[np.uint8], objects: Sequence[ObjectDepth], answer: str = "") -> NDArray[np.uint8]:
     """A copy of an image with every object's box, name and depth, coloured from near (yellow) to far (violet).
 
-    image: uint8 [height, width, 3], RGB. Objects without a box are listed in a strip at the right, `answer` is written
+    A box is the one asked with, else where a thing that is seen was found. image: uint8 [height, width, 3], RGB.
+    Objects without a box are listed in a strip at the right, `answer` is written
     below the image; without either the result has the size of the image. Raises BadImageError on another image.
     """
     check_image(image)
@@ -38,11 +39,11 @@ def annotate(image: NDArray[np.uint8], objects: Sequence[ObjectDepth], answer: s
     scale = max(0.35, min(1.2, width / 1100))
     drawn = np.ascontiguousarray(image).copy()
     # The farthest first, so that near boxes lie over far ones.
-    boxed = sorted((o for o in objects if o.box is not None), key=lambda o: -_order(o))
-    for thing in boxed:
-        assert thing.box is not None
-        _draw_box(drawn, thing, thing.box, scale)
-    rest = sorted((o for o in objects if o.box is None), key=_order)
+    placed = [(o, _place(o)) for o in sorted(objects, key=lambda o: -_order(o))]
+    for thing, box in placed:
+        if box is not None:
+            _draw_box(drawn, thing, box, scale)
+    rest = sorted((o for o, box in placed if box is None), key=_order)
     if rest:
         drawn = np.concatenate([drawn, _legend(rest, height, width, scale)], axis=1)
     if answer:
@@ -75,6 +76,11 @@ def label_of(thing: ObjectDepth) -> str:
     if math.isfinite(thing.distance):
         said += f" {thing.distance:.2f} m"
     return said
+
+
+def _place(thing: ObjectDepth) -> Box | None:
+    """Where to draw an object, None where nobody knows."""
+    return thing.box or (thing.found_at if thing.score >= VISIBLE else None)
 
 
 def _order(thing: ObjectDepth) -> float:

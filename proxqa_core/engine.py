@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,11 @@ from numpy.typing import NDArray
 
 from proxqa_core.errors import BadObjectError, NotUnderstoodError
 from proxqa_core.language import sentences, templates
+from proxqa_core.language.places import read_place
 from proxqa_core.language.questions import Question, understand
-from proxqa_core.llm.branching import Branch, run_branches, run_prefix
+from proxqa_core.llm.branching import Branch, Prefix, run_branches, run_prefix
 from proxqa_core.llm.prompts import Suffix
-from proxqa_core.llm.readout import DigitTree, read_choice, read_depth
+from proxqa_core.llm.readout import DigitTree, compare_depths, read_choice, read_depth
 from proxqa_core.model import DEFAULT, LoadedModel, load
 from proxqa_core.types import (
     MAX_OBJECTS,
@@ -37,10 +39,14 @@ from proxqa_core.types import (
     check_image,
 )
 from proxqa_core.vision.encoder import TorchVisionEncoder, VisionEncoder
+from proxqa_core.vision.pointing import Found, find
 from proxqa_core.vision.regions import region_tokens
+from proxqa_core.vision.tower import split_grid
 
 MAX_NEW_TOKENS = 64
 """Longest free answer, in tokens."""
+RIVAL = 0.5
+"""A thing that is at least this share as likely as the likeliest one counts where one of several is picked by place."""
 Asked = ObjectQuery | str
 
 
@@ -81,6 +87,7 @@ class ProximityEngine:
             "prefix_tokens": self.model.prompter.prefix_length,
             "adapter": None if adapter is None else adapter.name,
             "region_token": self.region_token,
+            "pointer": self.model.pointer is not None,
             "general_questions": self.general_questions,
             "training": {} if adapter is None else adapter.training,
         }
@@ -131,8 +138,13 @@ class View:
         prompter = engine.model.prompter
         parts = [engine.embed(prompter.before_image), engine.project(features), engine.embed(prompter.after_image)]
         self._prefix_embeddings = torch.cat(parts)
-        self._prefix = run_prefix(engine.model.llava.model.language_model, self._prefix_embeddings)
         self._known: dict[ObjectQuery, ObjectDepth] = {}
+        self._found: dict[str, list[Found]] = {}
+
+    @cached_property
+    def _prefix(self) -> Prefix:
+        """The language model's reading of the image, made with the first question."""
+        return run_prefix(self.engine.model.llava.model.language_model, self._prefix_embeddings)
 
     def depths(self, objects: Sequence[Asked]) -> tuple[ObjectDepth, ...]:
         """Relative depth of every object, in the order asked.
@@ -163,7 +175,10 @@ class View:
             found = list(zip(seen[::2], seen[1::2], strict=True))
             adapter = self.engine.model.adapter
             temperature = adapter.choice_temperature if adapter else 1.0
-            first = read_choice(self.choice_odds(queries, found, direct), temperature).tolist()
+            if adapter is not None and not adapter.reasons and not direct:
+                first = [compare_depths(a.depth, a.depth_stddev, b.depth, b.depth_stddev) for a, b in found]
+            else:
+                first = read_choice(self.choice_odds(queries, found, direct), temperature).tolist()
             return [self._closer_answer(pair, p) for pair, p in zip(found, first, strict=True)]
 
     def ask(self, question: str, objects: Sequence[Asked] = ()) -> ProximityAnswer:
@@ -217,18 +232,29 @@ class View:
                 "ask for example 'how far is the chair?' or 'which is closer, the chair or the table?'"
             )
         text = self.generate(templates.plain(asked.asked))
+        if not text:
+            raise NotUnderstoodError(f"the model has nothing to say to {asked.asked[:60]!r}")
         return ProximityAnswer(asked.asked, QuestionKind.GENERAL, text)
 
     def generate(self, question: str) -> str:
         """The model's own greedy words in answer to a question, at most MAX_NEW_TOKENS tokens."""
+        return self._generate(self.engine.model.prompter.question(question), MAX_NEW_TOKENS)
+
+    def perceive_by_generating(self, name: str) -> str:
+        """Stage 1 the plain way, for comparison: the same prompt as `depths`, the whole of it through `generate()`."""
+        prompter = self.engine.model.prompter
+        said, boxes = self._mention(ObjectQuery(name))
+        longest = max(len(prompter.depth_lead) + 2, len(prompter.not_visible)) + 1  # 1: where it ends
+        return self._generate(prompter.question(templates.perceive_question(said), boxes), longest)
+
+    def _generate(self, suffix: Suffix, longest: int) -> str:
         engine = self.engine
-        suffix = engine.model.prompter.question(question)
         with engine._lock, torch.inference_mode():
             prompt = torch.cat([self._prefix_embeddings, self._embed(suffix)])[None]
             tokens = engine.model.llava.generate(
                 inputs_embeds=prompt,
                 attention_mask=torch.ones(prompt.shape[:2], dtype=torch.long, device=prompt.device),
-                max_new_tokens=MAX_NEW_TOKENS,
+                max_new_tokens=longest,
                 do_sample=False,
             )
         text: str = engine.model.prompter.tokenizer.decode(tokens[0], skip_special_tokens=True)
@@ -243,8 +269,37 @@ class View:
             raise BadObjectError(f"{len(objects)} objects are too many for one request; at most {MAX_OBJECTS}")
         return [_query(o) for o in objects]
 
+    def find(self, names: Sequence[str]) -> list[list[Found]]:
+        """The things that each name may mean, the likeliest first, boxes in [0, 1] of the square input.
+
+        Empty lists where the model has no pointer.
+        """
+        engine, pointer = self.engine, self.engine.model.pointer
+        if pointer is None:
+            return [[] for _ in names]
+        with engine._lock, torch.inference_mode():
+            new = [n for n in dict.fromkeys(names) if n not in self._found]
+            if new:
+                patches = split_grid(self._features[None], engine.model.merge)[0]
+                ids = [engine.model.prompter.plain_ids(" " + templates.plain(n)) or [0] for n in new]
+                words = torch.stack([engine.embed(i).float().mean(0) for i in ids])
+                self._found |= dict(zip(new, find(pointer, patches, words), strict=True))
+        return [self._found[n] for n in names]
+
+    def _placed(self, query: ObjectQuery) -> ObjectQuery:
+        """A query with the box of what is meant: its own, or where its name was found."""
+        if query.box is not None or self.engine.model.pointer is None:
+            return query
+        name, place = read_place(query.name)
+        candidates = self.find([name])[0]
+        best = candidates[0].score
+        likely = [f.box for f in candidates if f.score >= RIVAL * best]
+        box = likely[0] if place is None else likely[place.pick(likely)]
+        return ObjectQuery(query.name, self.engine.model.preprocessing.in_pixels(box, self.width, self.height))
+
     def _mention(self, query: ObjectQuery) -> tuple[str, list[Box]]:
         """How an object is said in a question, and the box that its region token stands for."""
+        query = self._placed(query)
         token = self.engine.region_token
         said = templates.mention_of(query, self.width, self.height, token)
         if query.box is None or not token:
@@ -271,7 +326,9 @@ class View:
         found = []
         for query, tree in zip(queries, self.digit_trees(queries), strict=True):
             read = read_depth(tree, temperature)
-            found.append(ObjectDepth(query.name, read.mean, read.stddev, read.visible, read.text, query.box))
+            placed = self._placed(query).box if query.box is None else None
+            depth = ObjectDepth(query.name, read.mean, read.stddev, read.visible, read.text, query.box, found_at=placed)
+            found.append(depth)
         return found
 
     def digit_trees(self, queries: Sequence[ObjectQuery]) -> list[DigitTree]:

@@ -20,6 +20,7 @@ from proxqa_core.adapter import AdapterInfo
 from proxqa_core.base_weights import base_identity, default_base
 from proxqa_core.errors import BadModelError, ModelNotFoundError
 from proxqa_core.llm.prompts import Prompter
+from proxqa_core.vision.pointing import Pointer
 from proxqa_core.vision.preprocessing import Preprocessing
 
 DEFAULT = "default"
@@ -34,7 +35,8 @@ class LoadedModel:
     """A model ready to answer.
 
     llava: LlavaForConditionalGeneration in eval mode, adapter merged. merge: patches per image-token side.
-    name: what to call it in messages and reports. adapter: None = the base as it is.
+    name: what to call it in messages and reports. adapter: None = the base as it is. pointer: finds what is named,
+    None where the adapter has none.
     """
 
     llava: Any
@@ -43,6 +45,7 @@ class LoadedModel:
     name: str
     merge: int
     adapter: AdapterInfo | None
+    pointer: Pointer | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -55,7 +58,8 @@ class LoadedModel:
         return device
 
     def parameters(self) -> int:
-        return sum(p.numel() for p in self.llava.parameters())
+        parts = [self.llava] if self.pointer is None else [self.llava, self.pointer]
+        return sum(p.numel() for part in parts for p in part.parameters())
 
 
 def choose_device(device: str = "auto") -> torch.device:
@@ -107,9 +111,10 @@ def load(
     else:  # do not ask the hub for what cannot be there
         raise ModelNotFoundError(f"model {source!r} is not there; expected {EXPECTED}")
     llava, tokenizer, processor = _load_llava(folder, source)
-    info = None
+    info, pointer = None, None
     if adapter is not None and str(adapter) not in ("", NO_ADAPTER):
         llava, info = adapters.apply(llava, Path(adapter), base)
+        pointer = adapters.read_pointer(Path(adapter)).to(where) if info.pointer else None
     llava = llava.to(device=where, dtype=how).eval().requires_grad_(False)
     config = llava.config
     merge = int(getattr(config.vision_config, "merge", 1))
@@ -122,7 +127,7 @@ def load(
     side = config.vision_config.image_size // config.vision_config.patch_size // merge
     prompter = Prompter(tokenizer, config.image_token_index, side * side)
     name = source if info is None else f"{source}+{info.name}"
-    return LoadedModel(llava, prompter, preprocessing, name, merge, info)
+    return LoadedModel(llava, prompter, preprocessing, name, merge, info, pointer)
 
 
 def _load_llava(folder: str, source: str) -> tuple[Any, Any, Any]:

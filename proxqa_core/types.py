@@ -98,6 +98,7 @@ class ObjectDepth:
     depth: relative depth in [0, 1], 0 = nearest in view, 1 = farthest; depth_stddev: its standard deviation.
     distance, distance_stddev: metres along the optical axis, NaN = not calibrated.
     score: probability in [0, 1] that the object is in view at all. text: what the model said.
+    box: the one it was asked with. found_at: where a model that finds things looked for one asked by name, pixels.
     """
 
     name: str
@@ -108,6 +109,7 @@ class ObjectDepth:
     box: Box | None = None
     distance: float = math.nan
     distance_stddev: float = math.nan
+    found_at: Box | None = None
 
 
 class QuestionKind(str, Enum):

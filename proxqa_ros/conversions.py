@@ -244,7 +244,7 @@ def object_to_message(depth: ObjectDepth) -> messages.ObjectDepth:
     """proxqa_ros/ObjectDepth of one object; `message_to_object` reads it back."""
     return messages.ObjectDepth(
         name=depth.name,
-        region=box_to_region(depth.box),
+        region=box_to_region(depth.box or depth.found_at),
         depth=float(depth.depth),
         depth_stddev=float(depth.depth_stddev),
         distance=float(depth.distance),

@@ -1,7 +1,8 @@
-"""Labelled folders as training samples: cached vision features, objects and dense relative depth.
+"""Labelled folders as training samples: cached vision features, objects, and names that are surely absent.
 
-Promises: every image goes through the frozen vision tower once (plain and mirrored) and never again: the features are
-kept beside the folder, keyed by the tower and the image list. Knows nothing of prompts or of optimisers.
+Promises: every image goes through the vision tower once (plain and mirrored) and never again: the features are kept in
+a cache folder, keyed by the tower and the image list. Rendered folders and photographs (whose objects have no depth)
+are read alike. Knows nothing of prompts or of optimisers.
 """
 
 from __future__ import annotations
@@ -9,19 +10,25 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from proxqa_core.engine import RIVAL
 from proxqa_core.evaluation.folder import LabelledFolder, Record
+from proxqa_core.language.places import read_place
 from proxqa_core.model import LoadedModel
 from proxqa_core.types import Box
 from proxqa_core.vision.encoder import TorchVisionEncoder
+from proxqa_core.vision.pointing import Pointer, find
+from proxqa_core.vision.tower import split_grid
 from training.instructions.build import Labelled
+from training.words import means, same, unsure
 
 BATCH = 16
 MIRRORED = {"left": "right", "right": "left", "leftmost": "rightmost", "rightmost": "leftmost"}
@@ -29,57 +36,99 @@ MIRRORED = {"left": "right", "right": "left", "leftmost": "rightmost", "rightmos
 
 @dataclass(frozen=True)
 class Sample:
-    """One image, or its mirror image.
-
-    objects: labelled objects with depth. depth: float32 [grid, grid], mean relative depth of each image token's patch
-    of the image. cells: int16 [grid, grid], index into `objects` of the object that fills most of it, -1 = none.
-    """
+    """One image, or its mirror image. absent: names of things that are surely not in it."""
 
     objects: tuple[Labelled, ...]
-    depth: np.ndarray
-    cells: np.ndarray
+    absent: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """features: float16 [2 · images, tokens, hidden]: even rows plain, odd rows mirrored, as `samples`."""
+    """features: one array [2 · images, tokens, hidden], float16, a folder: even rows plain, odd rows mirrored.
 
-    features: np.ndarray
+    samples: of all folders in turn.
+    """
+
+    features: tuple[np.ndarray, ...]
     samples: tuple[Sample, ...]
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """The features [tokens, hidden] of sample number `index`."""
+        for part in self.features:
+            if index < len(part):
+                return part[index]
+            index -= len(part)
+        raise IndexError(index)
 
     @property
     def names(self) -> list[str]:
         return sorted({o.name for s in self.samples for o in s.objects})
 
 
-def open_set(folder: Path, model: LoadedModel) -> TrainingSet:
-    """Read a folder in the evaluation's format with depth maps (and masks, where it has them)."""
-    records = [r for r in LabelledFolder(folder).records if r.depth_map is not None]
-    grid = round(model.prompter.image_tokens**0.5)
-    samples: list[Sample] = []
-    for record in tqdm(records, desc=f"labels of {folder.name}", unit="image"):
-        plain = _sample(record, grid)
-        samples += [plain, _mirrored(plain)]
-    return TrainingSet(_features(folder, records, model), tuple(samples))
+def open_set(folders: Path | Sequence[Path], model: LoadedModel, cache: Path) -> TrainingSet:
+    """Read folders in the evaluation's format. cache: where the features go."""
+    folders = [folders] if isinstance(folders, Path) else list(folders)
+    read = []
+    for folder in folders:
+        raw = json.loads((folder / "annotations.json").read_text())
+        records = LabelledFolder(folder).records
+        used = [(r, f) for r, f in zip(records, raw, strict=True) if r.objects]
+        if used:
+            read.append((folder, [r for r, _ in used], [f for _, f in used]))
+    everything = {o.name for _, records, _ in read for r in records for o in r.objects}
+    features, samples = [], []
+    for folder, records, fields in read:
+        classes = {o.name for r in records for o in r.objects}
+        for record, raw in zip(records, fields, strict=True):
+            plain = _sample(record, raw, everything, classes)
+            samples += [plain, _mirrored(plain)]
+        features.append(_features(folder, records, model, cache))
+    return TrainingSet(tuple(features), tuple(samples))
 
 
-def _sample(record: Record, grid: int) -> Sample:
-    depth = record.load_relative_depth()
-    small = cv2.resize(np.nan_to_num(depth, nan=1.0), (grid, grid), interpolation=cv2.INTER_AREA)
+def pointing(pointer: Pointer, table: torch.Tensor, model: LoadedModel, features: torch.Tensor) -> Callable[[str], Box]:
+    """Where the engine would look for a phrase in an image of these features: a box in [0, 1]. table: of words."""
+    patches = split_grid(features[None].float(), model.merge)[0]
+
+    def point(phrase: str) -> Box:
+        name, place = read_place(phrase)
+        words = table[model.prompter.plain_ids(" " + name)].mean(0)[None]
+        found = find(pointer, patches, words)[0]
+        likely = [f.box for f in found if f.score >= RIVAL * found[0].score]
+        return likely[0] if place is None else likely[place.pick(likely)]
+
+    return point
+
+
+def _sample(record: Record, fields: dict, everything: set[str], classes: set[str]) -> Sample:
+    """everything: all labels of all folders; classes: those of this one."""
+    present = {o.name for o in record.objects} | set(fields.get("visible_names", []))
+    known: set[str] = set()
+    if record.mask_map is not None:  # rendered: everything in view is known
+        known = everything
+    elif fields.get("exhaustive_for_source_classes"):
+        known = classes
+    absent = [n for n in sorted(known) if not any(means(n, p) or unsure(n, p) for p in present)]
+    counts = Counter(o.name for o in record.objects)
     objects = []
-    cells = np.full((grid, grid), -1, np.int16)
-    masks = record.load_masks()
-    best = np.full((grid, grid), 0.4, np.float32)  # an object fills a cell when it covers more than this share
     for thing in record.objects:
-        if thing.depth is None or thing.depth_m is None:
-            continue
         box = Box(*(v / s for v, s in zip(thing.box.xyxy, (record.width, record.height) * 2, strict=True)))
-        if masks is not None and thing.mask_id is not None:
-            share = cv2.resize((masks == thing.mask_id).astype(np.float32), (grid, grid), interpolation=cv2.INTER_AREA)
-            cells[share > best] = len(objects)
-            best = np.maximum(best, share)
-        objects.append(Labelled(thing.name, thing.ref, box, thing.depth, thing.depth_m))
-    return Sample(tuple(objects), small.astype(np.float32), cells)
+        box = Box(max(0, box.x1), max(0, box.y1), min(1, box.x2), min(1, box.y2))
+        measured = thing.depth is not None and thing.depth_m is not None
+        alone = thing.ref == thing.name and counts[thing.name] == 1
+        others = [p for p in present if p != thing.name]
+        also = [w for w in sorted(same(thing.name)) if w != thing.name and not any(means(w, p) for p in others)]
+        objects.append(
+            Labelled(
+                thing.name,
+                thing.ref,
+                box,
+                thing.depth if measured else None,
+                thing.depth_m if measured else None,
+                tuple(also) if alone else (),
+            )
+        )
+    return Sample(tuple(objects), tuple(absent))
 
 
 def _mirrored(sample: Sample) -> Sample:
@@ -90,18 +139,22 @@ def _mirrored(sample: Sample) -> Sample:
             Box(1 - o.box.x2, o.box.y1, 1 - o.box.x1, o.box.y2),
             o.depth,
             o.distance,
+            o.also,
         )
         for o in sample.objects
     )
-    return Sample(objects, sample.depth[:, ::-1].copy(), sample.cells[:, ::-1].copy())
+    return Sample(objects, sample.absent)
 
 
-def _features(folder: Path, records: list[Record], model: LoadedModel) -> np.ndarray:
+def _features(folder: Path, records: list[Record], model: LoadedModel, cache: Path) -> np.ndarray:
     """The cached features of a folder; made image by image so that a stopped run goes on where it was."""
     tower = model.llava.model.vision_tower
-    weights = next(p for p in tower.parameters() if p.ndim > 1).detach().float().cpu().numpy()
-    key = hashlib.sha256(weights.tobytes() + json.dumps([str(r.image) for r in records]).encode()).hexdigest()[:16]
-    path, progress = folder / f"features-{key}.npy", folder / f"features-{key}.json"
+    cache.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256(json.dumps([str(r.image) for r in records]).encode())
+    for weights in tower.state_dict().values():
+        digest.update(weights.detach().float().cpu().numpy().tobytes())
+    key = digest.hexdigest()[:16]
+    path, progress = cache / f"{folder.name}-{key}.npy", cache / f"{folder.name}-{key}.json"
     hidden = model.llava.config.vision_config.hidden_size
     shape = (2 * len(records), model.prompter.image_tokens, hidden)
     done = json.loads(progress.read_text())["done"] if progress.exists() and path.exists() else 0

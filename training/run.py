@@ -1,6 +1,6 @@
-"""One training run from one YAML file: align the projector, train the stages, write the adapter.
+"""One training run from one YAML file: train the stages from a projector and a pointer, write the adapter.
 
-`python -m training.run training/configs/default.yaml --data DIR [--validate DIR] --out RUN [--adapter FOLDER]`
+`python -m training.run training/configs/default.yaml --start TOWER_RUN --data DIR … --out RUN [--adapter FOLDER]`
 
 Promises: everything that shapes the result is in the YAML and the data; the same command again goes on where the last
 one stopped. Knows nothing of how anything is computed.
@@ -19,17 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from proxqa_core import adapter as adapters
 from proxqa_core.adapter import AdapterInfo
 from proxqa_core.base_weights import base_identity
 from proxqa_core.errors import ProxqaError
 from proxqa_core.model import DEFAULT, NO_ADAPTER, LoadedModel, load
-from training.align import AlignConfig, align, check
+from proxqa_core.vision.pointing import Pointer
 from training.data import TrainingSet, open_set
 from training.instructions.build import Recipe
 from training.train import LoraSettings, StageConfig, Trainer
+from training.world import World
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,6 @@ class RunConfig:
 
     name: str
     seed: int = 0
-    align: AlignConfig = field(default_factory=AlignConfig)
     lora: LoraSettings = field(default_factory=LoraSettings)
     stages: tuple[StageConfig, ...] = ()
     compiled: bool = True
@@ -61,7 +61,6 @@ def read_config(path: Path) -> RunConfig:
         recipe = build(Recipe, values.get("recipe", {}), f"recipe of stage {values.get('name')}")
         stages.append(build(StageConfig, {**values, "recipe": recipe}, "a stage"))
     parts = {
-        "align": build(AlignConfig, raw.get("align", {}), "align"),
         "lora": build(LoraSettings, raw.get("lora", {}), "lora"),
         "stages": tuple(stages),
     }
@@ -79,22 +78,25 @@ def logger(path: Path) -> Callable[..., None]:
     return log
 
 
-def run(config: RunConfig, data: TrainingSet, validate: TrainingSet | None, model: LoadedModel, out: Path) -> Trainer:
+def start_from(folder: Path, model: LoadedModel) -> Pointer | None:
+    """Put the projector of a tower's run or of an adapter into the model; returns its pointer, if it has one."""
+    projector = load_file(folder / adapters.PROJECTOR)
+    model.llava.model.multi_modal_projector.load_state_dict({k: v.float() for k, v in projector.items()})
+    return adapters.read_pointer(folder) if (folder / adapters.POINTER).is_file() else None
+
+
+def run(
+    config: RunConfig,
+    data: TrainingSet,
+    model: LoadedModel,
+    pointer: Pointer | None,
+    out: Path,
+    world: World | None = None,
+) -> Trainer:
     """Train all stages; returns the trainer that holds the result."""
     out.mkdir(parents=True, exist_ok=True)
     log = logger(out / "log.jsonl")
-    aligned = out / "aligned.safetensors"
-    projector = model.llava.model.multi_modal_projector
-    if aligned.exists():
-        projector.float().load_state_dict(load_file(aligned))
-    else:
-        align(model, data, config.align, log)
-        save_file(projector.state_dict(), aligned.with_suffix(".part"))
-        aligned.with_suffix(".part").replace(aligned)
-    if validate is not None:
-        seen = {k: round(v, 4) for k, v in check(model, validate).items()}
-        print("aligned, on the validation set:", seen, flush=True)
-    trainer = Trainer(model, data, config.lora, out, config.seed, config.compiled)
+    trainer = Trainer(model, data, config.lora, out, config.seed, config.compiled, pointer, world)
     for stage in config.stages:
         trainer.run(stage, log)
         trainer.restore(stage.name)
@@ -104,27 +106,35 @@ def run(config: RunConfig, data: TrainingSet, validate: TrainingSet | None, mode
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.run", description=__doc__.splitlines()[0])
     parser.add_argument("config", type=Path)
-    parser.add_argument("--data", type=Path, required=True, help="labelled folder to train on")
-    parser.add_argument("--validate", type=Path, help="labelled folder for a look at the aligned projector")
+    parser.add_argument("--start", type=Path, required=True, help="run of training.tower, or an adapter to go on from")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="labelled folders to train on")
+    parser.add_argument("--cache", type=Path, help="where image features are kept (default: OUT/features)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run: checkpoints and log")
     parser.add_argument("--adapter", type=Path, help="where to write the adapter (default: OUT/adapter)")
     args = parser.parse_args(argv)
     try:
         config = read_config(args.config)
         started = time.perf_counter()
+        world = World()
         model = load(DEFAULT, NO_ADAPTER, device="cpu", dtype="bfloat16")
-        data = open_set(args.data, model)
-        validate = open_set(args.validate, model) if args.validate else None
-        trainer = run(config, data, validate, model, args.out)
+        pointer = start_from(args.start, model)
+        cache = args.cache or args.out / "features"
+        if world.writes:  # the others read what this one wrote
+            open_set(args.data, model, cache)
+        world.wait()
+        data = open_set(args.data, model, cache)
+        trainer = run(config, data, model, pointer, args.out, world)
         training = {
             "images": len(data.samples) // 2,
+            "photographs": len(trainer.photos) // 2,
             "config": dataclasses.asdict(config),
             "hours": round((time.perf_counter() - started) / 3600, 2),
         }
-        info = AdapterInfo(config.name, base_identity(), training=training)
+        info = AdapterInfo(config.name, base_identity(), pointer=pointer is not None, training=training)
         target = args.adapter or args.out / "adapter"
-        adapters.save(target, info, trainer.projector.state_dict(), trainer.llm)
-        print(f"wrote {target}")
+        if world.writes:
+            adapters.save(target, info, trainer.projector.state_dict(), trainer.llm, pointer)
+            print(f"wrote {target}")
     except (ProxqaError, ValueError, OSError) as error:
         print(f"training: {error}", file=sys.stderr)
         return 2

@@ -26,10 +26,12 @@ from tqdm import tqdm
 
 from proxqa_core.llm.branching import pack
 from proxqa_core.model import LoadedModel
+from proxqa_core.vision.pointing import Pointer
 from proxqa_core.vision.regions import region_tokens
-from training.align import digit_targets
-from training.data import Sample, TrainingSet
+from training.data import Sample, TrainingSet, pointing
 from training.instructions.build import Recipe, Turn, turns
+from training.tower import soft_digits
+from training.world import World
 
 LORA_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 IGNORE = -100
@@ -40,6 +42,7 @@ class StageConfig:
     """One stage. images: how many image conversations are seen. batch: of them a step. rates: peaks of a cosine.
 
     row_tokens: length of every row; turns that do not fit are left out, so that all steps have one shape.
+    photo_share: share of images from those without measured depth, where there are any.
     """
 
     name: str
@@ -51,6 +54,7 @@ class StageConfig:
     warmup: float = 0.05
     depth_spread: float = 0.025
     row_tokens: int = 320
+    photo_share: float = 0.25
 
     def __post_init__(self) -> None:
         for key in ("images", "batch", "lora_rate", "projector_rate", "row_tokens"):
@@ -118,15 +122,22 @@ class Trainer:
         folder: Path,
         seed: int,
         compiled: bool = False,
+        pointer: Pointer | None = None,
+        world: World | None = None,
     ):
         self.model, self.data, self.folder, self.seed = model, data, folder, seed
-        self.useful = [i for i, s in enumerate(data.samples) if s.objects]
+        self.pointer = pointer
+        self.world = world or World("cpu")
+        useful = [i for i, s in enumerate(data.samples) if s.objects]
+        self.measured = [i for i in useful if any(o.depth is not None for o in data.samples[i].objects)]
+        self.photos = [i for i in useful if all(o.depth is None for o in data.samples[i].objects)]
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(seed)
         self.dtype = torch.bfloat16
         llava = model.llava
+        self.words = llava.get_input_embeddings().weight.detach().float().cpu()
         llava.requires_grad_(False)
-        llava.to(self.dtype)
+        llava.to(self.world.device, self.dtype)
         config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=LORA_LAYERS)
         # plain attention fuses better than the library's kernels on rows this short, and its backward pass is faster
         llava.model.language_model.set_attn_implementation("eager")
@@ -137,13 +148,16 @@ class Trainer:
         self.projector = llava.model.multi_modal_projector.requires_grad_(True)
         self.lora = [p for p in self.llm.parameters() if p.requires_grad]
         self.end = model.prompter.tokenizer.eos_token_id
-        self.names = data.names
-        self.digits = torch.tensor(model.prompter.digits)
+        self.digits = torch.tensor(model.prompter.digits, device=self.world.device)
 
     # ---------------------------------------------------------------- rows
-    def row(self, sample: Sample, stage: StageConfig, rng: random.Random) -> Row:
+    def row(self, index: int, stage: StageConfig, rng: random.Random) -> Row:
         """The turns of one image as a row; reasoning turns come first in line for the room there is."""
-        said = turns(sample.objects, self.names, stage.recipe, rng)
+        sample: Sample = self.data.samples[index]
+        point = None
+        if self.pointer is not None:
+            point = pointing(self.pointer, self.words, self.model, torch.from_numpy(self.data[index]))
+        said = turns(sample.objects, sample.absent, stage.recipe, rng, point=point)
         said.sort(key=lambda turn: turn.kind == "perceive")
         room = stage.row_tokens - self.model.prompter.prefix_length
         suffixes, targets, depths, boxes = [], [], [], []
@@ -166,25 +180,31 @@ class Trainer:
             answer = [prompter.choices[turn.answer.strip() == "B"]]
         else:
             answer = prompter.plain_ids(turn.answer)
-        answer = [*answer, self.end]
+        if turn.kind != "present":  # a number follows that nobody measured
+            answer = [*answer, self.end]
         ids = start + answer[:-1]
         return ids, [IGNORE] * (len(start) - 1) + answer
 
     # ---------------------------------------------------------------- one step
     def loss(self, chosen: list[tuple[int, Row]], stage: StageConfig) -> tuple[torch.Tensor, dict[str, float]]:
         """Mean loss of a batch of (index of the image's features, its row)."""
+        with self.world.device:  # where new tensors are made
+            return self._loss(chosen, stage)
+
+    def _loss(self, chosen: list[tuple[int, Row]], stage: StageConfig) -> tuple[torch.Tensor, dict[str, float]]:
+        device = self.world.device
         prompter, llava = self.model.prompter, self.model.llava
         table = llava.get_input_embeddings()
         rows, positions, masks, wheres, targets, depths = [], [], [], [], [], []
         for index, row in chosen:
-            features = torch.from_numpy(self.data.features[index]).to(self.dtype)
+            features = torch.from_numpy(self.data[index]).to(device, self.dtype)
             image = self.projector(features)
             prefix = [table(torch.tensor(prompter.before_image)), image, table(torch.tensor(prompter.after_image))]
             flat = torch.tensor([i for s in row.suffixes for i in s])
             words = table(flat)
             if len(row.boxes):
                 places = (flat == prompter.image_token_id).nonzero()[:, 0]
-                pooled = region_tokens(features.float(), row.boxes, self.model.merge).to(self.dtype)
+                pooled = region_tokens(features.float(), row.boxes.to(device), self.model.merge).to(self.dtype)
                 words = words.index_put((places,), self.projector(pooled))
             embeddings = torch.cat([*prefix, words])
             length = prompter.prefix_length
@@ -193,9 +213,9 @@ class Trainer:
             mask = torch.zeros(n, n, dtype=torch.bool)
             mask[:length, :length] = torch.ones(length, length).tril().bool()
             mask[length:, :length] = True
-            mask[length:, length:] = torch.from_numpy(allowed)
+            mask[length:, length:] = torch.from_numpy(allowed).to(device)
             rows.append(embeddings)
-            positions.append(torch.cat([torch.arange(length), torch.from_numpy(position) + length]))
+            positions.append(torch.cat([torch.arange(length), torch.from_numpy(position).to(device) + length]))
             masks.append(mask)
             at = length
             for suffix, target, depth in zip(row.suffixes, row.targets, row.depths, strict=True):
@@ -223,7 +243,9 @@ class Trainer:
     def _answer_loss(
         self, logits: torch.Tensor, targets: torch.Tensor, depths: list[Any], spread: float
     ) -> tuple[torch.Tensor, dict[str, float]]:
-        """Cross-entropy; digits of a depth have soft targets, so that near misses cost less than far ones."""
+        """Cross-entropy; digits of a depth have soft targets, so that near misses cost less than far ones, and the
+        depth that the tenths amount to should be near the truth too.
+        """
         losses = F.cross_entropy(logits, targets, reduction="none")
         weight = torch.full_like(losses, 0.25)
         tenths = torch.tensor([i for i, (o, _) in enumerate(depths) if o == "tenths"])
@@ -233,18 +255,17 @@ class Trainer:
         if len(tenths):
             depth = torch.tensor([depths[i][1] for i in tenths])
             log = logits[tenths].log_softmax(-1)[:, self.digits]
-            soft = digit_targets(depth.clamp(0, 0.99), spread)
-            losses = losses.index_put((tenths,), -(soft * log).sum(-1))
+            soft = soft_digits(depth.clamp(0, 0.99), spread)
+            guess = logits[tenths][:, self.digits].softmax(-1) @ (torch.arange(10) * 0.1 + 0.05)
+            losses = losses.index_put((tenths,), -(soft * log).sum(-1) + (guess - depth).abs())
             weight[tenths] = 1.0
             hundredths = tenths + 1
             first = (targets[tenths][:, None] == self.digits).int().argmax(-1).float() * 0.1
             within = ((depth - first) * 10).clamp(0, 0.99)  # where inside the tenth
-            soft = digit_targets(within, max(spread * 10, 0.1))
+            soft = soft_digits(within, max(spread * 10, 0.1))
             log = logits[hundredths].log_softmax(-1)[:, self.digits]
             losses = losses.index_put((hundredths,), -(soft * log).sum(-1))
-            with torch.no_grad():
-                guess = logits[tenths][:, self.digits].softmax(-1) @ (torch.arange(10) * 0.1 + 0.045)
-                shown["mae"] = (guess - depth).abs().mean().item()
+            shown["mae"] = (guess - depth).abs().mean().item()
         with torch.no_grad():
             if said.any():
                 two = logits[said][:, self.model.prompter.choices].argmax(-1)
@@ -269,26 +290,32 @@ class Trainer:
         self.llm.train()
         for step in (bar := tqdm(range(first, steps), initial=first, total=steps, desc=stage.name, unit="step")):
             # drawn from (seed, stage, step) alone: a resumed run sees what an unbroken one would
-            rng = random.Random(f"{self.seed}/{stage.name}/{step}")
-            picked = rng.choices(self.useful, k=stage.batch)
-            chosen = [(i, self.row(self.data.samples[i], stage, rng)) for i in picked]
+            rng = random.Random(self.world.seed(f"{self.seed}/{stage.name}/{step}"))
+            pools = [self.photos or self.measured, self.measured or self.photos]
+            picked = [rng.choice(pools[rng.random() >= stage.photo_share]) for _ in range(stage.batch)]
+            chosen = [(i, self.row(i, stage, rng)) for i in picked]
             warm = min(1.0, (step + 1) / max(1, stage.warmup * steps))
             factor = warm * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * step / steps)))
             loss, shown = self.loss(chosen, stage)
             loss.backward()
+            self.world.average(optimiser.live)
             optimiser.step(factor)
             for key, value in shown.items():
                 smooth[key] = value if key not in smooth else 0.95 * smooth[key] + 0.05 * value
             bar.set_postfix({k: f"{v:.3f}" for k, v in smooth.items()})
-            if step % 5 == 0:
+            if step % 5 == 0 and self.world.writes:
                 log(stage=stage.name, step=step, **shown)
             if time.perf_counter() - saved > 60 * minutes_between_checkpoints:
                 self._checkpoint(stage.name, step + 1, optimiser)
                 saved = time.perf_counter()
         self._checkpoint(stage.name, steps, optimiser)
-        done_mark.write_text(json.dumps({"steps": steps}))
+        if self.world.writes:
+            done_mark.write_text(json.dumps({"steps": steps}))
+        self.world.wait()
 
     def _checkpoint(self, name: str, step: int, optimiser: MasterAdamW) -> None:
+        if not self.world.writes:
+            return
         tensors = {f"master.{i}": m for i, m in enumerate(optimiser.masters)}
         for i, master in enumerate(optimiser.masters):
             state = optimiser.inner.state.get(master, {})

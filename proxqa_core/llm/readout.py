@@ -7,6 +7,7 @@ two tokens. Knows nothing of prompts or of how the logits were made.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,3 +58,8 @@ def read_depth(tree: DigitTree, temperature: float = 1.0) -> DepthReadout:
 def read_choice(odds: NDArray[np.float64], temperature: float = 1.0) -> NDArray[np.float64]:
     """Log-odds [pairs, orders] of the same choice asked in several orders → its probability [pairs], their mean."""
     return np.asarray(0.5 + 0.5 * np.tanh(odds / temperature / 2)).mean(axis=-1)
+
+
+def compare_depths(a: float, a_stddev: float, b: float, b_stddev: float) -> float:
+    """Probability in [0, 1] that `a` is less than `b`, both normal with these means and standard deviations > 0."""
+    return 0.5 * (1 + math.erf((b - a) / math.sqrt(2 * (a_stddev**2 + b_stddev**2))))

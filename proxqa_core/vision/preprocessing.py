@@ -76,3 +76,23 @@ class Preprocessing:
         side = max(width, height)
         left, top = (side - width) // 2, (side - height) // 2
         return ((b.x1 + left) / side, (b.y1 + top) / side, (b.x2 + left) / side, (b.y2 + top) / side)
+
+    def in_pixels(self, box: Box, width: int, height: int) -> Box:
+        """The inverse of `normalised`: a box in [0, 1] of the square input → pixels of an image of width × height.
+
+        At least one pixel wide and high, inside the image.
+        """
+        left = top = 0
+        wide, high = width, height
+        if self.geometry == "pad":
+            wide = high = max(width, height)
+            left, top = (wide - width) // 2, (high - height) // 2
+        x1, x2 = _inside(box.x1 * wide - left, box.x2 * wide - left, width)
+        y1, y2 = _inside(box.y1 * high - top, box.y2 * high - top, height)
+        return Box(x1, y1, x2, y2)
+
+
+def _inside(low: float, high: float, size: int) -> tuple[float, float]:
+    """An interval cut to [0, size], at least 1 long."""
+    low = min(max(low, 0.0), size - 1.0)
+    return low, min(max(high, low + 1.0), float(size))

@@ -12,7 +12,7 @@ import torch
 from proxqa_core.vision.tower import split_grid
 
 
-def _weights(low: torch.Tensor, high: torch.Tensor, bins: int, cells: int) -> torch.Tensor:
+def bin_weights(low: torch.Tensor, high: torch.Tensor, bins: int, cells: int) -> torch.Tensor:
     """Shares [n, bins, cells] of each grid cell in each bin of the interval [low, high] ⊂ [0, 1]; rows sum to 1."""
     edges = low[:, None] + (high - low)[:, None] * torch.linspace(0, 1, bins + 1)
     start, stop = edges[:, :-1, None] * cells, edges[:, 1:, None] * cells
@@ -33,7 +33,7 @@ def region_tokens(features: torch.Tensor, boxes: torch.Tensor, merge: int) -> to
     boxes = boxes.to(torch.float32)
     # a box thinner than a hundredth of the image still covers something
     low, high = boxes[:, :2], torch.maximum(boxes[:, 2:], boxes[:, :2] + 0.01)
-    across = _weights(low[:, 0], high[:, 0], merge, side).to(grid)
-    down = _weights(low[:, 1], high[:, 1], merge, side).to(grid)
+    across = bin_weights(low[:, 0], high[:, 0], merge, side).to(grid)
+    down = bin_weights(low[:, 1], high[:, 1], merge, side).to(grid)
     pooled = torch.einsum("nay,nbx,yxc->nabc", down, across, grid)
     return pooled.reshape(len(boxes), -1)

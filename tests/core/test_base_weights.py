@@ -1,29 +1,24 @@
-"""The vision tower read out of its carrier computes what the carrier computes."""
+"""The base model is made of what its carriers hold."""
 
-import copy
-
-import numpy as np
-import onnx
 import torch
-from onnx import TensorProto, helper
-from onnx.reference import ReferenceEvaluator
+from safetensors.torch import load_file
 
 from proxqa_core.base_weights import VISION
 
 
-def test_the_tower_computes_what_the_onnx_graph_does(engine):
-    model = onnx.load(str(VISION.find()))
-    nodes = list(model.graph.node)
-    last = max(i for i, n in enumerate(nodes) if n.name.startswith("/backbone/layernorm/"))
-    output = nodes[last].output[0]
-    del model.graph.node[last + 1 :]
-    del model.graph.output[:]
-    model.graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, None))
-    pixels = np.random.default_rng(0).normal(size=(1, 3, 224, 224)).astype(np.float32)
-    theirs = ReferenceEvaluator(model).run(None, {"input_image": pixels})[0]
-    tower = engine.model.llava.model.vision_tower.backbone
-    with torch.inference_mode():
-        ours = copy.deepcopy(tower).float()(torch.from_numpy(pixels)).last_hidden_state.numpy()
-    assert theirs.shape == ours.shape == (1, 257, 384)
-    correlation = np.corrcoef(theirs.ravel(), ours.ravel())[0, 1]
-    assert correlation > 0.9999, (correlation, np.abs(theirs - ours).max())
+def test_the_tower_is_the_one_in_the_package(engine):
+    """Weights under their published names arrive in the model, whatever the installed library calls them."""
+    published = load_file(VISION.find())
+    backbone = engine.model.llava.model.vision_tower.backbone
+    assert sum(t.numel() for t in published.values()) == sum(t.numel() for t in backbone.state_dict().values())
+    renamed = {"attention.attention.query": "attention.q_proj", "attention.output.dense": "attention.o_proj"}
+    loaded = backbone.state_dict()
+    for name in (
+        "layernorm.weight",
+        "encoder.layer.11.attention.attention.query.weight",
+        "encoder.layer.3.mlp.fc1.bias",
+    ):
+        here = name
+        for old, new in renamed.items():
+            here = here if here in loaded else here.replace(old, new)
+        assert torch.allclose(loaded[here].float(), published[name].float(), atol=1e-2, rtol=1e-2), name

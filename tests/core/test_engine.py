@@ -64,6 +64,19 @@ def test_image_features_are_those_of_hugging_face(exact):
     assert torch.allclose(ours, theirs, atol=1e-5)
 
 
+def test_what_is_asked_by_name_is_found_and_asked_by_box(exact):
+    view = exact.look(picture(3))
+    by_name = view.depths(["chair", "leftmost chair"])
+    for o in by_name:
+        assert o.box is None and o.found_at is not None
+        assert 0 <= o.found_at.x1 < o.found_at.x2 <= view.width and 0 <= o.found_at.y1 < o.found_at.y2 <= view.height
+        by_box = view.depths([ObjectQuery(o.name, o.found_at)])[0]
+        assert by_box.found_at is None
+        assert by_box.depth == pytest.approx(o.depth, abs=1e-3)
+    found = view.find(["chair"])[0]
+    assert found and [f.score for f in found] == sorted((f.score for f in found), reverse=True)
+
+
 def test_different_images_and_boxes_get_different_answers(engine):
     dark, bright = np.zeros((120, 160, 3), np.uint8), picture(9)
     assert engine.look(dark).depths(["chair"])[0].depth != engine.look(bright).depths(["chair"])[0].depth

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from proxqa_core.llm.readout import DigitTree, read_choice, read_depth
+from proxqa_core.llm.readout import DigitTree, compare_depths, read_choice, read_depth
 
 logits = lambda shape: arrays(np.float64, shape, elements=st.floats(-30, 30))  # noqa: E731
 
@@ -43,3 +43,10 @@ def test_orders_that_disagree_are_averaged_and_heat_makes_less_sure():
     assert read_choice(np.array([[2.0, -2.0]]))[0] == pytest.approx(0.5)
     cold, hot = (read_choice(np.array([[2.0, 1.0]]), t)[0] for t in (1, 3))
     assert 0.5 < hot < cold < 1
+
+
+def test_depths_are_compared_by_their_deviations():
+    assert compare_depths(0.3, 0.1, 0.3, 0.2) == 0.5
+    assert compare_depths(0.2, 0.03, 0.6, 0.04) > 0.999
+    assert compare_depths(0.5, 0.3, 0.4, 0.4) == pytest.approx(1 - compare_depths(0.4, 0.4, 0.5, 0.3))
+    assert compare_depths(0.4, 0.06, 0.5, 0.08) == pytest.approx(0.8413, abs=1e-3)  # one standard deviation apart

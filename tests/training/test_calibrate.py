@@ -5,7 +5,7 @@ import pytest
 
 from proxqa_core.llm.readout import DigitTree
 from proxqa_core.model import DEFAULT_ADAPTER
-from training.calibrate import TEMPERATURES, Seen, choice_loss, depth_loss, main
+from training.calibrate import TEMPERATURES, WITHIN, Seen, choice_loss, main, within_sigma
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +28,9 @@ def test_too_sure_choices_are_cooled_down(seen):
 
 
 def test_too_narrow_depths_are_widened(seen):
-    best = min(TEMPERATURES, key=lambda t: depth_loss(seen, t)[0])
+    best = min(TEMPERATURES, key=lambda t: abs(within_sigma(seen, t) - WITHIN))
     assert best > 2
-    before, after = depth_loss(seen, 1.0)[1], depth_loss(seen, best)[1]
-    assert before < 0.45 and 0.6 < after < 0.8
+    assert within_sigma(seen, 1.0) < 0.45 and within_sigma(seen, best) == pytest.approx(WITHIN, abs=0.03)
 
 
 def test_bad_input_is_one_line(tmp_path, capsys):

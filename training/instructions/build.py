@@ -1,8 +1,9 @@
 """Turns of conversation about one labelled image, drawn at random from a seed.
 
-Kinds of stage 1: perceive and absent (how far is X), several (how far are X, Y and Z, some of them absent), where
-(name → box), what (box → name). Of stage 2, led by perceived depths: reason (which is closer, is A closer than B),
-farther, nearest, sort, equal; direct is reason without the depths.
+Kinds of stage 1: perceive and absent (how far is X), present (that it is there at all, where its depth is not
+measured), several (how far are X, Y and Z, some of them absent), where (name → box), what (box → name). Of stage 2,
+led by perceived depths: reason (which is closer, is A closer than B), farther, nearest, sort, equal; direct is reason
+without the depths.
 
 Promises: every turn is worded by `proxqa_core.language.templates` and is true of the labels. All turns of an image
 branch off the same image prefix, so they are one conversation in which the image is paid for once. Knows nothing of
@@ -20,10 +21,12 @@ from dataclasses import dataclass
 from proxqa_core.language import templates
 from proxqa_core.types import Box
 
-STAGE_1 = ("perceive", "where", "absent", "what", "several")
+STAGE_1 = ("perceive", "present", "where", "absent", "what", "several")
 STAGE_2 = ("reason", "direct", "farther", "nearest", "sort", "equal")
 ABSENT_AMONG_SEVERAL = 0.3
 """Share of the turns about several things in which one is absent."""
+OTHER_WORDS = 0.25
+"""Share of mentions by another word for the thing, where there is one."""
 UNIT = 100
 """Boxes here are in [0, 1] of the image; templates want pixels, so an image of UNIT × UNIT is pretended."""
 
@@ -32,14 +35,16 @@ UNIT = 100
 class Labelled:
     """One labelled object. ref: phrase that means it alone, None = ambiguous by name. box: in [0, 1] of the image.
 
-    depth: relative, in [0, 1]. distance: metres along the optical axis.
+    depth: relative, in [0, 1]; distance: metres along the optical axis; None = not measured (both or none).
+    also: other words for it, as good as its ref.
     """
 
     name: str
     ref: str | None
     box: Box
-    depth: float
-    distance: float
+    depth: float | None
+    distance: float | None
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,7 @@ class Recipe:
     """
 
     perceive: int = 8
+    present: int = 0
     where: int = 0
     absent: int = 1
     reason: int = 0
@@ -98,11 +104,23 @@ class Recipe:
             raise ValueError(f"listed is {self.listed}; expected 2 to {len(templates.LETTERS)} objects")
 
 
+Point = Callable[[str], Box]
+"""Where a model that finds things by name looks for one: a box in [0, 1] of the image, right or wrong."""
+
+
 def turns(
-    objects: Sequence[Labelled], names: Sequence[str], recipe: Recipe, rng: random.Random, region_token: bool = True
+    objects: Sequence[Labelled],
+    names: Sequence[str],
+    recipe: Recipe,
+    rng: random.Random,
+    region_token: bool = True,
+    point: Point | None = None,
 ) -> list[Turn]:
-    """Draw the turns of one image. names: all names of the data set, from which absent ones are drawn."""
-    drawn = _Drawing(objects, names, recipe, rng, region_token)
+    """Draw the turns of one image. names: from which absent ones are drawn, where they are not in the image.
+
+    point: as the engine does, things asked by name are said with the box where they were found.
+    """
+    drawn = _Drawing(objects, names, recipe, rng, region_token, point)
     return [*drawn.perceiving(), *drawn.choosing(), *drawn.ordering()]
 
 
@@ -116,8 +134,11 @@ class _Drawing:
         recipe: Recipe,
         rng: random.Random,
         region_token: bool,
+        point: Point | None,
     ) -> None:
-        self.objects, self.recipe, self.rng, self.region_token = objects, recipe, rng, region_token
+        self.everything, self.recipe, self.rng, self.region_token = objects, recipe, rng, region_token
+        self.objects = [o for o in objects if o.depth is not None]
+        self.point = point
         here = {o.name for o in objects} | {o.ref for o in objects}
         self.elsewhere = [
             n for n in names if not any(n == h or (h and (n in h.split() or h in n.split())) for h in here)
@@ -132,16 +153,21 @@ class _Drawing:
             answer = templates.perceive_answer(thing.depth)
             question = templates.perceive_question(mention, self._form(templates.PERCEIVE_FORMS))
             said.append(Turn("perceive", question, boxes, "", answer, thing.depth))
-        findable = [o for o in self.objects if o.ref is not None]
+        unmeasured = [o for o in self.everything if o.depth is None]
+        for thing in _some(unmeasured, recipe.present, rng):
+            mention, boxes = self._mention(thing)
+            question = templates.perceive_question(mention, self._form(templates.PERCEIVE_FORMS))
+            said.append(Turn("present", question, boxes, "", templates.DEPTH_LEAD))
+        findable = [o for o in self.everything if o.ref is not None]
         for thing in rng.sample(findable, min(recipe.where, len(findable))):
             mention = templates.mention(thing.ref or "", None, self.region_token)
             question = templates.where_question(mention, self._form(templates.WHERE_FORMS))
             said.append(Turn("where", question, (), "", templates.where_answer(_region(thing.box))))
         for name in rng.sample(self.elsewhere, min(recipe.absent, len(self.elsewhere))):
-            mention = templates.mention(name, None, self.region_token)
+            mention, boxes = self._by_name(name)
             question = templates.perceive_question(mention, self._form(templates.PERCEIVE_FORMS))
-            said.append(Turn("absent", question, (), "", templates.perceive_answer(None)))
-        return said + [self._what(t) for t in _some(self.objects, recipe.what, rng)] + self._several()
+            said.append(Turn("absent", question, boxes, "", templates.perceive_answer(None)))
+        return said + [self._what(t) for t in _some(self.everything, recipe.what, rng)] + self._several()
 
     def _what(self, thing: Labelled) -> Turn:
         box = jittered(thing.box, self.recipe.box_jitter, self.rng)
@@ -155,8 +181,7 @@ class _Drawing:
             things = rng.sample(list(self.objects), min(len(self.objects), rng.randint(2, self.recipe.listed)))
             asked: list[tuple[str, tuple[Box, ...], float | None]] = [(*self._mention(t), t.depth) for t in things]
             if self.elsewhere and rng.random() < ABSENT_AMONG_SEVERAL:
-                name = templates.mention(rng.choice(self.elsewhere), None, self.region_token)
-                asked[rng.randrange(len(asked))] = (name, (), None)
+                asked[rng.randrange(len(asked))] = (*self._by_name(rng.choice(self.elsewhere)), None)
             question = templates.several_question([m for m, _, _ in asked], self._form(templates.SEVERAL_FORMS))
             boxes = tuple(b for _, bs, _ in asked for b in bs)
             said.append(Turn("several", question, boxes, "", templates.several_answer([d for _, _, d in asked])))
@@ -238,7 +263,24 @@ class _Drawing:
 
     # ---------------------------------------------------------------- shared
     def _mention(self, thing: Labelled) -> tuple[str, tuple[Box, ...]]:
-        return _mention(thing, self.recipe, self.rng, self.region_token)
+        """By name where the phrase means this object alone and chance says so, else by name and jittered box."""
+        rng, recipe = self.rng, self.recipe
+        ref = thing.ref
+        if ref is not None and thing.also and rng.random() < OTHER_WORDS:
+            ref = rng.choice(thing.also)
+        if ref is not None and rng.random() >= recipe.by_box:
+            return self._by_name(ref)
+        name = ref if ref is not None and rng.random() < 0.3 else thing.name
+        return self._by_box(name, jittered(thing.box, recipe.box_jitter, rng))
+
+    def _by_name(self, phrase: str) -> tuple[str, tuple[Box, ...]]:
+        """As the engine says it: with the box where it was found, where there is something that finds."""
+        if self.point is None:
+            return templates.mention(phrase, None, self.region_token), ()
+        return self._by_box(phrase, self.point(phrase))
+
+    def _by_box(self, name: str, box: Box) -> tuple[str, tuple[Box, ...]]:
+        return templates.mention(name, _region(box), self.region_token), (box,) if self.region_token else ()
 
     def _form(self, forms: Sequence[str]) -> int:
         """0, the form that the engine asks, or with the recipe's variety another."""
@@ -259,6 +301,7 @@ class _Drawing:
 
 def _gap(a: Labelled, b: Labelled) -> float:
     """Difference of distances as share of the farther."""
+    assert a.distance is not None and b.distance is not None  # only measured objects are compared
     farther = max(a.distance, b.distance)
     return abs(a.distance - b.distance) / farther if farther else 0.0
 
@@ -271,16 +314,6 @@ def _some(objects: Sequence[Labelled], count: int, rng: random.Random) -> list[L
         if len(chosen) >= 2 * len(objects):
             break
     return chosen
-
-
-def _mention(thing: Labelled, recipe: Recipe, rng: random.Random, region_token: bool) -> tuple[str, tuple[Box, ...]]:
-    """By name where the phrase means this object alone and chance says so, else by name and jittered box."""
-    if thing.ref is not None and rng.random() >= recipe.by_box:
-        return templates.mention(thing.ref, None, region_token), ()
-    box = jittered(thing.box, recipe.box_jitter, rng)
-    region = _region(box)
-    name = thing.ref if thing.ref is not None and rng.random() < 0.3 else thing.name
-    return templates.mention(name, region, region_token), (box,) if region_token else ()
 
 
 def _region(box: Box) -> templates.Region:
