@@ -40,8 +40,9 @@ class AdapterInfo:
 
     base: identity of the base it was trained on (`base_identity()`, or a Hugging Face id). region_token: boxes are
     also said as region tokens. pointer: it finds what is named (`proxqa_core.vision.pointing`), and asks by name as
-    by box. reasons: it was taught stage 2; one that was not compares the perceived depths. general_questions: it can answer questions that are not about proximity.
-    depth_temperature, choice_temperature: calibration, > 0, 1 = as the model says. training: what it was made from.
+    by box. reasons: it was taught stage 2; one that was not compares the perceived depths. general_questions: it can
+    answer questions that are not about proximity. depth_temperature, choice_temperature: calibration, > 0, 1 = as the
+    model says. training: what it was made from.
     """
 
     name: str
