@@ -39,14 +39,12 @@ from proxqa_core.types import (
     check_image,
 )
 from proxqa_core.vision.encoder import TorchVisionEncoder, VisionEncoder
-from proxqa_core.vision.pointing import Found, find
+from proxqa_core.vision.pointing import Found, choose, find
 from proxqa_core.vision.regions import region_tokens
 from proxqa_core.vision.tower import split_grid
 
 MAX_NEW_TOKENS = 64
 """Longest free answer, in tokens."""
-RIVAL = 0.5
-"""A thing that is at least this share as likely as the likeliest one counts where one of several is picked by place."""
 Asked = ObjectQuery | str
 
 
@@ -291,10 +289,7 @@ class View:
         if query.box is not None or self.engine.model.pointer is None:
             return query
         name, place = read_place(query.name)
-        candidates = self.find([name])[0]
-        best = candidates[0].score
-        likely = [f.box for f in candidates if f.score >= RIVAL * best]
-        box = likely[0] if place is None else likely[place.pick(likely)]
+        box = choose(self.find([name])[0], place)
         return ObjectQuery(query.name, self.engine.model.preprocessing.in_pixels(box, self.width, self.height))
 
     def _mention(self, query: ObjectQuery) -> tuple[str, list[Box]]:

@@ -19,13 +19,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from proxqa_core.engine import RIVAL
 from proxqa_core.evaluation.folder import LabelledFolder, Record
 from proxqa_core.language.places import read_place
 from proxqa_core.model import LoadedModel
 from proxqa_core.types import Box
 from proxqa_core.vision.encoder import TorchVisionEncoder
-from proxqa_core.vision.pointing import Pointer, find
+from proxqa_core.vision.pointing import Pointer, choose, find
 from proxqa_core.vision.tower import split_grid
 from training.instructions.build import Labelled
 from training.words import means, same, unsure
@@ -93,9 +92,7 @@ def pointing(pointer: Pointer, table: torch.Tensor, model: LoadedModel, features
     def point(phrase: str) -> Box:
         name, place = read_place(phrase)
         words = table[model.prompter.plain_ids(" " + name)].mean(0)[None]
-        found = find(pointer, patches, words)[0]
-        likely = [f.box for f in found if f.score >= RIVAL * found[0].score]
-        return likely[0] if place is None else likely[place.pick(likely)]
+        return choose(find(pointer, patches, words)[0], place)
 
     return point
 

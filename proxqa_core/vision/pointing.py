@@ -17,10 +17,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from proxqa_core.language.places import Place
 from proxqa_core.types import Box
 
 LEAST_SHARE = 0.3
 """A patch belongs to some thing when it is at least this share as likely as the likeliest one."""
+RIVAL = 0.5
+"""A thing that is at least this share as likely as the likeliest one counts where one of several is picked by place."""
 SAME_THING = 0.4
 """Two boxes that overlap (intersection over union) by more than this are of one thing."""
 MIN_SIDE = 0.01
@@ -103,6 +106,12 @@ def overlap(box: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     common = (high - low).clamp_min(0).prod(-1)
     areas = (others[:, 2:] - others[:, :2]).clamp_min(0).prod(-1)
     return common / ((box[2:] - box[:2]).clamp_min(0).prod() + areas - common).clamp_min(1e-9)
+
+
+def choose(candidates: Sequence[Found], place: Place | None) -> Box:
+    """The box that is meant: of the likeliest thing, or of the one that a place ("leftmost") picks among its rivals."""
+    likely = [f.box for f in candidates if f.score >= RIVAL * candidates[0].score]
+    return likely[0] if place is None else likely[place.pick(likely)]
 
 
 @torch.inference_mode()
