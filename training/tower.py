@@ -515,7 +515,9 @@ class TowerRun:
         config: TowerConfig,
         out: Path,
         world: World | None = None,
+        start: Path | None = None,
     ):
+        """start: folder of an earlier run whose projector and pointer this one goes on with."""
         torch.manual_seed(config.seed)
         self.world = world or World("cpu")
         self.model, self.config, self.out = model, config, out
@@ -531,6 +533,9 @@ class TowerRun:
         self.photos = [s for s in kept if not s.rendered]
         labels = [o.name for s in kept for o in s.record.objects]
         self.student = Student(model, config.blocks).to(self.world.device)
+        if start is not None:
+            self.student.projector.load_state_dict(load_file(start / "projector.safetensors"))
+            self.student.pointer.load_state_dict(load_file(start / "pointer.safetensors"))
         self.losses = Losses(self.student, Vocabulary(labels), model, config)
         counts: dict[str, int] = {}
         for label in labels:
@@ -706,13 +711,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="labelled folders to train on")
     parser.add_argument("--validate", type=Path, help="a rendered labelled folder for a look at the result")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--start", type=Path, help="an earlier run to take projector and pointer from")
     parser.add_argument("--install", action="store_true", help="put the tower into this checkout when it is done")
     args = parser.parse_args(argv)
     try:
         config = read_config(args.config)
         model = load(DEFAULT, NO_ADAPTER, device="cpu", dtype="float32")
         world = World()
-        run = TowerRun(model, args.data, config, args.out, world)
+        run = TowerRun(model, args.data, config, args.out, world, args.start)
         print(
             f"{len(run.rendered)} rendered images, {len(run.photos)} photographs, "
             f"{len(run.losses.vocabulary.words)} words; {len(run.held_out)} photographs held out",
