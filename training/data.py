@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from proxqa_core.evaluation.folder import LabelledFolder, Record
+from proxqa_core.evaluation.folder import Record
 from proxqa_core.language.places import read_place
 from proxqa_core.model import LoadedModel
 from proxqa_core.types import Box
@@ -27,6 +27,7 @@ from proxqa_core.vision.encoder import TorchVisionEncoder
 from proxqa_core.vision.pointing import Pointer, choose, find
 from proxqa_core.vision.tower import split_grid
 from training.instructions.build import Labelled
+from training.labels import LabelledImage, read_images
 from training.words import means, same, unsure
 
 BATCH = 16
@@ -67,21 +68,16 @@ class TrainingSet:
 def open_set(folders: Path | Sequence[Path], model: LoadedModel, cache: Path) -> TrainingSet:
     """Read folders in the evaluation's format. cache: where the features go."""
     folders = [folders] if isinstance(folders, Path) else list(folders)
-    read = []
-    for folder in folders:
-        raw = json.loads((folder / "annotations.json").read_text())
-        records = LabelledFolder(folder).records
-        used = [(r, f) for r, f in zip(records, raw, strict=True) if r.objects]
-        if used:
-            read.append((folder, [r for r, _ in used], [f for _, f in used]))
-    everything = {o.name for _, records, _ in read for r in records for o in r.objects}
+    read = [(folder, [i for i in read_images(folder) if i.record.objects]) for folder in folders]
+    everything = frozenset(o.name for _, images in read for i in images for o in i.record.objects)
     features, samples = [], []
-    for folder, records, fields in read:
-        classes = {o.name for r in records for o in r.objects}
-        for record, raw in zip(records, fields, strict=True):
-            plain = _sample(record, raw, everything, classes)
+    for folder, images in read:
+        if not images:
+            continue
+        for image in images:
+            plain = _sample(image, everything)
             samples += [plain, _mirrored(plain)]
-        features.append(_features(folder, records, model, cache))
+        features.append(_features(folder, [i.record for i in images], model, cache))
     return TrainingSet(tuple(features), tuple(samples))
 
 
@@ -97,14 +93,10 @@ def pointing(pointer: Pointer, table: torch.Tensor, model: LoadedModel, features
     return point
 
 
-def _sample(record: Record, fields: dict, everything: set[str], classes: set[str]) -> Sample:
-    """everything: all labels of all folders; classes: those of this one."""
-    present = {o.name for o in record.objects} | set(fields.get("visible_names", []))
-    known: set[str] = set()
-    if record.mask_map is not None:  # rendered: everything in view is known
-        known = everything
-    elif fields.get("exhaustive_for_source_classes"):
-        known = classes
+def _sample(image: LabelledImage, everything: frozenset[str]) -> Sample:
+    """everything: all labels of all folders."""
+    record, present = image.record, image.present
+    known = everything if image.absent_known is None else image.absent_known
     absent = [n for n in sorted(known) if not any(means(n, p) or unsure(n, p) for p in present)]
     counts = Counter(o.name for o in record.objects)
     objects = []

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
-import json
 import math
 import random
 import shutil
@@ -42,12 +41,12 @@ from proxqa_core import base_weights
 from proxqa_core.base_weights import as_installed
 from proxqa_core.depth import relative_depth_map
 from proxqa_core.errors import ProxqaError
-from proxqa_core.evaluation.folder import LabelledFolder, Record
 from proxqa_core.model import DEFAULT, NO_ADAPTER, LoadedModel, load
 from proxqa_core.vision.pointing import Pointer, centres, to_boxes
 from proxqa_core.vision.regions import bin_weights
 from proxqa_core.vision.tower import merge_grid
 from training import dinov2
+from training.labels import LabelledImage, read_images
 from training.words import general, means, unsure
 from training.world import World
 
@@ -93,19 +92,6 @@ class TowerConfig:
 
 
 # -------------------------------------------------------------------- data
-@dataclass(frozen=True)
-class Scene:
-    """One labelled image. rendered: depth and masks are exact and every visible name is known.
-
-    absent_known: names that may be taken for absent where they are not labelled; None = all of them.
-    """
-
-    record: Record
-    rendered: bool
-    present: frozenset[str]
-    absent_known: frozenset[str] | None
-
-
 @dataclass
 class Picture:
     """One training view. depth: [side, side], NaN = unknown. boxes: [n, 4]; depths: [n], NaN = unknown. masks:
@@ -118,30 +104,11 @@ class Picture:
     depths: torch.Tensor
     masks: torch.Tensor
     names: list[str]
-    scene: Scene
+    scene: LabelledImage
 
     def to(self, device: torch.device) -> Picture:
         tensors = ("pixels", "depth", "boxes", "depths", "masks")
         return dataclasses.replace(self, **{t: getattr(self, t).to(device) for t in tensors})
-
-
-def read_scenes(folder: Path) -> list[Scene]:
-    """All usable images of a labelled folder, photographs and rendered ones alike."""
-    raw = json.loads((folder / "annotations.json").read_text())
-    records = LabelledFolder(folder).records
-    classes = frozenset(o.name for r in records for o in r.objects)
-    scenes = []
-    for record, fields in zip(records, raw, strict=True):
-        rendered = record.mask_map is not None
-        present = frozenset(fields.get("visible_names", [])) | {o.name for o in record.objects}
-        known: frozenset[str] | None = frozenset()
-        if rendered:
-            known = None
-        elif fields.get("exhaustive_for_source_classes"):
-            known = classes
-        if record.objects or record.depth_map is not None:
-            scenes.append(Scene(record, rendered, present, known))
-    return scenes
 
 
 class Pictures:
@@ -154,7 +121,7 @@ class Pictures:
         self.std = np.asarray(model.preprocessing.std, np.float32)
         self.smallest_crop = smallest_crop
 
-    def draw(self, scene: Scene, rng: random.Random | None) -> Picture:
+    def draw(self, scene: LabelledImage, rng: random.Random | None) -> Picture:
         """rng None: the image as it is."""
         record = scene.record
         image = record.load_image()
@@ -265,7 +232,7 @@ class Vocabulary:
             self.fits[label] = torch.tensor([means(w, label) for w in self.words])
             self.doubtful[label] = torch.tensor([unsure(w, label) for w in self.words])
 
-    def may_be_absent(self, scene: Scene) -> torch.Tensor:
+    def may_be_absent(self, scene: LabelledImage) -> torch.Tensor:
         """[words]: 1 where a patch without a label of this word surely shows none; 0.2 where it likely does."""
         known = scene.absent_known
         if known not in self._absent:
@@ -526,7 +493,7 @@ class TowerRun:
             published = as_installed(dinov2.weights(), out / "unused").state_dict()
             model.llava.model.vision_tower.backbone.load_state_dict(published, strict=True)
         model.llava.to(self.world.device)
-        scenes = [s for f in folders for s in read_scenes(f)]
+        scenes = [s for f in folders for s in read_images(f)]
         kept = [s for s in scenes if s.rendered or _hash(s.record.image) >= config.held_out]
         self.held_out = [s for s in scenes if not s.rendered and _hash(s.record.image) < config.held_out]
         self.rendered = [s for s in kept if s.rendered]
@@ -594,7 +561,7 @@ class TowerRun:
         self._checkpoint(steps, optimiser)
 
     @torch.no_grad()
-    def check(self, scenes: Sequence[Scene]) -> dict[str, float]:
+    def check(self, scenes: Sequence[LabelledImage]) -> dict[str, float]:
         """On images not trained on, as they are: depth of boxes, their order, and whether the top patch of a name is
         on a thing of that name.
         """
@@ -733,7 +700,7 @@ def main(argv: list[str] | None = None) -> int:
             install(args.out / "vision_tower.safetensors")
         looks = {"photographs": run.held_out}
         if args.validate:
-            looks["rendered"] = read_scenes(args.validate)
+            looks["rendered"] = read_images(args.validate)
         for name, scenes in looks.items():
             if scenes:
                 seen = {k: round(v, 4) for k, v in run.check(scenes).items()}

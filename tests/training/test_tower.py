@@ -22,7 +22,7 @@ from training.tower import (
     expected,
     giou_loss,
     main,
-    read_scenes,
+    read_images,
     region_pool,
     soft_digits,
 )
@@ -55,7 +55,7 @@ def test_words_that_do_not(said, label):
 
 def test_drawn_pictures_are_true(blocks, photographs):
     pictures = Pictures(loaded(), 0.6)
-    for scene in (*read_scenes(blocks), *read_scenes(photographs)):
+    for scene in (*read_images(blocks), *read_images(photographs)):
         for seed in (None, *range(12)):
             picture = pictures.draw(scene, None if seed is None else random.Random(seed))
             assert picture.pixels.shape == (3, 224, 224) and picture.depth.shape == (16, 16)
@@ -77,7 +77,7 @@ def test_drawn_pictures_are_true(blocks, photographs):
 
 def test_what_is_not_labelled_is_absent_only_where_that_is_known(blocks, photographs):
     words = Vocabulary(["red block", "blue block", "dog", "cat", "person"])
-    rendered, photo = read_scenes(blocks)[0], read_scenes(photographs)[0]
+    rendered, photo = read_images(blocks)[0], read_images(photographs)[0]
     assert words.may_be_absent(rendered)[words.index["person"]] == 1
     assert words.may_be_absent(photo)[words.index["cat"]] == 1
     assert words.may_be_absent(photo)[words.index["person"]] == 0
