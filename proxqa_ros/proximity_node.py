@@ -550,6 +550,7 @@ class ProximityNode(LifecycleNode):
                 "last_error": counts.last_error,
             }
             limit = float(self.get_parameter("max_image_age").value)
+            whose = "with detections " if self._use_detections else ""
             if self._active and trouble > troubles:
                 level, message = DiagnosticStatus.WARN, f"{trouble - troubles} frames not used: {counts.last_error}"
             elif self._active and unheard:
@@ -561,7 +562,7 @@ class ProximityNode(LifecycleNode):
             elif self._active and header is None:
                 level, message = DiagnosticStatus.WARN, "no usable image has arrived yet"
             elif self._active and 0 < limit < age:
-                level, message = DiagnosticStatus.WARN, f"the newest image is {age:.1f} s old"
+                level, message = DiagnosticStatus.WARN, f"the newest image {whose}is {age:.1f} s old"
             elif self._active and self._metres.problem:
                 level, message = DiagnosticStatus.WARN, f"no metres learned: {self._metres.problem}"
             elif self._active and self._camera_problem:

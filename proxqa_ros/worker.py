@@ -194,11 +194,11 @@ class Worker:
             if self._stopping:
                 return
             if self._waiting is message:
-                self._waiting_objects = objects
+                self._waiting_objects = objects or self._waiting_objects
                 self._wake.notify_all()
                 return
             if self._shot is not None and self._shot.header is message.header:
-                self._shot.objects = objects
+                self._shot.objects = objects or self._shot.objects
                 self._wake.notify_all()
                 return
             self._counts.received += 1

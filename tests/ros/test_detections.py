@@ -246,6 +246,41 @@ def test_a_question_does_not_wait_for_detections_and_its_image_is_encoded_once(g
     assert (counts.received, counts.answered, counts.published) == (1, 1, 1)
 
 
+def test_an_image_in_hand_is_not_counted_again_and_keeps_its_objects(graph, fake, detector):
+    """A question may offer an image at the very moment in which its detections come."""
+    node = graph.start(lambda *_: fake, use_detections=True)
+    detect, camera = detector(node), graph.camera()
+    fake.gate.clear()
+    first, message = graph.image(), graph.image()
+    for n, m in enumerate((first, message), 1):
+        camera.publish(m)
+        assert wait_until(lambda n=n: node._detections.images == n)
+        came = node._detections.newest_image()
+        detect(found(thing("dog"), of=m.header))
+        assert wait_until(lambda n=n: node._worker.counts().received == n)
+        assert wait_until(lambda: fake.looks == 1)  # the first is held inside the engine
+    node._worker.offer(came)
+    fake.gate.set()
+    assert wait_until(lambda: len(graph.depths) == 2) and graph.depths[1].header == message.header
+    node._worker.offer(came)
+    graph.diagnostic(frames_received="2", frames_answered="2", frames_dropped="0")
+    assert len(graph.depths) == 2 and fake.looks == 2
+
+
+def test_detections_that_stop_coming_are_said(graph, fake, detector):
+    node = graph.start(lambda *_: fake, use_detections=True, max_image_age=1.0)
+    detect, camera = detector(node), graph.camera()
+    message = graph.image()
+    camera.publish(message)
+    assert wait_until(lambda: node._detections.images == 1)
+    detect(found(thing("dog"), of=message.header))
+    assert wait_until(lambda: graph.depths)
+    time.sleep(1.2)
+    camera.publish(graph.image())
+    assert graph.diagnostic(level=b"\x01")["message"].startswith("the newest image with detections is ")
+    assert graph.query(objects=["cup"]).success
+
+
 def test_detections_can_be_switched_on_and_off(graph, fake, detector):
     node = graph.start(lambda *_: fake, objects=["cup"])
     detect, camera = detector(node), graph.camera()
