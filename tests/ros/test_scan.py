@@ -96,6 +96,10 @@ def test_the_pose_is_by_rep_103():
     assert right == pytest.approx([2 * math.sin(0.5), 0, 2 * math.cos(0.5)])
     (rolled,) = CameraPose(roll=0.3).optical(aside)  # its left side is up: what is to the left is seen lower
     assert rolled == pytest.approx([-math.cos(0.3), math.sin(0.3), 2])
+    (both,) = CameraPose(pitch=0.2, yaw=math.pi / 2).optical(np.array([[0.0, 2.0, 0.0]]))  # down, then to the left
+    assert both == pytest.approx([0, -2 * math.sin(0.2), 2 * math.cos(0.2)])
+    (all_three,) = CameraPose(roll=0.3, pitch=0.2, yaw=math.pi / 2).optical(np.array([[-1.0, 0.0, 0.0]]))
+    assert all_three == pytest.approx([-math.cos(0.3), math.sin(0.3), 0])  # its left stays level but for the roll
     (moved,) = CameraPose(x=0.5, y=0.25, z=1.0).optical(aside)  # it stands above the scan's plane
     assert moved == pytest.approx([-0.75, 1.0, 1.5])
 
