@@ -45,7 +45,10 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             remappings=[
                 ("image", image),
                 ("image/compressed", f"{image}/compressed"),
-                *((topic, LaunchConfiguration(topic)) for topic in ("depth", "range", "camera_info")),
+                *(
+                    (topic, LaunchConfiguration(topic))
+                    for topic in ("depth", "range", "scan", "camera_info", "detections")
+                ),
             ],
             arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
             output="screen",
@@ -71,7 +74,11 @@ def generate_launch_description() -> LaunchDescription:
                 "depth", default_value="depth", description="Topic of depth images aligned with them."
             ),
             DeclareLaunchArgument("range", default_value="range", description="Topic of a range sensor beside it."),
+            DeclareLaunchArgument("scan", default_value="scan", description="Topic of a laser scanner beside it."),
             DeclareLaunchArgument("camera_info", default_value="camera_info", description="Topic of its CameraInfo."),
+            DeclareLaunchArgument(
+                "detections", default_value="detections", description="Topic of detections in its images."
+            ),
             DeclareLaunchArgument("model", default_value="", description="Goes before the file's; '' = the file's."),
             DeclareLaunchArgument("adapter", default_value="", description="Goes before the file's; '' = the file's."),
             DeclareLaunchArgument(

@@ -10,6 +10,9 @@ seconds, so it holds as far as the ends of the view change slowly: a camera that
 Where they change faster (something steps close to the lens; the camera turns from a wall to a corridor) the samples
 scatter: that scatter is part of every deviation given out, and where no line fits most of them nothing is trusted. The
 ends of `depth` are cut off: an object at 0 may be nearer, one at 1 farther than the distance said.
+
+A true distance may be uncertain itself (`metres_stddev`): such a sample counts less, and what all of them may be wrong
+by together (every door of a house is a little lower than said) is part of every deviation given out.
 """
 
 from __future__ import annotations
@@ -70,12 +73,16 @@ class CalibrationState:
 
 @dataclass(frozen=True, eq=False)
 class _Line:
-    """1/z = near - slope * depth in 1/m, with the covariance of the two and the scatter nothing explains (1/m)."""
+    """1/z = near - slope * depth in 1/m, with the covariance of the two and the scatter nothing explains (1/m).
+
+    common: part of the distances by which all the samples may be wrong alike.
+    """
 
     near: float
     slope: float
     covariance: Floats
     scatter: float
+    common: float
     samples: float
     spread: float
     inliers: float = 1.0
@@ -85,11 +92,12 @@ class _Line:
         return np.asarray(self.near - self.slope * np.asarray(depth))
 
     def disparity_stddev(self, depth: Floats | float, depth_stddev: Floats | float) -> Floats:
-        """From the depth's own deviation, the scatter of the samples and the uncertainty of the fit."""
+        """From the depth's own deviation, the scatter of the samples, their own, and the uncertainty of the fit."""
         depth = np.asarray(depth)
         (aa, ab), (_, bb) = self.covariance
         fit = np.maximum(aa - 2 * ab * depth + bb * depth**2, 0.0)
-        return np.sqrt((self.slope * np.asarray(depth_stddev)) ** 2 + self.scatter**2 + fit)
+        own = (self.slope * np.asarray(depth_stddev)) ** 2 + (self.common * self.disparity(depth)) ** 2
+        return np.sqrt(own + self.scatter**2 + fit)
 
     def metres(self, depth: Floats | float, depth_stddev: Floats | float) -> tuple[Floats, Floats]:
         """Distances and their deviations (first order); NaN where the deviation would reach the distance itself."""
@@ -107,7 +115,7 @@ class Calibration:
     """
 
     def __init__(self, memory: float = 60.0) -> None:
-        self._samples: deque[tuple[float, float, float, float]] = deque(maxlen=CAPACITY)
+        self._samples: deque[tuple[float, float, float, float, float]] = deque(maxlen=CAPACITY)
         self._now = -math.inf
         self._line: _Line | None = None
         self._stale = False
@@ -128,21 +136,23 @@ class Calibration:
         self._samples.clear()
         self._now, self._line, self._stale = -math.inf, None, False
 
-    def add(self, time: float, depth: float, depth_stddev: float, metres: float) -> bool:
+    def add(self, time: float, depth: float, depth_stddev: float, metres: float, metres_stddev: float = 0.0) -> bool:
         """Learn from an object of this relative depth and this true distance along the optical axis, in metres.
 
-        Whether it was taken: not where a number is not finite, depth or depth_stddev outside [0, 1], or metres outside
-        MIN_METRES to MAX_METRES.
+        metres_stddev: how uncertain that distance is; 0 = measured by a sensor made for it. Whether it was taken: not
+        where a number is not finite, depth or depth_stddev outside [0, 1], metres outside MIN_METRES to MAX_METRES, or
+        metres_stddev outside [0, metres).
         """
         usable = (
             all(math.isfinite(v) for v in (time, depth, depth_stddev))
             and 0 <= depth <= 1
             and 0 <= depth_stddev <= 1
             and MIN_METRES <= metres <= MAX_METRES
+            and 0 <= metres_stddev < metres
         )
         if usable:
             self._see(time)
-            self._samples.append((time, depth, depth_stddev, 1 / metres))
+            self._samples.append((time, depth, depth_stddev, 1 / metres, metres_stddev / metres**2))
             self._stale = True
         return usable
 
@@ -200,25 +210,31 @@ class Calibration:
             if self._samples:
                 samples = np.array(self._samples)
                 weight = np.exp((samples[:, 0] - samples[-1, 0]) / self.memory)
-                _, depth, stddev, disparity = samples[weight > _FORGOTTEN].T
-                self._line = _fit(depth, stddev, disparity, weight[weight > _FORGOTTEN])
+                _, depth, stddev, disparity, noise = samples[weight > _FORGOTTEN].T
+                self._line = _fit(depth, stddev, disparity, noise, weight[weight > _FORGOTTEN])
         return self._line
 
 
-def _fit(depth: Floats, stddev: Floats, disparity: Floats, weight: Floats) -> _Line | None:
+def _fit(depth: Floats, stddev: Floats, disparity: Floats, noise: Floats, weight: Floats) -> _Line | None:
     """The line most samples agree on: least median of squares, then least squares over those that agree.
 
-    Least squares of disparity on depth, not the other way round: it is the best guess of the disparity given what the
-    model says, errors of the model included. None where no line falls with depth.
+    noise: standard deviations of the disparities, 1/m. Least squares of disparity on depth, not the other way round: it
+    is the best guess of the disparity given what the model says, errors of the model included. None where no line falls
+    with depth.
     """
-    deviation = np.hypot(stddev, _DEPTH_FLOOR)
-    line = _first_line(depth, deviation, disparity, weight)
+    own = np.hypot(stddev, _DEPTH_FLOOR)
+    rise = np.subtract(*_quantiles(disparity, weight, (0.9, 0.1)))
+    run = np.subtract(*_quantiles(depth, weight, (0.9, 0.1)))
+    steepness = rise / run if rise > 0 and run > _NO_SPREAD else 1.0  # about, until there is a line
+    deviation = np.hypot(own, noise / steepness)
+    line = _first_line(depth, deviation, disparity, weight * (own / deviation) ** 2)
     if line is None:
         return None
     fitted = None
     for _ in range(3):
+        deviation = np.hypot(own, noise / line[1])
         agree = _agreeing(line, depth, deviation, disparity, weight)
-        fitted = _least_squares(depth[agree], stddev[agree], deviation[agree], disparity[agree], weight[agree])
+        fitted = _least_squares(*(v[agree] for v in (depth, stddev, deviation, disparity, noise, weight)))
         if fitted is None:
             return None
         line = (fitted.near, fitted.slope)
@@ -256,7 +272,9 @@ def _agreeing(
     return residual <= max(_OUTLIER * spread, slope / 2)
 
 
-def _least_squares(depth: Floats, stddev: Floats, deviation: Floats, disparity: Floats, weight: Floats) -> _Line | None:
+def _least_squares(
+    depth: Floats, stddev: Floats, deviation: Floats, disparity: Floats, noise: Floats, weight: Floats
+) -> _Line | None:
     """The weighted line through all of these; None where they have no spread or it does not fall."""
     if len(depth) < 3 or np.ptp(depth) < _NO_SPREAD:
         return None
@@ -270,12 +288,13 @@ def _least_squares(depth: Floats, stddev: Floats, deviation: Floats, disparity: 
     count = weight.sum() ** 2 / (weight**2).sum()
     dispersion = float(np.average((residual / deviation) ** 2, weights=weight)) * count / max(count - 2, 1)
     covariance = dispersion * inverse @ (x.T @ ((w * deviation)[:, None] ** 2 * x)) @ inverse
-    unexplained = float(np.average(residual**2 - (slope * stddev) ** 2, weights=weight))
+    unexplained = float(np.average(residual**2 - (slope * stddev) ** 2 - noise**2, weights=weight))
     return _Line(
         near=float(near),
         slope=float(slope),
         covariance=covariance,
         scatter=math.sqrt(max(unexplained, 0.0)),
+        common=float(np.average(noise / disparity, weights=w)),
         samples=float(weight.sum()),
         spread=float(np.subtract(*_quantiles(depth, weight, (0.9, 0.1)))),
     )

@@ -1,4 +1,4 @@
-"""Where objects are in space: from pixels and distances, by the camera's CameraInfo, to points in the optical frame.
+"""Where objects are in space: pixels and distances ⇄ points in the optical frame, by the camera's CameraInfo.
 
 Promises: points in metres in the image's own frame, an optical one by REP 103 (x right, y down, z along the axis);
 distortion, binning and a region of interest are honoured; a CameraInfo that cannot be used is refused with one line.
@@ -12,11 +12,14 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from proxqa_core.errors import ProxqaError
 from proxqa_core.types import Box
+
+Floats = NDArray[np.float64]
 
 _COEFFICIENTS = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}
 _AGREES = 1.0
@@ -59,10 +62,10 @@ class Camera:
                 f"camera_info is of frame {info.header.frame_id[:60]!r}, the image of {header.frame_id[:60]!r}; "
                 "expected the same"
             )
-        self._binning = (max(1, info.binning_x), max(1, info.binning_y))
-        self._offset = (info.roi.x_offset, info.roi.y_offset)
+        self._binning = np.array([max(1, info.binning_x), max(1, info.binning_y)])
+        self._offset = np.array([info.roi.x_offset, info.roi.y_offset])
         size = tuple(
-            n // b
+            int(n // b)
             for n, b in zip((info.roi.width or info.width, info.roi.height or info.height), self._binning, strict=True)
         )
         if size != (width, height):
@@ -97,26 +100,55 @@ class Camera:
 
         None where the lens's model does not hold there.
         """
-        middle = ((region.x1 + region.x2) / 2, (region.y1 + region.y2) / 2)
-        # edges of pixels → full resolution → centres of pixels, which are the whole numbers for CameraInfo
-        pixel = [m * b + o - 0.5 for m, b, o in zip(middle, self._binning, self._offset, strict=True)]
-        x, y = self._ray(*pixel)
+        x, y = self.ray((region.x1 + region.x2) / 2, (region.y1 + region.y2) / 2)
         if not (math.isfinite(x) and math.isfinite(y)):
             return None
         return Point(x * distance, y * distance, distance)
 
-    def _ray(self, u: float, v: float) -> tuple[float, float]:
-        """x/z and y/z of the points that are seen at this pixel of full resolution; NaN where there are none."""
+    def ray(self, x: float, y: float) -> tuple[float, float]:
+        """x/z and y/z of the points that are seen at this place of the image; NaN where the lens's model does not hold.
+
+        Places are as in a Box: 0, 0 is the upper left corner of the first pixel.
+        """
+        # edges of pixels → full resolution → centres of pixels, which are the whole numbers for CameraInfo
+        pixel = np.array([[x, y]]) * self._binning + self._offset - 0.5
+        ((across, down),) = self._rays(pixel)
+        return float(across), float(down)
+
+    def places(self, points: Floats) -> Floats:
+        """Where in the image, or beside it, points [n, 3] of the optical frame are seen: places [n, 2] as of `ray`.
+
+        NaN for those behind the camera and where the lens's model does not hold.
+        """
+        found = np.full((len(points), 2), np.nan)
+        ahead = points[:, 2] > 0
+        rays = points[ahead, :2] / points[ahead, 2:]
+        if len(rays):
+            pixels = self._pixels(rays)
+            if self._distortion.any():
+                # far aside a lens's polynomial comes back into the image: such a pixel is another ray's
+                off = np.abs(self._rays(pixels) - rays) * self._matrix.diagonal()[:2]
+                pixels[~(off.max(axis=1) <= _AGREES)] = np.nan
+            found[ahead] = (pixels + 0.5 - self._offset) / self._binning
+        return found
+
+    def _rays(self, pixels: Floats) -> Floats:
+        """x/z and y/z of the points that are seen at these pixels of full resolution, both [n, 2], n > 0.
+
+        NaN where there are none.
+        """
         if not self._distortion.any():
-            m = self._matrix
-            return (u - m[0, 2]) / m[0, 0], (v - m[1, 2]) / m[1, 1]
+            return (pixels - self._matrix[:2, 2]) / self._matrix.diagonal()[:2]
         model = cv2.fisheye if self._fisheye else cv2
-        x, y = model.undistortPoints(np.array([[[u, v]]]), self._matrix, self._distortion).ravel()
-        ahead, still = np.array([[[x, y, 1.0]]]), np.zeros(3)
-        if self._fisheye:
-            back = cv2.fisheye.projectPoints(ahead, still, still, self._matrix, self._distortion)[0].ravel()
-        else:
-            back = cv2.projectPoints(ahead, still, still, self._matrix, self._distortion)[0].ravel()
-        if not math.hypot(back[0] - u, back[1] - v) <= _AGREES:
-            return math.nan, math.nan
-        return float(x), float(y)
+        rays = np.array(model.undistortPoints(pixels[:, None], self._matrix, self._distortion)).reshape(-1, 2)
+        off = np.hypot(*(self._pixels(rays) - pixels).T)
+        rays[~(off <= _AGREES)] = np.nan
+        return rays
+
+    def _pixels(self, rays: Floats) -> Floats:
+        """The reverse of `_rays`."""
+        if not self._distortion.any():
+            return rays * self._matrix.diagonal()[:2] + self._matrix[:2, 2]
+        ahead, still = np.column_stack([rays, np.ones(len(rays))])[:, None], np.zeros(3)
+        model = cv2.fisheye if self._fisheye else cv2
+        return np.array(model.projectPoints(ahead, still, still, self._matrix, self._distortion)[0]).reshape(-1, 2)

@@ -1,6 +1,8 @@
-"""Metres for the node: true distances of objects from depth images and range readings, and what is learned from them.
+"""Metres for the node: true distances of objects from what is measured and known, and what is learned from them.
 
-Promises: a frame is paired with the depth image and the reading nearest to it in time, by their own stamps, or with
+Sources: depth images, range readings, laser scans (see `scan`), objects of known height (see `known_sizes`).
+
+Promises: a frame is paired with the depth image, reading and scan nearest to it in time, by their own stamps, or with
 none; whatever comes in is used or refused with one line (`problem`), never raised; every method may be called from any
 thread. Knows nothing of nodes or topics.
 """
@@ -10,26 +12,40 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from sensor_msgs.msg import Image, Range
+from sensor_msgs.msg import Image, LaserScan, Range
 from std_msgs.msg import Header
 
 from proxqa_core.calibration import Calibration, CalibrationState
 from proxqa_core.depth import central_half
-from proxqa_core.errors import BadImageError, BadObjectError
+from proxqa_core.errors import BadImageError, BadObjectError, ProxqaError
 from proxqa_core.types import VISIBLE, Box, ObjectDepth
+from proxqa_ros import known_sizes
+from proxqa_ros.camera import BadCameraError, Camera
 from proxqa_ros.conversions import depth_to_metres
+from proxqa_ros.scan import CameraPose, from_scan
 from proxqa_ros.worker import one_line
 
 MEASURED = 0.25
 """Least part of the pixels in the middle of an object that must have a depth."""
 SAME_SHAPE = 0.02
 """Most by which the sides of image and depth image may differ in proportion."""
+
+
+Lens = Callable[[], Camera]
+"""Makes the lens of the image that is looked at; raises BadCameraError."""
+Pairs = list[tuple[ObjectDepth, float, float]]
+"""Objects with their true distances along the optical axis and the standard deviations of these, in metres."""
+
+
+def no_lens() -> Camera:
+    """Nothing is known of the lens: raises BadCameraError."""
+    raise BadCameraError("no camera_info has arrived yet")
 
 
 def seconds(stamp: Time) -> float:
@@ -85,6 +101,8 @@ class Metres:
 
     tolerance: most seconds between an image and what is measured beside it. range_object: name of the object a range
     sensor points at; '' = the one whose region holds the middle of the image, the smallest where several do.
+    camera_pose: where the camera is in the frame of the laser scanner. scan_objects: names of those that it measures,
+    none = all. known_sizes: heights in metres by name, case-folded.
     """
 
     def __init__(self) -> None:
@@ -92,10 +110,15 @@ class Metres:
         self._calibration = Calibration()
         self._depth_images = Beside(10)
         self._ranges = Beside(100)
+        self._scans = Beside(20)
         self.tolerance = 0.05
         self.range_object = ""
+        self.camera_pose = CameraPose()
+        self.scan_objects: tuple[str, ...] = ()
+        self.known_sizes: Mapping[str, float] = {}
         self.depth_images = 0
         self.range_readings = 0
+        self.scans = 0
         self.problem = ""
         """What was wrong with what was measured beside the last frame, one line; '' = nothing."""
 
@@ -110,7 +133,8 @@ class Metres:
             self._calibration.reset()
             self._depth_images.clear()
             self._ranges.clear()
-            self.depth_images = self.range_readings = 0
+            self._scans.clear()
+            self.depth_images = self.range_readings = self.scans = 0
             self.problem = ""
 
     def add_depth_image(self, message: Image) -> None:
@@ -125,30 +149,61 @@ class Metres:
             self.range_readings += 1
             self._ranges.add(message)
 
+    def add_scan(self, message: LaserScan) -> None:
+        """A scan of a plane, by a scanner beside the camera."""
+        with self._lock:
+            self.scans += 1
+            self._scans.add(message)
+
     def expect(self, stamp: Time) -> None:
         """An image of this stamp is about to be looked at."""
         with self._lock:
             self._depth_images.expect(stamp)
             self._ranges.expect(stamp)
+            self._scans.expect(stamp)
 
-    def learn(self, header: Header, width: int, height: int, depths: Sequence[ObjectDepth]) -> None:
-        """Learn from the objects in view of the image with this header and of width x height pixels."""
+    def learn(
+        self, header: Header, width: int, height: int, depths: Sequence[ObjectDepth], lens: Lens = no_lens
+    ) -> None:
+        """Learn from the objects in view of the image with this header and of width x height pixels.
+
+        lens: called where a source needs it. What one source lacks does not keep the others from teaching.
+        """
         with self._lock:
             depth_image = self._depth_images.nearest(header.stamp, self.tolerance)
             reading = self._ranges.nearest(header.stamp, self.tolerance)
-        pairs, problem = [], ""
-        try:
-            if reading is not None and (pointed_at := self._pointed_at(depths, width, height)) is not None:
-                pairs.append((pointed_at, metres_of_range(reading)))
-            if depth_image is not None:
-                seen = [d for d in depths if d.score >= VISIBLE]
-                pairs += from_depth_image(depth_image, header, width, height, seen)
-        except (BadImageError, BadObjectError) as error:
-            problem = one_line(error)
+            scan = self._scans.nearest(header.stamp, self.tolerance)
+        seen = [d for d in depths if d.score >= VISIBLE]
+
+        def by_range() -> Pairs:
+            pointed_at = None if reading is None else self._pointed_at(depths, width, height)
+            return [] if pointed_at is None else [(pointed_at, metres_of_range(reading), 0.0)]
+
+        def by_depth_image() -> Pairs:
+            if depth_image is None:
+                return []
+            return [(d, m, 0.0) for d, m in from_depth_image(depth_image, header, width, height, seen)]
+
+        def by_scan() -> Pairs:
+            if scan is None:
+                return []
+            return [(d, m, 0.0) for d, m in from_scan(scan, self.camera_pose, lens(), seen, self.scan_objects)]
+
+        def by_size() -> Pairs:
+            sizes = self.known_sizes
+            sized = known_sizes.measurable(sizes, width, height, seen)
+            return known_sizes.from_known_sizes(sizes, lens(), sized) if sized else []
+
+        pairs, problems = [], []
+        for source in (by_range, by_depth_image, by_scan, by_size):
+            try:
+                pairs += source()
+            except ProxqaError as error:
+                problems.append(one_line(error))
         with self._lock:
-            for d, metres in pairs:
-                self._calibration.add(seconds(header.stamp), d.depth, d.depth_stddev, metres)
-        self.problem = problem
+            for d, metres, stddev in pairs:
+                self._calibration.add(seconds(header.stamp), d.depth, d.depth_stddev, metres, stddev)
+        self.problem = "; ".join(dict.fromkeys(problems))
 
     def fill(self, header: Header, depths: Sequence[ObjectDepth]) -> tuple[ObjectDepth, ...]:
         """The objects, those in view with their distances as far as the calibration is trusted."""

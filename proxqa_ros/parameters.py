@@ -17,7 +17,9 @@ from rclpy.parameter import Parameter
 
 from proxqa_core.errors import BadObjectError, ProxqaError
 from proxqa_core.types import ObjectQuery
+from proxqa_ros import detections, known_sizes
 from proxqa_ros.conversions import object_queries
+from proxqa_ros.scan import BadScanError, CameraPose
 
 TRANSPORTS = ("raw", "compressed")
 
@@ -56,6 +58,10 @@ SPECS: dict[str, Spec] = {
         "Names of the objects whose depths are published, at most 64; [''] = none.",
         live=True,
     ),
+    "use_detections": Spec(
+        False, "Names and boxes come with vision_msgs/Detection2DArray on `detections`, not from objects.", live=True
+    ),
+    "detection_min_score": Spec(0.5, "Least score of a detection that is used.", 0.0, 1.0, live=True),
     "rate": Spec(
         0.0, "Most messages per second on object_depths, Hz; 0 = as fast as possible.", 0.0, 1000.0, live=True
     ),
@@ -69,10 +75,20 @@ SPECS: dict[str, Spec] = {
     ),
     "query_timeout": Spec(30.0, "Longest a query may take, seconds; then TIMEOUT.", 0.1, 3600.0, live=True),
     "sync_tolerance": Spec(
-        0.05, "Most seconds between an image and a depth image or range reading beside it.", 0.0, 10.0, live=True
+        0.05, "Most seconds between an image and what is measured or detected beside it.", 0.0, 10.0, live=True
     ),
     "range_object": Spec(
         "", "Name of the object that the range sensor points at; '' = the one in the middle of the image.", live=True
+    ),
+    "camera_in_scan": Spec(
+        [0.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+        "Camera's pose in the laser scanner's frame: x ahead, y left, z up in m (-100 to 100); "
+        "roll, pitch, yaw in rad (-3.1416 to 3.1416).",
+        live=True,
+    ),
+    "scan_objects": Spec([""], "Names of the objects that the laser scan measures; [''] = all.", live=True),
+    "known_sizes": Spec(
+        [""], "True heights of objects, such as 'door: 2.0', in metres, 0.01 to 100; [''] = none.", live=True
     ),
     "calibration_memory": Spec(
         60.0, "Seconds after which a true distance counts 1/e of a new one.", 1.0, 3600.0, live=True
@@ -91,6 +107,8 @@ class Parameters:
     adapter: str
     device: str
     objects: tuple[str, ...]
+    use_detections: bool
+    detection_min_score: float
     rate: float
     image_transport: str
     max_image_age: float
@@ -98,6 +116,9 @@ class Parameters:
     query_timeout: float
     sync_tolerance: float
     range_object: str
+    camera_in_scan: tuple[float, ...]
+    scan_objects: tuple[str, ...]
+    known_sizes: tuple[str, ...]
     calibration_memory: float
     image_rectified: bool
     publish_debug_image: bool
@@ -123,12 +144,14 @@ def read(node: Node) -> Parameters:
     for name, value in values.items():
         if name != "objects":
             _check(name, value)
-    values["objects"] = tuple(values["objects"] or ())
+    for name, spec in SPECS.items():
+        if isinstance(spec.default, list):
+            values[name] = tuple(values[name] or ())
     return Parameters(**values)
 
 
-def named_objects(names: Sequence[str] | None) -> tuple[ObjectQuery, ...]:
-    """The objects of the parameter `objects`; [''] is none, since YAML's empty list has no type.
+def named_objects(names: Sequence[str] | None, parameter: str = "objects") -> tuple[ObjectQuery, ...]:
+    """The objects of a parameter of names; [''] is none, since YAML's empty list has no type.
 
     Raises BadParameterError where a name cannot be used.
     """
@@ -136,13 +159,20 @@ def named_objects(names: Sequence[str] | None) -> tuple[ObjectQuery, ...]:
     try:
         return () if names == [""] else object_queries(names)
     except BadObjectError as error:
-        raise BadParameterError(f"parameter 'objects': {error}") from error
+        raise BadParameterError(f"parameter {parameter!r}: {error}") from error
 
 
 def _check(name: str, value: Any) -> None:
     """Raise BadParameterError where the value cannot be used; ranges of numbers are rclpy's own check."""
-    if name == "objects":
-        named_objects(value)
+    if name in ("objects", "scan_objects"):
+        named_objects(value, name)
+    elif name == "use_detections" and value and detections.Detection2DArray is None:
+        raise BadParameterError(f"parameter 'use_detections' is true, but {detections.NOT_INSTALLED}")
+    elif name in ("camera_in_scan", "known_sizes"):
+        try:
+            CameraPose.of(value or ()) if name == "camera_in_scan" else known_sizes.parse(value or ())
+        except (BadScanError, BadObjectError) as error:
+            raise BadParameterError(f"parameter {name!r}: {error}") from error
     elif name == "image_transport" and value not in TRANSPORTS:
         raise BadParameterError(f"parameter 'image_transport' is {value!r}; expected one of {', '.join(TRANSPORTS)}")
     elif name in ("model", "device") and not value.strip():

@@ -33,12 +33,13 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Range
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan, Range
+from std_msgs.msg import Float64
 from std_srvs.srv import SetBool
 
 from proxqa_core.errors import BadImageError, BadObjectError
 from proxqa_core.types import ObjectDepth, ObjectQuery, clean_text
-from proxqa_ros import parameters, queries
+from proxqa_ros import known_sizes, parameters, queries
 from proxqa_ros.camera import BadCameraError, Camera
 from proxqa_ros.conversions import (
     Pixels,
@@ -49,11 +50,14 @@ from proxqa_ros.conversions import (
     object_queries,
     rgb_to_image,
 )
+from proxqa_ros.detections import NOT_INSTALLED, Detection2DArray, Detections, Pair
 from proxqa_ros.markers import MarkerArray, place, to_markers
-from proxqa_ros.metres import Metres, nanoseconds
+from proxqa_ros.metres import Metres, nanoseconds, no_lens
 from proxqa_ros.msg import ObjectDepthArray
 from proxqa_ros.qos import MANY_QUERIES, NEWEST_BEST_EFFORT, RELIABLE, SENSOR_DATA, Endpoint, misfits
+from proxqa_ros.scan import CameraPose
 from proxqa_ros.srv import ProximityQuery, SetObjects
+from proxqa_ros.timing import Timing
 from proxqa_ros.worker import Engine, Shot, StoppedError, Stream, Worker, one_line
 
 EngineLoader = Callable[[str, str | None, str], Engine]
@@ -96,11 +100,14 @@ class ProximityNode(LifecycleNode):
         """Why the last transition failed, '' = it did not."""
         self._seen_at_last_tick = (time.perf_counter(), 0, 0)
         self._metres = Metres()
+        self._detections = Detections()
+        self._use_detections = False
         self._subscriptions_on: list[Any] = []  # while active
         self._endpoints: list[Endpoint] = []
         self._depths_publisher: Any = None
         self._debug_publisher: Any = None
         self._markers_publisher: Any = None
+        self._timing: Timing | None = None
         self._camera_info: CameraInfo | None = None
         self._camera_problem = ""
         parameters.declare(self)
@@ -147,7 +154,7 @@ class ProximityNode(LifecycleNode):
             chosen = parameters.read(self)
             self._adopt(chosen.objects)
             self._metres.reset()
-            self._apply_to_metres()
+            self._apply()
             self._worker = Worker(
                 load=lambda: self._load_engine(chosen.model, chosen.adapter or None, chosen.device),
                 decode=self._decode,
@@ -174,6 +181,11 @@ class ProximityNode(LifecycleNode):
             self._markers_publisher = self.create_lifecycle_publisher(
                 MarkerArray, "markers", RELIABLE, event_callbacks=PublisherEventCallbacks(**NO_EVENTS)
             )
+        self._timing = Timing(
+            lambda topic: self.create_lifecycle_publisher(
+                Float64, topic, RELIABLE, event_callbacks=PublisherEventCallbacks(**NO_EVENTS)
+            )
+        )
         for publisher in self._outputs():
             self._endpoints.append(Endpoint.of(publisher, subscribes=False))
         self.get_logger().info(f"model {self._model_name!r} loaded in {time.perf_counter() - started:.1f} s")
@@ -213,8 +225,10 @@ class ProximityNode(LifecycleNode):
         camera = self._subscribe(kind, topic, self._on_image, NEWEST_BEST_EFFORT, self._images_group)
         self._subscribe(Image, "depth", self._metres.add_depth_image, SENSOR_DATA, self._measured_group)
         self._subscribe(Range, "range", self._metres.add_range, SENSOR_DATA, self._measured_group)
-        if MarkerArray is not None:
-            self._subscribe(CameraInfo, "camera_info", self._on_camera_info, SENSOR_DATA, self._measured_group)
+        self._subscribe(LaserScan, "scan", self._metres.add_scan, SENSOR_DATA, self._measured_group)
+        self._subscribe(CameraInfo, "camera_info", self._on_camera_info, SENSOR_DATA, self._measured_group)
+        if Detection2DArray is not None:
+            self._subscribe(Detection2DArray, "detections", self._on_detections, SENSOR_DATA, self._measured_group)
         self.get_logger().info(f"active: images from {camera.topic_name}")
 
     def _subscribe(self, kind: Any, topic: str, callback: Any, qos: QoSProfile, group: CallbackGroup) -> Any:
@@ -257,6 +271,9 @@ class ProximityNode(LifecycleNode):
         self._update_stream()
         self._endpoints = [e for e in self._endpoints if not e.subscribes]
         self._camera_info, self._camera_problem = None, ""
+        self._detections.clear()
+        if self._timing is not None:
+            self._timing.pause()
         while self._subscriptions_on:
             self.destroy_subscription(self._subscriptions_on.pop())
         if self._worker is not None:
@@ -273,14 +290,15 @@ class ProximityNode(LifecycleNode):
         self._model_name = ""
         for publisher in self._outputs():
             self.destroy_lifecycle_publisher(publisher)
-        self._depths_publisher = self._debug_publisher = self._markers_publisher = None
+        self._depths_publisher = self._debug_publisher = self._markers_publisher = self._timing = None
         self._endpoints = []
         return ended
 
     def _outputs(self) -> list[Any]:
         """Those that there are from configure to cleanup."""
         every = (self._depths_publisher, self._debug_publisher, self._markers_publisher)
-        return [publisher for publisher in every if publisher is not None]
+        timing = [] if self._timing is None else self._timing.publishers
+        return [*(publisher for publisher in every if publisher is not None), *timing]
 
     def destroy_node(self) -> None:
         """End the worker, then the node."""
@@ -298,7 +316,20 @@ class ProximityNode(LifecycleNode):
         except BadImageError as error:
             worker.reject(error)
         else:
-            worker.offer(message)
+            if self._use_detections:
+                self._offer(worker, self._detections.add_image(message))
+            else:
+                worker.offer(message)
+
+    def _on_detections(self, message: Any) -> None:
+        worker = self._worker
+        if worker is not None and self._active and self._use_detections:
+            self._offer(worker, self._detections.add(message))
+
+    @staticmethod
+    def _offer(worker: Worker, pair: Pair | None) -> None:
+        if pair is not None:
+            worker.offer(pair.image, pair.objects)
 
     def _decode(self, message: Image | CompressedImage) -> Pixels:
         """On the worker's thread, when it takes a frame."""
@@ -309,10 +340,15 @@ class ProximityNode(LifecycleNode):
         """On the worker's thread: the depths, and the debug image where someone looks at it."""
         if not self._active or not self.context.ok():
             return
+        started = time.perf_counter()
         height, width = shot.image.shape[:2]
-        self._metres.learn(shot.header, width, height, depths)
+        self._metres.learn(shot.header, width, height, depths, lambda: self._camera(shot))
         depths = self._metres.fill(shot.header, depths)
-        self._depths_publisher.publish(depths_to_message(shot.header, engine.model_name, depths))
+        message = depths_to_message(shot.header, engine.model_name, depths)
+        worked = shot.worked + time.perf_counter() - started
+        self._depths_publisher.publish(message)
+        if self._timing is not None:
+            self._timing.published(nanoseconds(shot.header.stamp), worked, lambda: self.get_clock().now().nanoseconds)
         if self.get_parameter("publish_debug_image").value and self._debug_publisher.get_subscription_count() > 0:
             from proxqa_core.drawing import annotate
 
@@ -323,16 +359,20 @@ class ProximityNode(LifecycleNode):
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._camera_info = message
 
+    def _camera(self, shot: Shot) -> Camera:
+        """The lens that the frame was taken through. Raises BadCameraError."""
+        info = self._camera_info
+        if info is None:
+            return no_lens()
+        height, width = shot.image.shape[:2]
+        return Camera(info, shot.header, width, height, bool(self.get_parameter("image_rectified").value))
+
     def _publish_markers(self, shot: Shot, depths: Sequence[ObjectDepth]) -> None:
         """Where the objects are, as far as that is known; an empty array where it is not."""
-        info, placed, problem = self._camera_info, [], "no camera_info has arrived yet"
-        if info is not None:
-            height, width = shot.image.shape[:2]
-            try:
-                camera = Camera(info, shot.header, width, height, bool(self.get_parameter("image_rectified").value))
-                placed, problem = place(camera, depths), ""
-            except BadCameraError as error:
-                problem = one_line(error)
+        try:
+            placed, problem = place(self._camera(shot), depths), ""
+        except BadCameraError as error:
+            placed, problem = [], one_line(error)
         self._camera_problem = problem
         self._markers_publisher.publish(to_markers(shot.header, placed))
 
@@ -346,6 +386,7 @@ class ProximityNode(LifecycleNode):
                     objects=self._objects or (),
                     rate=float(self.get_parameter("rate").value),
                     on=self._active and self._enabled,
+                    detected=self._use_detections,
                 )
             )
 
@@ -379,6 +420,8 @@ class ProximityNode(LifecycleNode):
                 replace(answer, objects=self._metres.fill(shot.header, answer.objects)), shot.header.stamp
             )
 
+        if self._use_detections and (newest := self._detections.newest_image()) is not None:
+            worker.offer(newest)  # a question does not wait for detections
         timeout = float(self.get_parameter("query_timeout").value)
         future = worker.submit(run)
         if not self._wait_for(future, timeout):
@@ -415,6 +458,8 @@ class ProximityNode(LifecycleNode):
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         """Pause or resume `object_depths`; queries are answered either way."""
         self._enabled = bool(request.data)
+        if self._timing is not None:
+            self._timing.pause()
         self._update_stream()
         response.success = True
         response.message = f"object_depths is {'enabled' if self._enabled else 'paused'}; the node is {self.state}"
@@ -440,13 +485,24 @@ class ProximityNode(LifecycleNode):
         for change in changes:
             if change.name == "objects":
                 self._adopt(change.value)
-        self._apply_to_metres()
+        if self._worker is not None:  # else they are applied, and checked, when it is configured
+            self._apply()
         self._update_stream()
 
-    def _apply_to_metres(self) -> None:
-        self._metres.tolerance = float(self.get_parameter("sync_tolerance").value)
-        self._metres.range_object = clean_text(self.get_parameter("range_object").value)
-        self._metres.set_memory(float(self.get_parameter("calibration_memory").value))
+    def _apply(self) -> None:
+        """Give the parameters, which are checked, to what measures and to what detects."""
+        value = {name: self.get_parameter(name).value for name in parameters.SPECS}
+        metres, detections = self._metres, self._detections
+        metres.tolerance = detections.tolerance = float(value["sync_tolerance"])
+        metres.range_object = clean_text(value["range_object"])
+        metres.camera_pose = CameraPose.of(value["camera_in_scan"])
+        metres.scan_objects = tuple(q.name for q in parameters.named_objects(value["scan_objects"]))
+        metres.known_sizes = known_sizes.parse(value["known_sizes"])
+        metres.set_memory(float(value["calibration_memory"]))
+        detections.min_score = float(value["detection_min_score"])
+        if self._use_detections != bool(value["use_detections"]):
+            self._use_detections = bool(value["use_detections"])
+            detections.clear()
 
     # -- diagnostics -------------------------------------------------------------------------------------------------
 
@@ -461,6 +517,7 @@ class ProximityNode(LifecycleNode):
         values: dict[str, str] = {
             "state": self.state,
             "model": self._model_name,
+            **self._engine_values(),
             "enabled": str(self._enabled).lower(),
             "objects": ", ".join(q.name for q in self._objects or ()),
         }
@@ -493,14 +550,19 @@ class ProximityNode(LifecycleNode):
                 "last_error": counts.last_error,
             }
             limit = float(self.get_parameter("max_image_age").value)
+            whose = "with detections " if self._use_detections else ""
             if self._active and trouble > troubles:
                 level, message = DiagnosticStatus.WARN, f"{trouble - troubles} frames not used: {counts.last_error}"
             elif self._active and unheard:
                 level, message = DiagnosticStatus.WARN, unheard[0]
+            elif self._active and self._use_detections and self._detections.problem:
+                level, message = DiagnosticStatus.WARN, self._detections.problem
+            elif self._active and self._use_detections and not self._detections.matched:
+                level, message = DiagnosticStatus.WARN, "no detections have come that belong to an image"
             elif self._active and header is None:
                 level, message = DiagnosticStatus.WARN, "no usable image has arrived yet"
             elif self._active and 0 < limit < age:
-                level, message = DiagnosticStatus.WARN, f"the newest image is {age:.1f} s old"
+                level, message = DiagnosticStatus.WARN, f"the newest image {whose}is {age:.1f} s old"
             elif self._active and self._metres.problem:
                 level, message = DiagnosticStatus.WARN, f"no metres learned: {self._metres.problem}"
             elif self._active and self._camera_problem:
@@ -512,6 +574,12 @@ class ProximityNode(LifecycleNode):
             values=[KeyValue(key=key, value=value) for key, value in values.items()],
         )
 
+    def _engine_values(self) -> dict[str, str]:
+        """What the model runs on and with, as far as the engine says; empty while there is none."""
+        about = {} if self._worker is None else self._worker.about
+        values = {key: str(about[key]) for key in ("backend", "device", "dtype") if about.get(key) is not None}
+        return values | {"adapter": clean_text(str(about.get("adapter") or "none")) if about else ""}
+
     def _calibration_values(self) -> dict[str, str]:
         state = self._metres.state()
         return {
@@ -522,6 +590,10 @@ class ProximityNode(LifecycleNode):
             "calibration_error": f"{state.error:.3f}",
             "depth_images": str(self._metres.depth_images),
             "range_readings": str(self._metres.range_readings),
+            "scans": str(self._metres.scans),
+            "detections_received": str(self._detections.received),
+            "detections_matched": str(self._detections.matched),
+            "detections": self._detections.problem if Detection2DArray is not None else NOT_INSTALLED,
             "markers": "visualization_msgs is not installed" if MarkerArray is None else self._camera_problem,
         }
 

@@ -43,6 +43,8 @@ class Engine(Protocol):
     @property
     def model_name(self) -> str: ...
 
+    def info(self) -> dict[str, Any]: ...
+
     def look(self, image: NDArray[np.uint8]) -> View: ...
 
 
@@ -54,13 +56,22 @@ class StoppedError(ProxqaError):
     """The worker was stopped or paused before it came to the query."""
 
 
+ObjectsIn = Callable[[int, int], tuple[ObjectQuery, ...]]
+"""(width, height) of an image → the objects to be looked at in it."""
+
+
 @dataclass(eq=False)
 class Shot:
-    """One good frame: its message's header, the decoded image, its view once it has been encoded."""
+    """One good frame: its message's header, the decoded image, its view once it has been encoded.
+
+    objects: those of this very frame, by its width and height; None = it was not said. worked: seconds of work on it.
+    """
 
     header: Any
     image: NDArray[np.uint8]
+    objects: ObjectsIn | None = None
     view: View | None = None
+    worked: float = 0.0
     used: bool = False
     streamed: bool = False
 
@@ -83,16 +94,18 @@ class Counts:
 class Stream:
     """What to do with frames that nobody asks about: nothing where `on` is false or there are no objects.
 
-    rate: most frames per second, 0 = as fast as possible.
+    rate: most frames per second, 0 = as fast as possible. detected: each frame brings its own objects, and one that
+    does not is left out.
     """
 
     objects: tuple[ObjectQuery, ...] = ()
     rate: float = 0.0
     on: bool = False
+    detected: bool = False
 
     @property
     def runs(self) -> bool:
-        return self.on and bool(self.objects)
+        return self.on and (self.detected or bool(self.objects))
 
 
 @dataclass(eq=False)
@@ -129,6 +142,7 @@ class Worker:
         self._jobs: deque[_Job] = deque()
         self._in_work = 0
         self._waiting: Any = None
+        self._waiting_objects: ObjectsIn | None = None
         self._shot: Shot | None = None
         self._stream = Stream()
         self._next_due = 0.0
@@ -137,6 +151,8 @@ class Worker:
         self._newest_header: Any = None
         self.loaded: Future[str] = Future()
         """The model's name once it is there, or why it is not."""
+        self.about: dict[str, Any] = {}
+        """What the engine says of itself, once it is there."""
         self._thread = threading.Thread(target=self._run, name="proxqa-worker", daemon=True)
 
     # -- called from anywhere ----------------------------------------------------------------------------------------
@@ -169,14 +185,25 @@ class Worker:
             if job.future.set_running_or_notify_cancel():
                 job.future.set_exception(StoppedError(f"the query was not answered: {reason}"))
 
-    def offer(self, message: Any) -> None:
-        """Put a frame into the slot."""
+    def offer(self, message: Any, objects: ObjectsIn | None = None) -> None:
+        """Put a frame into the slot, or say which objects are in one that is in hand already.
+
+        objects: what the stream looks at in it where it is `detected`.
+        """
         with self._wake:
             if self._stopping:
                 return
+            if self._waiting is message:
+                self._waiting_objects = objects or self._waiting_objects
+                self._wake.notify_all()
+                return
+            if self._shot is not None and self._shot.header is message.header:
+                self._shot.objects = objects or self._shot.objects
+                self._wake.notify_all()
+                return
             self._counts.received += 1
             self._drop_waiting()
-            self._waiting = message
+            self._waiting, self._waiting_objects = message, objects
             self._newest_header = message.header
             self._wake.notify_all()
 
@@ -227,7 +254,9 @@ class Worker:
     def view_of(self, shot: Shot, engine: Engine) -> View:
         """The view of a frame, encoded on first use. On the worker's thread only."""
         if shot.view is None:
+            started = time.perf_counter()
             shot.view = engine.look(shot.image)
+            shot.worked += time.perf_counter() - started
         return shot.view
 
     # -- the worker's thread -----------------------------------------------------------------------------------------
@@ -238,6 +267,7 @@ class Worker:
         except BaseException as error:
             self.loaded.set_exception(error)
             return
+        self.about = engine.info()
         self.loaded.set_result(engine.model_name)
         while (step := self._next()) is not None:
             step(engine)
@@ -250,22 +280,34 @@ class Worker:
                     job = self._jobs.popleft()
                     self._in_work = 1
                     return lambda engine: self._answer(job, engine)
-                fresh = self._waiting is not None or (self._shot is not None and not self._shot.streamed)
                 patience = None
-                if self._stream.runs and fresh:
+                if self._stream.runs and self._fresh():
                     patience = self._next_due - time.perf_counter()
                     if patience <= 0:
                         return self._step_stream
                 self._wake.wait(patience)
             return None
 
+    def _fresh(self) -> bool:
+        """Whether there is a frame for the stream; under the lock."""
+        if self._waiting is not None and (self._waiting_objects is not None or not self._stream.detected):
+            return True
+        return self._shot is not None and self._streams(self._shot, self._stream)
+
+    @staticmethod
+    def _streams(shot: Shot, stream: Stream) -> bool:
+        return not shot.streamed and (shot.objects is not None or not stream.detected)
+
     def _newest(self) -> Shot | None:
         """The newest good frame: the slot's where it can be decoded, else the one in hand."""
         with self._wake:
             message, self._waiting = self._waiting, None
+            objects, self._waiting_objects = self._waiting_objects, None
         if message is not None:
+            started = time.perf_counter()
             try:
-                shot = Shot(message.header, self._decode(message))
+                shot = Shot(message.header, self._decode(message), objects)
+                shot.worked = time.perf_counter() - started
             except BadImageError as error:
                 self._bad(error)
             else:
@@ -294,13 +336,16 @@ class Worker:
         shot = self._newest()
         with self._wake:
             stream = self._stream
-            if shot is None or shot.streamed or not stream.runs:
+            if shot is None or not self._streams(shot, stream) or not stream.runs:
                 return
             shot.streamed = True
             if stream.rate > 0:
                 self._next_due = time.perf_counter() + 1.0 / stream.rate
         try:
-            depths = self.view_of(shot, engine).depths(stream.objects)
+            objects = stream.objects
+            if stream.detected and shot.objects is not None:
+                objects = shot.objects(shot.image.shape[1], shot.image.shape[0])
+            depths = self._depths(shot, objects, engine) if objects else ()
             with self._wake:
                 if not self._stream.on:  # paused meanwhile
                     return
@@ -312,12 +357,18 @@ class Worker:
                 self._counts.published += 1
             self._used(shot)
 
+    def _depths(self, shot: Shot, objects: tuple[ObjectQuery, ...], engine: Engine) -> tuple[ObjectDepth, ...]:
+        view, started = self.view_of(shot, engine), time.perf_counter()
+        depths = view.depths(objects)
+        shot.worked += time.perf_counter() - started
+        return depths
+
     # -- counting ----------------------------------------------------------------------------------------------------
 
     def _drop_waiting(self) -> None:
         if self._waiting is not None:
             self._counts.dropped += 1
-            self._waiting = None
+            self._waiting = self._waiting_objects = None
 
     def _retire(self, shot: Shot | None) -> None:
         if shot is not None and not shot.used:

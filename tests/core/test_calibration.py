@@ -199,3 +199,34 @@ def test_the_line_of_a_real_view_is_that_of_its_percentiles():
         calibration.add(n / 10, object_relative_depth(relative, box), 0.02, object_relative_depth(metres, box))
     for d in (0.0, 0.4, 0.8):
         assert calibration.distance(6.0, d, 0.01)[0] == pytest.approx(1 / (high - (high - low) * d), rel=0.02)
+
+
+def test_uncertain_distances_are_learned_from_and_their_doubt_is_passed_on():
+    depth = np.tile([0.1, 0.3, 0.5, 0.7], 20)
+    metres = 1 / (1.1 - depth)
+    sure, unsure = Calibration(), Calibration()
+    for n, (d, m) in enumerate(zip(depth, metres, strict=True)):
+        assert sure.add(n / 10, d, 0.0, m) and unsure.add(n / 10, d, 0.0, m, 0.1 * m)
+    (distance, small), (same, large) = (c.distance(8.0, 0.5, 0.0) for c in (sure, unsure))
+    assert distance == pytest.approx(same) == pytest.approx(1 / 0.6, rel=1e-3)
+    assert small < 0.02 * distance and large == pytest.approx(0.1 * distance, rel=0.2)
+
+
+def test_among_sure_distances_uncertain_ones_count_little():
+    """Half of the samples are known heights, all 12 % too far: alone they shift the line, beside a sensor hardly."""
+    depth = np.tile([0.1, 0.3, 0.5, 0.7], 40)
+    calibration = Calibration()
+    for n, d in enumerate(depth):
+        true = 1 / (1.1 - d)
+        calibration.add(n / 20, d, 0.0, *((1.12 * true, 0.3 * true) if n // 4 % 2 else (true, 0.0)))
+    assert calibration.state().trusted
+    for d in (0.2, 0.4, 0.6):
+        distance, stddev = calibration.distance(8.0, d, 0.0)
+        assert distance == pytest.approx(1 / (1.1 - d), rel=0.02) and stddev < 0.1 * distance
+
+
+@pytest.mark.parametrize("stddev", [-0.1, math.nan, math.inf, 2.0, 3.0])
+def test_a_doubt_that_is_no_number_or_as_large_as_the_distance_is_not_taken(stddev):
+    calibration = Calibration()
+    assert not calibration.add(0.0, 0.5, 0.1, 2.0, stddev) and calibration.state().samples == 0
+    assert calibration.add(0.0, 0.5, 0.1, 2.0, 1.9)

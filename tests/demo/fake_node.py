@@ -26,6 +26,9 @@ class FakeView:
 class FakeEngine:
     model_name = "fake"
 
+    def info(self) -> dict[str, str]:
+        return {"model": self.model_name}
+
     def look(self, image: np.ndarray) -> FakeView:
         return FakeView()
 

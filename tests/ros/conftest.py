@@ -85,6 +85,9 @@ class FakeEngine:
         assert self.gate.wait(PATIENCE)
         time.sleep(self.delay)
 
+    def info(self):
+        return {"model": self.model_name, "device": "nowhere", "dtype": "float32", "adapter": "of the box"}
+
     def look(self, image):
         self.looks += 1
         self.work()

@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 ARGUMENTS = {
-    *("params_file", "namespace", "image", "depth", "range", "camera_info", "model", "adapter"),
+    *("params_file", "namespace", "image", "depth", "range", "scan", "camera_info", "detections", "model", "adapter"),
     *("autostart", "use_sim_time", "log_level"),
 }
 
