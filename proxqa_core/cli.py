@@ -1,4 +1,4 @@
-"""The command `proxqa`: ask about an image, evaluate a model, say what is loaded.
+"""The command `proxqa`: ask about an image, evaluate a model, record a bag to train on, say what is loaded.
 
 Promises: bad input gets one line on stderr, `proxqa: …`, and exit code 2; a failure (no model, no disk) one line and
 exit code 1; with --json nothing but JSON is on stdout (NaN as null). What is wrong with the input is said before the
@@ -120,6 +120,34 @@ def _parser() -> argparse.ArgumentParser:
     bag.add_argument("--json", metavar="FILE", help="write the report as JSON ('-': to stdout)")
     bag.add_argument("--html", metavar="FILE", type=Path, help="write the report as one HTML page with pictures")
     bag.set_defaults(command=_eval_bag)
+
+    record = commands.add_parser("record", help="a bag with boxes becomes a labelled folder to train on")
+    record.add_argument("bag", metavar="BAG", type=Path, help="folder of a rosbag2, or its .mcap or .db3 file")
+    record.add_argument("--out", metavar="DIR", type=Path, required=True, help="labelled folder; a stopped one goes on")
+    record.add_argument("--topic", metavar="TOPIC", default="", help="images (default: the only topic of images)")
+    record.add_argument(
+        "--depth", metavar="TOPIC", default="", help="aligned depth images, or 'none' (default: the only topic of them)"
+    )
+    record.add_argument(
+        "--boxes",
+        metavar="TOPIC|FILE",
+        default="",
+        help="vision_msgs/Detection2DArray, proxqa_ros/ObjectDepthArray, or a JSON file "
+        '{"IMAGE NUMBER or STAMP": [{"name": "chair", "box": [x1, y1, x2, y2]}]} (default: the only topic of boxes)',
+    )
+    record.add_argument("--every", metavar="SECONDS", type=float, default=0.0, help="least time between two images")
+    record.add_argument(
+        "--tolerance", metavar="SECONDS", type=float, default=0.05, help="most time between image and depth (0.05)"
+    )
+    record.add_argument("--min-score", metavar="SCORE", type=float, default=0.5, help="least score of a box (0.5)")
+    record.add_argument(
+        "--names", metavar="FILE", type=Path, help='JSON, what to call a detector\'s classes: {"17": "chair"}'
+    )
+    record.add_argument(
+        "--complete", action="store_true", help="whatever has one of these names has a box wherever it is in view"
+    )
+    record.add_argument("--json", action="store_true", help="print JSON")
+    record.set_defaults(command=_record)
 
     bench = commands.add_parser("bench", parents=[model], help="how fast: one shared prefix against many prompts")
     bench.add_argument("--repeats", metavar="N", type=_count, default=10, help="rounds to measure (from 2; default 10)")
@@ -291,6 +319,31 @@ def _eval_bag(options: argparse.Namespace) -> None:
         _print_json(found)
     else:
         print(_report_table(found) + "\n\n" + _sequence_table(found))
+
+
+def _record(options: argparse.Namespace) -> None:
+    from proxqa_core.evaluation.record import Settings, record
+
+    given = ("topic", "depth", "boxes", "every", "tolerance", "min_score", "names", "complete")
+    settings = Settings(**{name: getattr(options, name) for name in given})
+    done = record(options.bag, options.out, settings, progress=sys.stderr.isatty())
+    if options.json:
+        _print_json(
+            {
+                "folder": str(options.out),
+                "images": done.images,
+                "objects": done.objects,
+                "objects_with_depth": done.measured,
+                "names": dict(done.names.most_common()),
+                "left_out": dict(done.left_out),
+                "problems": done.problems,
+            }
+        )
+        return
+    print(f"{options.out}: {done.images} images, {done.objects} objects, {done.measured} of them with depth")
+    print(", ".join(f"{name} {count}" for name, count in done.names.most_common()))
+    if done.left_out:
+        print(f"left out: {done.said_left_out()}")
 
 
 def _bench(options: argparse.Namespace) -> None:

@@ -208,6 +208,13 @@ class Bag:
                 f"message on {recorded.topic} is no {recorded.kind} ({len(recorded.raw)} bytes): {reason[:100]}"
             ) from error
 
+    def definition(self, kind: str) -> str | None:
+        """The definition of a type as the bag itself describes it, None where it does not."""
+        for c in self._reader.connections:
+            if c.msgtype == kind and c.msgdef.format.name == "MSG" and c.msgdef.data:
+                return str(c.msgdef.data)
+        return None
+
     def typestore(self) -> Typestore:
         """The standard messages and this package's, the latter as the bag describes them where it does."""
         if self._store is None:
