@@ -1,71 +1,87 @@
 """Start the proximity node: `ros2 launch proxqa_ros proximity.launch.py image:=/camera/image_raw`.
 
-`ros2 launch proxqa_ros proximity.launch.py --show-args` lists the arguments.
+`ros2 launch proxqa_ros proximity.launch.py --show-args` lists the arguments. From a launch file of yours:
+
+    IncludeLaunchDescription(
+        PathJoinSubstitution([FindPackageShare("proxqa_ros"), "launch", "proximity.launch.py"]),
+        launch_arguments={"namespace": "front", "image": "/front/image_raw", "autostart": "false"}.items(),
+    )
+
+A namespace pushed around it (PushRosNamespace) and parameters set around it (SetParameter) hold for the node too.
 """
 
 import os
 from pathlib import Path
 
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import LifecycleNode
+from launch_ros.actions import LifecycleNode, Node
 
-TRUE = ("true", "1", "yes", "on")
-FALSE = ("false", "0", "no", "off")
+from proxqa_ros.launch_arguments import yes_or_no
 
-
-def yes_or_no(name: str, value: str) -> bool:
-    """The truth of a launch argument; ValueError on anything that is neither."""
-    if value.lower() not in TRUE + FALSE:
-        raise ValueError(f"launch argument {name} is {value!r}; expected true or false")
-    return value.lower() in TRUE
+CONFIG = Path(get_package_share_directory("proxqa_ros")) / "config"
+TEXTS, SWITCHES = ("model", "adapter", "device"), ("autostart", "use_sim_time")
+"""Arguments that go before the parameters of the file, unless they are empty."""
+BESIDE = ("depth", "range", "scan", "camera_info", "detections")
+"""Topics beside the image's."""
 
 
-def overrides(context: LaunchContext) -> dict[str, object]:
-    """The parameters given on the command line; they go before those of the file."""
-    given = {name: LaunchConfiguration(name).perform(context) for name in ("model", "adapter", "autostart")}
-    found: dict[str, object] = {name: given[name] for name in ("model", "adapter") if given[name]}
-    if given["autostart"]:
-        found["autostart"] = yes_or_no("autostart", given["autostart"])
-    found["use_sim_time"] = yes_or_no("use_sim_time", LaunchConfiguration("use_sim_time").perform(context))
-    return found
+def overrides(context: LaunchContext, names: tuple[str, ...] = TEXTS + SWITCHES) -> dict[str, object]:
+    """The parameters given as launch arguments; they go before those of the file."""
+    given = {name: LaunchConfiguration(name).perform(context) for name in names}
+    return {name: yes_or_no(name, value) if name in SWITCHES else value for name, value in given.items() if value}
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     image = LaunchConfiguration("image").perform(context)
-    return [
-        LifecycleNode(
-            package="proxqa_ros",
-            executable="proximity_node",
-            name="proximity",
-            namespace=LaunchConfiguration("namespace"),
-            parameters=[LaunchConfiguration("params_file").perform(context), overrides(context)],
-            remappings=[
-                ("image", image),
-                ("image/compressed", f"{image}/compressed"),
-                *(
-                    (topic, LaunchConfiguration(topic))
-                    for topic in ("depth", "range", "scan", "camera_info", "detections")
-                ),
-            ],
-            arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
-            output="screen",
-            emulate_tty=True,
-        )
-    ]
+    node = LifecycleNode(
+        package="proxqa_ros",
+        executable="proximity_node",
+        name="proximity",
+        namespace=LaunchConfiguration("namespace"),
+        parameters=[LaunchConfiguration("params_file").perform(context), overrides(context)],
+        remappings=[
+            ("image", image),
+            ("image/compressed", f"{image}/compressed"),
+            *((topic, LaunchConfiguration(topic)) for topic in BESIDE),
+        ],
+        arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
+        output="screen",
+        emulate_tty=True,
+    )
+    wanted = yes_or_no("rviz", LaunchConfiguration("rviz").perform(context))
+    return [node, rviz(context)] if wanted else [node]
+
+
+def rviz(context: LaunchContext) -> LaunchDescriptionEntity:
+    """RViz in the node's namespace, where the topics of its configuration (all relative) are; or why not."""
+    try:
+        get_package_prefix("rviz2")
+    except PackageNotFoundError:
+        distro = os.environ.get("ROS_DISTRO", "<distro>")
+        return LogInfo(msg=f"rviz:=true, but rviz2 is not installed (apt install ros-{distro}-rviz2): going on without")
+    frame = LaunchConfiguration("rviz_frame").perform(context)
+    return Node(
+        package="rviz2",
+        executable="rviz2",
+        name="rviz2",
+        namespace=LaunchConfiguration("namespace"),
+        parameters=[overrides(context, ("use_sim_time",))],
+        arguments=["-d", LaunchConfiguration("rviz_config"), *(["-f", frame] if frame else [])],
+        output="screen",
+    )
 
 
 def generate_launch_description() -> LaunchDescription:
-    config = Path(get_package_share_directory("proxqa_ros")) / "config"
     # the user's own profile, where there is one, stays
-    profile = os.environ.get("FASTDDS_DEFAULT_PROFILES_FILE", str(config / "fastdds_shm.xml"))
+    profile = os.environ.get("FASTDDS_DEFAULT_PROFILES_FILE", str(CONFIG / "fastdds_shm.xml"))
     return LaunchDescription(
         [
             DeclareLaunchArgument(
                 "params_file",
-                default_value=str(config / "proximity.yaml"),
+                default_value=str(CONFIG / "proximity.yaml"),
                 description="Parameters, see config/proximity.yaml.",
             ),
             DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node and its topics."),
@@ -82,10 +98,26 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument("model", default_value="", description="Goes before the file's; '' = the file's."),
             DeclareLaunchArgument("adapter", default_value="", description="Goes before the file's; '' = the file's."),
             DeclareLaunchArgument(
+                "device", default_value="", description="auto, cpu, cuda or cuda:N, before the file's; '' = the file's."
+            ),
+            DeclareLaunchArgument(
                 "autostart", default_value="", description="true or false, goes before the file's; '' = the file's."
             ),
-            DeclareLaunchArgument("use_sim_time", default_value="false", description="Take the time from /clock."),
+            DeclareLaunchArgument(
+                "use_sim_time",
+                default_value="",
+                description="true or false: take the time from /clock; '' = as the file says, else false.",
+            ),
             DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal."),
+            DeclareLaunchArgument("rviz", default_value="false", description="Start RViz too, where it is installed."),
+            DeclareLaunchArgument(
+                "rviz_config", default_value=str(CONFIG / "proximity.rviz"), description="What RViz shows."
+            ),
+            DeclareLaunchArgument(
+                "rviz_frame",
+                default_value="",
+                description="RViz's fixed frame: the images' frame_id, or any that TF leads to; '' = the config's.",
+            ),
             SetEnvironmentVariable("FASTDDS_DEFAULT_PROFILES_FILE", profile),
             OpaqueFunction(function=start),
         ]

@@ -98,37 +98,71 @@ def read_pointer(folder: Path) -> Pointer:
         raise BadModelError(f"{str(folder / POINTER)!r} does not hold a pointer: {reason}") from error
 
 
+@dataclass(frozen=True, eq=False)
+class Lora:
+    """LoRA weights of an adapter as they are stored, and the rank and alpha they belong to."""
+
+    rank: int
+    alpha: int
+    targets: tuple[str, ...]
+    rank_stabilised: bool
+    weights: dict[str, torch.Tensor]
+
+    def put(self, wrapped: Any, said: str) -> None:
+        """Into a `peft.PeftModel` with the same settings. BadModelError where they do not fit; said: the adapter."""
+        from peft import set_peft_model_state_dict
+
+        expected = {k: tuple(v.shape) for k, v in wrapped.state_dict().items() if ".lora_" in k}
+        given = {k.replace(".weight", ".default.weight"): tuple(v.shape) for k, v in self.weights.items()}
+        if expected != given:
+            odd = sorted(set(expected.items()) ^ set(given.items()))[0]
+            raise BadModelError(f"adapter {said}: LoRA weights do not fit the base, e.g. {odd[0]} {odd[1]}")
+        set_peft_model_state_dict(wrapped, self.weights)
+
+
+def read_lora(folder: Path) -> Lora:
+    """The LoRA weights of an adapter folder. BadModelError where they or their settings cannot be read."""
+    try:
+        values = json.loads((folder / LORA_CONFIG).read_text())
+        return Lora(
+            int(values["r"]),
+            int(values["lora_alpha"]),
+            tuple(values["target_modules"]),
+            bool(values.get("use_rslora", False)),
+            _tensors(folder / LORA),
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        if isinstance(error, BadModelError):
+            raise
+        raise BadModelError(f"adapter {str(folder)!r}: LoRA cannot be read: {error}") from error
+
+
+def put_projector(llava: Any, folder: Path) -> None:
+    """Replace a LLaVA model's projector by that of an adapter folder. BadModelError where it does not fit."""
+    _load_exactly(llava.model.multi_modal_projector, _tensors(folder / PROJECTOR), folder / PROJECTOR)
+
+
 def apply(llava: Any, folder: Path, base: str) -> tuple[Any, AdapterInfo]:
     """Put an adapter into a LLaVA model: projector replaced, LoRA merged into the language model's weights.
 
     base: identity of the model's base. Returns (the model, the adapter's description).
     Raises ModelNotFoundError or BadModelError; the model must not be used after that.
     """
-    from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+    from peft import LoraConfig, get_peft_model
 
     info = read_info(folder)
     if info.base != base:
         raise BadModelError(f"adapter {info.name!r} was made for base {info.base!r}, not for {base!r}")
-    projector = _tensors(folder / PROJECTOR)
-    lora = _tensors(folder / LORA)
-    _load_exactly(llava.model.multi_modal_projector, projector, folder / PROJECTOR)
+    lora = read_lora(folder)
+    put_projector(llava, folder)
     try:
-        values = json.loads((folder / LORA_CONFIG).read_text())
         config = LoraConfig(
-            r=values["r"],
-            lora_alpha=values["lora_alpha"],
-            target_modules=values["target_modules"],
-            use_rslora=bool(values.get("use_rslora", False)),
+            r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets), use_rslora=lora.rank_stabilised
         )
         with warnings.catch_warnings():  # of what the libraries will call things one day
             warnings.simplefilter("ignore", FutureWarning)
             wrapped = get_peft_model(llava.model.language_model, config)
-        expected = {k: tuple(v.shape) for k, v in wrapped.state_dict().items() if ".lora_" in k}
-        given = {k.replace(".weight", ".default.weight"): tuple(v.shape) for k, v in lora.items()}
-        if expected != given:
-            odd = sorted(set(expected.items()) ^ set(given.items()))[0]
-            raise BadModelError(f"adapter {info.name!r}: LoRA weights do not fit the base, e.g. {odd[0]} {odd[1]}")
-        set_peft_model_state_dict(wrapped, lora)
+        lora.put(wrapped, repr(info.name))
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         if isinstance(error, BadModelError):
             raise

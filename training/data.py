@@ -66,18 +66,25 @@ class TrainingSet:
 
 
 def open_set(folders: Path | Sequence[Path], model: LoadedModel, cache: Path) -> TrainingSet:
-    """Read folders in the evaluation's format. cache: where the features go."""
+    """Read folders in the evaluation's format. cache: where the features go.
+
+    A cache goes by the folders' names and their lists of images: it is of no use where images were exchanged.
+    """
     folders = [folders] if isinstance(folders, Path) else list(folders)
     read = [(folder, [i for i in read_images(folder) if i.record.objects]) for folder in folders]
     everything = frozenset(o.name for _, images in read for i in images for o in i.record.objects)
     features, samples = [], []
+    places: Counter[str] = Counter()
     for folder, images in read:
         if not images:
             continue
         for image in images:
             plain = _sample(image, everything)
             samples += [plain, _mirrored(plain)]
-        features.append(_features(folder, [i.record for i in images], model, cache))
+        earlier = places[folder.name]  # folders of the same name
+        places[folder.name] += 1
+        place = cache / str(earlier) if earlier else cache
+        features.append(_features(folder, [i.record for i in images], model, place))
     return TrainingSet(tuple(features), tuple(samples))
 
 

@@ -29,7 +29,7 @@ class LabelledImage:
 def read_images(folder: Path) -> list[LabelledImage]:
     """All images of a folder that have labels or depth. BadDatasetError where the folder is at fault."""
     records = LabelledFolder(folder).records
-    raw = json.loads((folder / "annotations.json").read_text())
+    raw = json.loads((folder / "annotations.json").read_text(encoding="utf-8"))
     classes = frozenset(o.name for r in records for o in r.objects)
     images = []
     for record, fields in zip(records, raw, strict=True):

@@ -22,7 +22,7 @@ import yaml
 from safetensors.torch import load_file
 
 from proxqa_core import adapter as adapters
-from proxqa_core.adapter import AdapterInfo
+from proxqa_core.adapter import AdapterInfo, Lora
 from proxqa_core.base_weights import base_identity
 from proxqa_core.errors import ProxqaError
 from proxqa_core.model import DEFAULT, NO_ADAPTER, LoadedModel, load
@@ -92,11 +92,12 @@ def run(
     pointer: Pointer | None,
     out: Path,
     world: World | None = None,
+    lora: Lora | None = None,
 ) -> Trainer:
-    """Train all stages; returns the trainer that holds the result."""
+    """Train all stages; returns the trainer that holds the result. lora: to go on from, in place of config.lora."""
     out.mkdir(parents=True, exist_ok=True)
     log = logger(out / "log.jsonl")
-    trainer = Trainer(model, data, config.lora, out, config.seed, config.compiled, pointer, world)
+    trainer = Trainer(model, data, lora or config.lora, out, config.seed, config.compiled, pointer, world)
     for stage in config.stages:
         trainer.run(stage, log)
         trainer.restore(stage.name)

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from proxqa_core.adapter import Lora
 from proxqa_core.llm.branching import pack
 from proxqa_core.model import LoadedModel
 from proxqa_core.vision.pointing import Pointer
@@ -112,13 +113,16 @@ class Row:
 
 
 class Trainer:
-    """Trains one model on one set. folder: where checkpoints and the log go."""
+    """Trains one model on one set. folder: where checkpoints and the log go.
+
+    lora: settings of new LoRA weights, or those of an adapter to go on from (BadModelError where they do not fit).
+    """
 
     def __init__(
         self,
         model: LoadedModel,
         data: TrainingSet,
-        lora: LoraSettings,
+        lora: LoraSettings | Lora,
         folder: Path,
         seed: int,
         compiled: bool = False,
@@ -138,10 +142,14 @@ class Trainer:
         self.words = llava.get_input_embeddings().weight.detach().float().cpu()
         llava.requires_grad_(False)
         llava.to(self.world.device, self.dtype)
-        config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=LORA_LAYERS)
+        layers = list(lora.targets) if isinstance(lora, Lora) else LORA_LAYERS
+        stabilised = isinstance(lora, Lora) and lora.rank_stabilised
+        config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=layers, use_rslora=stabilised)
         # plain attention fuses better than the library's kernels on rows this short, and its backward pass is faster
         llava.model.language_model.set_attn_implementation("eager")
         self.llm = get_peft_model(llava.model.language_model, config, autocast_adapter_dtype=False)
+        if isinstance(lora, Lora):
+            lora.put(self.llm, "to go on from")
         if compiled:
             for layer in self.llm.base_model.model.layers:
                 layer.forward = torch.compile(layer.forward, dynamic=False)

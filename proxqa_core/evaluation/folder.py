@@ -100,10 +100,7 @@ class Record:
         raw = read_raw(self.folder / self.depth_map)
         if raw.dtype.kind not in "ui":
             raise BadImageError(f"{self.folder / self.depth_map}: is {raw.dtype}; expected a 16-bit PNG in millimetres")
-        metres: NDArray[np.float32] = raw.astype(np.float32) / np.float32(1000)
-        metres[raw == 0] = np.nan
-        metres[raw == SKY] = np.inf
-        return metres
+        return metres_of(raw)
 
     def load_relative_depth(self) -> NDArray[np.float32]:
         """The depth map as relative depth, float32 [rows, columns] in [0, 1], NaN = not measured."""
@@ -139,6 +136,14 @@ class Record:
                 except BadObjectError:  # less than a pixel of a small depth map
                     found.append(math.nan)
         return tuple(found)
+
+
+def metres_of(raw: NDArray[Any]) -> NDArray[np.float32]:
+    """A depth map as it is stored, unsigned integers, in metres: NaN = not measured, infinity = sky."""
+    metres: NDArray[np.float32] = raw.astype(np.float32) / np.float32(1000)
+    metres[raw == 0] = np.nan
+    metres[raw == SKY] = np.inf
+    return metres
 
 
 class LabelledFolder:
