@@ -98,6 +98,29 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--direct", action="store_true", help="also ask which is closer without perceived depths")
     evaluate.set_defaults(command=_eval)
 
+    bag = commands.add_parser("eval-bag", parents=[model], help="measure a model on a rosbag2, without ROS")
+    bag.add_argument("bag", metavar="BAG", type=Path, help="folder of a rosbag2 (sqlite3 or mcap), or its file")
+    bag.add_argument("--topic", default="", help="topic of the images, raw or compressed (default: the only one)")
+    bag.add_argument(
+        "--objects", action="append", default=[], metavar="NAMES", help="names parted by commas (default: the labels')"
+    )
+    truth = bag.add_mutually_exclusive_group()
+    truth.add_argument(
+        "--truth", default="", metavar="TOPIC", help="labels: ObjectDepthArray (default: the one named ground_truth)"
+    )
+    truth.add_argument("--depth", default="", metavar="TOPIC", help="aligned depth images, read where the model looked")
+    bag.add_argument(
+        "--tolerance", metavar="S", type=_positive, default=0.05, help="most seconds from image to depth image (0.05)"
+    )
+    bag.add_argument("--prompt", choices=("name", "box"), default="name", help="ask by name, or by name and true box")
+    pace = bag.add_mutually_exclusive_group()
+    pace.add_argument("--every", metavar="N", type=_count, default=1, help="only each Nth image")
+    pace.add_argument("--rate", metavar="HZ", type=_positive, default=math.inf, help="at most so many a second")
+    bag.add_argument("--limit", metavar="N", type=_count, help="only the first N images of those")
+    bag.add_argument("--json", metavar="FILE", help="write the report as JSON ('-': to stdout)")
+    bag.add_argument("--html", metavar="FILE", type=Path, help="write the report as one HTML page with pictures")
+    bag.set_defaults(command=_eval_bag)
+
     bench = commands.add_parser("bench", parents=[model], help="how fast: one shared prefix against many prompts")
     bench.add_argument("--repeats", metavar="N", type=_count, default=10, help="rounds to measure (from 2; default 10)")
     bench.add_argument("--json", metavar="FILE", help="write the figures as JSON ('-': to stdout)")
@@ -125,6 +148,16 @@ def _count(text: str, least: int = 1) -> int:
         value = least - 1
     if value < least:
         raise argparse.ArgumentTypeError(f"{text!r} is no count; expected a whole number from {least}")
+    return value
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be used; expected a number above 0")
     return value
 
 
@@ -222,6 +255,42 @@ def _eval(options: argparse.Namespace) -> None:
         _print_json(report)
     else:
         print(_report_table(report))
+
+
+def _eval_bag(options: argparse.Namespace) -> None:
+    from proxqa_core.evaluation.bag import Bag
+    from proxqa_core.evaluation.bag_runner import Selection, evaluate_bag, pictures
+    from proxqa_core.evaluation.bag_truth import queries_of, truth_of
+    from proxqa_core.evaluation.sequence import Run, report
+
+    def say(run: Run) -> None:
+        if sys.stderr.isatty():
+            end = "\n" if run.sent == run.wanted else ""
+            print(f"\r{run.source}: {run.sent} of {run.wanted} images", end=end, file=sys.stderr, flush=True)
+
+    to_stdout = options.json == "-"
+    wanted = _queries(options.objects, [])
+    for path in (None if to_stdout else options.json, options.html):
+        _check_writable(path)
+    with Bag(options.bag) as bag:
+        topic = bag.image_topic(options.topic)
+        truth = truth_of(bag, options.truth, options.depth, options.tolerance)
+        queries = queries_of(bag, truth, wanted)
+        selection = Selection(options.every, options.rate, options.limit)
+        with _quiet_stdout():
+            run = evaluate_bag(_engine(options), bag, topic, truth, queries, selection, options.prompt, say)
+            found = report(run)
+        if options.html:
+            from proxqa_core.evaluation.bag_html import render, stamps_to_show
+
+            page = render(found, run, pictures(bag, topic, stamps_to_show(run)))
+            options.html.write_text(page, encoding="utf-8")
+    if options.json and not to_stdout:
+        Path(options.json).write_text(_json(found) + "\n", encoding="utf-8")
+    if to_stdout:
+        _print_json(found)
+    else:
+        print(_report_table(found) + "\n\n" + _sequence_table(found))
 
 
 def _bench(options: argparse.Namespace) -> None:
@@ -421,6 +490,29 @@ def _report_table(report: dict[str, Any]) -> str:
             ["… gained by perceiving depths first", _share(direct["difference"]), ""],
         ]
     return _columns(rows)
+
+
+def _sequence_table(report: dict[str, Any]) -> str:
+    """What only a sequence of frames can tell."""
+    frames, steady, truth = report["frames"], report["temporal"], report["truth"]
+    rows = [
+        [f"{report['source']}, {report['topic']}, judged by {truth['kind']}", ""],
+        ["images asked about, of how many", f"{frames['asked']} of {frames['in_source']}"],
+        ["… answered, bad, dropped", f"{frames['answered']}, {frames['bad']}, {frames['dropped']}"],
+        ["… with a truth to judge by", str(truth["frames"])],
+        ["seconds to the depths: p50, p95",
+         f"{_figure(report['latency_seconds']['p50'], 3)}, {_figure(report['latency_seconds']['p95'], 3)}"],
+        [f"mean change of depth ({steady['steps']} {steady['basis']})", _figure(steady["depth_change"], 3)],
+        ["mean change of the error", _figure(steady["jitter"], 3)],
+        [f"order of two turned round ({steady['pair_steps']} steps of pairs)", _share(steady["flip_rate"])],
+    ]  # fmt: skip
+    if (distance := report["distance"]) is not None:
+        rows.append([f"metres: mean error ({distance['objects']} objects)", _figure(distance["mae_m"]) + " m"])
+    lines = _columns(rows)
+    reasons = [f"bad image: {reason}" for reason in frames["bad_reasons"]]
+    if truth["problem"]:
+        reasons.append(f"truth not used: {truth['problem']}")
+    return "\n".join([lines, *reasons])
 
 
 def _share(value: float) -> str:

@@ -35,48 +35,73 @@ def render(report: dict[str, Any], measured: Measurements, folder: LabelledFolde
     """The report of a run as an HTML page. folder: where its images come from; one that is gone gets no picture."""
     title = f"proxqa: {report['model']} on {folder.path.name}, asked by {report['prompt']}"
     parts = [
-        "<!doctype html><html lang=en><head><meta charset=utf-8>",
-        f"<title>{_text(title)}</title><style>{_STYLE}</style></head><body><h1>{_text(title)}</h1>",
         f"<p>{report['images']} images, {report['pairs']} pairs, {report['objects']} objects; "
-        f"{_number(report['seconds_per_image'], 2)} s an image.</p>",
-        "<h2>Figures</h2>",
-        _figures(report),
-        "<h2>By depth difference</h2>",
-        _by_gap(report),
-        "<h2>Is it as sure as it is right?</h2>",
-        _calibration(report["calibration"], report["ece"]),
+        f"{number(report['seconds_per_image'], 2)} s an image.</p>",
+        accuracy(report),
         "<h2>Worst pairs</h2>",
         _worst(measured, folder),
-        *(f"<p class=note>{_text(name)}: {_text(note)}</p>" for name, note in report.get("notes", {}).items()),
-        "</body></html>\n",
+        notes(report),
     ]
-    return "\n".join(parts)
+    return page(title, parts)
 
 
-def _text(value: object) -> str:
+def accuracy(report: dict[str, Any]) -> str:
+    """The figures of `metrics.summary`: tables and the calibration plot."""
+    return "\n".join(
+        [
+            "<h2>Figures</h2>",
+            figures_table(report),
+            "<h2>By depth difference</h2>",
+            gap_table(report),
+            "<h2>Is it as sure as it is right?</h2>",
+            calibration_plot(report["calibration"], report["ece"]),
+        ]
+    )
+
+
+def page(title: str, parts: Sequence[str]) -> str:
+    """A whole page of parts that are HTML already; the title is escaped here."""
+    head = [
+        "<!doctype html><html lang=en><head><meta charset=utf-8>",
+        f"<title>{escaped(title)}</title><style>{_STYLE}</style></head><body><h1>{escaped(title)}</h1>",
+    ]
+    return "\n".join([*head, *parts, "</body></html>\n"])
+
+
+def notes(report: dict[str, Any]) -> str:
+    """What the figures mean, as the report says it."""
+    return "\n".join(
+        f"<p class=note>{escaped(name)}: {escaped(note)}</p>" for name, note in report.get("notes", {}).items()
+    )
+
+
+def escaped(value: object) -> str:
+    """Text as HTML."""
     return html.escape(str(value), quote=True)
 
 
-def _number(value: float | None, digits: int = 3) -> str:
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure for people; a dash where there is none."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """A share for people; a dash where there is none."""
     return "–" if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """First column text, the others numbers. Cells are escaped here."""
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table: first column text, the others numbers. Cells are escaped here."""
 
     def row(cells: Sequence[str], tag: str) -> str:
         kinds = ["", *[" class=n"] * (len(cells) - 1)]
-        return "".join(f"<{tag}{kind}>{_text(c)}</{tag}>" for kind, c in zip(kinds, cells, strict=True))
+        return "".join(f"<{tag}{kind}>{escaped(c)}</{tag}>" for kind, c in zip(kinds, cells, strict=True))
 
     body = "".join(f"<tr>{row(r, 'td')}</tr>" for r in rows)
     return f"<table><tr>{row(head, 'th')}</tr>{body}</table>"
 
 
-def _figures(report: dict[str, Any]) -> str:
+def figures_table(report: dict[str, Any]) -> str:
     base = report["baselines"]
     intervals = report.get("interval_95", {})
 
@@ -84,38 +109,38 @@ def _figures(report: dict[str, Any]) -> str:
         return _between(intervals.get(name), show)
 
     rows = [
-        ["Which is closer: right", _percent(report["pair_accuracy"]), between("pair_accuracy", _percent),
-         f"lower edge {_percent(base['lower_edge'])}, larger box {_percent(base['larger_box'])}, chance 50 %"],
+        ["Which is closer: right", percent(report["pair_accuracy"]), between("pair_accuracy", percent),
+         f"lower edge {percent(base['lower_edge'])}, larger box {percent(base['larger_box'])}, chance 50 %"],
         [f"… where the lower edge misleads ({report['pairs_breaking']} pairs)",
-         _percent(report["pair_accuracy_breaking"]), between("pair_accuracy_breaking", _percent),
-         f"lower edge {_percent(base['lower_edge_breaking'])}, larger box {_percent(base['larger_box_breaking'])}"],
-        ["… by comparing the two depths", _percent(report["pair_accuracy_from_depths"]),
-         between("pair_accuracy_from_depths", _percent), ""],
-        ["Relative depth: mean absolute error", _number(report["mae"]), between("mae", _number),
-         f"constant {_number(base['constant_mae'])}, line from lower edge {_number(base['lower_edge_line_mae'])}"],
-        ["Relative depth: root mean square error", _number(report["rmse"]), "–",
-         f"constant {_number(base['constant_rmse'])}, line from lower edge {_number(base['lower_edge_line_rmse'])}"],
-        ["Relative depth: rank correlation", _number(report["spearman"]), between("spearman", _number),
-         f"line from lower edge {_number(base['lower_edge_line_spearman'])}"],
-        ["Relative depth: truth within the standard deviation said", _percent(report["within_sigma"]),
-         between("within_sigma", _percent), "68 % if it is right"],
-        ["Objects answered", _percent(report["valid_rate"]), "–", ""],
-        ["Calibration error of 'closer'", _number(report["ece"]), "–", ""],
+         percent(report["pair_accuracy_breaking"]), between("pair_accuracy_breaking", percent),
+         f"lower edge {percent(base['lower_edge_breaking'])}, larger box {percent(base['larger_box_breaking'])}"],
+        ["… by comparing the two depths", percent(report["pair_accuracy_from_depths"]),
+         between("pair_accuracy_from_depths", percent), ""],
+        ["Relative depth: mean absolute error", number(report["mae"]), between("mae", number),
+         f"constant {number(base['constant_mae'])}, line from lower edge {number(base['lower_edge_line_mae'])}"],
+        ["Relative depth: root mean square error", number(report["rmse"]), "–",
+         f"constant {number(base['constant_rmse'])}, line from lower edge {number(base['lower_edge_line_rmse'])}"],
+        ["Relative depth: rank correlation", number(report["spearman"]), between("spearman", number),
+         f"line from lower edge {number(base['lower_edge_line_spearman'])}"],
+        ["Relative depth: truth within the standard deviation said", percent(report["within_sigma"]),
+         between("within_sigma", percent), "68 % if it is right"],
+        ["Objects answered", percent(report["valid_rate"]), "–", ""],
+        ["Calibration error of 'closer'", number(report["ece"]), "–", ""],
     ]  # fmt: skip
     if (absent := report["absent"]) is not None:
         rows += [
-            [f"Names not in view: called so ({absent['asked']} names)", _percent(absent["said_absent"]), "–", ""],
-            ["… share of comparisons in which what is there scores higher (AUROC)", _number(absent["auroc"]),
-             _between(absent.get("interval_95"), _number), "chance 0.5"],
+            [f"Names not in view: called so ({absent['asked']} names)", percent(absent["said_absent"]), "–", ""],
+            ["… share of comparisons in which what is there scores higher (AUROC)", number(absent["auroc"]),
+             _between(absent.get("interval_95"), number), "chance 0.5"],
         ]  # fmt: skip
     if (direct := report["direct"]) is not None:
         rows += [
-            ["Which is closer, asked without depths: right", _percent(direct["pair_accuracy"]), "–", ""],
-            ["… where the lower edge misleads", _percent(direct["pair_accuracy_breaking"]), "–", ""],
-            ["… gained by perceiving depths first", _percent(direct["difference"]),
-             _between(direct.get("interval_95"), _percent), ""],
+            ["Which is closer, asked without depths: right", percent(direct["pair_accuracy"]), "–", ""],
+            ["… where the lower edge misleads", percent(direct["pair_accuracy_breaking"]), "–", ""],
+            ["… gained by perceiving depths first", percent(direct["difference"]),
+             _between(direct.get("interval_95"), percent), ""],
         ]  # fmt: skip
-    return _table(["", "model", "95 % interval", "simple rules on the same"], rows)
+    return table(["", "model", "95 % interval", "simple rules on the same"], rows)
 
 
 def _between(bounds: tuple[float, float] | None, show: Any) -> str:
@@ -124,15 +149,15 @@ def _between(bounds: tuple[float, float] | None, show: Any) -> str:
     return f"{show(low)} to {show(high)}" if math.isfinite(low) else "–"
 
 
-def _by_gap(report: dict[str, Any]) -> str:
+def gap_table(report: dict[str, Any]) -> str:
     rows = [
-        [f"{name} %", str(report["pairs_by_gap"][name]), _percent(accuracy)]
+        [f"{name} %", str(report["pairs_by_gap"][name]), percent(accuracy)]
         for name, accuracy in report["pair_accuracy_by_gap"].items()
     ]
-    return _table(["difference", "pairs", "right"], rows)
+    return table(["difference", "pairs", "right"], rows)
 
 
-def _calibration(bins: Sequence[tuple[float, float, int]], ece: float) -> str:
+def calibration_plot(bins: Sequence[tuple[float, float, int]], ece: float) -> str:
     """Stated probability against share that was right; the dots' area goes with the number of pairs."""
     if not bins:
         return "<p>No answer came with a probability.</p>"
@@ -147,7 +172,7 @@ def _calibration(bins: Sequence[tuple[float, float, int]], ece: float) -> str:
     most = max(count for _, _, count in bins)
     dots = "".join(
         f'<circle cx="{place((stated - 0.5) * 2):.1f}" cy="{up(right):.1f}" r="{3 + 9 * math.sqrt(count / most):.1f}" '
-        f'fill="#2a788e" fill-opacity=".75"><title>{_percent(stated)} said, {_percent(right)} right, {count} pairs'
+        f'fill="#2a788e" fill-opacity=".75"><title>{percent(stated)} said, {percent(right)} right, {count} pairs'
         "</title></circle>"
         for stated, right, count in bins
     )
@@ -164,7 +189,7 @@ def _calibration(bins: Sequence[tuple[float, float, int]], ece: float) -> str:
         f'<line x1="{place(0)}" y1="{up(0.5)}" x2="{place(1)}" y2="{up(1)}" stroke="#999" stroke-dasharray="4 4"/>'
         f"{dots}{ticks}</svg>"
         f"<p class=note>Probability said (across) and share right (up); on the dashed line both agree. "
-        f"Calibration error {_number(ece)}.</p>"
+        f"Calibration error {number(ece)}.</p>"
     )
 
 
@@ -183,18 +208,16 @@ def _worst(measured: Measurements, folder: LabelledFolder) -> str:
 
 def _figure(pair: PairResult, record: Record | None) -> str:
     caption = (
-        f"{_text(pair.near)} (yellow) is closer than {_text(pair.far)} (violet) by {100 * pair.gap:.0f} %; "
-        f"the model said the opposite, {_percent(pair.confidence)} sure"
+        f"{escaped(pair.near)} (yellow) is closer than {escaped(pair.far)} (violet) by {100 * pair.gap:.0f} %; "
+        f"the model said the opposite, {percent(pair.confidence)} sure"
     )
-    picture = ""
+    shown = ""
     if record is not None:
         try:
-            jpeg = thumbnail(record.load_image(), pair)
-            data = base64.b64encode(jpeg).decode()
-            picture = f'<img alt="{_text(record.image)}" src="data:image/jpeg;base64,{data}">'
+            shown = picture(thumbnail(record.load_image(), pair), record.image)
         except BadImageError as error:
-            picture = f"<p class=note>{_text(error)}</p>"
-    return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
+            shown = f"<p class=note>{escaped(error)}</p>"
+    return f"<figure>{shown}<figcaption>{caption}</figcaption></figure>"
 
 
 def thumbnail(image: NDArray[np.uint8], pair: PairResult) -> bytes:
@@ -208,7 +231,17 @@ def thumbnail(image: NDArray[np.uint8], pair: PairResult) -> bytes:
         x1, y1, x2, y2 = (round(v * scale) for v in box)
         cv2.rectangle(small, (x1, y1), (x2, y2), (0, 0, 0), 4)
         cv2.rectangle(small, (x1, y1), (x2, y2), colour, 2)
-    ok, jpeg = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
+    return jpeg_of(small)
+
+
+def jpeg_of(image: NDArray[np.uint8]) -> bytes:
+    """A JPEG of an image, uint8 RGB. BadImageError where it cannot be written."""
+    ok, jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
     if not ok:
         raise BadImageError("the picture could not be written as JPEG")
     return bytes(jpeg)
+
+
+def picture(jpeg: bytes, said: str) -> str:
+    """The HTML of a JPEG. said: what it shows, in words."""
+    return f'<img alt="{escaped(said)}" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'

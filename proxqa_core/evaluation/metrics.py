@@ -31,7 +31,8 @@ Floats = NDArray[np.float64]
 class PairResult:
     """One which-closer pair; `near` is the truly closer object, `far` the other.
 
-    image: index of its image. gap: depth difference as a share of the farther depth. near_box, far_box: xyxy, pixels.
+    image: index of its image. gap: depth difference as a share of the farther depth. near_box, far_box: xyxy, pixels,
+    NaN = not known.
     correct: whether the answer was right; confidence: the probability it gave for what it said, in [0.5, 1], NaN =
     none. from_depths: 1 where the two depths alone have the right order, 0.5 where they are equal, else 0.
     direct: whether the answer was right when asked without perceived depths, None = not asked so.
@@ -58,7 +59,8 @@ class PairResult:
 class ObjectResult:
     """One object asked for. depth, score, truth: relative depth said, score, true relative depth (NaN = unknown).
 
-    lower_edge: the box's lower edge as a share of the image's height. stddev: the depth's as it was said, NaN = none.
+    lower_edge: the box's lower edge as a share of the image's height, NaN = not known. stddev: the depth's as it was
+    said, NaN = none.
     """
 
     image: int
@@ -289,6 +291,7 @@ def _baselines(
     pairs: Sequence[PairResult], objects: Sequence[ObjectResult], train: Sequence[ObjectResult] | None
 ) -> dict[str, float]:
     """What simple rules reach on the same pairs and objects; ties count half."""
+    pairs = [p for p in pairs if all(map(math.isfinite, (*p.near_box, *p.far_box)))]
     breaking = np.array([p.breaking for p in pairs], dtype=bool)
     lower = np.array([_wins(p.near_box[3], p.far_box[3]) for p in pairs], dtype=np.float64)
     larger = np.array([_wins(_area(p.near_box), _area(p.far_box)) for p in pairs], dtype=np.float64)
@@ -327,6 +330,8 @@ def _line(known: Sequence[ObjectResult], train: Sequence[ObjectResult] | None) -
 
 
 def _fitted(x: Floats, y: Floats, at: Floats) -> Floats:
+    usable = np.isfinite(x)  # an object whose box is not known has no lower edge
+    x, y = x[usable], y[usable]
     if len(x) < 2 or np.ptp(x) == 0:
         return np.full(len(at), math.nan)
     design = np.stack([x, np.ones_like(x)], axis=1)

@@ -105,10 +105,10 @@ def measure(
             image = record.load_image()
             started = time.perf_counter()
             view = engine.look(image)
-            found = _depths(view, [query for _, query in asked])
+            found = depths_of(view, [query for _, query in asked])
             wanted = list(_pairs(asked))
             questions = [(asked[i][1], asked[j][1]) for i, j in wanted]
-            answers = _closer(view, questions)
+            answers = closer_answers(view, questions)
             seconds.append(time.perf_counter() - started)
             directly = _directly(engine, view, questions) if direct else [None] * len(wanted)
             index = len(images)
@@ -119,7 +119,7 @@ def measure(
                 for ij, answer, unaided in zip(wanted, answers, directly, strict=True)
             ]
             missing = [ObjectQuery(name) for name in _absent(record, names, absent)]
-            not_there += [AbsentResult(index, said.name, said.score) for said in _depths(view, missing)]
+            not_there += [AbsentResult(index, said.name, said.score) for said in depths_of(view, missing)]
         if progress:
             done = f"{len(images)} of {total} images, {len(pairs)} pairs"
             print(f"\r{labelled.path.name}: {done}", end="", file=sys.stderr, flush=True)
@@ -192,14 +192,16 @@ def _alike(a: str, b: str) -> bool:
     return a in b or b in a or bool(set(re.findall(r"\w+", a)) & set(re.findall(r"\w+", b)))
 
 
-def _depths(view: View, queries: Sequence[ObjectQuery]) -> list[ObjectDepth]:
+def depths_of(view: View, queries: Sequence[ObjectQuery]) -> list[ObjectDepth]:
+    """The depths of any number of objects, MAX_OBJECTS a call."""
     found: list[ObjectDepth] = []
     for start in range(0, len(queries), MAX_OBJECTS):
         found += view.depths(list(queries[start : start + MAX_OBJECTS]))
     return found
 
 
-def _closer(view: Any, pairs: list[tuple[ObjectQuery, ObjectQuery]]) -> list[ProximityAnswer]:
+def closer_answers(view: Any, pairs: list[tuple[ObjectQuery, ObjectQuery]]) -> list[ProximityAnswer]:
+    """The answer to which is closer for every pair, in one call where the view can."""
     if not pairs:
         return []
     if hasattr(view, "closer_many"):
@@ -249,14 +251,14 @@ def _pair_result(
         abs(first.depth_m - second.depth_m) / max(first.depth_m, second.depth_m),
         asked[near][0].box.xyxy,
         asked[far][0].box.xyxy,
-        _says(answer, asked[near][1], asked[far][1]),
+        says_first(answer, asked[near][1], asked[far][1]),
         answer.probability,
         1.0 if depths[0] < depths[1] else 0.5 if depths[0] == depths[1] else 0.0,
-        None if direct is None else _says(direct, asked[near][1], asked[far][1]),
+        None if direct is None else says_first(direct, asked[near][1], asked[far][1]),
     )
 
 
-def _says(answer: ProximityAnswer, near: ObjectQuery, far: ObjectQuery) -> bool:
+def says_first(answer: ProximityAnswer, near: ObjectQuery, far: ObjectQuery) -> bool:
     """Whether the answer calls `near` the closer one: by name, and by box where both have one name."""
     if near.name != far.name:
         return answer.closer == near.name

@@ -15,6 +15,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 
+from proxqa_core import imagemessage
 from proxqa_core.errors import BadImageError, BadObjectError
 from proxqa_core.types import Box, ObjectDepth
 from proxqa_ros import conversions as c
@@ -118,7 +119,7 @@ def test_bad_images_get_one_line(fields, said):
 
 @quick
 @given(
-    encoding=st.sampled_from([*c._COLOUR, "32FC1", "", "jpeg"]),
+    encoding=st.sampled_from([*imagemessage._COLOUR, "32FC1", "", "jpeg"]),
     width=st.integers(0, 40),
     height=st.integers(0, 40),
     step=st.integers(0, 200),

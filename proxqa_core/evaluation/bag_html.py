@@ -1,0 +1,224 @@
+"""The report on a sequence of frames as one HTML file for people: figures, depths over time, best and worst frames.
+
+Promises: self-contained as `html`'s page, whatever came from outside is escaped, and its size does not grow with the
+length of the sequence. Knows nothing of models, bags or ROS; the figures come from `sequence.report`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from proxqa_core.drawing import annotate
+from proxqa_core.errors import BadImageError
+from proxqa_core.evaluation.html import accuracy, escaped, jpeg_of, notes, number, page, percent, picture, table
+from proxqa_core.evaluation.sequence import NO_TRUTH, Answer, Run
+from proxqa_core.types import VISIBLE, Box, ObjectDepth
+
+SHOWN = 3
+"""How many of the best and of the worst frames are shown."""
+PLOTS = 12
+"""Most objects whose depth over time is drawn."""
+POINTS = 400
+"""Most points of one line."""
+WIDTH = 480
+"""Width of a picture in pixels; smaller images are enlarged by a whole number, so that labels can be read."""
+_SAID, _TRUE = "#2a788e", "#d1495b"
+
+
+def render(report: dict[str, Any], run: Run, images: Mapping[int, NDArray[np.uint8]]) -> str:
+    """The page. images: by stamp, uint8 RGB; a frame to be shown that is not among them gets no picture."""
+    title = f"proxqa: {report['model']} on {report['source']}, asked by {report['prompt']}"
+    frames = report["frames"]
+    parts = [
+        f"<p>{frames['asked']} of {frames['in_source']} images of {escaped(report['topic'])}"
+        + (f", shown {frames['passes']} times" if frames["passes"] > 1 else "")
+        + f"; {report['objects']} objects, {report['pairs']} pairs. {_said_truth(report)}</p>",
+        "<h2>Frames</h2>",
+        _frames(report),
+        "<h2>From frame to frame</h2>",
+        _temporal(report),
+        _over_time(run),
+        accuracy(report),
+        "<h2>By object</h2>",
+        _by_object(report),
+        _pictures(run, images),
+        notes(report),
+    ]
+    return page(title, parts)
+
+
+def frames_to_show(run: Run) -> list[tuple[str, list[Answer]]]:
+    """The frames shown in the page, under their titles: the best and the worst; without truth some evenly spread."""
+    if run.truth_kind == NO_TRUTH or not any(math.isfinite(error_of(a)) for a in run.answers):
+        every = run.answers
+        places = sorted({round(x) for x in np.linspace(0, len(every) - 1, SHOWN)}) if every else []
+        return [("Some frames", [every[i] for i in places])]
+    judged = sorted((a for a in run.answers if math.isfinite(error_of(a))), key=lambda a: (error_of(a), a.image))
+    half = min(SHOWN, (len(judged) + 1) // 2)
+    worst = judged[max(half, len(judged) - SHOWN) :][::-1]
+    return [("Best frames", judged[:half]), ("Worst frames", worst)]
+
+
+def stamps_to_show(run: Run) -> set[int]:
+    """The stamps of the frames that `render` wants pictures of."""
+    return {a.stamp for _, answers in frames_to_show(run) for a in answers}
+
+
+def error_of(answer: Answer) -> float:
+    """Mean absolute error of the depths of a frame; NaN where no truth is known."""
+    errors = [
+        abs(o.depth - t.depth)
+        for o, t in zip(answer.objects, answer.truth, strict=True)
+        if t is not None and math.isfinite(t.depth) and math.isfinite(o.depth)
+    ]
+    return sum(errors) / len(errors) if errors else math.nan
+
+
+def _said_truth(report: dict[str, Any]) -> str:
+    truth = report["truth"]
+    if truth["kind"] == NO_TRUTH:
+        return "There is no truth to judge by."
+    said = f"Judged by {truth['kind']} of {truth['topic']}, in {truth['frames']} frames."
+    if truth["problem"]:
+        said += f" Last problem: {truth['problem']}"
+    return escaped(said)
+
+
+def _frames(report: dict[str, Any]) -> str:
+    frames, latency = report["frames"], report["latency_seconds"]
+    rows = [
+        ["Asked", str(frames["asked"])],
+        ["Answered", str(frames["answered"])],
+        ["Bad (could not be read)", str(frames["bad"])],
+        ["Dropped (no answer)", f"{frames['dropped']} ({percent(frames['drop_rate'])})"],
+        ["Seconds to the depths: p50", number(latency["p50"])],
+        ["Seconds to the depths: p95", number(latency["p95"])],
+        *([f"Node: {name}", str(value)] for name, value in report.get("node", {}).items()),
+    ]
+    reasons = "".join(f"<p class=note>bad: {escaped(reason)}</p>" for reason in frames["bad_reasons"])
+    return table(["", ""], rows) + reasons
+
+
+def _temporal(report: dict[str, Any]) -> str:
+    steady = report["temporal"]
+    rows = [
+        [f"Mean change of depth ({steady['steps']} {steady['basis']})", number(steady["depth_change"])],
+        ["Mean change of the error", number(steady["jitter"])],
+        [f"Order of two turned round ({steady['pair_steps']} steps of pairs)", percent(steady["flip_rate"])],
+    ]
+    return table(["", ""], rows)
+
+
+def _by_object(report: dict[str, Any]) -> str:
+    rows = [
+        [name, str(of["asked"]), str(of["in_view"]), str(of["with_truth"]), number(of["mae"])]
+        for name, of in report["by_object"].items()
+    ]
+    return table(["object", "asked", "said in view", "with truth", "mean error"], rows)
+
+
+# -- plots ------------------------------------------------------------------------------------------------------------
+
+
+def _over_time(run: Run) -> str:
+    """Per object, the depth said (line; grey band: one standard deviation) and the true one, over the first pass."""
+    answers = [a for a in run.answers if a.pass_number == 0]
+    if len(answers) < 2:
+        return ""
+    series: dict[str, list[tuple[int, ObjectDepth, float]]] = {}
+    for a in answers:
+        for o, t in zip(a.objects, a.truth, strict=True):
+            series.setdefault(o.name, []).append((a.stamp, o, math.nan if t is None else t.depth))
+    start, end = min(a.stamp for a in answers), max(a.stamp for a in answers)
+    plots = [_plot(name, points, start, end) for name, points in list(series.items())[:PLOTS]]
+    note = f"<p class=note>Relative depth over {(end - start) / 1e9:.1f} s, 0 at the bottom; "
+    note += f'<span style="color:{_SAID}">said</span> ± its standard deviation where it was said to be in view, '
+    note += f'<span style="color:{_TRUE}">true</span>.'
+    if len(series) > PLOTS:
+        note += f" {PLOTS} of {len(series)} objects."
+    return f"<div class=pairs>{''.join(plots)}</div>{note}</p>"
+
+
+def _plot(name: str, points: Sequence[tuple[int, ObjectDepth, float]], start: int, end: int) -> str:
+    width, height, pad = 300, 110, 4
+    points = [points[i] for i in sorted({round(x) for x in np.linspace(0, len(points) - 1, min(len(points), POINTS))})]
+
+    def x(stamp: int) -> float:
+        return pad + (stamp - start) / max(1, end - start) * (width - 2 * pad)
+
+    def y(depth: float) -> float:
+        return height - pad - min(1.0, max(0.0, depth)) * (height - 2 * pad)
+
+    seen = [(s, o) for s, o, _ in points if o.score >= VISIBLE and math.isfinite(o.depth)]
+    bars = "".join(
+        f'<line x1="{x(s):.1f}" x2="{x(s):.1f}" y1="{y(o.depth - o.depth_stddev):.1f}" '
+        f'y2="{y(o.depth + o.depth_stddev):.1f}" stroke="#ccc" stroke-width="2"/>'
+        for s, o in seen
+        if math.isfinite(o.depth_stddev)
+    )
+    said = _line([(x(s), y(o.depth)) for s, o in seen], _SAID)
+    true = _line([(x(s), y(t)) for s, _, t in points if math.isfinite(t)], _TRUE)
+    return (
+        f'<figure><svg width="{width}" height="{height}" role="img" aria-label="depth of {escaped(name)} over time">'
+        f'<rect width="{width}" height="{height}" fill="none" stroke="#ccc"/>{bars}{true}{said}</svg>'
+        f"<figcaption>{escaped(name)}</figcaption></figure>"
+    )
+
+
+def _line(places: Iterable[tuple[float, float]], colour: str) -> str:
+    """A line with a dot at every place, so that single ones are seen too."""
+    places = list(places)
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="1.5" fill="{colour}"/>' for x, y in places)
+    return f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-opacity=".6"/>{dots}'
+
+
+# -- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def _pictures(run: Run, images: Mapping[int, NDArray[np.uint8]]) -> str:
+    parts = []
+    for title, answers in frames_to_show(run):
+        if answers:
+            figures = "".join(_figure(a, images.get(a.stamp)) for a in answers)
+            parts.append(f"<h2>{title}</h2><div class=pairs>{figures}</div>")
+    return "\n".join(parts)
+
+
+def _figure(answer: Answer, image: NDArray[np.uint8] | None) -> str:
+    said = f"{answer.stamp // 1_000_000_000}.{answer.stamp % 1_000_000_000:09d}"
+    shown = "<p class=note>no picture</p>"
+    if image is not None:
+        try:
+            shown = picture(jpeg_of(_drawn(image, answer.objects)), f"image of {said}")
+        except BadImageError as error:
+            shown = f"<p class=note>{escaped(error)}</p>"
+    mean_error = error_of(answer)
+    caption = said + (f", mean error {mean_error:.3f}" if math.isfinite(mean_error) else "")
+    known = [
+        f"{o.name} {number(o.depth, 2)}{'' if o.score >= VISIBLE else ' (not seen)'}, true {number(t.depth, 2)}"
+        for o, t in zip(answer.objects, answer.truth, strict=True)
+        if t is not None
+    ]
+    return f"<figure>{shown}<figcaption>{escaped(caption)}<br>{escaped('; '.join(known))}</figcaption></figure>"
+
+
+def _drawn(image: NDArray[np.uint8], objects: Sequence[ObjectDepth]) -> NDArray[np.uint8]:
+    """The image at about WIDTH pixels with the objects drawn in."""
+    height, width = image.shape[:2]
+    times = max(1.0, float(WIDTH // width)) if width < WIDTH else WIDTH / width
+    size = (max(16, round(width * times)), max(16, round(height * times)))
+    large = cv2.resize(image, size, interpolation=cv2.INTER_AREA if times < 1 else cv2.INTER_CUBIC)
+
+    def scaled(box: Box | None) -> Box | None:
+        return None if box is None else Box(*(v * times for v in box.xyxy))
+
+    placed = [replace(o, box=scaled(o.box), found_at=scaled(o.found_at)) for o in objects]
+    return annotate(np.asarray(large, np.uint8), placed)

@@ -1,0 +1,174 @@
+"""What is true of the objects in a bag's images, by the image's stamp.
+
+Two sources: labels (ObjectDepthArray messages of the very stamp of the image) and aligned depth images (nearest stamp
+within a tolerance), which are read where the model looked. Promises: what the bag does not know is None, never a guess.
+Knows nothing of models or figures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from proxqa_core.depth import central_half, disparity_of, disparity_percentiles, relative_of_disparity
+from proxqa_core.errors import BadImageError, BadObjectError
+from proxqa_core.evaluation.bag import BadBagError, Bag, Beside, Topic, names_in
+from proxqa_core.evaluation.sequence import DEPTH_IMAGES, LABELS, NO_TRUTH, TrueObject, place_of
+from proxqa_core.imagemessage import depth_to_metres
+from proxqa_core.types import MAX_OBJECTS, Box, ObjectDepth, ObjectQuery, clean_text
+
+MEASURED = 0.5
+"""Least share of the middle of a region that must have a depth."""
+SAME_SHAPE = 0.02
+"""Most that the depth image's ratio of sides may differ from the image's."""
+
+
+class Truth(Protocol):
+    """A source of truth. kind: as in `sequence`; topic: '' = none; problem: why the last was of no use, '' = none."""
+
+    kind: str
+    topic: str
+    problem: str
+
+    def labels(self, stamp: int) -> dict[str, TrueObject]:
+        """By name, what is labelled in the image of this stamp; a name labelled twice means neither and is left out."""
+        ...
+
+    def of(self, stamp: int, width: int, height: int, objects: Sequence[ObjectDepth]) -> tuple[TrueObject | None, ...]:
+        """The truth of each object of the image of this stamp, in pixels width x height."""
+        ...
+
+
+class NoTruth:
+    """Nothing is known."""
+
+    kind, topic, problem = NO_TRUTH, "", ""
+
+    def labels(self, stamp: int) -> dict[str, TrueObject]:
+        return {}
+
+    def of(self, stamp: int, width: int, height: int, objects: Sequence[ObjectDepth]) -> tuple[TrueObject | None, ...]:
+        return (None,) * len(objects)
+
+
+class LabelTruth:
+    """ObjectDepthArray messages; names: every name in them, the most frequent first."""
+
+    kind = LABELS
+
+    def __init__(self, bag: Bag, topic: Topic) -> None:
+        self.topic = topic.name
+        self.problem = ""
+        self._messages = Beside(bag, topic)
+        self.names = names_in(list(self._messages), MAX_OBJECTS)
+
+    def labels(self, stamp: int) -> dict[str, TrueObject]:
+        try:
+            message = self._messages.nearest(stamp)
+        except BadImageError as error:  # a truth that cannot be read is none
+            self.problem = str(error)
+            return {}
+        found: dict[str, list[TrueObject]] = {}
+        for o in () if message is None else message.objects:
+            depth = float(o.depth)
+            known = depth if math.isfinite(depth) and 0 <= depth <= 1 else math.nan
+            metres = float(o.distance)
+            metres = metres if math.isfinite(metres) and metres > 0 else math.nan
+            found.setdefault(clean_text(o.name), []).append(TrueObject(known, metres, _box(o.region)))
+        return {name: same[0] for name, same in found.items() if len(same) == 1}
+
+    def of(self, stamp: int, width: int, height: int, objects: Sequence[ObjectDepth]) -> tuple[TrueObject | None, ...]:
+        known = self.labels(stamp)
+        return tuple(known.get(o.name) for o in objects)
+
+
+class DepthTruth:
+    """Depth images aligned with the images, read where each object was looked for. tolerance: nanoseconds."""
+
+    kind = DEPTH_IMAGES
+
+    def __init__(self, bag: Bag, topic: Topic, tolerance: int) -> None:
+        self.topic = topic.name
+        self.problem = ""
+        self._messages = Beside(bag, topic)
+        self._tolerance = tolerance
+
+    def labels(self, stamp: int) -> dict[str, TrueObject]:
+        return {}
+
+    def of(self, stamp: int, width: int, height: int, objects: Sequence[ObjectDepth]) -> tuple[TrueObject | None, ...]:
+        try:
+            message = self._messages.nearest(stamp, self._tolerance)
+            if message is None:
+                return (None,) * len(objects)
+            metres = depth_to_metres(message)
+            rows, columns = metres.shape
+            if abs(columns * height - rows * width) > SAME_SHAPE * rows * width:
+                raise BadImageError(
+                    f"the depth image is {columns}x{rows} pixels, the image {width}x{height}; expected a depth image "
+                    "aligned with the image"
+                )
+        except BadImageError as error:
+            self.problem = str(error)
+            return (None,) * len(objects)
+        low, high = disparity_percentiles(disparity_of(metres))
+        return tuple(self._at(metres, low, high, columns / width, rows / height, o) for o in objects)
+
+    @staticmethod
+    def _at(metres: Any, low: float, high: float, across: float, down: float, thing: ObjectDepth) -> TrueObject | None:
+        place = place_of(thing)
+        if place is None:
+            return None
+        rows, columns = metres.shape
+        box = Box(place.x1 * across, place.y1 * down, place.x2 * across, place.y2 * down)
+        try:
+            middle = metres[central_half(box, columns, rows)]
+        except BadObjectError:  # outside, or less than a pixel
+            return None
+        measured = middle[np.isfinite(middle)]
+        if not measured.size or measured.size < MEASURED * middle.size:
+            return None
+        distance = float(np.median(measured))
+        # of the median, not the median of: both are the same value, since relative depth rises with the metres
+        return TrueObject(float(relative_of_disparity(1 / distance, low, high)), distance, place)
+
+
+def truth_of(bag: Bag, labels: str | None, depth: str, tolerance: float) -> Truth:
+    """The truth to judge by: the depth topic where one is named, else labels, else none.
+
+    labels: topic of ObjectDepthArray, '' = the one that calls itself ground truth, where there is one; None = do not
+    look. tolerance: most seconds between an image and its depth image. BadBagError where a topic cannot be used.
+    """
+    if depth:
+        return DepthTruth(bag, bag.depth_topic(depth), round(tolerance * 1e9))
+    topic = None if labels is None else bag.truth_topic(labels)
+    return NoTruth() if topic is None else LabelTruth(bag, topic)
+
+
+def queries_of(bag: Bag, truth: Truth, wanted: Sequence[ObjectQuery]) -> list[ObjectQuery]:
+    """The objects to ask about: those wanted, else all that the labels name.
+
+    BadBagError where there are none, or where a wanted one is in no label: it could never be judged.
+    """
+    if not isinstance(truth, LabelTruth):
+        if not wanted:
+            raise BadBagError(
+                f"bag {str(bag.path)!r} has no labels that say what is in it; give objects, such as 'chair,table'"
+            )
+        return list(wanted)
+    if not truth.names:
+        raise BadBagError(f"topic {truth.topic} of bag {str(bag.path)!r} names no object; expected true depths")
+    for query in wanted:
+        if query.name not in truth.names:
+            raise BadBagError(
+                f"object {query.name!r} is in no label of {truth.topic}; labelled are: {', '.join(truth.names)}"
+            )
+    return list(wanted) or [ObjectQuery(name) for name in truth.names]
+
+
+def _box(region: Any) -> Box | None:
+    x, y, width, height = (float(v) for v in (region.x_offset, region.y_offset, region.width, region.height))
+    return Box(x, y, x + width, y + height) if width > 0 and height > 0 else None

@@ -1,0 +1,246 @@
+"""Image messages to arrays: what a camera driver publishes, live or in a bag.
+
+Promises: an image message becomes uint8 RGB [height, width, 3] of its own memory, a depth image float32 metres, or a
+BadImageError of one line that says what came and what was expected; nothing is guessed from sizes. `step` padding and
+both byte orders are honoured. Knows nothing of ROS: any object with the fields of sensor_msgs/Image or
+sensor_msgs/CompressedImage will do.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PilImage
+
+from proxqa_core.errors import BadImageError
+from proxqa_core.types import MAX_IMAGE_SIDE, check_image
+
+Pixels = NDArray[np.uint8]
+
+
+class RawImage(Protocol):
+    """The fields of sensor_msgs/Image that count here."""
+
+    encoding: str
+    height: int
+    width: int
+    step: int
+    is_bigendian: Any
+    data: Any
+
+
+@runtime_checkable
+class Compressed(Protocol):
+    """The fields of sensor_msgs/CompressedImage that count here."""
+
+    format: str
+    data: Any
+
+
+DEPTH_ENCODINGS = ("16UC1", "32FC1")
+
+_JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB\x60\x82"
+_TAIL = 1024
+"""Bytes at the end of a compressed image in which its end marker is looked for (some cameras pad)."""
+_DEPTH_HEADER = 12
+"""Bytes before the PNG of a compressedDepth image: its format, then two numbers that scale inverse depth."""
+
+
+def is_depth(message: RawImage | Compressed) -> bool:
+    """Whether the message says that it is a depth image: 16UC1, 32FC1 or compressedDepth."""
+    if isinstance(message, Compressed):
+        return "compressedDepth" in message.format or message.format.startswith(DEPTH_ENCODINGS)
+    return message.encoding in DEPTH_ENCODINGS
+
+
+def _cv(code: int) -> Callable[[NDArray[np.generic]], NDArray[np.generic]]:
+    return lambda a: cv2.cvtColor(np.ascontiguousarray(a), code)
+
+
+def _cv16(code: int) -> Callable[[NDArray[np.generic]], NDArray[np.generic]]:
+    """As `_cv`, then 16 bit to 8 bit over the full range: 65535 becomes 255."""
+    return lambda a: ((_cv(code)(a).astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+_mono16 = _cv16(cv2.COLOR_GRAY2RGB)
+
+
+# encoding -> (bytes per channel, channels, to uint8 RGB). OpenCV names a Bayer pattern by its second row and column.
+_COLOUR: dict[str, tuple[int, int, Callable[[NDArray[np.generic]], NDArray[np.generic]]]] = {
+    "rgb8": (1, 3, lambda a: a),
+    "bgr8": (1, 3, lambda a: a[..., ::-1]),
+    "rgba8": (1, 4, lambda a: a[..., :3]),
+    "bgra8": (1, 4, lambda a: a[..., 2::-1]),
+    "mono8": (1, 1, _cv(cv2.COLOR_GRAY2RGB)),
+    "mono16": (2, 1, _mono16),
+    "8UC1": (1, 1, _cv(cv2.COLOR_GRAY2RGB)),
+    "8UC3": (1, 3, lambda a: a[..., ::-1]),  # OpenCV's order, BGR
+    "bayer_rggb8": (1, 1, _cv(cv2.COLOR_BayerBG2RGB)),
+    "bayer_bggr8": (1, 1, _cv(cv2.COLOR_BayerRG2RGB)),
+    "bayer_gbrg8": (1, 1, _cv(cv2.COLOR_BayerGR2RGB)),
+    "bayer_grbg8": (1, 1, _cv(cv2.COLOR_BayerGB2RGB)),
+    "bayer_rggb16": (2, 1, _cv16(cv2.COLOR_BayerBG2RGB)),
+    "bayer_bggr16": (2, 1, _cv16(cv2.COLOR_BayerRG2RGB)),
+    "bayer_gbrg16": (2, 1, _cv16(cv2.COLOR_BayerGR2RGB)),
+    "bayer_grbg16": (2, 1, _cv16(cv2.COLOR_BayerGB2RGB)),
+    "yuv422": (1, 2, _cv(cv2.COLOR_YUV2RGB_UYVY)),
+    "uyvy": (1, 2, _cv(cv2.COLOR_YUV2RGB_UYVY)),
+    "yuv422_yuy2": (1, 2, _cv(cv2.COLOR_YUV2RGB_YUY2)),
+    "yuyv": (1, 2, _cv(cv2.COLOR_YUV2RGB_YUY2)),
+}
+_COLOUR_SIZES = {name: (size, channels) for name, (size, channels, _) in _COLOUR.items()}
+_DEPTH: dict[str, tuple[int, int]] = {"16UC1": (2, 1), "mono16": (2, 1), "32FC1": (4, 1)}
+
+
+def _check_raw(message: RawImage, known: dict[str, tuple[int, int]], wanted: str) -> tuple[int, int]:
+    """(bytes per channel, channels) of a raw image whose encoding and sizes agree; BadImageError otherwise."""
+    encoding, height, width, step = message.encoding, message.height, message.width, message.step
+    if encoding not in known:
+        raise BadImageError(f"image encoding {encoding[:40]!r} is not {wanted}; expected one of {', '.join(known)}")
+    size, channels = known[encoding]
+    if not (0 < height <= MAX_IMAGE_SIDE and 0 < width <= MAX_IMAGE_SIDE):
+        raise BadImageError(f"image is {width}x{height} pixels; expected sides of 1 to {MAX_IMAGE_SIDE} pixels")
+    row = width * size * channels
+    if step < row:
+        raise BadImageError(f"image step is {step} bytes; expected at least {row} for {width} pixels of {encoding}")
+    if len(message.data) != step * height:
+        raise BadImageError(
+            f"image has {len(message.data)} bytes of data; expected step*height = {step}*{height} = {step * height}"
+        )
+    return size, channels
+
+
+def _check_colour(message: RawImage) -> tuple[int, int]:
+    size, channels = _check_raw(message, _COLOUR_SIZES, "a colour or grey image")
+    if message.encoding.startswith("bayer") and (message.width < 2 or message.height < 2):
+        raise BadImageError(f"{message.encoding} image is {message.width}x{message.height}; expected 2x2 or more")
+    if channels == 2 and message.width % 2:
+        raise BadImageError(f"{message.encoding} image is {message.width} pixels wide; expected an even width")
+    return size, channels
+
+
+def _pixels(message: RawImage, size: int, channels: int, kind: str) -> NDArray[np.generic]:
+    """The array inside a checked message, without its padding, in native byte order: a view where possible."""
+    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
+    rows = rows[:, : message.width * size * channels]
+    if size > 1:
+        order = ">" if message.is_bigendian else "<"
+        native = np.ascontiguousarray(rows).view(f"{order}{kind}{size}")
+        return native.astype(native.dtype.newbyteorder("="), copy=False)
+    return rows if channels == 1 else rows.reshape(message.height, message.width, channels)
+
+
+def check_message(message: RawImage | Compressed) -> None:
+    """The checks that cost next to nothing (encoding, sizes, start and end markers), for use on every frame.
+
+    Raises BadImageError. Passing them promises that `image_to_rgb` finds a whole message, not that it can decode it.
+    """
+    if isinstance(message, Compressed):
+        _check_compressed(message)
+    else:
+        _check_colour(message)
+
+
+def image_to_rgb(message: RawImage | Compressed) -> Pixels:
+    """uint8 RGB [height, width, 3], contiguous, of its own memory. Raises BadImageError.
+
+    Raw: the encodings of sensor_msgs/image_encodings with 8 bits per channel, mono16, Bayer (8 and 16 bit), YUV 4:2:2.
+    Compressed: JPEG and PNG, decoded whole or refused; a JPEG whose middle is damaged gives a damaged picture, since
+    the format has no checksum.
+    """
+    if isinstance(message, Compressed):
+        image = _decode_compressed(message)
+    else:
+        size, channels = _check_colour(message)
+        image = _COLOUR[message.encoding][2](_pixels(message, size, channels, "u"))
+    rgb: Pixels = np.array(image, np.uint8, order="C", copy=True)
+    check_image(rgb)
+    return rgb
+
+
+def _check_compressed(message: Compressed) -> bytes:
+    data = bytes(message.data)
+    said = f"compressed image (format {message.format[:60]!r}, {len(data)} bytes)"
+    if "compressedDepth" in message.format:
+        raise BadImageError(f"{said} is a depth image; expected a colour or grey image as JPEG or PNG")
+    if not data:
+        raise BadImageError(f"{said} is empty; expected JPEG or PNG data")
+    for name, start, end in (("JPEG", _JPEG_START, _JPEG_END), ("PNG", _PNG_START, _PNG_END)):
+        if data.startswith(start):
+            if end not in data[-_TAIL:]:
+                raise BadImageError(f"{said} is truncated: the end marker of {name} is missing")
+            return data
+    raise BadImageError(f"{said} is neither JPEG nor PNG: it starts with {data[:8].hex(' ')}")
+
+
+def _decode_compressed(message: Compressed) -> NDArray[np.generic]:
+    """Decode JPEG or PNG with Pillow, which, unlike cv2.imdecode, refuses data that end early."""
+    data = _check_compressed(message)
+    try:
+        with PilImage.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
+            if max(picture.size) > MAX_IMAGE_SIDE:
+                raise BadImageError(f"compressed image is {picture.size[0]}x{picture.size[1]} pixels; too large")
+            picture.load()
+            if picture.mode.startswith("I"):
+                grey = np.asarray(picture).astype(np.int64).clip(0, 65535).astype(np.uint16)
+                return _mono16(grey)
+            return np.asarray(picture.convert("RGB"))
+    except BadImageError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError, PilImage.DecompressionBombError) as error:
+        reason = " ".join(str(error).split())
+        raise BadImageError(
+            f"compressed image (format {message.format[:60]!r}, {len(data)} bytes) cannot be decoded whole: {reason}"
+        ) from error
+
+
+def depth_to_metres(message: RawImage | Compressed) -> NDArray[np.float32]:
+    """float32 [height, width] in metres along the optical axis (REP 118); NaN where there is no measurement.
+
+    16UC1 (and mono16) is millimetres with 0 = none; 32FC1 is metres, where not finite or <= 0 = none (REP 117).
+    compressedDepth of either is read where it holds a PNG. Raises BadImageError.
+    """
+    if isinstance(message, Compressed):
+        return _compressed_depth(message)
+    size, channels = _check_raw(message, _DEPTH, "a depth image")
+    if message.encoding == "32FC1":
+        metres = np.array(_pixels(message, size, channels, "f"), np.float32)
+    else:
+        metres = _pixels(message, size, channels, "u").astype(np.float32) / np.float32(1000)
+    return _measured(metres)
+
+
+def _measured(metres: NDArray[np.float32]) -> NDArray[np.float32]:
+    metres[~(np.isfinite(metres) & (metres > 0))] = np.nan
+    return metres
+
+
+def _compressed_depth(message: Compressed) -> NDArray[np.float32]:
+    """A PNG of 16 bit behind compressed_depth_image_transport's header, or one alone (compressed_image_transport)."""
+    data = bytes(message.data)
+    said = f"compressed depth image (format {message.format[:60]!r}, {len(data)} bytes)"
+    if not is_depth(message):
+        raise BadImageError(f"{said} says it is no depth image; expected a format that begins with 16UC1 or 32FC1")
+    behind = 0 if data.startswith(_PNG_START) else _DEPTH_HEADER
+    if not data[behind:].startswith(_PNG_START):
+        raise BadImageError(f"{said} holds no PNG; expected compressedDepth with PNG inside (not RVL)")
+    if _PNG_END not in data[-_TAIL:]:
+        raise BadImageError(f"{said} is truncated: the end marker of PNG is missing")
+    stored = cv2.imdecode(np.frombuffer(data, np.uint8, offset=behind), cv2.IMREAD_UNCHANGED)
+    if stored is None or stored.dtype != np.uint16 or stored.ndim != 2:
+        raise BadImageError(f"{said} cannot be decoded; expected a PNG of one channel of 16 bit")
+    if not message.format.startswith("32FC1"):
+        return _measured(stored.astype(np.float32) / np.float32(1000))
+    if not behind:
+        raise BadImageError(f"{said} has no scale of its inverse depth; expected compressedDepth's header")
+    scale, offset = struct.unpack_from("<ff", data, 4)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        metres = np.where(stored > 0, scale / (stored.astype(np.float32) - np.float32(offset)), np.nan)
+    return _measured(metres.astype(np.float32))
