@@ -15,7 +15,7 @@ CONSTRAINED := -c requirements/lock.txt
 DEPENDENCIES := $(VENV)/.proxqa-dependencies
 INSTALLED := $(VENV)/.proxqa-installed
 TOOLS := $(VENV)/.proxqa-tools
-ROOMS := proxqa_core proxqa_ros training msg srv launch config cmake scripts
+ROOMS := proxqa_core proxqa_ros training msg srv action launch config cmake scripts
 SOURCES := CMakeLists.txt package.xml setup.py pyproject.toml \
            $(shell find $(ROOMS) -type f -not -path '*/__pycache__/*' -not -name '*.pyc')
 

@@ -106,7 +106,7 @@ class BuildWithInterfaces(build_py):
     def take(self, stage: Path) -> None:
         """Generated Python into the package; libraries, ament index, launch and config under the venv's prefix."""
         generated = stage / SITE / NAME
-        for sub in ("msg", "srv"):
+        for sub in ("msg", "srv", "action"):
             shutil.copytree(
                 generated / sub,
                 Path(self.build_lib) / NAME / sub,
@@ -149,6 +149,7 @@ setup(
         "console_scripts": [
             "proxqa = proxqa_core.cli:main",
             "proximity_node = proxqa_ros.proximity_node:main",
+            "replay_evaluation = proxqa_ros.replay_evaluation:main",
             "speed_governor = proxqa_ros.speed_governor:main",
         ]
     },

@@ -24,14 +24,11 @@ from typing import Any
 from builtin_interfaces.msg import Time
 from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from rosbags.typesys.store import Typestore
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from demo.bags import stamp_of
-from demo.node import ROOT
 from proxqa_core.errors import BadImageError
+from proxqa_core.evaluation.bag import nanoseconds, typestore
 from proxqa_core.imagefile import read_raw
 from proxqa_core.types import Box
 from proxqa_ros.conversions import box_to_region
@@ -43,14 +40,6 @@ START = 1_767_225_600_000_000_000
 DEPTH_EVERY = 3
 IMAGE, INFO = "/camera/image_raw/compressed", "/camera/camera_info"
 DEPTH, TRUTH = "/camera/depth/image_raw", "/ground_truth/object_depths"
-
-
-def types() -> Typestore:
-    """The standard messages and this package's."""
-    store = get_typestore(Stores.ROS2_JAZZY)
-    for file in sorted((ROOT / "msg").glob("*.msg")):
-        store.register(get_types_from_msg(file.read_text(), f"proxqa_ros/msg/{file.stem}"))
-    return store
 
 
 def header_of(time: float) -> Header:
@@ -108,7 +97,7 @@ def write(messages: Iterable[tuple[str, Any]], bag: Path) -> int:
 
     A message with a header; its stamp is the time at which it counts as recorded.
     """
-    store, connections, count = types(), {}, 0
+    store, connections, count = typestore(), {}, 0
     bag.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".bag-", dir=bag.parent) as work:
         part = Path(work) / bag.name  # the file inside is named after the folder
@@ -118,7 +107,7 @@ def write(messages: Iterable[tuple[str, Any]], bag: Path) -> int:
                     kind = type(message)
                     name = f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
                     connections[topic] = writer.add_connection(topic, name, typestore=store)
-                writer.write(connections[topic], stamp_of(message.header.stamp), serialize_message(message))
+                writer.write(connections[topic], nanoseconds(message.header.stamp), serialize_message(message))
                 count += 1
         shutil.rmtree(bag, ignore_errors=True)
         part.rename(bag)

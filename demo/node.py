@@ -17,7 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from demo.bags import DemoError, ImageTopic
+from demo.errors import DemoError
+from proxqa_core.evaluation.bag import Topic
 
 ROOT = Path(__file__).resolve().parents[1]
 PROFILE = ROOT / "config" / "fastdds_shm.xml"
@@ -54,9 +55,9 @@ def ros_environment(domain: int) -> dict[str, str]:
     }
 
 
-def command_of(topic: ImageTopic, objects: Sequence[str], model: str, adapter: str) -> list[str]:
+def command_of(topic: Topic, objects: Sequence[str], model: str, adapter: str) -> list[str]:
     """The node's command line. model, adapter: '' = the node's own default."""
-    transport = "compressed" if topic.kind.__name__ == "CompressedImage" else "raw"
+    transport = "compressed" if topic.compressed else "raw"
     given = {"use_sim_time": True, "image_transport": transport, "objects": list(objects)}
     given |= {name: value for name, value in (("model", model), ("adapter", adapter)) if value}
     remap = f"{'image/compressed' if transport == 'compressed' else 'image'}:={topic.name}"

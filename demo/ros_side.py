@@ -17,11 +17,13 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.srv import GetState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import CompressedImage, Image
 
-from demo.bags import DemoError, ImageTopic
+from demo.errors import DemoError
 from demo.node import NodeProcess
-from demo.player import Player
+from proxqa_core.evaluation.bag import Topic
 from proxqa_ros.msg import ObjectDepthArray
+from proxqa_ros.player import Channel, Player
 from proxqa_ros.srv import ProximityQuery
 
 START_TIMEOUT = 120.0
@@ -35,10 +37,11 @@ SETTLE = 5.0
 class RosSide:
     """A node in a domain, spinning in a thread; use it in a `with`."""
 
-    def __init__(self, domain: int, topic: ImageTopic) -> None:
+    def __init__(self, domain: int, topic: Topic) -> None:
         rclpy.init(domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)  # the program has its own
         self.node = rclpy.create_node("demo")
-        self.player = Player(self.node, topic)
+        kind = CompressedImage if topic.compressed else Image
+        self.player = Player(self.node, {topic.name: Channel(topic.name, kind)})
         self.depths: list[ObjectDepthArray] = []
         self.status = DiagnosticStatus(level=DiagnosticStatus.STALE)
         self._depths = self.node.create_subscription(ObjectDepthArray, "object_depths", self.depths.append, 50)

@@ -27,13 +27,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # when started as 
 
 import numpy as np
 from PIL import Image as PilImage
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 
-from demo.bags import Bag, DemoError, Frame, names_in, stamp_of
+from demo.errors import DemoError
 from demo.node import ROOT, NodeProcess, command_of, own_domain, ros_environment
 from demo.ros_side import RosSide, answer_of
 from demo.table import agreement, by_name, depth_table
 from proxqa_core.drawing import annotate
-from proxqa_core.errors import BadImageError, BadObjectError
+from proxqa_core.errors import BadObjectError, ProxqaError
+from proxqa_core.evaluation.bag import COMPRESSED, RAW, Bag, Beside, Recorded, names_in, nanoseconds
+from proxqa_core.evaluation.bag_runner import Selection
 from proxqa_core.types import Box
 from proxqa_ros.conversions import image_to_rgb, message_to_object, object_queries
 from proxqa_ros.msg import ObjectDepthArray
@@ -44,6 +48,7 @@ MOST_NAMES = 9
 """Objects taken from the bag's truth where none are named."""
 PICTURE_WIDTH = 960
 """Smaller images are enlarged, by a whole number, to about this width in pixels."""
+KINDS = {RAW: Image, COMPRESSED: CompressedImage}
 FATES = ("received", "answered", "dropped", "bad", "failed")
 IN_FLIGHT = 0.2
 """Seconds that the last image may take to the node."""
@@ -60,12 +65,18 @@ class Asked:
     @property
     def stamp(self) -> int:
         """Of the image that was looked at, in nanoseconds."""
-        return stamp_of(self.response.image_stamp)
+        return nanoseconds(self.response.image_stamp)
 
 
-def said_truth(response: ProximityQuery.Response, truth: dict[int, ObjectDepthArray]) -> str:
+def truth_in(bag: Bag) -> dict[int, Any]:
+    """The true depths of objects (ObjectDepthArray) by image stamp (ns); empty where the bag holds none."""
+    topic = bag.truth_topic()
+    return {} if topic is None else {nanoseconds(m.header.stamp): m for m in Beside(bag, topic)}
+
+
+def said_truth(response: ProximityQuery.Response, truth: dict[int, Any]) -> str:
     """What the truth says about the objects of an answer, nearest first; '' where it does not know them all."""
-    array = truth.get(stamp_of(response.image_stamp))
+    array = truth.get(nanoseconds(response.image_stamp))
     known = by_name(array.objects) if array else {}
     names = [o.name for o in response.objects]
     if not names or any(name not in known for name in names):
@@ -82,14 +93,14 @@ def questions_of(names: Sequence[str]) -> list[str]:
 def demo(args: argparse.Namespace) -> None:
     """The whole demo. Raises DemoError where it does not succeed."""
     objects = names_of(args.objects)
-    with Bag(args.bag) as bag:
-        topic = bag.choose(args.topic)
-        frames = list(bag.frames(topic, args.seconds))
-        truth = bag.truth()
+    with Bag(args.bag, asked_by="TOPIC=…") as bag:
+        topic = bag.image_topic(args.topic)
+        frames = list(Selection(seconds=args.seconds).of(bag.messages(topic)))
+        truth = truth_in(bag)
     played = {frame.stamp: frame for frame in frames}
     names = objects or names_in([truth[s] for s in played if s in truth], MOST_NAMES)
     if not names:
-        raise DemoError(f'BAG {str(args.bag)!r} does not say what is in it; name objects with OBJECTS="chair, table"')
+        raise DemoError(f'bag {str(args.bag)!r} does not say what is in it; name objects with OBJECTS="chair, table"')
     log = args.out.with_suffix(".log")
     with own_domain() as domain:
         os.environ.update(ros_environment(domain))
@@ -116,15 +127,13 @@ def demo(args: argparse.Namespace) -> None:
     say(depth_table(names, by_name(named.response.objects), by_name(boxed), true))
     summary(len(frames), counts, depths, truth)
     picture(played[named.stamp], boxed or named.response.objects, answers[0], args.out)
-    if not depths or any(stamp_of(d.header.stamp) not in played for d in depths):
+    if not depths or any(nanoseconds(d.header.stamp) not in played for d in depths):
         raise DemoError(f"{len(depths)} messages came on object_depths; expected some, all with stamps of the bag")
     if not any(a.response.success for a in (*asked, *last)):
         raise DemoError(f"none of {', '.join(names)} was seen; name objects that are in the bag with OBJECTS=…")
 
 
-def replay(
-    ros: RosSide, frames: Sequence[Frame], names: Sequence[str], truth: dict[int, ObjectDepthArray]
-) -> list[Asked]:
+def replay(ros: RosSide, frames: Sequence[Recorded], names: Sequence[str], truth: dict[int, Any]) -> list[Asked]:
     """Play the frames and ask the questions meanwhile, evenly spread."""
     questions = questions_of(names)
     waiting = []
@@ -136,7 +145,7 @@ def replay(
     return [Asked(question, response, said_truth(response, truth)) for question, response in answers]
 
 
-def ask(ros: RosSide, question: str, names: Sequence[str], truth: dict[int, ObjectDepthArray]) -> Asked:
+def ask(ros: RosSide, question: str, names: Sequence[str], truth: dict[int, Any]) -> Asked:
     """Ask about the newest image; '' = the depths alone."""
     response = answer_of(ros.ask(question, names), question or "the depths of all objects by name")
     return Asked(question, response, said_truth(response, truth))
@@ -146,8 +155,14 @@ def ask_by_box(ros: RosSide, true: Sequence[Any]) -> list[Any]:
     """The depths of the true objects in the newest image, asked with their regions; empty where there are none."""
     if not true:
         return []
-    future = ros.ask("", [o.name for o in true], [o.region for o in true])
+    future = ros.ask("", [o.name for o in true], [region_of(o) for o in true])
     return list(answer_of(future, "the depths of all objects by box").objects)
+
+
+def region_of(true: Any) -> RegionOfInterest:
+    """The region of an object of the bag's truth as ROS's own message."""
+    r = true.region
+    return RegionOfInterest(x_offset=r.x_offset, y_offset=r.y_offset, width=r.width, height=r.height)
 
 
 def report(meanwhile: Sequence[Asked], afterwards: Sequence[Asked]) -> None:
@@ -159,20 +174,18 @@ def report(meanwhile: Sequence[Asked], afterwards: Sequence[Asked]) -> None:
                 say(f"    truth: {a.truth}")
 
 
-def summary(
-    played: int, counts: dict[str, str], depths: Sequence[ObjectDepthArray], truth: dict[int, ObjectDepthArray]
-) -> None:
+def summary(played: int, counts: dict[str, str], depths: Sequence[ObjectDepthArray], truth: dict[int, Any]) -> None:
     fates = ", ".join(f"{counts.get('frames_' + f, '?')} {f}" for f in FATES)
     say(f"\nimages: {played} played; by the node's count {fates}")
     say(f"object_depths: {len(depths)} messages")
-    known = [(d, truth[s]) for d in depths if (s := stamp_of(d.header.stamp)) in truth]
+    known = [(d, truth[s]) for d in depths if (s := nanoseconds(d.header.stamp)) in truth]
     if known:
         say(f"against the truth, by name: {agreement((by_name(d.objects), by_name(t.objects)) for d, t in known)}")
 
 
-def picture(frame: Frame, messages: Sequence[Any], asked: Asked, out: Path) -> None:
+def picture(frame: Recorded, messages: Sequence[Any], asked: Asked, out: Path) -> None:
     """The frame, small ones enlarged, with the objects, a question and its answer drawn in."""
-    image = PilImage.fromarray(image_to_rgb(frame.message))
+    image = PilImage.fromarray(image_to_rgb(deserialize_message(frame.raw, KINDS[frame.kind])))
     times = max(1, PICTURE_WIDTH // image.width)
     large = np.asarray(image.resize((image.width * times, image.height * times), PilImage.Resampling.BICUBIC))
     objects = []
@@ -250,7 +263,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with ended_in_time(args.deadline):
             demo(args)
-    except (DemoError, BadImageError) as error:
+    except (DemoError, ProxqaError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     return 0

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import math
 import os
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from proxqa_core.errors import BadModelError, BadObjectError, ProxqaError
+from proxqa_core.jsontext import to_json
 
 if TYPE_CHECKING:  # the real imports are inside the commands, so that --help answers at once
     from proxqa_core.engine import ProximityEngine
@@ -278,7 +278,7 @@ def _eval(options: argparse.Namespace) -> None:
 
         options.html.write_text(render(report, measured, folder), encoding="utf-8")
     if options.json and not to_stdout:
-        Path(options.json).write_text(_json(report) + "\n", encoding="utf-8")
+        Path(options.json).write_text(to_json(report) + "\n", encoding="utf-8")
     if to_stdout:
         _print_json(report)
     else:
@@ -314,7 +314,7 @@ def _eval_bag(options: argparse.Namespace) -> None:
             page = render(found, run, pictures(bag, topic, stamps_to_show(run)))
             options.html.write_text(page, encoding="utf-8")
     if options.json and not to_stdout:
-        Path(options.json).write_text(_json(found) + "\n", encoding="utf-8")
+        Path(options.json).write_text(to_json(found) + "\n", encoding="utf-8")
     if to_stdout:
         _print_json(found)
     else:
@@ -356,7 +356,7 @@ def _bench(options: argparse.Namespace) -> None:
     with _quiet_stdout():
         report = bench(_engine(options), options.repeats, progress=lambda line: print(line, file=sys.stderr))
     if options.json and not to_stdout:
-        Path(options.json).write_text(_json(report) + "\n", encoding="utf-8")
+        Path(options.json).write_text(to_json(report) + "\n", encoding="utf-8")
     if to_stdout:
         _print_json(report)
         return
@@ -449,23 +449,8 @@ def _quiet_stdout() -> contextlib.AbstractContextManager[Any]:
     return contextlib.redirect_stdout(sys.stderr)
 
 
-def _plain_json(value: Any) -> Any:
-    """JSON has no NaN or infinity: they become null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(k): _plain_json(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain_json(v) for v in value]
-    return value
-
-
-def _json(value: Any) -> str:
-    return json.dumps(_plain_json(value), indent=2, ensure_ascii=False, allow_nan=False)
-
-
 def _print_json(value: Any) -> None:
-    print(_json(value))
+    print(to_json(value))
 
 
 def _object_json(thing: ObjectDepth) -> dict[str, Any]:

@@ -14,7 +14,16 @@ import numpy as np
 import pytest
 
 from proxqa_core.errors import BadImageError, ProxqaError
-from proxqa_core.evaluation.bag import BadBagError, Bag, Beside, NoReaderError, Topic, message_files, nanoseconds
+from proxqa_core.evaluation.bag import (
+    BadBagError,
+    Bag,
+    Beside,
+    NoReaderError,
+    Topic,
+    message_files,
+    names_in,
+    nanoseconds,
+)
 from proxqa_core.evaluation.bag_truth import DepthTruth, LabelTruth, NoTruth, queries_of, truth_of
 from proxqa_core.imagemessage import depth_to_metres, image_to_rgb
 from proxqa_core.types import Box, ObjectDepth, ObjectQuery
@@ -262,6 +271,13 @@ def test_objects_asked_for(drive: Path, tmp_path: Path) -> None:
     path = made.write(tmp_path / "bag", [(made.TRUTH, 1, made.truth(1, {}))])
     with Bag(path) as bag, pytest.raises(BadBagError, match="names no object"):
         queries_of(bag, truth_of(bag, "", "", 0.05), [])
+
+
+def test_names_come_by_how_often_they_are_seen() -> None:
+    there = {name: (0.1, 1.0) for name in "abc"}
+    messages = [made.truth(1, {name: there[name] for name in names}) for names in ("ba", "ac", "ba")]
+    assert names_in(messages, 9) == ["a", "b", "c"]
+    assert names_in(messages, 2) == ["a", "b"]
 
 
 # -- compressed depth -------------------------------------------------------------------------------------------------

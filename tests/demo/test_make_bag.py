@@ -14,9 +14,9 @@ from rosbags.rosbag2 import Reader
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from demo import make_bag
-from demo.bags import stamp_of
 from demo.run import OWN_BAG
 from proxqa_core.depth import disparity_of, disparity_percentiles, relative_of_disparity
+from proxqa_core.evaluation.bag import nanoseconds
 from proxqa_ros.conversions import depth_to_metres, image_to_rgb
 from proxqa_ros.msg import ObjectDepthArray
 
@@ -55,9 +55,9 @@ def test_own_bag_has_every_topic(own):
 
 
 def test_own_bag_has_one_clock_and_one_frame(own):
-    stamps = {topic: [stamp_of(m.header.stamp) for _, m in messages] for topic, messages in own.items()}
+    stamps = {topic: [nanoseconds(m.header.stamp) for _, m in messages] for topic, messages in own.items()}
     for topic, messages in own.items():
-        assert all(time == stamp_of(m.header.stamp) for time, m in messages)
+        assert all(time == nanoseconds(m.header.stamp) for time, m in messages)
         assert np.all(np.diff(stamps[topic]) > 0)
         assert {m.header.frame_id for _, m in messages} == {make_bag.FRAME_ID}
     assert stamps[make_bag.IMAGE] == stamps[make_bag.INFO] == stamps[make_bag.TRUTH]
@@ -72,12 +72,12 @@ def test_own_bag_intrinsics_fit_the_images(own):
 
 
 def test_own_bag_truth_fits_the_depth_images(own):
-    truth = {stamp_of(m.header.stamp): m for _, m in own[make_bag.TRUTH]}
+    truth = {nanoseconds(m.header.stamp): m for _, m in own[make_bag.TRUTH]}
     checked = 0
     for _, message in own[make_bag.DEPTH]:
         metres = depth_to_metres(message)
         low, high = disparity_percentiles(disparity_of(metres))
-        for o in truth[stamp_of(message.header.stamp)].objects:
+        for o in truth[nanoseconds(message.header.stamp)].objects:
             r = o.region
             inside = metres[r.y_offset : r.y_offset + r.height, r.x_offset : r.x_offset + r.width]
             assert np.mean(np.abs(inside / o.distance - 1) < 0.1) > 0.1, o.name

@@ -12,14 +12,15 @@ import pytest
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 
 from PIL import Image as PilImage
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import Image
 
 from demo import node as demo_node
 from demo import run
-from demo.bags import DemoError, ImageTopic
+from demo.errors import DemoError
 from demo.make_bag import write
 from demo.node import ROOT, NodeProcess, command_of, own_domain
 from demo.run import OWN_BAG, main, questions_of
+from proxqa_core.evaluation.bag import COMPRESSED, RAW, Topic
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +32,7 @@ def no_choices_of_mine(monkeypatch):
 @pytest.mark.parametrize(
     ("choice", "said"),
     [
-        ({"BAG": "nowhere"}, "BAG 'nowhere' does not exist"),
+        ({"BAG": "nowhere"}, "bag 'nowhere' does not exist"),
         ({"TOPIC": "/nope"}, "no image topic '/nope'; choose one with TOPIC=…: /camera/image_raw/compressed"),
         ({"OBJECTS": "chair, chair"}, "'chair' is named 2 times"),
         ({"OBJECTS": "x" * 100}, "too long"),
@@ -73,11 +74,11 @@ def test_questions_name_what_is_there():
 
 
 def test_the_nodes_command_line_fits_the_topic():
-    small = command_of(ImageTopic("/cam/compressed", CompressedImage, 1), ["chair", 'a "b"'], "", "")
+    small = command_of(Topic("/cam/compressed", COMPRESSED, 1), ["chair", 'a "b"'], "", "")
     assert "image/compressed:=/cam/compressed" in small and 'image_transport:="compressed"' in small
     assert r'objects:=["chair", "a \"b\""]' in small
     assert not [a for a in small if a.startswith(("model:=", "adapter:="))]
-    large = command_of(ImageTopic("/cam", Image, 1), ["chair"], "m", "a")
+    large = command_of(Topic("/cam", RAW, 1), ["chair"], "m", "a")
     assert {"image:=/cam", 'image_transport:="raw"', 'model:="m"', 'adapter:="a"'} <= set(large)
 
 

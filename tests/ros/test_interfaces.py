@@ -7,6 +7,7 @@ import re
 import pytest
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from proxqa_ros.action import EvaluateBag
 from proxqa_ros.msg import ObjectDepth, ObjectDepthArray
 from proxqa_ros.srv import ProximityQuery, SetObjects
 
@@ -59,12 +60,13 @@ def constants(kind):
 def test_error_codes_are_one_set():
     codes = constants(ProximityQuery.Response)
     assert codes["NONE"] == 0 and len(set(codes.values())) == len(codes) >= 10
-    assert constants(SetObjects.Response).items() <= codes.items()
+    for other in (SetObjects.Response, EvaluateBag.Result):
+        assert constants(other).items() <= codes.items()
 
 
 def test_every_field_and_constant_is_commented(root):
     """Every field has a comment of its own in the lines before it, every constant one beside it."""
-    for file in [*(root / "msg").glob("*.msg"), *(root / "srv").glob("*.srv")]:
+    for file in (f for kind in ("msg", "srv", "action") for f in (root / kind).glob(f"*.{kind}")):
         above = ""
         for line in file.read_text().splitlines():
             if re.match(r"\w+ [A-Z_]+=\d+", line):

@@ -51,10 +51,10 @@ def test_every_ros_package_that_is_imported_is_required(root):
 
 def test_every_command_is_installed_either_way(root):
     cmake, setup = (root / "CMakeLists.txt").read_text(), (root / "setup.py").read_text()
-    for name in ("proxqa", "proximity_node", "speed_governor"):
+    for name in ("proxqa", "proximity_node", "replay_evaluation", "speed_governor"):
         script = root / "scripts" / name
         assert script.stat().st_mode & 0o111, f"{name} cannot be executed"
-        assert re.search(rf"install\(PROGRAMS .*scripts/{name}\b.* DESTINATION lib/", cmake)
+        assert re.search(rf"install\(PROGRAMS [^)]*scripts/{name}\b[^)]* DESTINATION lib/", cmake)
         (module,) = (m for m in imported(script) if m.startswith("proxqa"))
         assert re.search(rf'"{name} = {module}\.\w+:main"', setup)
     assert "install(PROGRAMS scripts/proxqa DESTINATION bin)" in cmake
