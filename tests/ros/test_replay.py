@@ -405,11 +405,8 @@ def launched(root, monkeypatch, drive, **given: str) -> tuple[dict[str, Any], li
     module["start"].__globals__["LaunchConfiguration"] = configuration
     nodes = module["start"](MagicMock())
     assert len(nodes) == 2
-    return (
-        declared,
-        [mocks["launch_ros"].actions.LifecycleNode.call_args, mocks["launch_ros"].actions.Node.call_args],
-        mocks,
-    )
+    actions = mocks["launch_ros"].actions
+    return declared, [actions.LifecycleNode.call_args, actions.Node.call_args]
 
 
 def test_the_launch_file_starts_both_nodes_as_the_bag_wants(root, monkeypatch, drive):
