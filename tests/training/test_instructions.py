@@ -149,3 +149,10 @@ def test_the_engine_s_own_forms_are_all_that_is_asked_without_variety():
 def test_one_thing_alone_is_not_compared():
     recipe = Recipe(perceive=0, absent=0, several=2, farther=2, nearest=2, sort=2, equal=2)
     assert turns(THINGS[:1], NAMES, recipe, random.Random(0)) == []
+
+
+def test_the_smallest_boxes_can_be_asked_about():
+    speck = Labelled("sign", "sign", Box(0.4921, 0.7288, 0.4928, 0.7300), None, None)
+    recipe = Recipe(perceive=0, present=1, absent=0, where=1, what=1, by_box=1.0)
+    said = turns([speck], [], recipe, random.Random(0))
+    assert {t.kind for t in said} == {"present", "where", "what"}

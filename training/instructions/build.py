@@ -27,7 +27,7 @@ ABSENT_AMONG_SEVERAL = 0.3
 """Share of the turns about several things in which one is absent."""
 OTHER_WORDS = 0.25
 """Share of mentions by another word for the thing, where there is one."""
-UNIT = 100
+UNIT = 10_000
 """Boxes here are in [0, 1] of the image; templates want pixels, so an image of UNIT × UNIT is pretended."""
 
 
