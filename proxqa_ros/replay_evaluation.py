@@ -45,11 +45,13 @@ class ReplayEvaluation(Node):
     """See the module. Arguments are rclpy's."""
 
     def __init__(self, **kwargs: Any) -> None:
+        # what destroy_node needs comes first: rclpy calls it for a node whose parameters were refused, too
+        self._busy = threading.Lock()
+        self._stopping = threading.Event()
+        self._server: ActionServer | None = None
         super().__init__("replay_evaluation", **kwargs)
         replay_parameters.declare(self)
         self._replay = Replay(self)
-        self._busy = threading.Lock()
-        self._stopping = threading.Event()
         self._server = ActionServer(
             self,
             EvaluateBag,
@@ -77,7 +79,9 @@ class ReplayEvaluation(Node):
     def destroy_node(self) -> None:
         """End what is under way, then the node."""
         self.stop()
-        self._server.destroy()
+        server, self._server = self._server, None
+        if server is not None:
+            server.destroy()
         super().destroy_node()
 
     def _log_progress(self) -> Callable[[Progress], None]:

@@ -37,9 +37,8 @@ def render(report: dict[str, Any], run: Run, images: Mapping[int, NDArray[np.uin
     title = f"proxqa: {report['model']} on {report['source']}, asked by {report['prompt']}"
     frames = report["frames"]
     parts = [
-        f"<p>{frames['asked']} of {frames['in_source']} images of {escaped(report['topic'])}"
-        + (f", shown {frames['passes']} times" if frames["passes"] > 1 else "")
-        + f"; {report['objects']} objects, {report['pairs']} pairs. {_said_truth(report)}</p>",
+        f"<p>{_said_asked(frames)} on {escaped(report['topic'])}; {report['objects']} objects, "
+        f"{report['pairs']} pairs. {_said_truth(report)}</p>",
         "<h2>Frames</h2>",
         _frames(report),
         "<h2>From frame to frame</h2>",
@@ -79,6 +78,12 @@ def error_of(answer: Answer) -> float:
         if t is not None and math.isfinite(t.depth) and math.isfinite(o.depth)
     ]
     return sum(errors) / len(errors) if errors else math.nan
+
+
+def _said_asked(frames: dict[str, Any]) -> str:
+    if frames["passes"] == 1:
+        return f"{frames['asked']} of {frames['in_source']} images"
+    return f"{frames['asked']} images in {frames['passes']} passes over the {frames['in_source']}"
 
 
 def _said_truth(report: dict[str, Any]) -> str:

@@ -89,7 +89,7 @@ def test_over_loops_and_faster_than_recorded(graph, fake, drive, tmp_path):
     assert found["node"]["stray_answers"] == 0
     assert found["node"]["frames_received"] <= 18 and found["node"]["frames_answered"] >= frames["answered"] - 1
     assert json.loads(file.read_text())["pairs"] == found["pairs"]
-    assert "shown 3 times" in page.read_text() and "data:image/jpeg" in page.read_text()
+    assert "18 images in 3 passes over the 6 on" in page.read_text() and "data:image/jpeg" in page.read_text()
     assert [p.frames_done for p in seen] == [*range(1, 19), 18] and seen[-1].figures["frames_answered"] >= 9
     assert "18 images" in summary_line(outcome)
     # Its publishers are gone, so that a camera may take their place.
