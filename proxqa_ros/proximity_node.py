@@ -563,6 +563,9 @@ class ProximityNode(LifecycleNode):
                 level, message = DiagnosticStatus.WARN, "no usable image has arrived yet"
             elif self._active and 0 < limit < age:
                 level, message = DiagnosticStatus.WARN, f"the newest image {whose}is {age:.1f} s old"
+            elif self._active and 0 < limit < -age:
+                ahead = f"is stamped {-age:.1f} s ahead of the clock"
+                level, message = DiagnosticStatus.WARN, f"the newest image {whose}{ahead}"
             elif self._active and self._metres.problem:
                 level, message = DiagnosticStatus.WARN, f"no metres learned: {self._metres.problem}"
             elif self._active and self._camera_problem:
