@@ -21,7 +21,6 @@ from safetensors.torch import load_file, save_file
 from proxqa_core import base_weights
 from proxqa_ros.proximity_node import main
 
-
 PAUSE = float(os.environ.get("PAUSE", "0"))
 PIECE = 16 * 2**20
 

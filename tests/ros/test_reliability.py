@@ -76,7 +76,7 @@ class Robot:
 
     def __init__(self, graph: Graph, process: NodeProcess, namespace: str) -> None:
         self.graph, self.namespace = graph, namespace
-        self.pid, self.log = process._process.pid, process.log
+        self.pid, self.log = process.pid, process.log
         self.client = ProximityClient(graph.client, f"{namespace}/proximity_query")
         self.depths: list[ObjectDepthArray] = []
         graph.client.create_subscription(ObjectDepthArray, f"{namespace}/object_depths", self.depths.append, 10)
@@ -414,42 +414,45 @@ def test_a_bag_that_loops(graph, fake):
 
 
 def test_fifty_callers_at_once(graph, launch, monkeypatch):
-    """Each asks six times about a thing of its own, again where the node says BUSY, and gets its own answers."""
+    """Each asks twice about a thing of its own, again later where the node says BUSY, and gets its own answer."""
     monkeypatch.setenv("BRIGHT_NODE_DELAY", "0.01")
     robot = launch(max_image_age=0.0)
     robot.show(robot.camera(), 100)
-    clients = [ProximityClient(graph.client) for _ in range(50)]
+    clients = [ProximityClient(graph.client) for _ in range(5)]
     assert wait_until(lambda: all(c.is_ready() for c in clients))
     clients[0].ask(objects=["chair"])
     before, busy, wrong, answered = private_memory(robot.pid), [], [], []
+    together = threading.Barrier(50)
+
+    def ask_until_answered(n: int, name: str) -> None:
+        wait, rng = 0.05, random.Random(f"{SEED} {name}")
+        while True:
+            try:
+                answer = clients[n % 5].ask(objects=[name], timeout=30)
+            except BusyError as error:
+                busy.append(str(error))
+                time.sleep(wait * rng.uniform(0.5, 1.5))
+                wait = min(1.0, 2 * wait)
+            else:
+                assert [o.name for o in answer.objects] == [name], answer
+                answered.append(name)
+                return
 
     def caller(n: int) -> None:
-        for m in range(6):
-            name, end = f"thing {n} {m}", time.monotonic() + 60
-            while True:
-                try:
-                    answer = clients[n].ask(objects=[name], timeout=30)
-                except BusyError as error:
-                    busy.append(str(error))
-                    if time.monotonic() > end:
-                        wrong.append(f"{name}: BUSY for a minute")
-                        return
-                    time.sleep(0.05)
-                    continue
-                except Exception as error:
-                    wrong.append(f"{name}: {error!r}")
-                    return
-                answered.append(name)
-                if [o.name for o in answer.objects] != [name]:
-                    wrong.append(f"{name}: {answer}")
-                break
+        try:
+            for m in range(2):
+                together.wait(60)
+                ask_until_answered(n, f"thing {n} {m}")
+        except Exception as error:
+            wrong.append(f"caller {n}: {error!r}")
+            together.abort()
 
     threads = [threading.Thread(target=caller, args=(n,), daemon=True) for n in range(50)]
     for t in threads:
         t.start()
     for t in threads:
         t.join(120)
-    assert not wrong and len(answered) == 300, wrong[:5]
+    assert not wrong and len(answered) == 100, (wrong[:5], len(answered))
     assert busy and all("max_queued_queries" in line for line in busy)
     assert private_memory(robot.pid) < before + 16
     values = robot.status()
@@ -668,7 +671,7 @@ def test_every_test_in_the_table_exists(root):
     assert len(named) >= 15
     for file, test in named:
         assert f"def {test}(" in (root / file).read_text(), f"docs/reliability.md: no {test} in {file}"
-    rows = [line for line in table.splitlines() if line.startswith("|")][2:]
+    rows = [line for line in table.split("## Soak")[0].splitlines() if line.startswith("|")][2:]
     assert len(rows) >= 14 and all("::" in row for row in rows)
     here = set(re.findall(r"^def (test_\w+)\(", Path(__file__).read_text(), re.M))
     assert here - {"test_every_test_in_the_table_exists"} <= {test for _, test in named}
