@@ -57,7 +57,7 @@ LAST_ANSWERS = 45.0
 """Seconds after the last question in which answers count: more than the node's own query_timeout."""
 FATES = ("received", "answered", "dropped", "bad", "failed")
 Response = ProximityQuery.Response
-CODES = {getattr(Response, name): name for name in vars(type(Response)) if name.isupper()}
+CODES = {getattr(Response, name): name for name in vars(type(Response)) if name[0].isupper()}
 
 
 @dataclass(frozen=True)
