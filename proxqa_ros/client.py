@@ -24,6 +24,7 @@ from rclpy.task import Future
 from sensor_msgs.msg import RegionOfInterest
 
 from proxqa_core.errors import ProxqaError
+from proxqa_ros.qos import MANY_QUERIES
 from proxqa_ros.srv import ProximityQuery
 
 Response = ProximityQuery.Response
@@ -147,7 +148,9 @@ class ProximityClient:
     def __init__(self, node: Node, service: str = "proximity_query") -> None:
         self._node = node
         # a group of its own: a callback of the node that waits in `ask` does not keep the response out
-        self._client = node.create_client(ProximityQuery, service, callback_group=ReentrantCallbackGroup())
+        self._client = node.create_client(
+            ProximityQuery, service, qos_profile=MANY_QUERIES, callback_group=ReentrantCallbackGroup()
+        )
 
     def destroy(self) -> None:
         """Take the client off the node; questions that wait end by their timeouts."""

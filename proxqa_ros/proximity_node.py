@@ -28,7 +28,7 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
@@ -56,6 +56,7 @@ from proxqa_ros.metres import Metres, nanoseconds, no_lens
 from proxqa_ros.msg import ObjectDepthArray
 from proxqa_ros.qos import MANY_QUERIES, NEWEST_BEST_EFFORT, RELIABLE, SENSOR_DATA, Endpoint, misfits
 from proxqa_ros.scan import CameraPose
+from proxqa_ros.spinning import spin
 from proxqa_ros.srv import ProximityQuery, SetObjects
 from proxqa_ros.timing import Timing
 from proxqa_ros.worker import Engine, Shot, StoppedError, Stream, Worker, one_line
@@ -70,6 +71,8 @@ QUIET = 5.0
 """Seconds between two log lines about bad frames."""
 PATIENCE = 5.0
 """Seconds that an interrupted process waits for what the model is doing."""
+TICK = 0.5
+"""Seconds in which the process looks at least once whether it is still wanted."""
 OTHER_THREADS = 6
 """Threads for everything but queries: images, what is measured beside them, lifecycle, parameters, diagnostics, and one
 query to be told BUSY."""
@@ -563,6 +566,9 @@ class ProximityNode(LifecycleNode):
                 level, message = DiagnosticStatus.WARN, "no usable image has arrived yet"
             elif self._active and 0 < limit < age:
                 level, message = DiagnosticStatus.WARN, f"the newest image {whose}is {age:.1f} s old"
+            elif self._active and 0 < limit < -age:
+                ahead = f"is stamped {-age:.1f} s ahead of the clock"
+                level, message = DiagnosticStatus.WARN, f"the newest image {whose}{ahead}"
             elif self._active and self._metres.problem:
                 level, message = DiagnosticStatus.WARN, f"no metres learned: {self._metres.problem}"
             elif self._active and self._camera_problem:
@@ -621,12 +627,7 @@ def main(args: Sequence[str] | None = None) -> int:
     executor = MultiThreadedExecutor(node.threads_needed)
     executor.add_node(node)
     try:
-        executor.spin()
-    except ExternalShutdownException:
-        pass
-    except Exception:
-        if rclpy.ok():  # else: a callback was about to publish when the process was interrupted
-            raise
+        spin(executor, node, lambda: False, TICK)
     finally:
         ended = node.release(timeout=PATIENCE)
         executor.shutdown(timeout_sec=PATIENCE)

@@ -83,6 +83,7 @@ def parse(request: ProximityQuery.Request, configured: Sequence[ObjectQuery], de
 def check_age(shot: Shot | None, now_ns: int, max_age: float, last_error: str = "") -> Shot:
     """The frame, where there is one of at most max_age seconds (0 = any) at now_ns; RefusedError otherwise.
 
+    One that is stamped more than max_age ahead is of another time too: a bag that began again, a clock that was set.
     last_error: what was wrong with the last frame that could not be used, '' where none came.
     """
     if shot is None:
@@ -90,6 +91,12 @@ def check_age(shot: Shot | None, now_ns: int, max_age: float, last_error: str = 
         raise RefusedError(Response.NO_IMAGE, f"no usable image has arrived yet; {why}")
     stamp = shot.header.stamp
     age = (now_ns - (stamp.sec * 1_000_000_000 + stamp.nanosec)) / 1e9
+    if max_age > 0 and age < -max_age:
+        raise RefusedError(
+            Response.IMAGE_TOO_OLD,
+            f"the newest image is stamped {-age:.3f} s ahead of the clock; at most {max_age:g} s is accepted (was the "
+            "clock set back, did a bag begin again? is use_sim_time as it should be?)",
+        )
     if max_age > 0 and age > max_age:
         hint = (
             "its header has no stamp" if stamp.sec == 0 and stamp.nanosec == 0 else "is use_sim_time as it should be?"

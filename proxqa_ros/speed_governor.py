@@ -38,6 +38,7 @@ from proxqa_ros import governor_parameters
 from proxqa_ros.conversions import message_to_object
 from proxqa_ros.msg import ObjectDepthArray
 from proxqa_ros.parameters import BadParameterError
+from proxqa_ros.spinning import spin
 
 NEWEST_BEST_EFFORT = QoSProfile(
     history=QoSHistoryPolicy.KEEP_LAST, depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT
@@ -365,8 +366,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return 2
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    while not interrupted.is_set():
-        executor.spin_once(TICK)
+    spin(executor, node, interrupted.is_set, TICK)
     node.halt()
     executor.shutdown()
     node.destroy_node()

@@ -3,7 +3,7 @@
 Promises:
 - the engine is loaded, used and dropped on the worker's thread only; every other method returns at once;
 - one slot holds the newest frame, an older one that nobody used is overwritten and counted as dropped;
-- a bad frame is counted and reported and never displaces a good one;
+- a bad frame is counted and reported and never displaces a good one, whatever its decoding raises;
 - queries go before the stream, and a frame is encoded once however many ask about it;
 - received = answered + dropped + bad + failed + at most two that are still in hand.
 
@@ -308,7 +308,7 @@ class Worker:
             try:
                 shot = Shot(message.header, self._decode(message), objects)
                 shot.worked = time.perf_counter() - started
-            except BadImageError as error:
+            except Exception as error:  # a decoder's own too: the thread that owns the model must not end by a frame
                 self._bad(error)
             else:
                 with self._wake:
@@ -381,7 +381,7 @@ class Worker:
                 shot.used = True
                 self._counts.answered += 1
 
-    def _bad(self, error: BadImageError) -> None:
+    def _bad(self, error: Exception) -> None:
         text = one_line(error)
         with self._wake:
             self._counts.bad += 1

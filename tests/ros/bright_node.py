@@ -1,0 +1,42 @@
+"""The real node with an engine that sees brightness alone: dark is near. Run as a program.
+
+BRIGHT_NODE_DELAY: seconds that a look at an image takes (default 0).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from proxqa_core.types import ObjectDepth, ObjectQuery
+from proxqa_ros import proximity_node
+
+DELAY = float(os.environ.get("BRIGHT_NODE_DELAY", "0"))
+
+
+class BrightView:
+    def __init__(self, brightness: float) -> None:
+        self.brightness = brightness
+
+    def depths(self, objects: Sequence[ObjectQuery]) -> tuple[ObjectDepth, ...]:
+        return tuple(ObjectDepth(o.name, self.brightness, 0.05, 0.9, "bright", o.box) for o in objects)
+
+
+class BrightEngine:
+    model_name = "bright"
+
+    def look(self, image: np.ndarray) -> BrightView:
+        time.sleep(DELAY)
+        return BrightView(float(image[::8, ::8].mean()) / 255)
+
+
+if __name__ == "__main__":
+    proximity_node.ProximityNode = functools.partial(
+        proximity_node.ProximityNode, engine_loader=lambda *_: BrightEngine()
+    )
+    sys.exit(proximity_node.main())
