@@ -341,19 +341,20 @@ def test_the_real_model_takes_one_refuses_bad_ones_and_goes_back(graph, engine, 
         info = json.loads((folder / name / "proxqa.json").read_text()) | change
         (folder / name / "proxqa.json").write_text(json.dumps(info))
 
-    graph.start(lambda *_: engine, adapters_folder=str(folder), objects=names, max_image_age=0.0)
+    patient = {"adapter_timeout": 600.0, "query_timeout": 600.0, "max_image_age": 0.0}
+    graph.start(lambda *_: engine, adapters_folder=str(folder), objects=names, **patient)
     loading = graph.client.create_client(LoadAdapter, "load_adapter")
     listing = graph.client.create_client(ListAdapters, "list_adapters")
     image = np.random.default_rng(1).integers(0, 255, (120, 160, 3), np.uint8)
     graph.camera().publish(graph.image(image))
-    assert wait_until(lambda: graph.depths, 60)
+    assert wait_until(lambda: graph.depths, 300)
 
     def said():
         answer = graph.query(objects=names)
         return answer.answer, [(o.name, o.depth, o.depth_stddev, o.score, o.text) for o in answer.objects]
 
     before = said()
-    listed = graph.call(listing, ListAdapters.Request(), 60)
+    listed = graph.call(listing, ListAdapters.Request(), 300)
     assert listed.success and {a.name for a in listed.adapters if a.loadable} == {"half"}
     said_of = {
         "truncated": "not a whole safetensors file",
@@ -363,13 +364,13 @@ def test_the_real_model_takes_one_refuses_bad_ones_and_goes_back(graph, engine, 
         "base": "made for base 'another'",
     }
     for name in bad:
-        answer = graph.call(loading, LoadAdapter.Request(adapter=name), 60)
+        answer = graph.call(loading, LoadAdapter.Request(adapter=name), 300)
         assert answer.error_code == R.BAD_ADAPTER and said_of[name] in answer.message, answer.message
         assert said_of[name] in next(a.problem for a in listed.adapters if a.name == name)
         assert answer.model == engine.model_name
     assert said() == before
-    answer = graph.call(loading, LoadAdapter.Request(adapter="half"), 120)
+    answer = graph.call(loading, LoadAdapter.Request(adapter="half"), 300)
     assert answer.success and answer.model == "default+halved", answer.message
     assert said() != before
-    answer = graph.call(loading, LoadAdapter.Request(adapter=""), 120)
+    answer = graph.call(loading, LoadAdapter.Request(adapter=""), 300)
     assert answer.success and answer.model == engine.model_name and said() == before
