@@ -73,11 +73,6 @@ class ProximityEngine:
     def model_name(self) -> str:
         return self.model.name
 
-    @property
-    def adapter_name(self) -> str:
-        """What the adapter calls itself; '' = there is none."""
-        return "" if self.model.adapter is None else self.model.adapter.name
-
     def check_adapter(self, folder: str | os.PathLike[str]) -> str:
         """What the adapter in a folder calls itself, if this engine can take it, by its descriptions and headers.
 

@@ -76,7 +76,7 @@ def test_another_adapter_answers_as_if_loaded_with_it_and_the_first_engine_stays
     plain = answers(view)
     one = tiny.with_adapter(first)
     two = one.with_adapter(tmp_path / "second")
-    assert (tiny.adapter_name, one.adapter_name, two.adapter_name) == ("", "first", "second")
+    assert [e.info()["adapter"] for e in (tiny, one, two)] == [None, "first", "second"]
     assert one.model_name == f"{base}+first" and one.model.pointer is not None and two.model.pointer is None
     for engine, folder in ((one, first), (two, tmp_path / "second")):
         loaded = ProximityEngine.load(str(base), folder, device="cpu", dtype="float32")

@@ -25,7 +25,6 @@ class FakeView:
 
 class FakeEngine:
     model_name = "fake"
-    adapter_name = ""
 
     def info(self) -> dict[str, str]:
         return {"model": self.model_name}

@@ -80,7 +80,7 @@ class FakeEngine:
     def __init__(self, delay: float = 0.0, adapter: str = ""):
         self.delay, self.gate = delay, threading.Event()
         self.gate.set()
-        self.adapter_name, self.model_name = adapter, f"fake+{adapter}" if adapter else "fake"
+        self.adapter, self.model_name = adapter or "of the box", f"fake+{adapter}" if adapter else "fake"
         self.looks, self.steps, self.threads = 0, 0, set()
 
     def check_adapter(self, folder):
@@ -101,7 +101,7 @@ class FakeEngine:
         time.sleep(self.delay)
 
     def info(self):
-        return {"model": self.model_name, "device": "nowhere", "dtype": "float32", "adapter": "of the box"}
+        return {"model": self.model_name, "device": "nowhere", "dtype": "float32", "adapter": self.adapter}
 
     def look(self, image):
         self.looks += 1

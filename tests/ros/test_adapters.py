@@ -133,7 +133,7 @@ def test_load_list_and_unload(graph, fake, folder, services):
     assert "there are: broken, one, out, two" in take("none").message
     answer = take("")
     assert answer.success and (answer.adapter, answer.model) == ("", "fake") and said() == ("fake", "fake")
-    graph.diagnostic(model="fake", adapter="", adapter_loaded="")
+    graph.diagnostic(model="fake", adapter="of the box", adapter_loaded="")
     assert len(fake.threads) == 1
 
 
