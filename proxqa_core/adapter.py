@@ -1,7 +1,8 @@
 """Adapters on disk: LoRA weights, projector, pointer and what must be known to use them, always together.
 
 Promises: an adapter folder is read whole or refused with one line; only safetensors are read, never pickles; an
-adapter made for another base is refused. Writing is atomic. Knows nothing of training or of engines.
+adapter made for another base is refused, and so is one whose weights do not fit it, before any model is changed.
+Writing is atomic. Knows nothing of training or of engines.
 
 A folder holds: `proxqa.json` (AdapterInfo), `projector.safetensors`, `adapter_config.json` and
 `adapter_model.safetensors` (the last two as `peft` writes them), and `pointer.safetensors` where it has a pointer.
@@ -11,19 +12,22 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import shutil
 import tempfile
-import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from proxqa_core.errors import BadModelError, ModelNotFoundError
+from proxqa_core.types import clean_text
 from proxqa_core.vision.pointing import Pointer
 
 INFO = "proxqa.json"
@@ -32,6 +36,16 @@ LORA_CONFIG = "adapter_config.json"
 LORA = "adapter_model.safetensors"
 POINTER = "pointer.safetensors"
 FILES = (INFO, PROJECTOR, LORA_CONFIG, LORA)
+MAX_NAME = 200
+"""Longest name of an adapter or a base, in characters."""
+MAX_JSON = 1_000_000
+"""Largest description read, in bytes."""
+NOT_PLAIN = (
+    *("use_dora", "fan_in_fan_out", "lora_bias", "rank_pattern", "alpha_pattern", "modules_to_save"),
+    *("layers_to_transform", "exclude_modules", "target_parameters", "use_qalora", "use_bdlora"),
+)
+"""Kinds of LoRA that are refused: what is merged here is W + scale * B A, everywhere alike."""
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -56,6 +70,13 @@ class AdapterInfo:
     training: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for key in ("name", "base"):
+            value = getattr(self, key)
+            if not isinstance(value, str) or not 1 <= len(value) <= MAX_NAME or clean_text(value) != value:
+                said = repr(value)[:60]
+                raise BadModelError(f"adapter: {key} is {said}; expected one line of 1 to {MAX_NAME} characters")
+        if not isinstance(self.training, dict):
+            raise BadModelError(f"adapter {self.name!r}: training is no object")
         for key in ("depth_temperature", "choice_temperature"):
             value = getattr(self, key)
             if not isinstance(value, (int, float)) or not 0.05 <= value <= 20:
@@ -63,6 +84,94 @@ class AdapterInfo:
         for key in ("region_token", "pointer", "reasons", "general_questions"):
             if not isinstance(getattr(self, key), bool):
                 raise BadModelError(f"adapter {self.name!r}: {key} is {getattr(self, key)!r}; expected true or false")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What an adapter must fit.
+
+    base: identity of the model's base. projector: shapes of the projector's weights. linear: shapes [out, in] of the
+    language model's linear layers. patch, word: channels of a patch and of a word embedding, for the pointer.
+    """
+
+    base: str
+    projector: Shapes
+    linear: Shapes
+    patch: int
+    word: int
+
+    @classmethod
+    def of(cls, llava: Any, base: str, merge: int) -> Fit:
+        """Of a LlavaForConditionalGeneration. merge: patches per image-token side."""
+        config = llava.config
+        layers = config.vision_feature_layer
+        joined = 1 if isinstance(layers, int) else len(layers)
+        modules = llava.model.language_model.named_modules()
+        return cls(
+            base,
+            _shapes(llava.model.multi_modal_projector.state_dict()),
+            {name: tuple(m.weight.shape) for name, m in modules if isinstance(m, torch.nn.Linear)},
+            config.vision_config.hidden_size * joined // merge**2,
+            llava.get_input_embeddings().weight.shape[1],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """An adapter that was read whole and fits. pointer: None where it has none."""
+
+    info: AdapterInfo
+    projector: dict[str, torch.Tensor]
+    lora: Lora
+    pointer: Pointer | None
+
+
+@dataclass(frozen=True, eq=False)
+class LoraConfig:
+    """What `adapter_config.json` says of plain LoRA.
+
+    targets: last parts of the names of the layers that it changes. rank_stabilised: B A is divided by √rank, not rank.
+    """
+
+    rank: int
+    alpha: float
+    targets: tuple[str, ...]
+    rank_stabilised: bool
+
+    @property
+    def scale(self) -> float:
+        """What B A is multiplied by."""
+        return self.alpha / (math.sqrt(self.rank) if self.rank_stabilised else self.rank)
+
+    def layers(self, linear: Shapes) -> list[str]:
+        ends = tuple("." + t for t in self.targets)
+        return [name for name in linear if name in self.targets or name.endswith(ends)]
+
+    def shapes(self, linear: Shapes) -> Shapes:
+        expected: dict[str, tuple[int, ...]] = {}
+        for name in self.layers(linear):
+            wide, narrow = linear[name]
+            a, b = _lora_keys(name)
+            expected |= {a: (self.rank, narrow), b: (wide, self.rank)}
+        return expected
+
+
+@dataclass(frozen=True, eq=False)
+class Lora(LoraConfig):
+    """LoRA weights of an adapter as they are stored, and the settings that they belong to."""
+
+    weights: dict[str, torch.Tensor]
+
+    def put(self, wrapped: Any, said: str) -> None:
+        """Into a `peft.PeftModel` with the same settings. BadModelError where they do not fit; said: the adapter."""
+        from peft import set_peft_model_state_dict
+
+        expected = {k: tuple(v.shape) for k, v in wrapped.state_dict().items() if ".lora_" in k}
+        given = {k.replace(".weight", ".default.weight"): tuple(v.shape) for k, v in self.weights.items()}
+        if expected != given:
+            odd = sorted(set(expected.items()) ^ set(given.items()))[0]
+            raise BadModelError(f"adapter {said}: LoRA weights do not fit the base, e.g. {odd[0]} {odd[1]}")
+        set_peft_model_state_dict(wrapped, self.weights)
 
 
 def read_info(folder: Path) -> AdapterInfo:
@@ -73,7 +182,7 @@ def read_info(folder: Path) -> AdapterInfo:
     if missing:
         raise ModelNotFoundError(f"adapter folder {str(folder)!r} lacks {', '.join(missing)}")
     try:
-        values = json.loads((folder / INFO).read_text())
+        values = _json(folder / INFO)
         known = {f.name for f in fields(AdapterInfo)}
         unknown = sorted(set(values) - known)
         if unknown:
@@ -82,7 +191,7 @@ def read_info(folder: Path) -> AdapterInfo:
         if info.pointer and not (folder / POINTER).is_file():
             raise ModelNotFoundError(f"adapter folder {str(folder)!r} lacks {POINTER}")
         return info
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OSError) as error:
         if isinstance(error, (BadModelError, ModelNotFoundError)):
             raise
         raise BadModelError(f"adapter {str(folder)!r}: {INFO} cannot be read: {error}") from error
@@ -98,77 +207,60 @@ def read_pointer(folder: Path) -> Pointer:
         raise BadModelError(f"{str(folder / POINTER)!r} does not hold a pointer: {reason}") from error
 
 
-@dataclass(frozen=True, eq=False)
-class Lora:
-    """LoRA weights of an adapter as they are stored, and the rank and alpha they belong to."""
-
-    rank: int
-    alpha: int
-    targets: tuple[str, ...]
-    rank_stabilised: bool
-    weights: dict[str, torch.Tensor]
-
-    def put(self, wrapped: Any, said: str) -> None:
-        """Into a `peft.PeftModel` with the same settings. BadModelError where they do not fit; said: the adapter."""
-        from peft import set_peft_model_state_dict
-
-        expected = {k: tuple(v.shape) for k, v in wrapped.state_dict().items() if ".lora_" in k}
-        given = {k.replace(".weight", ".default.weight"): tuple(v.shape) for k, v in self.weights.items()}
-        if expected != given:
-            odd = sorted(set(expected.items()) ^ set(given.items()))[0]
-            raise BadModelError(f"adapter {said}: LoRA weights do not fit the base, e.g. {odd[0]} {odd[1]}")
-        set_peft_model_state_dict(wrapped, self.weights)
-
-
 def read_lora(folder: Path) -> Lora:
-    """The LoRA weights of an adapter folder. BadModelError where they or their settings cannot be read."""
-    try:
-        values = json.loads((folder / LORA_CONFIG).read_text())
-        return Lora(
-            int(values["r"]),
-            int(values["lora_alpha"]),
-            tuple(values["target_modules"]),
-            bool(values.get("use_rslora", False)),
-            _tensors(folder / LORA),
-        )
-    except (KeyError, ValueError, TypeError) as error:
-        if isinstance(error, BadModelError):
-            raise
-        raise BadModelError(f"adapter {str(folder)!r}: LoRA cannot be read: {error}") from error
+    """The LoRA weights of an adapter folder, for whatever base. BadModelError where they cannot be read."""
+    return Lora(**vars(_read_lora_config(folder)), weights=_tensors(folder / LORA))
 
 
 def put_projector(llava: Any, folder: Path) -> None:
     """Replace a LLaVA model's projector by that of an adapter folder. BadModelError where it does not fit."""
-    _load_exactly(llava.model.multi_modal_projector, _tensors(folder / PROJECTOR), folder / PROJECTOR)
+    module = llava.model.multi_modal_projector
+    module.load_state_dict(_tensors(folder / PROJECTOR, lambda _: _shapes(module.state_dict())))
 
 
-def apply(llava: Any, folder: Path, base: str) -> tuple[Any, AdapterInfo]:
-    """Put an adapter into a LLaVA model: projector replaced, LoRA merged into the language model's weights.
+def check(folder: Path, fit: Fit) -> AdapterInfo:
+    """Whether an adapter folder can be loaded, by its descriptions and its files' headers; no weight is read.
 
-    base: identity of the model's base. Returns (the model, the adapter's description).
-    Raises ModelNotFoundError or BadModelError; the model must not be used after that.
+    Returns its description. Raises ModelNotFoundError, BadModelError as `read`.
     """
-    from peft import LoraConfig, get_peft_model
+    return _read(folder, fit, _header)[0]
 
+
+def read(folder: Path, fit: Fit) -> Adapter:
+    """The whole adapter, checked against what it must fit.
+
+    Raises ModelNotFoundError where files are missing, BadModelError where they are damaged, of another base, of other
+    shapes, no safetensors, not finite, or of a kind of LoRA that is not plain.
+    """
+    info, config, projector, lora = _read(folder, fit, _tensors)
+    pointer = read_pointer(folder) if info.pointer else None
+    return Adapter(info, projector, Lora(**vars(config), weights=lora), pointer)
+
+
+def _read(folder: Path, fit: Fit, get: Callable[[Path, Callable[[Shapes], Shapes]], Any]) -> Any:
+    """(description, LoRA configuration, projector, LoRA), the last two by `get(path, what shapes to expect)`."""
     info = read_info(folder)
-    if info.base != base:
-        raise BadModelError(f"adapter {info.name!r} was made for base {info.base!r}, not for {base!r}")
-    lora = read_lora(folder)
-    put_projector(llava, folder)
-    try:
-        config = LoraConfig(
-            r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets), use_rslora=lora.rank_stabilised
-        )
-        with warnings.catch_warnings():  # of what the libraries will call things one day
-            warnings.simplefilter("ignore", FutureWarning)
-            wrapped = get_peft_model(llava.model.language_model, config)
-        lora.put(wrapped, repr(info.name))
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
-        if isinstance(error, BadModelError):
-            raise
-        raise BadModelError(f"adapter {str(folder)!r}: LoRA cannot be applied: {error}") from error
-    llava.model.language_model = wrapped.merge_and_unload()
-    return llava, info
+    if info.base != fit.base:
+        raise BadModelError(f"adapter {info.name!r} was made for base {info.base!r}, not for {fit.base!r}")
+    projector = get(folder / PROJECTOR, lambda _: fit.projector)
+    config = _read_lora_config(folder)
+    if not config.layers(fit.linear):
+        raise BadModelError(f"adapter {info.name!r}: the model has no layers {', '.join(config.targets)[:80]!r}")
+    lora = get(folder / LORA, lambda _: config.shapes(fit.linear))
+    if info.pointer:
+        _header(folder / POINTER, lambda given: _pointer_shapes(folder / POINTER, given, fit))
+    return info, config, projector, lora
+
+
+def apply(llava: Any, adapter: Adapter) -> None:
+    """Put an adapter into the float32 LLaVA that it was read for: projector replaced, LoRA merged into the weights."""
+    llava.model.multi_modal_projector.load_state_dict(adapter.projector)
+    weights = adapter.lora.weights
+    with torch.no_grad():
+        for name, layer in llava.model.language_model.named_modules():
+            a, b = _lora_keys(name)
+            if a in weights:
+                layer.weight += (weights[b].float() @ weights[a].float()) * adapter.lora.scale
 
 
 def save(
@@ -209,21 +301,93 @@ def _half(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().half().contiguous() for name, tensor in tensors.items()}
 
 
-def _tensors(path: Path) -> dict[str, torch.Tensor]:
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> Shapes:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _lora_keys(name: str) -> tuple[str, str]:
+    """Under which names `peft` writes A and B of a layer."""
+    return f"base_model.model.{name}.lora_A.weight", f"base_model.model.{name}.lora_B.weight"
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. ValueError, OSError."""
+    if path.stat().st_size > MAX_JSON:
+        raise ValueError(f"it has {path.stat().st_size} bytes; at most {MAX_JSON}")
     try:
-        tensors = load_file(path)
+        values = json.loads(path.read_text())
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"it holds a {type(values).__name__}; expected an object")
+    return values
+
+
+def _read_lora_config(folder: Path) -> LoraConfig:
+    """BadModelError where it cannot be read or is not of plain LoRA."""
+    try:
+        values = _json(folder / LORA_CONFIG)
+        rank, alpha, targets = (values[key] for key in ("r", "lora_alpha", "target_modules"))
+        odd = [key for key in NOT_PLAIN if values.get(key)]
+        if odd or values.get("bias", "none") != "none" or values.get("peft_type", "LORA") != "LORA":
+            raise ValueError(f"it is not plain LoRA ({', '.join(odd) or 'peft_type, bias'}); expected plain LoRA")
+        if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
+            raise ValueError(f"r is {rank!r}; expected a whole number >= 1")
+        if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not (math.isfinite(alpha) and alpha > 0):
+            raise ValueError(f"lora_alpha is {alpha!r}; expected a number > 0")
+        if not isinstance(targets, list) or not targets or not all(isinstance(t, str) and t for t in targets):
+            raise ValueError(f"target_modules is {str(targets)[:60]!r}; expected a list of names")
+    except (ValueError, KeyError, OSError, OverflowError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise BadModelError(f"adapter {str(folder)!r}: {LORA_CONFIG} cannot be used: {reason}") from error
+    return LoraConfig(rank, alpha, tuple(targets), bool(values.get("use_rslora")))
+
+
+def _pointer_shapes(path: Path, given: Shapes, fit: Fit) -> Shapes:
+    """The shapes of a pointer for this model, of the inner sizes that the file's has."""
+    sizes = given.get("patch_out.weight", ())
+    if len(sizes) != 2:
+        raise BadModelError(f"{str(path)!r} does not hold a pointer: no matrix 'patch_out.weight'")
+    with torch.device("meta"):
+        return _shapes(Pointer(fit.patch, fit.word, *sizes).state_dict())
+
+
+def _header(path: Path, expected: Callable[[Shapes], Shapes] | None = None) -> Shapes:
+    """The shapes in a safetensors file, from its header. BadModelError where it is no whole file or others are there.
+
+    expected: given the shapes that are there, those that should be.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            given = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise BadModelError(f"{str(path)!r} is not a whole safetensors file: {error}") from error
+    if expected is not None:
+        _compare(path, given, expected(given))
+    return given
+
+
+def _tensors(path: Path, expected: Callable[[Shapes], Shapes] | None = None) -> dict[str, torch.Tensor]:
+    """The tensors in a safetensors file, finite; BadModelError as `_header`."""
+    shapes = _header(path, expected)  # first: what is not wanted may be large
+    try:
+        # read, not mapped: a file that shrinks while it is copied over would end the process
+        tensors = safetensors.torch.load(path.read_bytes())
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise BadModelError(f"{str(path)!r} is not a whole safetensors file: {error}") from error
+    _compare(path, _shapes(tensors), shapes)
     for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
+        if not torch.isfinite(tensor.float()).all():
             raise BadModelError(f"{str(path)!r}: weight {name} has values that are not finite")
     return tensors
 
 
-def _load_exactly(module: torch.nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
-    expected = {name: tuple(t.shape) for name, t in module.state_dict().items()}
-    given = {name: tuple(t.shape) for name, t in tensors.items()}
-    if expected != given:
-        odd = sorted(set(expected.items()) ^ set(given.items()))[0]
-        raise BadModelError(f"{str(path)!r} does not fit the model, e.g. {odd[0]} {list(odd[1])}")
-    module.load_state_dict(tensors)
+def _compare(path: Path, given: Shapes, expected: Shapes) -> None:
+    odd = sorted(set(given.items()) ^ set(expected.items()))
+    if odd:
+        name = odd[0][0]
+        said = [str(list(s[name])) if name in s else "missing" for s in (given, expected)]
+        wanted = "unknown" if said[1] == "missing" else said[1]
+        raise BadModelError(
+            f"{str(path)!r} does not fit the model: weight {name[:80]!r} is {said[0]}, expected {wanted}"
+        )

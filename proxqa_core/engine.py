@@ -2,7 +2,8 @@
 
 Promises: one image encoding and one prefix pass per view; all objects of a request in one batch of branches, all
 choices in another; answers depend on nothing but the model, the image and the request. Safe to call from several
-threads (one at a time inside). Knows nothing of ROS, files or command lines.
+threads (one at a time inside). Another adapter is another engine: this one and its views stay as they are. Knows
+nothing of ROS, files or command lines.
 
 Source: the two stages, perceive then reason, of Proximity QA, arXiv 2401.17862.
 """
@@ -20,14 +21,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from proxqa_core.errors import BadObjectError, NotUnderstoodError
+from proxqa_core.errors import BadModelError, BadObjectError, NotUnderstoodError
 from proxqa_core.language import sentences, templates
 from proxqa_core.language.places import read_place
 from proxqa_core.language.questions import Question, understand
 from proxqa_core.llm.branching import Branch, Prefix, run_branches, run_prefix
 from proxqa_core.llm.prompts import Suffix
 from proxqa_core.llm.readout import DigitTree, compare_depths, read_choice, read_depth
-from proxqa_core.model import DEFAULT, LoadedModel, load
+from proxqa_core.model import DEFAULT, LoadedModel, check_adapter, load, with_adapter
 from proxqa_core.types import (
     MAX_OBJECTS,
     VISIBLE,
@@ -71,6 +72,30 @@ class ProximityEngine:
     @property
     def model_name(self) -> str:
         return self.model.name
+
+    def check_adapter(self, folder: str | os.PathLike[str]) -> str:
+        """What the adapter in a folder calls itself, if this engine can take it, by its descriptions and headers.
+
+        Raises ModelNotFoundError, BadModelError, where `with_adapter` would. No weight is read.
+        """
+        return check_adapter(self.model, folder).name
+
+    def with_adapter(self, adapter: str | os.PathLike[str] | None = None) -> ProximityEngine:
+        """An engine with the same base and another adapter, tried on an image; this engine is not changed.
+
+        adapter: a folder; None = the model's own, 'none' = none, as for `load`. The answers are those of an engine that
+        was loaded with it. What an adapter does not change is shared. Raises as `proxqa_core.model.with_adapter`.
+        """
+        other = ProximityEngine(with_adapter(self.model, adapter), self.encoder)
+        size = self.model.preprocessing.size
+        try:
+            (seen,) = other.look(np.full((size, size, 3), 127, np.uint8)).depths(["chair"])
+            sound = all(np.isfinite(v) for v in (seen.depth, seen.depth_stddev, seen.score))
+        except (ValueError, ArithmeticError, LookupError):
+            sound = False
+        if not sound:
+            raise BadModelError(f"model {other.model_name!r} gives no finite numbers; expected an adapter that answers")
+        return other
 
     def info(self) -> dict[str, Any]:
         """What is loaded, for people and for reports."""

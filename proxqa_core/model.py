@@ -1,22 +1,25 @@
 """Load a model: the default in the box, a Hugging Face LLaVA, or a local folder, with an optional adapter.
 
 Promises: one model family, `LlavaForConditionalGeneration`, whatever the source; what cannot be loaded is refused with
-one line that says why and what would help. Knows nothing of questions or of images.
+one line that says why and what would help; another adapter is another model, and the first one stays as it was. Knows
+nothing of questions or of images.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from proxqa_core import adapter as adapters
-from proxqa_core.adapter import AdapterInfo
+from proxqa_core.adapter import Adapter, AdapterInfo, Fit
 from proxqa_core.base_weights import base_identity, default_base
 from proxqa_core.errors import BadModelError, ModelNotFoundError
 from proxqa_core.llm.prompts import Prompter
@@ -34,18 +37,24 @@ DEFAULT_ADAPTER = Path(__file__).parent / "assets" / "default"
 class LoadedModel:
     """A model ready to answer.
 
-    llava: LlavaForConditionalGeneration in eval mode, adapter merged. merge: patches per image-token side.
-    name: what to call it in messages and reports. adapter: None = the base as it is. pointer: finds what is named,
-    None where the adapter has none.
+    llava: LlavaForConditionalGeneration in eval mode, adapter merged. merge: patches per image-token side. source: as
+    `load` got it. fit: what an adapter for it must fit. adapter: None = the base as it is. pointer: finds what is
+    named, None where the adapter has none.
     """
 
     llava: Any
     prompter: Prompter
     preprocessing: Preprocessing
-    name: str
     merge: int
-    adapter: AdapterInfo | None
+    source: str
+    fit: Fit
+    adapter: AdapterInfo | None = None
     pointer: Pointer | None = None
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages and reports."""
+        return self.source if self.adapter is None else f"{self.source}+{self.adapter.name}"
 
     @property
     def dtype(self) -> torch.dtype:
@@ -105,17 +114,11 @@ def load(
     how = choose_dtype(dtype, where)
     if source == DEFAULT:
         folder, base = str(default_base(say)), base_identity()
-        adapter = DEFAULT_ADAPTER if adapter is None else adapter
     elif os.path.isdir(source) or _HUB_ID.fullmatch(source):
         folder, base = str(source), str(source)
     else:  # do not ask the hub for what cannot be there
         raise ModelNotFoundError(f"model {source!r} is not there; expected {EXPECTED}")
     llava, tokenizer, processor = _load_llava(folder, source)
-    info, pointer = None, None
-    if adapter is not None and str(adapter) not in ("", NO_ADAPTER):
-        llava, info = adapters.apply(llava, Path(adapter), base)
-        pointer = adapters.read_pointer(Path(adapter)).to(where) if info.pointer else None
-    llava = llava.to(device=where, dtype=how).eval().requires_grad_(False)
     config = llava.config
     merge = int(getattr(config.vision_config, "merge", 1))
     preprocessing = Preprocessing.of_processor(processor) if processor is not None else Preprocessing()
@@ -126,18 +129,75 @@ def load(
         )
     side = config.vision_config.image_size // config.vision_config.patch_size // merge
     prompter = Prompter(tokenizer, config.image_token_index, side * side)
-    name = source if info is None else f"{source}+{info.name}"
-    return LoadedModel(llava, prompter, preprocessing, name, merge, info, pointer)
+    model = LoadedModel(llava, prompter, preprocessing, merge, str(source), Fit.of(llava, base, merge))
+    return _finish(model, _read_adapter(model, adapter), where, how)
+
+
+def with_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None = None) -> LoadedModel:
+    """The same model with another adapter, in the same device and type; `model` is not changed.
+
+    adapter: as for `load`. What an adapter changes is read from the base again, not undone: the answers are those of a
+    model that was loaded with it. The rest (vision tower, word embeddings) both models share.
+    Raises ModelNotFoundError, BadModelError; MemoryError or RuntimeError where there is no room for both.
+    """
+    other = _read_adapter(model, adapter)  # first: what is wrong with it is known at once
+    folder = str(default_base()) if model.source == DEFAULT else model.source
+    base, old = _read_llava(folder, model.source, local_files_only=True), model.llava
+    shared = {"vision tower": (base.model.vision_tower, old.model.vision_tower)}
+    shared |= {"word embeddings": (base.get_input_embeddings(), old.get_input_embeddings())}
+    shared |= {"output": (base.lm_head, old.lm_head)}
+    for part, (ours, theirs) in shared.items():
+        if not _same(ours, theirs):
+            raise BadModelError(
+                f"model {model.source!r}: its {part} is not what it was when it was loaded; load it again"
+            )
+    base.model.vision_tower, base.lm_head = old.model.vision_tower, old.lm_head
+    base.set_input_embeddings(old.get_input_embeddings())
+    return _finish(replace(model, llava=base, adapter=None, pointer=None), other, model.device, model.dtype)
+
+
+def check_adapter(model: LoadedModel, folder: str | os.PathLike[str]) -> AdapterInfo:
+    """See `proxqa_core.adapter.check`."""
+    return adapters.check(Path(folder), model.fit)
+
+
+def _read_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None) -> Adapter | None:
+    if adapter is None and model.source == DEFAULT:
+        adapter = DEFAULT_ADAPTER
+    return None if adapter is None or str(adapter) in ("", NO_ADAPTER) else adapters.read(Path(adapter), model.fit)
+
+
+def _finish(model: LoadedModel, adapter: Adapter | None, device: torch.device, dtype: torch.dtype) -> LoadedModel:
+    """The adapter put into a float32 model fresh from its base, and all of it where it is to answer."""
+    if adapter is not None:
+        adapters.apply(model.llava, adapter)
+    llava = model.llava.to(device=device, dtype=dtype).eval().requires_grad_(False)
+    _return_memory()
+    if adapter is None:
+        return replace(model, llava=llava)
+    pointer = None if adapter.pointer is None else adapter.pointer.to(device)
+    return replace(model, llava=llava, adapter=adapter.info, pointer=pointer)
+
+
+def _return_memory() -> None:
+    """Give the float32 weights' memory back to the system, which glibc would keep: more than the model itself."""
+    with contextlib.suppress(OSError, AttributeError):  # another libc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _same(new: Any, old: Any) -> bool:
+    """Whether two modules have the same weights, in the device and type of the second."""
+    ours, theirs = new.state_dict(), old.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[k].to(t), t) for k, t in theirs.items())
 
 
 def _load_llava(folder: str, source: str) -> tuple[Any, Any, Any]:
     """(model in float32, tokenizer, image processor or None for the default's own preprocessing)."""
-    from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, LlavaForConditionalGeneration
-    from transformers.utils import logging
+    from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 
     import proxqa_core.vision.tower as tower  # importing it registers the default's vision tower
 
-    try:
+    with _refusing(source):
         config = AutoConfig.from_pretrained(folder)
         if config.model_type != "llava":
             raise BadModelError(f"model {source!r} is a {config.model_type!r}; expected a LLaVA (model_type 'llava')")
@@ -145,18 +205,35 @@ def _load_llava(folder: str, source: str) -> tuple[Any, Any, Any]:
         if not isinstance(config.vision_config, tower.MergedDinov2Config):
             processor = AutoImageProcessor.from_pretrained(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder)
+    return _read_llava(folder, source), tokenizer, processor
+
+
+def _read_llava(folder: str, source: str, local_files_only: bool = False) -> Any:
+    """The model of a base, in float32. ModelNotFoundError where it cannot be loaded."""
+    from transformers import LlavaForConditionalGeneration
+    from transformers.utils import logging
+
+    with _refusing(source):
         bars = logging.is_progress_bar_enabled()
         if source == DEFAULT and bars:
             logging.disable_progress_bar()  # it takes less than a second
         try:
             # use_safetensors: a pickle is never opened
-            llava = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+            return LlavaForConditionalGeneration.from_pretrained(
+                folder, dtype=torch.float32, use_safetensors=True, local_files_only=local_files_only
+            )
         finally:
             if source == DEFAULT and bars:
                 logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def _refusing(source: str) -> Iterator[None]:
+    """What transformers raises as ModelNotFoundError, in one line."""
+    try:
+        yield
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         if isinstance(error, BadModelError):
             raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelNotFoundError(f"model {source!r} cannot be loaded: {reason}; expected {EXPECTED}") from error
-    return llava, tokenizer, processor

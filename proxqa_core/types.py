@@ -96,7 +96,7 @@ class ObjectDepth:
     """How far one object is.
 
     depth: relative depth in [0, 1], 0 = nearest in view, 1 = farthest; depth_stddev: its standard deviation.
-    distance, distance_stddev: metres along the optical axis, NaN = not calibrated.
+    distance, distance_stddev: metres along the optical axis; NaN = not calibrated, not in view, or too far to tell.
     score: probability in [0, 1] that the object is in view at all. text: what the model said.
     box: the one it was asked with. found_at: where a model that finds things looked for one asked by name, pixels.
     """

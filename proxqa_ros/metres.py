@@ -137,6 +137,11 @@ class Metres:
             self.depth_images = self.range_readings = self.scans = 0
             self.problem = ""
 
+    def unlearn(self) -> None:
+        """Forget what was learned: another model's depths come."""
+        with self._lock:
+            self._calibration.reset()
+
     def add_depth_image(self, message: Image) -> None:
         """Depth aligned with the image: the same view through the same lens, of whatever resolution."""
         with self._lock:

@@ -52,6 +52,7 @@ class Spec:
 SPECS: dict[str, Spec] = {
     "model": Spec("default", "'default' (embedded), a Hugging Face LLaVA id, or a local folder."),
     "adapter": Spec("", "Folder of an adapter (LoRA and projector); '' = the model's own, 'none' = none."),
+    "adapters_folder": Spec("", "Folder of the adapters that load_adapter may load; '' = none may be loaded."),
     "device": Spec("auto", "Where the model runs: auto, cpu, cuda or cuda:N."),
     "objects": Spec(
         ["person", "chair", "table", "door"],
@@ -74,6 +75,7 @@ SPECS: dict[str, Spec] = {
         8, "Most queries in work and waiting; one more is answered BUSY.", 1, 64, read_only=True
     ),
     "query_timeout": Spec(30.0, "Longest a query may take, seconds; then TIMEOUT.", 0.1, 3600.0, live=True),
+    "adapter_timeout": Spec(60.0, "Longest load_adapter may take, seconds; then TIMEOUT.", 0.1, 3600.0, live=True),
     "sync_tolerance": Spec(
         0.05, "Most seconds between an image and what is measured or detected beside it.", 0.0, 10.0, live=True
     ),
@@ -105,6 +107,7 @@ class Parameters:
 
     model: str
     adapter: str
+    adapters_folder: str
     device: str
     objects: tuple[str, ...]
     use_detections: bool
@@ -114,6 +117,7 @@ class Parameters:
     max_image_age: float
     max_queued_queries: int
     query_timeout: float
+    adapter_timeout: float
     sync_tolerance: float
     range_object: str
     camera_in_scan: tuple[float, ...]
@@ -193,9 +197,10 @@ def refusal(changes: Sequence[Parameter], configured: bool) -> str:
         if spec is None:
             continue
         if configured and not spec.live:
+            hint = "; load_adapter changes adapters while the node runs" if change.name == "adapter" else ""
             return (
                 f"parameter {change.name!r} is read when the node is configured; "
-                "clean the node up, set it, then configure and activate again"
+                f"clean the node up, set it, then configure and activate again{hint}"
             )
         try:
             _check(change.name, change.value)

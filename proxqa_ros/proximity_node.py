@@ -4,7 +4,7 @@ Promises: no callback ever runs the model (one worker thread does), so parameter
 answering while it computes; every request gets a response; whatever comes in, the node stays alive. Holds no model
 code: see `worker` for the frames' and queries' way, `queries` for requests and responses, `conversions` for images.
 
-Query callbacks wait for their answer: spin the node in a MultiThreadedExecutor of `threads_needed` threads.
+Query and adapter callbacks wait for their answer: spin the node in a MultiThreadedExecutor of `threads_needed` threads.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NoReturn
 
 import rclpy
@@ -39,7 +40,8 @@ from std_srvs.srv import SetBool
 
 from proxqa_core.errors import BadImageError, BadObjectError
 from proxqa_core.types import ObjectDepth, ObjectQuery, clean_text
-from proxqa_ros import known_sizes, parameters, queries
+from proxqa_ros import adapters, known_sizes, parameters, queries
+from proxqa_ros.adapters import AdaptersFolder
 from proxqa_ros.camera import BadCameraError, Camera
 from proxqa_ros.conversions import (
     Pixels,
@@ -57,7 +59,7 @@ from proxqa_ros.msg import ObjectDepthArray
 from proxqa_ros.qos import MANY_QUERIES, NEWEST_BEST_EFFORT, RELIABLE, SENSOR_DATA, Endpoint, misfits
 from proxqa_ros.scan import CameraPose
 from proxqa_ros.spinning import spin
-from proxqa_ros.srv import ProximityQuery, SetObjects
+from proxqa_ros.srv import ListAdapters, LoadAdapter, ProximityQuery, SetObjects
 from proxqa_ros.timing import Timing
 from proxqa_ros.worker import Engine, Shot, StoppedError, Stream, Worker, one_line
 
@@ -73,9 +75,9 @@ PATIENCE = 5.0
 """Seconds that an interrupted process waits for what the model is doing."""
 TICK = 0.5
 """Seconds in which the process looks at least once whether it is still wanted."""
-OTHER_THREADS = 6
-"""Threads for everything but queries: images, what is measured beside them, lifecycle, parameters, diagnostics, and one
-query to be told BUSY."""
+OTHER_THREADS = 7
+"""Threads for everything but queries: images, what is measured beside them, lifecycle, parameters, diagnostics,
+adapters, and one query to be told BUSY."""
 
 Success = TransitionCallbackReturn.SUCCESS
 Failure = TransitionCallbackReturn.FAILURE
@@ -96,6 +98,10 @@ class ProximityNode(LifecycleNode):
         self._load_engine = engine_loader
         self._worker: Worker | None = None
         self._model_name = ""
+        self._adapters: AdaptersFolder | None = None  # None = nothing may be loaded by name
+        self._configured_adapter: str | None = None
+        self._adapter_in_use = ""
+        """Name that load_adapter was given for what answers now; '' = what the node was configured with."""
         self._active = False
         self._enabled = True
         self._objects: tuple[ObjectQuery, ...] | None = None  # None = not read from the parameter yet
@@ -128,6 +134,9 @@ class ProximityNode(LifecycleNode):
         )
         # in the default group, which lifecycle and parameter services share: no two of them at once
         self.create_service(SetObjects, "set_objects", self._on_set_objects)
+        adapters_group = MutuallyExclusiveCallbackGroup()  # one at a time; the next one waits outside
+        self.create_service(LoadAdapter, "load_adapter", self._on_load_adapter, callback_group=adapters_group)
+        self.create_service(ListAdapters, "list_adapters", self._on_list_adapters, callback_group=adapters_group)
         self.create_service(SetBool, "~/enable", self._on_enable, callback_group=status_group)
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # ticks also while a simulated clock stands still
@@ -156,10 +165,12 @@ class ProximityNode(LifecycleNode):
         try:
             chosen = parameters.read(self)
             self._adopt(chosen.objects)
+            self._adapters = AdaptersFolder(chosen.adapters_folder) if chosen.adapters_folder else None
+            self._configured_adapter = chosen.adapter or None
             self._metres.reset()
             self._apply()
             self._worker = Worker(
-                load=lambda: self._load_engine(chosen.model, chosen.adapter or None, chosen.device),
+                load=lambda: self._load_engine(chosen.model, self._configured_adapter, chosen.device),
                 decode=self._decode,
                 publish=self._publish,
                 report=self._report,
@@ -290,7 +301,8 @@ class ProximityNode(LifecycleNode):
         self._stop_looking()
         worker, self._worker = self._worker, None
         ended = worker is None or worker.stop(timeout)
-        self._model_name = ""
+        self._model_name = self._adapter_in_use = ""
+        self._adapters = None
         for publisher in self._outputs():
             self.destroy_lifecycle_publisher(publisher)
         self._depths_publisher = self._debug_publisher = self._markers_publisher = self._timing = None
@@ -458,6 +470,67 @@ class ProximityNode(LifecycleNode):
         response.objects = [q.name for q in self._objects or ()]
         return response
 
+    def _on_load_adapter(self, request: LoadAdapter.Request, response: LoadAdapter.Response) -> LoadAdapter.Response:
+        started, name = time.perf_counter(), request.adapter
+        try:
+            self._take_adapter(name)
+            response.success, response.error_code = True, response.NONE
+        except Exception as error:
+            adapters.refuse(response, error)
+            self.get_logger().warning(f"adapter not loaded: {response.message}")
+        response.adapter, response.model = self._adapter_in_use, self._model_name
+        response.seconds = time.perf_counter() - started
+        if response.success:
+            what = f"adapter {name!r}" if name else "the configured adapter"
+            self.get_logger().info(f"{what} answers now (model {response.model!r}), after {response.seconds:.1f} s")
+        return response
+
+    def _take_adapter(self, name: str) -> None:
+        """Have an adapter take over, within the adapter_timeout. Raises what `adapters.error_code` knows."""
+        worker, folder = self._ready_for_adapters()
+        adapter: Path | str | None = folder.find(name) if name else self._configured_adapter
+
+        def then(engine: Engine) -> None:
+            self._model_name, self._adapter_in_use = engine.model_name, name
+            self._metres.unlearn()
+
+        timeout = float(self.get_parameter("adapter_timeout").value)
+        future = worker.change(lambda engine: engine.with_adapter(adapter), then)
+        if not self._wait_for(future, timeout) and future.cancel():
+            raise queries.RefusedError(
+                LoadAdapter.Response.TIMEOUT,
+                f"not loaded within {timeout:g} s (parameter adapter_timeout); what answered before goes on",
+            )
+        future.result()
+
+    def _on_list_adapters(
+        self, request: ListAdapters.Request, response: ListAdapters.Response
+    ) -> ListAdapters.Response:
+        try:
+            worker, folder = self._ready_for_adapters()
+            timeout = float(self.get_parameter("query_timeout").value)
+            future = worker.inspect(lambda engine: folder.describe(engine, self._adapter_in_use))
+            if not self._wait_for(future, timeout) and future.cancel():
+                raise queries.RefusedError(response.TIMEOUT, f"no list within {timeout:g} s (parameter query_timeout)")
+            response.adapters = future.result()
+            response.success, response.error_code = True, response.NONE
+        except Exception as error:
+            adapters.refuse(response, error)
+        response.in_use = self._adapter_in_use
+        return response
+
+    def _ready_for_adapters(self) -> tuple[Worker, AdaptersFolder]:
+        """RefusedError where no model is loaded or no folder is configured."""
+        worker, folder = self._worker, self._adapters
+        if worker is None or not worker.loaded.done():
+            self._refuse_for_state(LoadAdapter.Response.MODEL_NOT_LOADED)
+        if folder is None:
+            raise queries.RefusedError(
+                LoadAdapter.Response.FORBIDDEN,
+                "no adapter may be loaded by name; set the parameter adapters_folder before the node is configured",
+            )
+        return worker, folder
+
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         """Pause or resume `object_depths`; queries are answered either way."""
         self._enabled = bool(request.data)
@@ -521,6 +594,7 @@ class ProximityNode(LifecycleNode):
             "state": self.state,
             "model": self._model_name,
             **self._engine_values(),
+            "adapter_loaded": self._adapter_in_use,
             "enabled": str(self._enabled).lower(),
             "objects": ", ".join(q.name for q in self._objects or ()),
         }

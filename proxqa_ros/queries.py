@@ -30,7 +30,7 @@ Response = ProximityQuery.Response
 
 
 class RefusedError(ProxqaError):
-    """A request that is answered with an error code of ProximityQuery."""
+    """A request that is answered with this error code of its service."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)

@@ -4,7 +4,8 @@ Promises:
 - the engine is loaded, used and dropped on the worker's thread only; every other method returns at once;
 - one slot holds the newest frame, an older one that nobody used is overwritten and counted as dropped;
 - a bad frame is counted and reported and never displaces a good one, whatever its decoding raises;
-- queries go before the stream, and a frame is encoded once however many ask about it;
+- queries go before the stream, and a frame is encoded once by each engine, however many ask about it;
+- another engine takes over between two steps, whole or not at all, and no frame's view outlives its engine;
 - received = answered + dropped + bad + failed + at most two that are still in hand.
 
 Knows nothing of ROS: a frame is any message with a `header`, `decode` makes the image.
@@ -18,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -46,6 +48,10 @@ class Engine(Protocol):
     def info(self) -> dict[str, Any]: ...
 
     def look(self, image: NDArray[np.uint8]) -> View: ...
+
+    def check_adapter(self, folder: Path) -> str: ...
+
+    def with_adapter(self, adapter: Path | str | None) -> Engine: ...
 
 
 class QueueFullError(ProxqaError):
@@ -114,6 +120,14 @@ class _Job:
     future: Future[Any] = field(default_factory=Future)
 
 
+@dataclass(eq=False)
+class _Chore:
+    """What is done to the engine itself, not about a frame. run: settles the future."""
+
+    run: Callable[[Future[Any]], None]
+    future: Future[Any] = field(default_factory=Future)
+
+
 def one_line(error: BaseException) -> str:
     """What an error says, on one line; faults that are not ours with their class."""
     text = " ".join(str(error).split())
@@ -140,6 +154,8 @@ class Worker:
         self._max_queries = max_queries
         self._wake = threading.Condition()
         self._jobs: deque[_Job] = deque()
+        self._chores: deque[_Chore] = deque()
+        self._engine: Any = None  # the worker's thread's own
         self._in_work = 0
         self._waiting: Any = None
         self._waiting_objects: ObjectsIn | None = None
@@ -169,6 +185,11 @@ class Worker:
             self._stopping = True
             self._wake.notify_all()
         self.forget("the node was shut down or cleaned up")
+        with self._wake:
+            chores, self._chores = list(self._chores), deque()
+        for chore in chores:
+            if chore.future.set_running_or_notify_cancel():
+                chore.future.set_exception(StoppedError("not done: the node was shut down or cleaned up"))
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -229,6 +250,62 @@ class Worker:
             self._wake.notify_all()
         return job.future
 
+    def inspect(self, look: Callable[[Engine], T]) -> Future[T]:
+        """Have look(engine) done on the worker's thread, before the queries that wait; for what is quick."""
+
+        def run(future: Future[Any]) -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    result = look(self._engine)
+                except BaseException as error:
+                    future.set_exception(error)
+                else:
+                    future.set_result(result)
+
+        return self._chore(run)
+
+    def change(self, make: Callable[[Engine], Engine], then: Callable[[Engine], None]) -> Future[None]:
+        """Have another engine take over, before the queries that wait are answered.
+
+        make: the engine now → the next one, whole; where it raises, the one now goes on, and the future has the error.
+        then: called with the next one when it has taken over, before it is asked anything. Both run on the worker's
+        thread. The future can be cancelled until the next one takes over; cancelled means that the one now goes on.
+        """
+
+        def run(future: Future[Any]) -> None:
+            if future.cancelled():
+                return
+            try:
+                other = make(self._engine)
+                about = other.info()
+            except BaseException as error:
+                if future.set_running_or_notify_cancel():
+                    future.set_exception(error)
+                return
+            if not future.set_running_or_notify_cancel():
+                return
+            self._engine, self.about = other, about
+            with self._wake:
+                if self._shot is not None:
+                    self._shot.view = None
+            try:
+                then(other)
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(None)
+
+        return self._chore(run)
+
+    def _chore(self, run: Callable[[Future[Any]], None]) -> Future[Any]:
+        chore = _Chore(run)
+        with self._wake:
+            if self._stopping:
+                raise StoppedError("not done: the node is being shut down or cleaned up")
+            self._chores.append(chore)
+            self._wake.notify_all()
+        return chore.future
+
     def set_stream(self, stream: Stream) -> None:
         """Change what is done with frames that nobody asks about; takes effect with the next frame."""
         with self._wake:
@@ -263,28 +340,32 @@ class Worker:
 
     def _run(self) -> None:
         try:
-            engine = self._load()
+            self._engine = self._load()
+            self.about = self._engine.info()
         except BaseException as error:
             self.loaded.set_exception(error)
             return
-        self.about = engine.info()
-        self.loaded.set_result(engine.model_name)
+        self.loaded.set_result(self._engine.model_name)
         while (step := self._next()) is not None:
-            step(engine)
+            step()
+        self._engine = None
 
-    def _next(self) -> Callable[[Engine], None] | None:
-        """Wait for work: the oldest query, else the stream's frame when it is due; None = stop."""
+    def _next(self) -> Callable[[], None] | None:
+        """Wait for work: a chore, else the oldest query, else the stream's frame when it is due; None = stop."""
         with self._wake:
             while not self._stopping:
+                if self._chores:
+                    chore = self._chores.popleft()
+                    return lambda: chore.run(chore.future)
                 if self._jobs:
                     job = self._jobs.popleft()
                     self._in_work = 1
-                    return lambda engine: self._answer(job, engine)
+                    return lambda: self._answer(job, self._engine)
                 patience = None
                 if self._stream.runs and self._fresh():
                     patience = self._next_due - time.perf_counter()
                     if patience <= 0:
-                        return self._step_stream
+                        return lambda: self._step_stream(self._engine)
                 self._wake.wait(patience)
             return None
 

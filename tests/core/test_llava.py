@@ -5,47 +5,17 @@ import math
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    AutoTokenizer,
-    CLIPImageProcessor,
-    CLIPVisionConfig,
-    LlamaConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-)
+from tiny_llava import SIDE, save_llava
 
-from proxqa_core.base_weights import default_base
 from proxqa_core.bench import ask_one_by_one, picture
 from proxqa_core.engine import ProximityEngine
 from proxqa_core.errors import BadModelError
 from proxqa_core.types import Box, ObjectQuery, QuestionKind
 
-SIDE = 56
-TEMPLATE = (
-    "{% for m in messages %}USER: {% for c in m['content'] %}{% if c['type'] == 'image' %}<image>\n{% else %}"
-    "{{ c['text'] }}{% endif %}{% endfor %}{% endfor %} ASSISTANT:"
-)
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    place = tmp_path_factory.mktemp("llava")
-    tokenizer = AutoTokenizer.from_pretrained(default_base())
-    tokenizer.chat_template = TEMPLATE
-    vision = CLIPVisionConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2, image_size=SIDE, patch_size=14
-    )
-    text = LlamaConfig(
-        hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, vocab_size=len(tokenizer)
-    )
-    config = LlavaConfig(vision_config=vision, text_config=text)
-    config.image_token_index = tokenizer.convert_tokens_to_ids("<image>")
-    torch.manual_seed(0)
-    LlavaForConditionalGeneration(config).save_pretrained(place)
-    tokenizer.save_pretrained(place)
-    size = {"height": SIDE, "width": SIDE}
-    CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size=size).save_pretrained(place)
-    return place
+    return save_llava(tmp_path_factory.mktemp("llava"))
 
 
 @pytest.fixture(scope="module")

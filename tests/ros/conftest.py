@@ -24,7 +24,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
 
-from proxqa_core.errors import BadObjectError, NotUnderstoodError
+from proxqa_core.errors import BadModelError, BadObjectError, NotUnderstoodError
 from proxqa_core.types import ObjectDepth, ObjectQuery, ProximityAnswer, QuestionKind
 from proxqa_ros.msg import ObjectDepthArray
 from proxqa_ros.proximity_node import ProximityNode
@@ -43,7 +43,10 @@ def wait_until(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
 
 
 class FakeView:
-    """Depth of an object = position of its name's first letter in the alphabet / 26; 'ghost…' is not in view."""
+    """Depth of an object = position of its name's first letter in the alphabet / 26; 'ghost…' is not in view.
+
+    What is said is the name of the engine that looked.
+    """
 
     def __init__(self, engine: FakeEngine, image: np.ndarray):
         self.engine, self.image = engine, image
@@ -52,10 +55,9 @@ class FakeView:
         self.engine.work()
         return tuple(self.depth(ObjectQuery(o) if isinstance(o, str) else o) for o in objects)
 
-    @staticmethod
-    def depth(query):
+    def depth(self, query):
         depth, score = (ord(query.name[0].lower()) - 97) % 26 / 26, 0.1 if query.name.startswith("ghost") else 0.9
-        return ObjectDepth(query.name, depth, 0.1, score, "fake", query.box)
+        return ObjectDepth(query.name, depth, 0.1, score, self.engine.model_name, query.box)
 
     def ask(self, question, objects=()):
         self.engine.work()
@@ -70,14 +72,27 @@ class FakeView:
 
 
 class FakeEngine:
-    """Counts what it is asked; `delay` seconds per step; `gate` holds it back while cleared."""
+    """Counts what it is asked; `delay` seconds per step; `gate` holds it back while cleared.
 
-    model_name = "fake"
+    An adapter is a folder with a file `title`; taking it is a step. The engines share gate and threads.
+    """
 
-    def __init__(self, delay: float = 0.0):
+    def __init__(self, delay: float = 0.0, adapter: str = ""):
         self.delay, self.gate = delay, threading.Event()
         self.gate.set()
+        self.adapter, self.model_name = adapter or "of the box", f"fake+{adapter}" if adapter else "fake"
         self.looks, self.steps, self.threads = 0, 0, set()
+
+    def check_adapter(self, folder):
+        if not (folder / "title").is_file():
+            raise BadModelError(f"adapter folder {folder.name!r} lacks title")
+        return (folder / "title").read_text()
+
+    def with_adapter(self, adapter):
+        self.work()
+        other = FakeEngine(self.delay, self.check_adapter(adapter) if adapter else "")
+        other.gate, other.threads = self.gate, self.threads
+        return other
 
     def work(self):
         self.steps += 1
@@ -86,7 +101,7 @@ class FakeEngine:
         time.sleep(self.delay)
 
     def info(self):
-        return {"model": self.model_name, "device": "nowhere", "dtype": "float32", "adapter": "of the box"}
+        return {"model": self.model_name, "device": "nowhere", "dtype": "float32", "adapter": self.adapter}
 
     def look(self, image):
         self.looks += 1

@@ -8,8 +8,8 @@ import pytest
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from proxqa_ros.action import EvaluateBag
-from proxqa_ros.msg import ObjectDepth, ObjectDepthArray
-from proxqa_ros.srv import ProximityQuery, SetObjects
+from proxqa_ros.msg import Adapter, ObjectDepth, ObjectDepthArray
+from proxqa_ros.srv import ListAdapters, LoadAdapter, ProximityQuery, SetObjects
 
 CONTRACT = {
     ObjectDepth: {
@@ -45,6 +45,29 @@ CONTRACT = {
         "image_stamp": "builtin_interfaces/Time",
         "latency": "double",
     },
+    Adapter: {
+        "name": "string",
+        "title": "string",
+        "loadable": "boolean",
+        "problem": "string",
+        "in_use": "boolean",
+    },
+    LoadAdapter.Request: {"adapter": "string"},
+    LoadAdapter.Response: {
+        "success": "boolean",
+        "error_code": "uint8",
+        "message": "string",
+        "adapter": "string",
+        "model": "string",
+        "seconds": "double",
+    },
+    ListAdapters.Response: {
+        "success": "boolean",
+        "error_code": "uint8",
+        "message": "string",
+        "adapters": "sequence<proxqa_ros/Adapter>",
+        "in_use": "string",
+    },
 }
 
 
@@ -62,6 +85,10 @@ def test_error_codes_are_one_set():
     assert codes["NONE"] == 0 and len(set(codes.values())) == len(codes) >= 10
     for other in (SetObjects.Response, EvaluateBag.Result):
         assert constants(other).items() <= codes.items()
+    adapters = constants(LoadAdapter.Response)
+    assert constants(ListAdapters.Response).items() <= adapters.items()
+    every = codes | adapters
+    assert codes.items() <= every.items() and len(set(every.values())) == len(every)
 
 
 def test_every_field_and_constant_is_commented(root):
