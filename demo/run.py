@@ -68,6 +68,11 @@ class Asked:
         return nanoseconds(self.response.image_stamp)
 
 
+def message_of(frame: Recorded) -> Image | CompressedImage:
+    """A recorded image as a ROS message."""
+    return deserialize_message(frame.raw, KINDS[frame.kind])
+
+
 def truth_in(bag: Bag) -> dict[int, Any]:
     """The true depths of objects (ObjectDepthArray) by image stamp (ns); empty where the bag holds none."""
     topic = bag.truth_topic()
@@ -185,7 +190,7 @@ def summary(played: int, counts: dict[str, str], depths: Sequence[ObjectDepthArr
 
 def picture(frame: Recorded, messages: Sequence[Any], asked: Asked, out: Path) -> None:
     """The frame, small ones enlarged, with the objects, a question and its answer drawn in."""
-    image = PilImage.fromarray(image_to_rgb(deserialize_message(frame.raw, KINDS[frame.kind])))
+    image = PilImage.fromarray(image_to_rgb(message_of(frame)))
     times = max(1, PICTURE_WIDTH // image.width)
     large = np.asarray(image.resize((image.width * times, image.height * times), PilImage.Resampling.BICUBIC))
     objects = []

@@ -37,9 +37,10 @@ from rclpy.qos import qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
-from demo.bags import Bag, DemoError, names_in
+from demo.errors import DemoError
 from demo.node import MAIN, NodeProcess, own_domain, ros_environment
-from demo.run import OWN_BAG, questions_of
+from demo.run import OWN_BAG, message_of, questions_of, truth_in
+from proxqa_core.evaluation.bag import Bag, names_in
 from proxqa_ros.conversions import image_to_rgb, rgb_to_image
 from proxqa_ros.msg import ObjectDepthArray
 from proxqa_ros.qos import MANY_QUERIES
@@ -255,10 +256,9 @@ def steadily(hz: float, step: Callable[[int], None]) -> Iterator[None]:
 def pictures_and_names() -> tuple[list[Image], list[str]]:
     """The demo's pictures as raw images, and the objects that are in most of them."""
     with Bag(OWN_BAG) as bag:
-        frames = list(bag.frames(bag.choose(""), 60.0))
-        names = names_in(list(bag.truth().values()), NAMES)
-    images = [rgb_to_image(image_to_rgb(frame.message), frame.message.header) for frame in frames]
-    return images, names
+        messages = [message_of(frame) for frame in bag.messages(bag.image_topic())]
+        names = names_in(list(truth_in(bag).values()), NAMES)
+    return [rgb_to_image(image_to_rgb(m), m.header) for m in messages], names
 
 
 def soak(minutes: float, image_hz: float, query_hz: float, limits: Limits, log: Path) -> dict[str, Any]:
