@@ -199,7 +199,8 @@ class View:
             adapter = self.engine.model.adapter
             temperature = adapter.choice_temperature if adapter else 1.0
             if adapter is not None and not adapter.reasons and not direct:
-                first = [compare_depths(a.depth, a.depth_stddev, b.depth, b.depth_stddev) for a, b in found]
+                spread = ((a.depth, a.depth_stddev, b.depth, b.depth_stddev) for a, b in found)
+                first = [compare_depths(*values, temperature) for values in spread]
             else:
                 first = read_choice(self.choice_odds(queries, found, direct), temperature).tolist()
             return [self._closer_answer(pair, p) for pair, p in zip(found, first, strict=True)]

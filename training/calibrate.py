@@ -1,12 +1,14 @@
-"""Make an adapter as sure as it is right: two temperatures fitted on a validation set, saved with the adapter.
+"""Make an adapter as sure as it is right: what is fitted on a validation set, saved with the adapter.
 
-The depth temperature is the one with which σ holds as many errors as a normal distribution's would (68.3 %), the choice
-temperature the one that makes the true choices likeliest.
+The depth temperature is the one with which σ holds as many errors as a normal distribution's would (68.3 %). Which is
+closer is left to stage 2 where it puts more pairs in the right order than the perceived depths do, else to them
+(`reasons`); the choice temperature is the one that makes the true choices likeliest.
 
 `python -m training.calibrate ADAPTER --data DIR`
 
-Promises: only the two temperatures change: no choice becomes another, and a depth, the mean over the digit tree, moves
-only as far as the tree widens. Never run it on a set that figures are reported on. Knows nothing of training.
+Promises: only these three change: no choice becomes another by its temperature, and a depth, the mean over the digit
+tree, moves only as far as the tree widens. Never run it on a set that figures are reported on. Knows nothing of
+training.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from proxqa_core.engine import ProximityEngine
 from proxqa_core.errors import ProxqaError
 from proxqa_core.evaluation.folder import LabelledFolder
 from proxqa_core.evaluation.metrics import MIN_GAP, expected_calibration_error
-from proxqa_core.llm.readout import DigitTree, read_choice, read_depth
+from proxqa_core.llm.readout import DigitTree, compare_depths, read_choice, read_depth
 from proxqa_core.types import ObjectQuery
 
 TEMPERATURES = np.geomspace(0.25, 16, 145)
@@ -38,17 +40,21 @@ WITHIN = 0.683
 
 @dataclass(frozen=True)
 class Seen:
-    """What the model said of a set, raw, and what is true: trees with depths, odds [pairs, 2] with first-is-closer."""
+    """What the model said of a set, raw, and what is true: trees with depths, odds [pairs, 2] with first-is-closer.
+
+    pairs: [pairs, 2], indices of the trees of the first and of the second object.
+    """
 
     trees: list[DigitTree]
     depths: NDArray[np.float64]
     odds: NDArray[np.float64]
     first: NDArray[np.bool_]
+    pairs: NDArray[np.int64]
 
 
 def look(engine: ProximityEngine, folder: LabelledFolder, limit: int | None = None) -> Seen:
     """Ask everything by name (where a phrase means one object) and by box. limit: only the first images."""
-    trees, depths, odds, first = [], [], [], []
+    trees, depths, odds, first, compared = [], [], [], [], []
     for record in tqdm(folder.records[:limit], desc="calibrate", unit="image"):
         things = [o for o in record.objects if o.ref is not None and o.depth is not None and o.depth_m is not None]
         if not things:
@@ -56,6 +62,7 @@ def look(engine: ProximityEngine, folder: LabelledFolder, limit: int | None = No
         view = engine.look(record.load_image())
         for by_box in (False, True):
             queries = [ObjectQuery(o.ref, o.box if by_box else None) for o in things]
+            start = len(trees)
             trees += view.digit_trees(queries)
             depths += [o.depth for o in things]
             found = dict(zip(queries, view.depths(queries), strict=True))
@@ -68,7 +75,9 @@ def look(engine: ProximityEngine, folder: LabelledFolder, limit: int | None = No
             asked = [(queries[i], queries[j]) for i, j in pairs]
             odds.append(view.choice_odds(asked, [(found[a], found[b]) for a, b in asked]))
             first += [things[i].depth_m < things[j].depth_m for i, j in pairs]
-    return Seen(trees, np.array(depths, float), np.concatenate(odds), np.array(first, bool))
+            compared += [(start + i, start + j) for i, j in pairs]
+    at = np.array(compared, np.int64).reshape(-1, 2)
+    return Seen(trees, np.array(depths, float), np.concatenate(odds), np.array(first, bool), at)
 
 
 def within_sigma(seen: Seen, temperature: float) -> float:
@@ -78,16 +87,31 @@ def within_sigma(seen: Seen, temperature: float) -> float:
     return float((abs(error) <= np.array([r.stddev for r in reads])).mean())
 
 
-def choice_loss(seen: Seen, temperature: float) -> float:
+def chosen(seen: Seen, temperature: float) -> NDArray[np.float64]:
+    """Probability [pairs] by stage 2 that the first is closer."""
+    return read_choice(seen.odds, temperature)
+
+
+def compared(seen: Seen, depth_temperature: float, temperature: float) -> NDArray[np.float64]:
+    """Probability [pairs] by the perceived depths that the first is closer."""
+    reads = [read_depth(tree, depth_temperature) for tree in seen.trees]
+    spread = [(reads[i].mean, reads[i].stddev, reads[j].mean, reads[j].stddev) for i, j in seen.pairs]
+    return np.array([compare_depths(*values, temperature) for values in spread])
+
+
+def share_right(p: NDArray[np.float64], first: NDArray[np.bool_]) -> float:
+    return float(((p >= 0.5) == first).mean())
+
+
+def choice_loss(p: NDArray[np.float64], first: NDArray[np.bool_]) -> float:
     """Mean negative log-likelihood of the true choices."""
-    p = np.clip(read_choice(seen.odds, temperature), 1e-6, 1 - 1e-6)
-    return float(-np.log(np.where(seen.first, p, 1 - p)).mean())
+    p = np.clip(p, 1e-6, 1 - 1e-6)
+    return float(-np.log(np.where(first, p, 1 - p)).mean())
 
 
-def choice_error(seen: Seen, temperature: float) -> float:
+def choice_error(p: NDArray[np.float64], first: NDArray[np.bool_]) -> float:
     """Expected calibration error of the choices."""
-    p = read_choice(seen.odds, temperature)
-    right = np.where(p >= 0.5, seen.first, ~seen.first).astype(np.float64)
+    right = np.where(p >= 0.5, first, ~first).astype(np.float64)
     return expected_calibration_error(np.maximum(p, 1 - p), right)
 
 
@@ -102,16 +126,26 @@ def main(argv: list[str] | None = None) -> int:
         seen = look(ProximityEngine.load(adapter=args.adapter), LabelledFolder(args.data), args.limit)
         if not len(seen.depths) or not len(seen.first):
             raise ValueError(f"{str(args.data)!r} has no pairs of objects with depths to calibrate on")
-        depth = min(TEMPERATURES, key=lambda t: abs(within_sigma(seen, t) - WITHIN))
-        choice = min(TEMPERATURES, key=lambda t: choice_loss(seen, t))
-        before, after = within_sigma(seen, 1.0), within_sigma(seen, depth)
-        print(f"depth temperature {depth:.3f}: within one σ {100 * before:.1f} % → {100 * after:.1f} %")
-        print(f"choice temperature {choice:.3f}: loss {choice_loss(seen, 1.0):.4f} → {choice_loss(seen, choice):.4f}")
-        print(f"calibration error {choice_error(seen, 1.0):.4f} → {choice_error(seen, choice):.4f}")
+        depth = float(min(TEMPERATURES, key=lambda t: abs(within_sigma(seen, t) - WITHIN)))
+        by_stage_2, by_depths = (share_right(p, seen.first) for p in (chosen(seen, 1), compared(seen, depth, 1)))
+        reasons = by_stage_2 >= by_depths
+
+        def said(temperature: float) -> NDArray[np.float64]:
+            return chosen(seen, temperature) if reasons else compared(seen, depth, temperature)
+
+        choice = float(min(TEMPERATURES, key=lambda t: choice_loss(said(t), seen.first)))
+        print(
+            f"depth temperature {depth:.3f}: within one σ {within_sigma(seen, 1):.1%} → {within_sigma(seen, depth):.1%}"
+        )
+        who = "stage 2" if reasons else "the depths"
+        print(f"right order: stage 2 {by_stage_2:.1%}, perceived depths {by_depths:.1%}: {who} will decide")
+        for name, figure in (("loss", choice_loss), ("calibration error", choice_error)):
+            before, after = (figure(said(t), seen.first) for t in (1.0, choice))
+            print(f"choice temperature {choice:.3f}: {name} {before:.4f} → {after:.4f}")
         print(f"{len(seen.depths)} depths and {len(seen.first)} choices, by name and by box")
-        temperatures = {"depth_temperature": round(float(depth), 3), "choice_temperature": round(float(choice), 3)}
+        found = {"depth_temperature": round(depth, 3), "choice_temperature": round(choice, 3), "reasons": reasons}
         part = args.adapter / (INFO + ".part")
-        part.write_text(json.dumps(dataclasses.asdict(dataclasses.replace(info, **temperatures)), indent=1) + "\n")
+        part.write_text(json.dumps(dataclasses.asdict(dataclasses.replace(info, **found)), indent=1) + "\n")
         os.replace(part, args.adapter / INFO)
     except (ProxqaError, ValueError, OSError) as error:
         print(f"calibrate: {error}", file=sys.stderr)

@@ -60,6 +60,9 @@ def read_choice(odds: NDArray[np.float64], temperature: float = 1.0) -> NDArray[
     return np.asarray(0.5 + 0.5 * np.tanh(odds / temperature / 2)).mean(axis=-1)
 
 
-def compare_depths(a: float, a_stddev: float, b: float, b_stddev: float) -> float:
-    """Probability in [0, 1] that `a` is less than `b`, both normal with these means and standard deviations > 0."""
-    return 0.5 * (1 + math.erf((b - a) / math.sqrt(2 * (a_stddev**2 + b_stddev**2))))
+def compare_depths(a: float, a_stddev: float, b: float, b_stddev: float, temperature: float = 1.0) -> float:
+    """Probability in [0, 1] that `a` is less than `b`, both normal with these means and standard deviations > 0.
+
+    temperature: by which the deviation of the difference is multiplied: errors of one image go together.
+    """
+    return 0.5 * (1 + math.erf((b - a) / temperature / math.sqrt(2 * (a_stddev**2 + b_stddev**2))))

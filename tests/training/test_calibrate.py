@@ -1,11 +1,23 @@
 """Temperatures that make a model as sure as it is right."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from proxqa_core.llm.readout import DigitTree
 from proxqa_core.model import DEFAULT_ADAPTER
-from training.calibrate import TEMPERATURES, WITHIN, Seen, choice_loss, main, within_sigma
+from training.calibrate import (
+    TEMPERATURES,
+    WITHIN,
+    Seen,
+    choice_loss,
+    chosen,
+    compared,
+    main,
+    share_right,
+    within_sigma,
+)
 
 
 @pytest.fixture(scope="module")
@@ -19,11 +31,12 @@ def seen():
     for said in np.clip(depths + rng.normal(0, 0.1, 300), 0, 0.99):
         tenths = -0.5 * ((np.arange(10) / 10 + 0.045 - said) / 0.03) ** 2
         trees.append(DigitTree(np.array([5.0, -5.0]), tenths, np.zeros((10, 10))))
-    return Seen(trees, depths, 4 * np.stack([true_odds, true_odds], 1), first)
+    pairs = np.zeros((4000, 2), np.int64)
+    return Seen(trees, depths, 4 * np.stack([true_odds, true_odds], 1), first, pairs)
 
 
 def test_too_sure_choices_are_cooled_down(seen):
-    best = min(TEMPERATURES, key=lambda t: choice_loss(seen, t))
+    best = min(TEMPERATURES, key=lambda t: choice_loss(chosen(seen, t), seen.first))
     assert best == pytest.approx(4, rel=0.15)
 
 
@@ -31,6 +44,17 @@ def test_too_narrow_depths_are_widened(seen):
     best = min(TEMPERATURES, key=lambda t: abs(within_sigma(seen, t) - WITHIN))
     assert best > 2
     assert within_sigma(seen, 1.0) < 0.45 and within_sigma(seen, best) == pytest.approx(WITHIN, abs=0.03)
+
+
+def test_depths_compared_are_as_sure_as_they_are_right(seen):
+    pairs = np.random.default_rng(1).integers(0, len(seen.trees), (2000, 2))
+    first = seen.depths[pairs[:, 0]] < seen.depths[pairs[:, 1]]
+    asked = dataclasses.replace(seen, pairs=pairs, first=first)
+    assert 0.7 < share_right(compared(asked, 1, 1), first) < 1
+    best = min(TEMPERATURES, key=lambda t: choice_loss(compared(asked, 1, t), first))
+    assert best > 1.5  # σ is too narrow, so the comparison is too sure
+    wide = min(TEMPERATURES, key=lambda t: choice_loss(compared(asked, best, t), first))
+    assert wide < best
 
 
 def test_bad_input_is_one_line(tmp_path, capsys):
