@@ -40,6 +40,7 @@ from sensor_msgs.msg import Image
 from demo.errors import DemoError
 from demo.node import MAIN, NodeProcess, own_domain, ros_environment
 from demo.run import OWN_BAG, message_of, questions_of, truth_in
+from proxqa_core.errors import ProxqaError
 from proxqa_core.evaluation.bag import Bag, names_in
 from proxqa_ros.conversions import image_to_rgb, rgb_to_image
 from proxqa_ros.msg import ObjectDepthArray
@@ -52,7 +53,7 @@ WARM_UP = 60.0
 """Seconds left out at the beginning, at most a tenth of the run."""
 NAMES = 4
 """Objects that are published and asked about."""
-START = 180.0
+START = 300.0
 """Seconds until the node must have answered its first question; the first start ever converts the model's weights."""
 LAST_ANSWERS = 45.0
 """Seconds after the last question in which answers count: more than the node's own query_timeout."""
@@ -376,7 +377,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         report = soak(args.minutes, args.image_hz, args.query_hz, limits, args.json.with_suffix(".log"))
         text = json.dumps(plain(report), indent=2)
         args.json.write_text(text + "\n")
-    except (DemoError, OSError) as error:
+    except (DemoError, ProxqaError, OSError) as error:
         print(f"soak: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -428,7 +428,7 @@ def test_fifty_callers_at_once(graph, launch, monkeypatch):
         wait, rng = 0.05, random.Random(f"{SEED} {name}")
         while True:
             try:
-                answer = clients[n % 5].ask(objects=[name], timeout=30)
+                answer = clients[n % 5].ask(objects=[name], timeout=LONG)
             except BusyError as error:
                 busy.append(str(error))
                 time.sleep(wait * rng.uniform(0.5, 1.5))
@@ -441,7 +441,7 @@ def test_fifty_callers_at_once(graph, launch, monkeypatch):
     def caller(n: int) -> None:
         try:
             for m in range(2):
-                together.wait(60)
+                together.wait(LONG)
                 ask_until_answered(n, f"thing {n} {m}")
         except Exception as error:
             wrong.append(f"caller {n}: {error!r}")
@@ -451,7 +451,7 @@ def test_fifty_callers_at_once(graph, launch, monkeypatch):
     for t in threads:
         t.start()
     for t in threads:
-        t.join(120)
+        t.join(2 * LONG)
     assert not wrong and len(answered) == 100, (wrong[:5], len(answered))
     assert busy and all("max_queued_queries" in line for line in busy)
     assert private_memory(robot.pid) < before + 16
