@@ -25,6 +25,8 @@ def read_curves(run: Path) -> dict[str, Curve]:
             for key, value in values.items():
                 if key not in ("stage", "step") and isinstance(value, int | float):
                     steps, figures = curves[f"{values['stage']}: {key}"]
+                    while steps and steps[-1] >= values["step"]:  # seen again by a run that was resumed
+                        steps.pop(), figures.pop()
                     steps.append(values["step"])
                     figures.append(float(value))
     if not curves:

@@ -24,6 +24,12 @@ def test_what_was_logged_is_read(run):
     }
 
 
+def test_a_resumed_run_has_one_line(run):
+    with (run / "log.jsonl").open("a") as file:
+        file.write(json.dumps({"stage": "perceive", "step": 1, "loss": 0.9}) + "\n")
+    assert read_curves(run)["perceive: loss"] == ([0, 1], [2.0, 0.9])
+
+
 def test_smoothing_starts_at_the_first_value():
     assert smoothed([1.0, 0.0], 0.5) == [1.0, 0.5]
 
