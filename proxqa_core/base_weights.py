@@ -79,7 +79,7 @@ LANGUAGE = Carrier(
 VISION = Carrier(
     "proxqa_core",
     "assets/vision_tower.safetensors",
-    "38603f7020f792afe1cc7ad79cc55a75143ae6200362acfb65da332e1c0ff7c0",
+    "c83fb0810c823b2e07c0a9bd9854c34de609769c793cc53b0b9a6f0a8c37cc43",
     "pip install --force-reinstall --no-deps .  (in a whole checkout)",
 )
 BACKBONE = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "image_size": 518}
