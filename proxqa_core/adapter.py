@@ -54,9 +54,10 @@ class AdapterInfo:
 
     base: identity of the base it was trained on (`base_identity()`, or a Hugging Face id). region_token: boxes are
     also said as region tokens. pointer: it finds what is named (`proxqa_core.vision.pointing`), and asks by name as
-    by box. reasons: it was taught stage 2; one that was not compares the perceived depths. general_questions: it can
+    by box. reasons: stage 2 says which is closer; else the perceived depths are compared. general_questions: it can
     answer questions that are not about proximity. depth_temperature, choice_temperature: calibration, > 0, 1 = as the
-    model says. training: what it was made from.
+    model says. presence: calibration, whether what is asked by name is there: weights of the log-odds by the language
+    model and by the pointer, and a constant; None = as the language model says. training: what it was made from.
     """
 
     name: str
@@ -67,6 +68,7 @@ class AdapterInfo:
     general_questions: bool = False
     depth_temperature: float = 1.0
     choice_temperature: float = 1.0
+    presence: tuple[float, float, float] | None = None
     training: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -84,6 +86,18 @@ class AdapterInfo:
         for key in ("region_token", "pointer", "reasons", "general_questions"):
             if not isinstance(getattr(self, key), bool):
                 raise BadModelError(f"adapter {self.name!r}: {key} is {getattr(self, key)!r}; expected true or false")
+        if self.presence is not None:
+            if not (self.pointer and isinstance(self.presence, list | tuple) and _three_numbers(self.presence)):
+                said = repr(self.presence)[:60]
+                raise BadModelError(
+                    f"adapter {self.name!r}: presence is {said}; expected three numbers in [-20, 20], and a pointer"
+                )
+            object.__setattr__(self, "presence", tuple(float(v) for v in self.presence))  # JSON has lists only
+
+
+def _three_numbers(values: Any) -> bool:
+    numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool) and -20 <= v <= 20]
+    return len(numbers) == len(values) == 3
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from proxqa_core.engine import ProximityEngine
+from proxqa_core.llm.readout import read_depth
+from proxqa_core.types import ObjectQuery
 
 NAMES = ("chair", "table", "lamp", "person", "door", "plant", "box", "sofa")
 """What is asked for: whether it is in the picture makes no difference to the time."""
@@ -49,7 +51,7 @@ def bench(
         marks = [time.perf_counter()]
         view = engine.look(image)
         _settle(engine, marks)
-        found = view.depths(names)
+        view.depths(names)
         _settle(engine, marks)
         view.closer(names[0], names[1])
         _settle(engine, marks)
@@ -63,7 +65,8 @@ def bench(
         times["closer"].append(spans[2])
         times["shared"].append(spans[0] + spans[1])
         times["one_by_one"].append(spans[3])
-        same += sum(s == o.text for s, o in zip(said, found, strict=True))
+        read = [read_depth(tree).text for tree in view.digit_trees([ObjectQuery(name) for name in names])]
+        same += sum(s == r for s, r in zip(said, read, strict=True))
         progress(f"{index + 1}/{repeats}: shared {times['shared'][-1]:.0f} ms, one by one {spans[3]:.0f} ms")
     quantiles = {k: {"p50": float(np.percentile(v, 50)), "p95": float(np.percentile(v, 95))} for k, v in times.items()}
     return {

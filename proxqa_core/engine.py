@@ -27,7 +27,14 @@ from proxqa_core.language.places import read_place
 from proxqa_core.language.questions import Question, understand
 from proxqa_core.llm.branching import Branch, Prefix, run_branches, run_prefix
 from proxqa_core.llm.prompts import Suffix
-from proxqa_core.llm.readout import DigitTree, compare_depths, read_choice, read_depth
+from proxqa_core.llm.readout import (
+    DigitTree,
+    compare_depths,
+    presence_evidence,
+    read_choice,
+    read_depth,
+    read_presence,
+)
 from proxqa_core.model import DEFAULT, LoadedModel, check_adapter, load, with_adapter
 from proxqa_core.types import (
     MAX_OBJECTS,
@@ -346,11 +353,19 @@ class View:
         temperature = adapter.depth_temperature if adapter else 1.0
         found = []
         for query, tree in zip(queries, self.digit_trees(queries), strict=True):
-            read = read_depth(tree, temperature)
             placed = self._placed(query).box if query.box is None else None
+            visible = None
+            if placed is not None and adapter is not None and adapter.presence is not None:
+                visible = read_presence(self.presence_evidence(query, tree), adapter.presence)
+            read = read_depth(tree, temperature, visible)
             depth = ObjectDepth(query.name, read.mean, read.stddev, read.visible, read.text, query.box, found_at=placed)
             found.append(depth)
         return found
+
+    def presence_evidence(self, query: ObjectQuery, tree: DigitTree) -> NDArray[np.float64]:
+        """What speaks for the presence of something asked by name, raw: see `readout.presence_evidence`."""
+        name, _ = read_place(query.name)
+        return presence_evidence(tree, self.find([name])[0][0].score)
 
     def digit_trees(self, queries: Sequence[ObjectQuery]) -> list[DigitTree]:
         """The raw logits of stage 1: each query is a branch with ten tails, the leaves of the digit tree."""

@@ -6,7 +6,10 @@ closer is left to stage 2 where it puts more pairs in the right order than the p
 
 `python -m training.calibrate ADAPTER --data DIR`
 
-Promises: only these three change: no choice becomes another by its temperature, and a depth, the mean over the digit
+What is asked by name is there if the language model and the pointer together say so; what either's word weighs
+(`presence`) is fitted on what is there and on names that are not, as many of one kind as of the other.
+
+Promises: only these four change: no choice becomes another by its temperature, and a depth, the mean over the digit
 tree, moves only as far as the tree widens. Never run it on a set that figures are reported on. Knows nothing of
 training.
 """
@@ -20,6 +23,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +34,15 @@ from proxqa_core.engine import ProximityEngine
 from proxqa_core.errors import ProxqaError
 from proxqa_core.evaluation.folder import LabelledFolder
 from proxqa_core.evaluation.metrics import MIN_GAP, expected_calibration_error
-from proxqa_core.llm.readout import DigitTree, compare_depths, read_choice, read_depth
+from proxqa_core.evaluation.runner import absent_names
+from proxqa_core.llm.readout import DigitTree, compare_depths, read_choice, read_depth, read_presence
 from proxqa_core.types import ObjectQuery
 
 TEMPERATURES = np.geomspace(0.25, 16, 145)
+ABSENT = 3
+"""Names that are not there, asked for in every image."""
+RIDGE = 1e-4
+"""Pull of the presence weights to 0: classes that part without error would pull them to infinity."""
 WITHIN = 0.683
 """Share of a normal distribution within one standard deviation."""
 
@@ -42,7 +51,8 @@ WITHIN = 0.683
 class Seen:
     """What the model said of a set, raw, and what is true: trees with depths, odds [pairs, 2] with first-is-closer.
 
-    pairs: [pairs, 2], indices of the trees of the first and of the second object.
+    pairs: [pairs, 2], indices of the trees of the first and of the second object. there, absent: [n, 2], evidence for
+    what was asked by name (`readout.presence_evidence`); empty where the adapter has no pointer.
     """
 
     trees: list[DigitTree]
@@ -50,11 +60,16 @@ class Seen:
     odds: NDArray[np.float64]
     first: NDArray[np.bool_]
     pairs: NDArray[np.int64]
+    there: NDArray[np.float64]
+    absent: NDArray[np.float64]
 
 
 def look(engine: ProximityEngine, folder: LabelledFolder, limit: int | None = None) -> Seen:
     """Ask everything by name (where a phrase means one object) and by box. limit: only the first images."""
     trees, depths, odds, first, compared = [], [], [], [], []
+    there: list[NDArray[np.float64]] = []
+    absent: list[NDArray[np.float64]] = []
+    names = sorted({o.name for record in folder.records for o in record.objects})
     for record in tqdm(folder.records[:limit], desc="calibrate", unit="image"):
         things = [o for o in record.objects if o.ref is not None and o.depth is not None and o.depth_m is not None]
         if not things:
@@ -64,6 +79,10 @@ def look(engine: ProximityEngine, folder: LabelledFolder, limit: int | None = No
             queries = [ObjectQuery(o.ref, o.box if by_box else None) for o in things]
             start = len(trees)
             trees += view.digit_trees(queries)
+            if engine.model.pointer is not None and not by_box:
+                there += map(view.presence_evidence, queries, trees[start:])
+                missing = [ObjectQuery(name) for name in absent_names(record, names, ABSENT)]
+                absent += map(view.presence_evidence, missing, view.digit_trees(missing) if missing else [])
             depths += [o.depth for o in things]
             found = dict(zip(queries, view.depths(queries), strict=True))
             pairs = [
@@ -77,7 +96,23 @@ def look(engine: ProximityEngine, folder: LabelledFolder, limit: int | None = No
             first += [things[i].depth_m < things[j].depth_m for i, j in pairs]
             compared += [(start + i, start + j) for i, j in pairs]
     at = np.array(compared, np.int64).reshape(-1, 2)
-    return Seen(trees, np.array(depths, float), np.concatenate(odds), np.array(first, bool), at)
+    evidence = (np.array(e, float).reshape(-1, 2) for e in (there, absent))
+    return Seen(trees, np.array(depths, float), np.concatenate(odds), np.array(first, bool), at, *evidence)
+
+
+def presence_weights(there: NDArray[np.float64], absent: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Weights of both log-odds and a constant by logistic regression (Newton), both kinds of equal weight."""
+    x = np.concatenate([there, absent])
+    x = np.concatenate([x, np.ones((len(x), 1))], axis=1)
+    y = np.arange(len(x)) < len(there)
+    w = np.where(y, 0.5 / len(there), 0.5 / len(absent))
+    b = np.zeros(3)
+    for _ in range(50):
+        p = 1 / (1 + np.exp(-np.clip(x @ b, -30, 30)))
+        slope = x.T @ (w * (y - p)) - RIDGE * b
+        b += np.linalg.solve((x * (w * p * (1 - p))[:, None]).T @ x + RIDGE * np.eye(3), slope)
+    found = [round(float(v), 4) for v in b]
+    return found[0], found[1], found[2]
 
 
 def within_sigma(seen: Seen, temperature: float) -> float:
@@ -143,7 +178,18 @@ def main(argv: list[str] | None = None) -> int:
             before, after = (figure(said(t), seen.first) for t in (1.0, choice))
             print(f"choice temperature {choice:.3f}: {name} {before:.4f} → {after:.4f}")
         print(f"{len(seen.depths)} depths and {len(seen.first)} choices, by name and by box")
-        found = {"depth_temperature": round(depth, 3), "choice_temperature": round(choice, 3), "reasons": reasons}
+        found: dict[str, Any] = {
+            "depth_temperature": round(depth, 3),
+            "choice_temperature": round(choice, 3),
+            "reasons": reasons,
+        }
+        if len(seen.there) and len(seen.absent):
+            found["presence"] = weights = presence_weights(seen.there, seen.absent)
+            is_there, is_not = ([read_presence(e, weights) for e in es] for es in (seen.there, seen.absent))
+            print(
+                f"presence {weights}: {np.mean(np.array(is_there) >= 0.5):.1%} of {len(is_there)} that are there and "
+                f"{np.mean(np.array(is_not) < 0.5):.1%} of {len(is_not)} absent ones told right"
+            )
         part = args.adapter / (INFO + ".part")
         part.write_text(json.dumps(dataclasses.asdict(dataclasses.replace(info, **found)), indent=1) + "\n")
         os.replace(part, args.adapter / INFO)

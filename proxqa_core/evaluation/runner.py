@@ -118,7 +118,7 @@ def measure(
                 _pair_result(index, asked, found, *ij, answer, unaided)
                 for ij, answer, unaided in zip(wanted, answers, directly, strict=True)
             ]
-            missing = [ObjectQuery(name) for name in _absent(record, names, absent)]
+            missing = [ObjectQuery(name) for name in absent_names(record, names, absent)]
             not_there += [AbsentResult(index, said.name, said.score) for said in depths_of(view, missing)]
         if progress:
             done = f"{len(images)} of {total} images, {len(pairs)} pairs"
@@ -174,7 +174,7 @@ def _pairs(asked: Asked) -> Iterator[tuple[int, int]]:
             yield i, j
 
 
-def _absent(record: Record, names: Sequence[str], count: int) -> list[str]:
+def absent_names(record: Record, names: Sequence[str], count: int) -> list[str]:
     """Up to count of some names that nothing in view can be meant by; none where a record does not say what is in view.
 
     Drawn by a seed of the image's own, so that neither the other images nor a limit change them.

@@ -8,6 +8,7 @@ two tokens. Knows nothing of prompts or of how the logits were made.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,14 +44,26 @@ class DigitTree:
     hundredths: NDArray[np.float64]
 
 
-def read_depth(tree: DigitTree, temperature: float = 1.0) -> DepthReadout:
-    """Read one digit tree. temperature > 1 widens it."""
+def presence_evidence(tree: DigitTree, found: float) -> NDArray[np.float64]:
+    """Log-odds [2] that an object is there: by the language model's word, and by the pointer's score `found`."""
+    said = float(tree.visible[0] - tree.visible[1])
+    found = min(max(found, 1e-6), 1 - 1e-6)
+    return np.clip(np.array([said, math.log(found / (1 - found))]), -14, 14)
+
+
+def read_presence(evidence: NDArray[np.float64], weights: Sequence[float]) -> float:
+    """Probability in [0, 1] that an object is there. weights: of either log-odds, and a constant."""
+    return float(1 / (1 + np.exp(-(evidence @ np.asarray(weights[:2]) + weights[2]))))
+
+
+def read_depth(tree: DigitTree, temperature: float = 1.0, visible: float | None = None) -> DepthReadout:
+    """Read one digit tree. temperature > 1 widens it. visible: where that is known better than by the tree alone."""
     tenths = softmax(tree.tenths / temperature)
     weights = (tenths[:, None] * softmax(tree.hundredths / temperature)).reshape(100)
     numbers = np.arange(100) / 100
     mean = float(weights @ numbers)
     variance = float(weights @ (numbers - mean) ** 2) + (2 * HALF_STEP) ** 2 / 12
-    visible = float(softmax(tree.visible)[0])
+    visible = float(softmax(tree.visible)[0]) if visible is None else visible
     likeliest = int(weights.argmax())
     return DepthReadout(mean, variance**0.5, visible, f"0.{likeliest:02d}" if visible >= 0.5 else "not visible")
 

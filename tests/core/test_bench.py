@@ -17,7 +17,7 @@ def test_both_ways_say_the_same_and_sharing_is_faster(engine):
     assert report["ratio"] == pytest.approx(middle["one_by_one"] / middle["shared"]) and report["ratio"] > 1
     # Chance is 0.01. Near ties fall either way in bfloat16, and where the model is unsure of the first digit the
     # likeliest number need not begin with the likeliest digit; test_engine compares the two where they must agree.
-    assert report["same_answers"] >= 0.1
+    assert report["same_answers"] >= 0.5
 
 
 def test_one_round_has_no_quantiles(engine):

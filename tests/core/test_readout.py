@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from proxqa_core.llm.readout import DigitTree, compare_depths, read_choice, read_depth
+from proxqa_core.llm.readout import DigitTree, compare_depths, presence_evidence, read_choice, read_depth, read_presence
 
 logits = lambda shape: arrays(np.float64, shape, elements=st.floats(-30, 30))  # noqa: E731
 
@@ -50,3 +50,25 @@ def test_depths_are_compared_by_their_deviations():
     assert compare_depths(0.2, 0.03, 0.6, 0.04) > 0.999
     assert compare_depths(0.5, 0.3, 0.4, 0.4) == pytest.approx(1 - compare_depths(0.4, 0.4, 0.5, 0.3))
     assert compare_depths(0.4, 0.06, 0.5, 0.08) == pytest.approx(0.8413, abs=1e-3)  # one standard deviation apart
+
+
+def test_presence_weighs_the_models_word_and_the_pointers():
+    tree = DigitTree(np.array([1.0, -1.0]), np.zeros(10), np.zeros((10, 10)))
+    evidence = presence_evidence(tree, 0.5)
+    assert evidence == pytest.approx([2.0, 0.0])
+    assert read_presence(evidence, (1, 0, 0)) == pytest.approx(1 / (1 + np.exp(-2)))
+    assert read_presence(presence_evidence(tree, 0.01), (0, 1, 0)) == pytest.approx(0.01)
+    assert read_presence(evidence, (0, 1, 3)) > 0.95
+    assert np.isfinite(presence_evidence(tree, 0.0)).all() and np.isfinite(presence_evidence(tree, 1.0)).all()
+
+
+def test_what_is_not_there_is_said_so_whoever_knows_it():
+    tree = DigitTree(np.array([9.0, -9.0]), np.arange(10.0), np.zeros((10, 10)))
+    assert read_depth(tree).text.startswith("0.")
+    read = read_depth(tree, visible=0.2)
+    assert read.visible == 0.2 and read.text == "not visible" and read.mean == read_depth(tree).mean
+
+
+def test_differences_of_one_images_depths_may_be_surer_or_less_sure():
+    sure, unsure = (compare_depths(0.2, 0.1, 0.4, 0.1, t) for t in (0.5, 2.0))
+    assert 0.5 < unsure < compare_depths(0.2, 0.1, 0.4, 0.1) < sure < 1

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from proxqa_core.llm.readout import DigitTree
+from proxqa_core.llm.readout import DigitTree, read_presence
 from proxqa_core.model import DEFAULT_ADAPTER
 from training.calibrate import (
     TEMPERATURES,
@@ -15,6 +15,7 @@ from training.calibrate import (
     chosen,
     compared,
     main,
+    presence_weights,
     share_right,
     within_sigma,
 )
@@ -32,7 +33,9 @@ def seen():
         tenths = -0.5 * ((np.arange(10) / 10 + 0.045 - said) / 0.03) ** 2
         trees.append(DigitTree(np.array([5.0, -5.0]), tenths, np.zeros((10, 10))))
     pairs = np.zeros((4000, 2), np.int64)
-    return Seen(trees, depths, 4 * np.stack([true_odds, true_odds], 1), first, pairs)
+    return Seen(
+        trees, depths, 4 * np.stack([true_odds, true_odds], 1), first, pairs, np.zeros((0, 2)), np.zeros((0, 2))
+    )
 
 
 def test_too_sure_choices_are_cooled_down(seen):
@@ -55,6 +58,15 @@ def test_depths_compared_are_as_sure_as_they_are_right(seen):
     assert best > 1.5  # σ is too narrow, so the comparison is too sure
     wide = min(TEMPERATURES, key=lambda t: choice_loss(compared(asked, best, t), first))
     assert wide < best
+
+
+def test_presence_is_fitted_with_equal_say():
+    rng = np.random.default_rng(0)
+    there, absent = rng.normal((1, 2), 2, (900, 2)), rng.normal((1, -2), 2, (100, 2))
+    said, pointed, constant = presence_weights(there, absent)
+    assert pointed == pytest.approx(1.0, abs=0.25) and abs(said) < 0.2  # only the pointer knows
+    wrong = [np.mean([read_presence(e, (said, pointed, constant)) < 0.5 for e in es]) for es in (there, absent)]
+    assert wrong[0] == pytest.approx(1 - wrong[1], abs=0.06)
 
 
 def test_bad_input_is_one_line(tmp_path, capsys):
