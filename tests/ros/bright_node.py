@@ -1,6 +1,6 @@
 """The real node with an engine that sees brightness alone: dark is near. Run as a program.
 
-BRIGHT_NODE_DELAY: seconds that a look at an image takes (default 0).
+BRIGHT_NODE_DELAY: seconds that a look at an image takes, and each request about it (default 0).
 """
 
 from __future__ import annotations
@@ -24,11 +24,15 @@ class BrightView:
         self.brightness = brightness
 
     def depths(self, objects: Sequence[ObjectQuery]) -> tuple[ObjectDepth, ...]:
+        time.sleep(DELAY)
         return tuple(ObjectDepth(o.name, self.brightness, 0.05, 0.9, "bright", o.box) for o in objects)
 
 
 class BrightEngine:
     model_name = "bright"
+
+    def info(self) -> dict[str, str]:
+        return {"model": self.model_name}
 
     def look(self, image: np.ndarray) -> BrightView:
         time.sleep(DELAY)
