@@ -10,6 +10,7 @@ import torch
 from proxqa_core.bench import ask_one_by_one, picture
 from proxqa_core.engine import ProximityEngine
 from proxqa_core.errors import BadImageError, BadObjectError, NotUnderstoodError
+from proxqa_core.llm.readout import read_depth
 from proxqa_core.types import MAX_OBJECTS, Box, ObjectQuery, QuestionKind
 
 NAMES = ["chair", "table", "red lamp", "person"]
@@ -47,12 +48,12 @@ def test_the_likeliest_leaf_is_what_generate_says(exact):
     """The whole path, image encoder included, against Hugging Face's own forward pass and greedy decoding."""
     for seed in range(3):
         image = picture(seed)
-        found = exact.look(image).depths(NAMES)
+        trees = exact.look(image).digit_trees([ObjectQuery(name) for name in NAMES])
         said = ask_one_by_one(exact, image, NAMES)
-        for name, o, text in zip(NAMES, found, said, strict=True):
-            if o.score > 0.5 and text[:3] == o.text[:3]:  # greedy's second digit belongs to its own first digit
+        for name, o, text in zip(NAMES, map(read_depth, trees), said, strict=True):
+            if o.visible > 0.5 and text[:3] == o.text[:3]:  # greedy's second digit belongs to its own first digit
                 assert text[:4] == o.text, name
-            elif o.score <= 0.5:
+            elif o.visible <= 0.5:
                 assert text.startswith("not"), name
 
 
