@@ -4,7 +4,7 @@ Promises: no callback ever runs the model (one worker thread does), so parameter
 answering while it computes; every request gets a response; whatever comes in, the node stays alive. Holds no model
 code: see `worker` for the frames' and queries' way, `queries` for requests and responses, `conversions` for images.
 
-Query and adapter callbacks wait for their answer: spin the node in a MultiThreadedExecutor of `threads_needed` threads.
+Query and adapter callbacks wait for their answer: spin the node in a CalmExecutor of `threads_needed` threads.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.exceptions import ParameterException
-from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
@@ -58,7 +57,7 @@ from proxqa_ros.metres import Metres, nanoseconds, no_lens
 from proxqa_ros.msg import ObjectDepthArray
 from proxqa_ros.qos import MANY_QUERIES, NEWEST_BEST_EFFORT, RELIABLE, SENSOR_DATA, Endpoint, misfits
 from proxqa_ros.scan import CameraPose
-from proxqa_ros.spinning import spin
+from proxqa_ros.spinning import CalmExecutor, spin
 from proxqa_ros.srv import ListAdapters, LoadAdapter, ProximityQuery, SetObjects
 from proxqa_ros.timing import Timing
 from proxqa_ros.worker import Engine, Shot, StoppedError, Stream, Worker, one_line
@@ -698,7 +697,7 @@ def main(args: Sequence[str] | None = None) -> int:
         if rclpy.ok():
             raise
         return 0  # interrupted while starting
-    executor = MultiThreadedExecutor(node.threads_needed)
+    executor = CalmExecutor(node.threads_needed)
     executor.add_node(node)
     try:
         spin(executor, node, lambda: False, TICK)

@@ -4,7 +4,7 @@ Promises: with the parameter `bag` one evaluation, then the process ends (0 = do
 line each); without it the action `evaluate_bag`, one evaluation at a time, with feedback, and cancelable at any moment.
 Every goal gets a result. Thin: `replay` plays and judges, `replay_parameters` reads what is wanted.
 
-A goal's callback runs as long as its evaluation: spin the node in a MultiThreadedExecutor of THREADS.
+A goal's callback runs as long as its evaluation: spin the node in a CalmExecutor of THREADS.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.exceptions import ParameterException
-from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
@@ -32,6 +31,7 @@ from proxqa_ros import replay_parameters
 from proxqa_ros.action import EvaluateBag
 from proxqa_ros.parameters import BadParameterError
 from proxqa_ros.replay import NoAnswerError, NoNodeError, Outcome, Progress, Replay
+from proxqa_ros.spinning import CalmExecutor
 from proxqa_ros.worker import one_line
 
 THREADS = 6
@@ -210,7 +210,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
-    executor = MultiThreadedExecutor(THREADS)
+    executor = CalmExecutor(THREADS)
     executor.add_node(node)
     leaving = threading.Event()
 

@@ -19,7 +19,6 @@ from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.context import Context
-from rclpy.executors import MultiThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
@@ -28,6 +27,7 @@ from proxqa_core.errors import BadModelError, BadObjectError, NotUnderstoodError
 from proxqa_core.types import ObjectDepth, ObjectQuery, ProximityAnswer, QuestionKind
 from proxqa_ros.msg import ObjectDepthArray
 from proxqa_ros.proximity_node import ProximityNode
+from proxqa_ros.spinning import CalmExecutor
 from proxqa_ros.srv import ProximityQuery, SetObjects
 
 PATIENCE = 30.0
@@ -114,7 +114,7 @@ class Graph:
 
     def __init__(self, context: Context):
         self.context = context
-        self.executor = MultiThreadedExecutor(24, context=context)
+        self.executor = CalmExecutor(24, context=context)
         self.nodes: list[Any] = []
         self.thread = threading.Thread(target=self._spin, daemon=True)
         self.stopping = threading.Event()
