@@ -40,7 +40,7 @@ def test_a_callback_is_handed_over_once_however_late_it_begins():
         node.destroy_node()
         rclpy.try_shutdown(context=context)
     assert len(ticks) >= 10
-    assert len(submitted) <= 2 * len(ticks) + 5  # rclpy's own: hundreds of times as many
+    assert len(submitted) <= 1.3 * len(ticks) + 3  # rclpy's own: twice as many here, thousands where several wait
 
 
 def test_errors_still_come_out():
