@@ -156,7 +156,11 @@ class Graph:
         return node
 
     def call(self, client: Any, request: Any, seconds: float = PATIENCE) -> Any:
-        assert client.wait_for_service(PATIENCE)
+        for _ in range(3):  # in long runs a client has been seen that never met its service, and a new one did
+            if client.wait_for_service(PATIENCE / 3):
+                break
+            client = self.client.create_client(client.srv_type, client.srv_name)
+        assert client.wait_for_service(PATIENCE), f"{client.srv_name} is not there"
         future = client.call_async(request)
         assert wait_until(future.done, seconds), "no response"
         return future.result()
