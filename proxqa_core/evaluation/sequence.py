@@ -296,10 +296,12 @@ def _distance(answers: Iterable[Answer]) -> dict[str, Any] | None:
     ]
     if not said:
         return None
+    relative = [abs(d - true) / true for d, _, true in said if true > 0]
     return {
         "objects": len(said),
         "mae_m": _mean([abs(d - true) for d, _, true in said]),
-        "relative_error": _mean([abs(d - true) / true for d, _, true in said if true > 0]),
+        "relative_error": _mean(relative),
+        "median_relative_error": float(np.median(relative or [math.nan])),
         "within_sigma": _mean([abs(d - true) <= sigma for d, sigma, true in said if math.isfinite(sigma)]),
     }
 

@@ -227,7 +227,7 @@ def test_metres_are_judged_where_there_are_some() -> None:
     metric = ObjectDepth("a", 0.2, 0.1, 0.9, "", distance=1.5, distance_stddev=0.6)
     far = Answer(0, 0, 48, (metric, one.objects[1]), one.truth, 0.1, 0.1)
     assert report(run_of(far))["distance"] == {
-        "objects": 1, "mae_m": 0.5, "relative_error": 0.5, "within_sigma": 1.0
+        "objects": 1, "mae_m": 0.5, "relative_error": 0.5, "median_relative_error": 0.5, "within_sigma": 1.0
     }  # fmt: skip
     assert report(run_of(one))["distance"] is None
 
