@@ -15,6 +15,8 @@ from ament_index_python.packages import get_package_share_directory
 from proxqa_ros.markers import DOUBT, NAME, RAY
 from proxqa_ros.msg import ObjectDepth, ObjectDepthArray
 
+from .conftest import wait_until
+
 SHOWS = {
     "rviz_default_plugins/MarkerArray": "visualization_msgs/msg/MarkerArray",
     "rviz_default_plugins/Image": "sensor_msgs/msg/Image",
@@ -36,8 +38,12 @@ def published(graph, fake):
     pytest.importorskip("visualization_msgs", reason="visualization_msgs is not installed: no markers")
     graph.start(lambda *_: fake)
     (space,) = {s for n, s in graph.client.get_node_names_and_namespaces() if n == "proximity"}
-    found = graph.client.get_publisher_names_and_types_by_node("proximity", space)
-    return {topic: kinds[0] for topic, kinds in found}
+
+    def found():
+        return {t: kinds[0] for t, kinds in graph.client.get_publisher_names_and_types_by_node("proximity", space)}
+
+    assert wait_until(lambda: "/markers" in found())  # the last one made: who looks hears of them one by one
+    return found()
 
 
 def topics_of(layout):
