@@ -127,6 +127,7 @@ class Graph:
         self.client.create_subscription(
             DiagnosticArray, "/diagnostics", lambda m: self.diagnostics.append(m.status[0]), 10
         )
+        self.state_client = self.client.create_client(ChangeState, "/proximity/change_state")
         self.query_client = self.client.create_client(ProximityQuery, "proximity_query")
         self.thread.start()
 
@@ -174,8 +175,7 @@ class Graph:
         return self.call(client, SetObjects.Request(objects=list(objects), regions=list(regions)))
 
     def transition(self, which: int) -> bool:
-        client = self.client.create_client(ChangeState, "/proximity/change_state")
-        return self.call(client, ChangeState.Request(transition=Transition(id=which)), 60).success
+        return self.call(self.state_client, ChangeState.Request(transition=Transition(id=which)), 60).success
 
     def camera(self, kind: Any = Image, topic: str = "image") -> Any:
         """A publisher that someone listens to."""
