@@ -47,7 +47,7 @@ from proxqa_core.types import (
     check_image,
 )
 from proxqa_core.vision.encoder import TorchVisionEncoder, VisionEncoder
-from proxqa_core.vision.pointing import Found, choose, find
+from proxqa_core.vision.pointing import Found, Reading, choose, find, read
 from proxqa_core.vision.regions import region_tokens
 from proxqa_core.vision.tower import split_grid
 
@@ -170,6 +170,7 @@ class View:
         self._prefix_embeddings = torch.cat(parts)
         self._known: dict[ObjectQuery, ObjectDepth] = {}
         self._found: dict[str, list[Found]] = {}
+        self._reading: Reading | None = None
 
     @cached_property
     def _prefix(self) -> Prefix:
@@ -311,10 +312,11 @@ class View:
         with engine._lock, torch.inference_mode():
             new = [n for n in dict.fromkeys(names) if n not in self._found]
             if new:
-                patches = split_grid(self._features[None], engine.model.merge)[0]
+                if self._reading is None:
+                    self._reading = read(pointer, split_grid(self._features[None], engine.model.merge)[0])
                 ids = [engine.model.prompter.plain_ids(" " + templates.plain(n)) or [0] for n in new]
                 words = torch.stack([engine.embed(i).float().mean(0) for i in ids])
-                self._found |= dict(zip(new, find(pointer, patches, words), strict=True))
+                self._found |= dict(zip(new, find(pointer, self._reading, words), strict=True))
         return [self._found[n] for n in names]
 
     def _placed(self, query: ObjectQuery) -> ObjectQuery:

@@ -121,7 +121,10 @@ def load(
     llava, tokenizer, processor = _load_llava(folder, source)
     config = llava.config
     merge = int(getattr(config.vision_config, "merge", 1))
-    preprocessing = Preprocessing.of_processor(processor) if processor is not None else Preprocessing()
+    if processor is not None:
+        preprocessing = Preprocessing.of_processor(processor)
+    else:
+        preprocessing = Preprocessing(config.vision_config.image_size)
     if preprocessing.size != config.vision_config.image_size:
         raise BadModelError(
             f"model {source!r}: its processor makes {preprocessing.size} px, its encoder wants "

@@ -24,8 +24,9 @@ from proxqa_core.language.places import read_place
 from proxqa_core.model import LoadedModel
 from proxqa_core.types import Box
 from proxqa_core.vision.encoder import TorchVisionEncoder
-from proxqa_core.vision.pointing import Pointer, choose, find
+from proxqa_core.vision.pointing import Pointer, choose, find, read
 from proxqa_core.vision.tower import split_grid
+from training.ahead import prepared
 from training.instructions.build import Labelled
 from training.labels import LabelledImage, read_images
 from training.words import means, same, unsure
@@ -65,8 +66,8 @@ class TrainingSet:
         return sorted({o.name for s in self.samples for o in s.objects})
 
 
-def open_set(folders: Path | Sequence[Path], model: LoadedModel, cache: Path) -> TrainingSet:
-    """Read folders in the evaluation's format. cache: where the features go.
+def open_set(folders: Path | Sequence[Path], model: LoadedModel, cache: Path, workers: int = 0) -> TrainingSet:
+    """Read folders in the evaluation's format. cache: where the features go. workers: of `prepared`, for the images.
 
     A cache goes by the folders' names and their lists of images: it is of no use where images were exchanged.
     """
@@ -84,18 +85,18 @@ def open_set(folders: Path | Sequence[Path], model: LoadedModel, cache: Path) ->
         earlier = places[folder.name]  # folders of the same name
         places[folder.name] += 1
         place = cache / str(earlier) if earlier else cache
-        features.append(_features(folder, [i.record for i in images], model, place))
+        features.append(_features(folder, [i.record for i in images], model, place, workers))
     return TrainingSet(tuple(features), tuple(samples))
 
 
 def pointing(pointer: Pointer, table: torch.Tensor, model: LoadedModel, features: torch.Tensor) -> Callable[[str], Box]:
     """Where the engine would look for a phrase in an image of these features: a box in [0, 1]. table: of words."""
-    patches = split_grid(features[None].float(), model.merge)[0]
+    reading = read(pointer, split_grid(features[None].float(), model.merge)[0])
 
     def point(phrase: str) -> Box:
         name, place = read_place(phrase)
         words = table[model.prompter.plain_ids(" " + name)].mean(0)[None]
-        return choose(find(pointer, patches, words)[0], place)
+        return choose(find(pointer, reading, words)[0], place)
 
     return point
 
@@ -142,7 +143,7 @@ def _mirrored(sample: Sample) -> Sample:
     return Sample(objects, sample.absent)
 
 
-def _features(folder: Path, records: list[Record], model: LoadedModel, cache: Path) -> np.ndarray:
+def _features(folder: Path, records: list[Record], model: LoadedModel, cache: Path, workers: int) -> np.ndarray:
     """The cached features of a folder; made image by image so that a stopped run goes on where it was."""
     tower = model.llava.model.vision_tower
     cache.mkdir(parents=True, exist_ok=True)
@@ -157,10 +158,16 @@ def _features(folder: Path, records: list[Record], model: LoadedModel, cache: Pa
     mode = "r+" if done else "w+"
     array = np.lib.format.open_memmap(path, mode=mode, dtype=np.float16, shape=shape)
     encoder = TorchVisionEncoder(model.llava)
-    for start in tqdm(range(done, len(records), BATCH), desc=f"features of {folder.name}", unit="batch"):
+
+    def pixels(start: int) -> torch.Tensor:
         images = [r.load_image() for r in records[start : start + BATCH]]
         both = [view for image in images for view in (image, np.ascontiguousarray(image[:, ::-1]))]
-        features = encoder.encode(model.preprocessing.pixels(both))
+        return model.preprocessing.pixels(both)
+
+    starts = range(done, len(records), BATCH)
+    bar = tqdm(prepared(pixels, starts, workers), total=len(starts), desc=f"features of {folder.name}", unit="batch")
+    for start, both in zip(starts, bar, strict=True):
+        features = encoder.encode(both)
         array[2 * start : 2 * start + len(both)] = features.to(torch.float16).cpu().numpy()
         if (start // BATCH) % 16 == 15 or start + BATCH >= len(records):
             array.flush()

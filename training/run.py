@@ -93,11 +93,15 @@ def run(
     out: Path,
     world: World | None = None,
     lora: Lora | None = None,
+    workers: int = 0,
 ) -> Trainer:
-    """Train all stages; returns the trainer that holds the result. lora: to go on from, in place of config.lora."""
+    """Train all stages; returns the trainer that holds the result. lora: to go on from, in place of config.lora.
+
+    workers: processes that prepare conversations ahead.
+    """
     out.mkdir(parents=True, exist_ok=True)
     log = logger(out / "log.jsonl")
-    trainer = Trainer(model, data, lora or config.lora, out, config.seed, config.compiled, pointer, world)
+    trainer = Trainer(model, data, lora or config.lora, out, config.seed, config.compiled, pointer, world, workers)
     for stage in config.stages:
         trainer.run(stage, log)
         trainer.restore(stage.name)
@@ -112,6 +116,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, help="where image features are kept (default: OUT/features)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run: checkpoints and log")
     parser.add_argument("--adapter", type=Path, help="where to write the adapter (default: OUT/adapter)")
+    parser.add_argument("--workers", type=int, default=0, help="processes that prepare turns ahead (default: none)")
     args = parser.parse_args(argv)
     try:
         config = read_config(args.config)
@@ -119,12 +124,13 @@ def main(argv: list[str] | None = None) -> int:
         world = World()
         model = load(DEFAULT, NO_ADAPTER, device="cpu", dtype="bfloat16")
         pointer = start_from(args.start, model)
+        model.llava.to(world.device)
         cache = args.cache or args.out / "features"
         if world.writes:  # the others read what this one wrote
-            open_set(args.data, model, cache)
+            open_set(args.data, model, cache, args.workers)
         world.wait()
         data = open_set(args.data, model, cache)
-        trainer = run(config, data, model, pointer, args.out, world)
+        trainer = run(config, data, model, pointer, args.out, world, workers=args.workers)
         training = {
             "images": len(data.samples) // 2,
             "photographs": len(trainer.photos) // 2,

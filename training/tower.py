@@ -22,7 +22,8 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ from proxqa_core.vision.pointing import Pointer, centres, to_boxes
 from proxqa_core.vision.regions import bin_weights
 from proxqa_core.vision.tower import merge_grid
 from training import dinov2
+from training.ahead import prepared
 from training.labels import LabelledImage, read_images
 from training.words import general, means, unsure
 from training.world import World
@@ -56,8 +58,9 @@ BINS = 10
 @dataclass(frozen=True)
 class TowerConfig:
     """start: 'dinov2' as published (`training/dinov2.py`), or 'current', the tower in the package as it is.
-    images: how many are seen; batch: a step; blocks: how many of the last ones are trained, at block_rate; rate: of
-    everything else; both are peaks of a cosine. smallest_crop: share of each side that a crop keeps at least.
+    images: how many are seen; batch: a step; blocks: how many of the last ones are trained, the last one at block_rate,
+    those before it each at layer_decay times the next one's; rate: of everything else; both are peaks of a cosine.
+    smallest_crop: share of each side that a crop keeps at least.
     temperature: of the words' contrast; norm: length of a projected token (word embeddings: about 3).
     photo_share: of the images of a step. held_out: share of the photographs, by hash of their path, kept for `check`.
     """
@@ -67,6 +70,7 @@ class TowerConfig:
     batch: int = 24
     blocks: int = 4
     block_rate: float = 6e-5
+    layer_decay: float = 1.0
     rate: float = 1e-3
     weight_decay: float = 0.02
     warmup: float = 0.03
@@ -82,7 +86,7 @@ class TowerConfig:
         for key in ("images", "batch", "block_rate", "rate", "temperature", "norm"):
             if getattr(self, key) <= 0:
                 raise ValueError(f"{key} is {getattr(self, key)}; expected more than 0")
-        for key in ("smallest_crop", "held_out", "photo_share", "warmup"):
+        for key in ("layer_decay", "smallest_crop", "held_out", "photo_share", "warmup"):
             if not 0 <= getattr(self, key) <= 1:
                 raise ValueError(f"{key} is {getattr(self, key)}; expected a share in [0, 1]")
         if self.start not in ("dinov2", "current"):
@@ -106,9 +110,29 @@ class Picture:
     names: list[str]
     scene: LabelledImage
 
-    def to(self, device: torch.device) -> Picture:
-        tensors = ("pixels", "depth", "boxes", "depths", "masks")
-        return dataclasses.replace(self, **{t: getattr(self, t).to(device) for t in tensors})
+
+@dataclass
+class Batch:
+    """The n pictures of a step with their m objects together, and what is drawn for them.
+
+    pixels: [n, 3, size, size]. depth: [n, side, side]. of: [m], which picture an object is in, ascending. boxes,
+    depths, masks: [m, …] as in `Picture`. labels: [m], index of an object's name. said: [m], index of the word it is
+    asked by. jitter: [m, 4], standard normal. absent: [n], row of `Vocabulary.absence` that holds for a picture.
+    """
+
+    pixels: torch.Tensor
+    depth: torch.Tensor
+    of: torch.Tensor
+    boxes: torch.Tensor
+    depths: torch.Tensor
+    masks: torch.Tensor
+    labels: torch.Tensor
+    said: torch.Tensor
+    jitter: torch.Tensor
+    absent: torch.Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(*(getattr(self, f.name).to(device, non_blocking=True) for f in dataclasses.fields(self)))
 
 
 class Pictures:
@@ -216,37 +240,62 @@ class Pictures:
 
 
 class Vocabulary:
-    """All words asked for in training, and which labels each of them fits."""
+    """All words asked for in training, and which labels each of them fits.
+
+    labels, words: sorted. fits, doubtful: [labels, words], whether a thing labelled so is, or may be, called so.
+    """
 
     def __init__(self, labels: Sequence[str]):
         self.labels = sorted(set(labels))
         self.words = sorted(set().union(*(general(label) for label in self.labels)))
         self.index = {w: i for i, w in enumerate(self.words)}
-        self.fits = {n: torch.tensor([means(w, n) for w in self.words]) for n in self.labels}
-        self.doubtful = {n: torch.tensor([unsure(w, n) for w in self.words]) for n in self.labels}
-        self._absent: dict[Any, torch.Tensor] = {}
+        self.number = {label: i for i, label in enumerate(self.labels)}
+        self.fits = torch.stack([self._fit(n) for n in self.labels])
+        self.doubtful = torch.stack([self._doubt(n) for n in self.labels])
+        self._known: dict[frozenset[str] | None, torch.Tensor] = {}
+        self._present: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def of(self, label: str) -> None:
-        """Learn a label that was not among the first ones."""
-        if label not in self.fits:
-            self.fits[label] = torch.tensor([means(w, label) for w in self.words])
-            self.doubtful[label] = torch.tensor([unsure(w, label) for w in self.words])
+    def _fit(self, label: str) -> torch.Tensor:
+        return torch.tensor([means(w, label) for w in self.words])
+
+    def _doubt(self, label: str) -> torch.Tensor:
+        return torch.tensor([unsure(w, label) for w in self.words])
 
     def may_be_absent(self, scene: LabelledImage) -> torch.Tensor:
         """[words]: 1 where a patch without a label of this word surely shows none; 0.2 where it likely does."""
         known = scene.absent_known
-        if known not in self._absent:
+        if known not in self._known:
             sure = torch.ones(len(self.words))
             if known is not None:
                 sure = torch.tensor([float(any(means(w, k) for k in known)) for w in self.words])
-            self._absent[known] = sure
-        weight = self._absent[known].clone()
+            self._known[known] = sure
+        weight = self._known[known].clone()
         for label in scene.present:
-            self.of(label)
-            weight[self.doubtful[label]] = 0
+            if label not in self._present:
+                self._present[label] = self._fit(label), self._doubt(label)
+            fits, doubtful = self._present[label]
+            weight[doubtful] = 0
             if not scene.rendered:
-                weight = torch.maximum(weight, 0.2 * self.fits[label].float())
+                weight = torch.maximum(weight, 0.2 * fits.float())
         return weight
+
+    def absence(self, scenes: Sequence[LabelledImage]) -> tuple[torch.Tensor, dict[int, int]]:
+        """`may_be_absent` of all scenes, equal ones once [rows, words], and the row of each scene by its id()."""
+        rows: dict[tuple[bool, frozenset[str], frozenset[str] | None], int] = {}
+        weights, row_of = [], {}
+        for scene in scenes:
+            key = (scene.rendered, scene.present, scene.absent_known)
+            if key not in rows:
+                rows[key] = len(weights)
+                weights.append(self.may_be_absent(scene))
+            row_of[id(scene)] = rows[key]
+        return torch.stack(weights), row_of
+
+    def a_word_for(self, label: str, rng: random.Random) -> int:
+        """Mostly the label itself, else another word for it."""
+        if rng.random() < 0.6:
+            return self.index[label]
+        return self.index[rng.choice(sorted(general(label)))]
 
     def embeddings(self, model: LoadedModel) -> torch.Tensor:
         """Mean word embeddings [words, hidden] as they stand in a sentence."""
@@ -333,104 +382,110 @@ def giou_loss(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 class Losses:
-    """What is asked of a student on a batch of pictures."""
+    """What is asked of a student on a batch of pictures of these scenes."""
 
-    def __init__(self, student: Student, vocabulary: Vocabulary, model: LoadedModel, config: TowerConfig):
+    def __init__(
+        self,
+        student: Student,
+        vocabulary: Vocabulary,
+        model: LoadedModel,
+        config: TowerConfig,
+        scenes: Sequence[LabelledImage],
+    ):
         self.student, self.vocabulary, self.config = student, vocabulary, config
         self.words = vocabulary.embeddings(model)
-        for known in (vocabulary.fits, vocabulary.doubtful):
-            known.update({k: v.to(self.words.device) for k, v in known.items()})
-        centred = self.words - self.words.mean(0)
-        self.contrast = F.normalize(centred, dim=-1)
-
-    def __call__(self, pictures: list[Picture], rng: random.Random) -> tuple[torch.Tensor, dict[str, float]]:
         device = self.words.device
-        with device:  # where new tensors are made
-            return self._all([p.to(device) for p in pictures], rng)
+        self.fits, self.doubtful = vocabulary.fits.to(device), vocabulary.doubtful.to(device)
+        absence, self.row_of = vocabulary.absence(scenes)
+        self.absence = absence.to(device)
+        counts = Counter(o.name for s in scenes for o in s.record.objects)
+        usual = sorted(counts.values())[len(counts) // 2]
+        rarity = [min(2.0, (usual / counts[n]) ** 0.5) if n in counts else 1.0 for n in vocabulary.labels]
+        self.rarity = torch.tensor(rarity, device=device)
+        self.contrast = F.normalize(self.words - self.words.mean(0), dim=-1)
 
-    def _all(self, pictures: list[Picture], rng: random.Random) -> tuple[torch.Tensor, dict[str, float]]:
+    def batch(self, pictures: Sequence[Picture], rng: random.Random) -> Batch:
+        """Put pictures together and draw by which words their objects are asked, on the CPU."""
+        vocabulary = self.vocabulary
+        names = [n for p in pictures for n in p.names]
+        return Batch(
+            torch.stack([p.pixels for p in pictures]).half(),
+            torch.stack([p.depth for p in pictures]),
+            torch.tensor([i for i, p in enumerate(pictures) for _ in p.names], dtype=torch.long),
+            torch.cat([p.boxes for p in pictures]),
+            torch.cat([p.depths for p in pictures]),
+            torch.cat([p.masks for p in pictures]).half(),
+            torch.tensor([vocabulary.number[n] for n in names], dtype=torch.long),
+            torch.tensor([vocabulary.a_word_for(n, rng) for n in names], dtype=torch.long),
+            torch.randn(len(names), 4, generator=torch.Generator().manual_seed(rng.getrandbits(32))),
+            torch.tensor([self.row_of[id(p.scene)] for p in pictures]),
+        )
+
+    def __call__(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+        """The sum of all losses, and each of them."""
+        with self.words.device:  # where new tensors are made
+            return self._all(batch.to(self.words.device))
+
+    def _all(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
         student, config = self.student, self.config
         kind = self.words.device.type
         with torch.autocast(kind, dtype=torch.bfloat16):
-            patches = student.patches(torch.stack([p.pixels for p in pictures]))
+            patches = student.patches(batch.pixels.float())
             tokens = student.projector(merge_grid(patches, student.merge))
         patches = patches.float()
         side = round(patches.shape[1] ** 0.5)
         losses: dict[str, torch.Tensor] = {}
-        shown: dict[str, float] = {}
+        shown: dict[str, torch.Tensor] = {}
         # dense depth
-        depth = torch.stack([p.depth for p in pictures])
-        known = torch.isfinite(depth).flatten(1)
-        target = depth.flatten(1)[known]
+        known = torch.isfinite(batch.depth).flatten(1)
+        target = batch.depth.flatten(1)[known]
         if len(target):
             logits = student.patch_depth(patches[known])
             losses["patch_depth"] = _soft_ce(logits, target) + (expected(logits) - target).abs().mean()
-            coarse = F.avg_pool2d(depth[:, None], student.merge)[:, 0].flatten(1)
+            coarse = F.avg_pool2d(batch.depth[:, None], student.merge)[:, 0].flatten(1)
             kept = torch.isfinite(coarse)
             losses["token_depth"] = _soft_ce(student.digit_logits(tokens[kept]), coarse[kept])
         losses["norm"] = 0.1 * (tokens.float().norm(dim=-1) / config.norm - 1).pow(2).mean()
         # objects
-        of = torch.tensor([i for i, p in enumerate(pictures) for _ in p.names], dtype=torch.long)
-        if len(of):
-            boxes = torch.cat([p.boxes for p in pictures])
-            depths = torch.cat([p.depths for p in pictures])
-            masks = torch.cat([p.masks for p in pictures])
-            names = [n for p in pictures for n in p.names]
-            said = [self._a_word_for(n, rng) for n in names]
-            drawn = torch.Generator("cpu").manual_seed(rng.getrandbits(32))
-            noise = torch.randn(boxes.shape, generator=drawn, device="cpu").to(boxes)
-            jitter = boxes + 0.05 * noise * (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
-            jitter = jitter.clamp(0, 1)
+        if len(batch.of):
+            boxes, depths = batch.boxes, batch.depths
+            jitter = boxes + 0.05 * batch.jitter * (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
             with torch.autocast(kind, dtype=torch.bfloat16):
-                grid = patches.reshape(len(pictures), side, side, -1)
-                regions = student.projector(region_pool(grid[of], jitter, student.merge))
+                grid = patches.reshape(len(patches), side, side, -1)
+                regions = student.projector(region_pool(grid[batch.of], jitter.clamp(0, 1), student.merge))
             far = torch.isfinite(depths)
             if far.any():
                 logits = student.digit_logits(regions[far])
-                losses["region_depth"] = _soft_ce(logits, depths[far]) + (expected(logits) - depths[far]).abs().mean()
-                shown["region_mae"] = (expected(logits) - depths[far]).abs().mean().item()
-            others = torch.stack([self.vocabulary.fits[n] | self.vocabulary.doubtful[n] for n in names])
-            others[torch.arange(len(said)), said] = False
-            truth = torch.tensor(said)
+                wrong = (expected(logits) - depths[far]).abs().mean()
+                losses["region_depth"] = _soft_ce(logits, depths[far]) + wrong
+                shown["region_mae"] = wrong
+            others = self.fits[batch.labels] | self.doubtful[batch.labels]
+            others[torch.arange(len(others)), batch.said] = False
             near = F.normalize(regions.float(), dim=-1) @ self.contrast.T / config.temperature
-            weight = torch.tensor([self.rarity[n] for n in names])
-            losses["name"] = config.name_weight * _weighted_ce(near.masked_fill(others, -1e4), truth, weight)
-            self._point(losses, shown, pictures, patches, of, boxes, masks, names, truth, others, weight)
+            weight = self.rarity[batch.labels]
+            losses["name"] = config.name_weight * _weighted_ce(near.masked_fill(others, -1e4), batch.said, weight)
+            self._point(losses, shown, batch, patches, others, weight)
         total = torch.stack(list(losses.values())).sum()
-        shown |= {k: v.item() for k, v in losses.items()}
-        return total, shown
+        shown |= losses
+        values = torch.stack([v.detach().float() for v in shown.values()]).tolist()
+        return total, dict(zip(shown, values, strict=True))
 
     def _point(
         self,
         losses: dict[str, torch.Tensor],
-        shown: dict[str, float],
-        pictures: list[Picture],
+        shown: dict[str, torch.Tensor],
+        batch: Batch,
         patches: torch.Tensor,
-        of: torch.Tensor,
-        boxes: torch.Tensor,
-        masks: torch.Tensor,
-        names: list[str],
-        truth: torch.Tensor,
         others: torch.Tensor,
         weight: torch.Tensor,
     ) -> None:
-        pointer, vocabulary = self.student.pointer, self.vocabulary
+        pointer, of, masks, truth = self.student.pointer, batch.of, batch.masks.float(), batch.said
         name_vectors = pointer.name_vectors(self.words)
         vectors, inner = pointer.patch_vectors(patches)
         likely = pointer.similarity(vectors, name_vectors)  # [n, side², words]
-        focal, cells = torch.zeros(()), 0.0
-        for i, picture in enumerate(pictures):
-            fits = torch.stack([vocabulary.fits[n] for n in picture.names] or [torch.zeros(len(self.words)).bool()])
-            may = torch.stack([vocabulary.doubtful[n] for n in picture.names] or [torch.zeros(len(self.words)).bool()])
-            mask = picture.masks if len(picture.masks) else torch.zeros(1, patches.shape[1])
-            there = (fits.float().T[:, :, None] * mask[None]).amax(1).T  # [side², words]
-            doubt = (may.float().T[:, :, None] * (mask > 0.05)[None]).amax(1).T
-            yes = there > 0.5
-            no = (there < 0.05) & (doubt < 0.5)
-            weights = yes.float() * (1 - 0.0) + no.float() * vocabulary.may_be_absent(picture.scene)[None]
-            focal = focal + _focal(likely[i], yes.float(), weights)
-            cells += float(yes.sum())
-        losses["where"] = focal / max(cells, 50.0) * 4
+        yes, no = self._shows(batch, len(patches))
+        weights = torch.maximum(yes, no * self.absence[batch.absent][:, None])
+        losses["where"] = _focal(likely, yes, weights) / yes.sum().clamp_min(50.0) * 4
         # every object's patches: its word against all words, and its box
         strong = masks > 0.5
         row, cell = strong.nonzero(as_tuple=True)
@@ -438,20 +493,30 @@ class Losses:
         word = likely[of[row], cell].masked_fill(others[row], -1e4)
         losses["what"] = 0.4 * (F.cross_entropy(word, truth[row], reduction="none") * share).sum() / share.sum()
         side = round(patches.shape[1] ** 0.5)
-        at = centres(side)[cell]
+        at = centres(side).to(patches.device)[cell]
         said = to_boxes(at, pointer.edges(inner[of[row], cell], name_vectors[truth[row]]))
-        losses["box"] = (giou_loss(said, boxes[row]) * share).sum() / share.sum()
+        losses["box"] = (giou_loss(said, batch.boxes[row]) * share).sum() / share.sum()
         with torch.no_grad():
             best = likely[of, :, truth].argmax(1)
-            shown["found"] = masks[torch.arange(len(of)), best].gt(0.1).float().mean().item()
+            shown["found"] = masks[torch.arange(len(of)), best].gt(0.1).float().mean()
 
-    def _a_word_for(self, name: str, rng: random.Random) -> int:
-        """Mostly the label itself, else another word for it."""
-        if rng.random() < 0.6:
-            return self.vocabulary.index[name]
-        return self.vocabulary.index[rng.choice(sorted(general(name)))]
+    def _shows(self, batch: Batch, pictures: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where each word is right and where it is surely wrong, as far as labelled things go: two [n, side², words].
 
-    rarity: dict[str, float]
+        Objects are counted: a patch that one of them covers shows what any of them is called.
+        """
+        counts = torch.bincount(batch.of, minlength=pictures)
+        place = torch.arange(len(batch.of)) - (counts.cumsum(0) - counts)[batch.of]
+        covers = torch.zeros(3, pictures, int(counts.max()), batch.masks.shape[1])
+        for i, least in enumerate((0.5, 0.05, 0.05)):
+            covers[i, batch.of, place] = (batch.masks > least).float()
+        called = torch.zeros(2, pictures, int(counts.max()), self.fits.shape[1])
+        called[0, batch.of, place] = self.fits[batch.labels].float()
+        called[1, batch.of, place] = self.doubtful[batch.labels].float()
+        yes = torch.einsum("nkp,nkw->npw", covers[0], called[0]) > 0
+        near = torch.einsum("nkp,nkw->npw", covers[1], called[0]) > 0
+        doubt = torch.einsum("nkp,nkw->npw", covers[2], called[1]) > 0
+        return yes.float(), (~near & ~doubt).float()
 
 
 def _soft_ce(logits: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
@@ -483,11 +548,12 @@ class TowerRun:
         out: Path,
         world: World | None = None,
         start: Path | None = None,
+        workers: int = 0,
     ):
-        """start: folder of an earlier run whose projector and pointer this one goes on with."""
+        """start: folder of an earlier run whose projector and pointer this one goes on with. workers: of `prepared`."""
         torch.manual_seed(config.seed)
         self.world = world or World("cpu")
-        self.model, self.config, self.out = model, config, out
+        self.model, self.config, self.out, self.workers = model, config, out, workers
         out.mkdir(parents=True, exist_ok=True)
         if config.start == "dinov2":
             published = as_installed(dinov2.weights(), out / "unused").state_dict()
@@ -503,50 +569,48 @@ class TowerRun:
         if start is not None:
             self.student.projector.load_state_dict(load_file(start / "projector.safetensors"))
             self.student.pointer.load_state_dict(load_file(start / "pointer.safetensors"))
-        self.losses = Losses(self.student, Vocabulary(labels), model, config)
-        counts: dict[str, int] = {}
-        for label in labels:
-            counts[label] = counts.get(label, 0) + 1
-        usual = sorted(counts.values())[len(counts) // 2]
-        self.losses.rarity = {n: min(2.0, (usual / c) ** 0.5) for n, c in counts.items()}
+        self.losses = Losses(self.student, Vocabulary(labels), model, config, kept)
         self.pictures = Pictures(model, config.smallest_crop)
-        self.seen = len(kept)
 
-    def batches(self, first: int, steps: int) -> Iterator[tuple[int, list[Picture], random.Random]]:
+    def batch(self, step: int) -> Batch:
         """Drawn from (seed, step) alone: a resumed run sees what an unbroken one would."""
         pools = [p for p in (self.photos, self.rendered) if p]
-        for step in range(first, steps):
-            rng = random.Random(self.world.seed(f"{self.config.seed}/tower/{step}"))
-            drawn = []
-            for _ in range(self.config.batch):
-                pool = pools[0] if len(pools) == 1 or rng.random() < self.config.photo_share else pools[1]
-                drawn.append(self.pictures.draw(rng.choice(pool), rng))
-            yield step, drawn, rng
+        rng = random.Random(self.world.seed(f"{self.config.seed}/tower/{step}"))
+        drawn = []
+        for _ in range(self.config.batch):
+            pool = pools[0] if len(pools) == 1 or rng.random() < self.config.photo_share else pools[1]
+            drawn.append(self.pictures.draw(rng.choice(pool), rng))
+        return self.losses.batch(drawn, rng)
 
     def train(self, log: Callable[..., None], minutes_between_checkpoints: float = 4.0) -> None:
         config, student = self.config, self.student
-        deep = [p for p in [*student.blocks.parameters(), *student.norm.parameters()] if p.requires_grad]
-        deep_ids = {id(p) for p in deep}
+        blocks = [
+            {"params": list(part.parameters()), "peak": config.block_rate * config.layer_decay**depth}
+            for depth, part in enumerate([student.norm, *reversed(student.blocks)])
+        ]
+        groups = [g for g in blocks if all(p.requires_grad for p in g["params"])]
+        deep_ids = {id(p) for g in groups for p in g["params"]}
         rest = [p for p in student.parameters() if p.requires_grad and id(p) not in deep_ids]
-        groups = [{"params": deep, "peak": config.block_rate}, {"params": rest, "peak": config.rate}]
+        groups.append({"params": rest, "peak": config.rate})
+        trained = [p for g in groups for p in g["params"]]
         optimiser = torch.optim.AdamW(
-            [{**g, "lr": g["peak"]} for g in groups if g["params"]], betas=(0.9, 0.98), weight_decay=config.weight_decay
+            [{**g, "lr": g["peak"]} for g in groups], betas=(0.9, 0.98), weight_decay=config.weight_decay
         )
         steps = math.ceil(config.images / config.batch)
         first = self._resume(optimiser)
         saved = time.perf_counter()
         smooth: dict[str, float] = {}
         bar = tqdm(total=steps, initial=first, desc="tower", unit="step")
-        for step, drawn, rng in self.batches(first, steps):
+        for step, batch in enumerate(prepared(self.batch, range(first, steps), self.workers), first):
             warm = min(1.0, (step + 1) / max(1, config.warmup * steps))
             factor = warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
             for group in optimiser.param_groups:
                 group["lr"] = group["peak"] * factor
-            loss, shown = self.losses(drawn, rng)
+            loss, shown = self.losses(batch)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
-            self.world.average([*deep, *rest])
-            nn.utils.clip_grad_norm_([*deep, *rest], 1.0)
+            self.world.average(trained)
+            nn.utils.clip_grad_norm_(trained, 1.0)
             optimiser.step()
             for key, value in shown.items():
                 smooth[key] = value if key not in smooth else 0.97 * smooth[key] + 0.03 * value
@@ -567,11 +631,12 @@ class TowerRun:
         """
         errors, right, found = [], [], []
         for scene in scenes:
-            picture = self.pictures.draw(scene, None).to(self.world.device)
+            picture = self.pictures.draw(scene, None)
             if not picture.names:
                 continue
+            boxes, masks = picture.boxes.to(self.world.device), picture.masks.to(self.world.device)
             with torch.autocast(self.world.device.type, dtype=torch.bfloat16):
-                patches = self.student.patches(picture.pixels[None])
+                patches = self.student.patches(picture.pixels[None].to(self.world.device))
             patches = patches.float()
             side = round(patches.shape[1] ** 0.5)
             vectors, _ = self.student.pointer.patch_vectors(patches[0])
@@ -579,13 +644,13 @@ class TowerRun:
             for name in dict.fromkeys(picture.names):
                 words = table[self.model.prompter.plain_ids(" " + name)].mean(0)[None]
                 likely = self.student.pointer.similarity(vectors, self.student.pointer.name_vectors(words))
-                same = torch.stack([m for m, n in zip(picture.masks, picture.names, strict=True) if means(name, n)])
+                same = torch.stack([m for m, n in zip(masks, picture.names, strict=True) if means(name, n)])
                 found.append(bool(same.amax(0)[likely[:, 0].argmax()] > 0.1))
             if not torch.isfinite(picture.depths).any():
                 continue
-            grid = patches.reshape(1, side, side, -1).expand(len(picture.boxes), -1, -1, -1)
-            regions = self.student.projector(region_pool(grid, picture.boxes, self.student.merge))
-            guess = expected(self.student.digit_logits(regions))
+            grid = patches.reshape(1, side, side, -1).expand(len(boxes), -1, -1, -1)
+            regions = self.student.projector(region_pool(grid, boxes, self.student.merge))
+            guess = expected(self.student.digit_logits(regions)).cpu()
             errors += (guess - picture.depths).abs().tolist()
             metres = [o.depth_m for o in scene.record.objects]
             if len(metres) == len(guess) and all(metres):
@@ -679,13 +744,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--validate", type=Path, help="a rendered labelled folder for a look at the result")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--start", type=Path, help="an earlier run to take projector and pointer from")
+    parser.add_argument("--workers", type=int, default=0, help="processes that prepare images ahead (default: none)")
     parser.add_argument("--install", action="store_true", help="put the tower into this checkout when it is done")
     args = parser.parse_args(argv)
     try:
         config = read_config(args.config)
         model = load(DEFAULT, NO_ADAPTER, device="cpu", dtype="float32")
         world = World()
-        run = TowerRun(model, args.data, config, args.out, world, args.start)
+        run = TowerRun(model, args.data, config, args.out, world, args.start, args.workers)
         print(
             f"{len(run.rendered)} rendered images, {len(run.photos)} photographs, "
             f"{len(run.losses.vocabulary.words)} words; {len(run.held_out)} photographs held out",

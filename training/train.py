@@ -15,6 +15,7 @@ import math
 import random
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from proxqa_core.llm.branching import pack
 from proxqa_core.model import LoadedModel
 from proxqa_core.vision.pointing import Pointer
 from proxqa_core.vision.regions import region_tokens
+from training.ahead import prepared
 from training.data import Sample, TrainingSet, pointing
 from training.instructions.build import Recipe, Turn, turns
 from training.tower import soft_digits
@@ -116,6 +118,7 @@ class Trainer:
     """Trains one model on one set. folder: where checkpoints and the log go.
 
     lora: settings of new LoRA weights, or those of an adapter to go on from (BadModelError where they do not fit).
+    workers: of `prepared`.
     """
 
     def __init__(
@@ -128,8 +131,9 @@ class Trainer:
         compiled: bool = False,
         pointer: Pointer | None = None,
         world: World | None = None,
+        workers: int = 0,
     ):
-        self.model, self.data, self.folder, self.seed = model, data, folder, seed
+        self.model, self.data, self.folder, self.seed, self.workers = model, data, folder, seed, workers
         self.pointer = pointer
         self.world = world or World("cpu")
         useful = [i for i, s in enumerate(data.samples) if s.objects]
@@ -159,6 +163,15 @@ class Trainer:
         self.digits = torch.tensor(model.prompter.digits, device=self.world.device)
 
     # ---------------------------------------------------------------- rows
+    def rows(self, stage: StageConfig, step: int) -> list[tuple[int, Row]]:
+        """A step's images, each with its row; drawn from (seed, stage, step) alone: a resumed run sees what an unbroken
+        one would.
+        """
+        rng = random.Random(self.world.seed(f"{self.seed}/{stage.name}/{step}"))
+        pools = [self.photos or self.measured, self.measured or self.photos]
+        picked = [rng.choice(pools[rng.random() >= stage.photo_share]) for _ in range(stage.batch)]
+        return [(i, self.row(i, stage, rng)) for i in picked]
+
     def row(self, index: int, stage: StageConfig, rng: random.Random) -> Row:
         """The turns of one image as a row; reasoning turns come first in line for the room there is."""
         sample: Sample = self.data.samples[index]
@@ -296,12 +309,9 @@ class Trainer:
         saved = time.perf_counter()
         smooth: dict[str, float] = {}
         self.llm.train()
-        for step in (bar := tqdm(range(first, steps), initial=first, total=steps, desc=stage.name, unit="step")):
-            # drawn from (seed, stage, step) alone: a resumed run sees what an unbroken one would
-            rng = random.Random(self.world.seed(f"{self.seed}/{stage.name}/{step}"))
-            pools = [self.photos or self.measured, self.measured or self.photos]
-            picked = [rng.choice(pools[rng.random() >= stage.photo_share]) for _ in range(stage.batch)]
-            chosen = [(i, self.row(i, stage, rng)) for i in picked]
+        coming = prepared(partial(self.rows, stage), range(first, steps), self.workers)
+        bar = tqdm(coming, initial=first, total=steps, desc=stage.name, unit="step")
+        for step, chosen in enumerate(bar, first):
             warm = min(1.0, (step + 1) / max(1, stage.warmup * steps))
             factor = warm * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * step / steps)))
             loss, shown = self.loss(chosen, stage)

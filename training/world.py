@@ -21,6 +21,8 @@ class World:
         self.device: torch.device = state.device
         self.rank: int = state.process_index
         self.size: int = state.num_processes
+        if self.device.type == "cuda":
+            torch.set_float32_matmul_precision("high")  # TF32, where something is left in float32
 
     @property
     def writes(self) -> bool:

@@ -114,22 +114,38 @@ def choose(candidates: Sequence[Found], place: Place | None) -> Box:
     return likely[0] if place is None else likely[place.pick(likely)]
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What a pointer's first network makes of an image's patches: vectors [side², size], inner [side², inner]."""
+
+    vectors: torch.Tensor
+    inner: torch.Tensor
+    side: int
+
+
 @torch.inference_mode()
-def find(pointer: Pointer, patches: torch.Tensor, words: torch.Tensor, most: int = 8) -> list[list[Found]]:
+def read(pointer: Pointer, patches: torch.Tensor) -> Reading:
+    """Read an image's patches [side, side, hidden] once for all names that are asked for."""
+    side = patches.shape[0]
+    return Reading(*pointer.patch_vectors(patches.reshape(side * side, -1).float()), side)
+
+
+@torch.inference_mode()
+def find(pointer: Pointer, reading: Reading, words: torch.Tensor, most: int = 8) -> list[list[Found]]:
     """The things that each name may mean, the likeliest first; at least one for every name.
 
-    patches: [side, side, hidden]. words: mean word embeddings of the names, [n, words]. most: things a name.
+    words: mean word embeddings of the names, [n, words]. most: things a name.
     """
-    side = patches.shape[0]
-    flat = patches.reshape(side * side, -1).float()
     names = pointer.name_vectors(words.float())
-    vectors, inner = pointer.patch_vectors(flat)
-    likely = pointer.similarity(vectors, names).sigmoid()
-    centre = centres(side).to(flat.device)
-    return [
-        _separate(likely[:, n], to_boxes(centre, pointer.edges(inner, name.expand(len(flat), -1))), most)
-        for n, name in enumerate(names)
-    ]
+    likely = pointer.similarity(reading.vectors, names).sigmoid()
+    centre = centres(reading.side).to(likely.device)
+    found = []
+    for n, name in enumerate(names):
+        able = likely[:, n] >= LEAST_SHARE * likely[:, n].max()
+        inner = reading.inner[able]
+        boxes = to_boxes(centre[able], pointer.edges(inner, name.expand(len(inner), -1)))
+        found.append(_separate(likely[able, n], boxes, most))
+    return found
 
 
 def _separate(likely: torch.Tensor, boxes: torch.Tensor, most: int) -> list[Found]:

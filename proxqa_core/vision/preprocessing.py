@@ -27,7 +27,7 @@ class Preprocessing:
     (as LLaVA-1.5 was trained). mean, std: of values in [0, 1], per channel R, G, B.
     """
 
-    size: int = 224
+    size: int
     geometry: Literal["stretch", "pad"] = "stretch"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from proxqa_core.adapter import POINTER, read_pointer
 from proxqa_core.errors import BadModelError
-from proxqa_core.vision.pointing import Pointer, _separate, centres, find, overlap, to_boxes
+from proxqa_core.vision.pointing import Pointer, _separate, centres, find, overlap, read, to_boxes
 
 
 def test_two_things_of_a_name_are_two():
@@ -29,7 +29,7 @@ def test_two_things_of_a_name_are_two():
 def test_every_name_is_found_somewhere(seed, side, names, size):
     torch.manual_seed(seed)
     pointer = Pointer(6, 5, 8, 12)
-    found = find(pointer, size * torch.randn(side, side, 6), size * torch.randn(names, 5))
+    found = find(pointer, read(pointer, size * torch.randn(side, side, 6)), size * torch.randn(names, 5))
     assert len(found) == names
     for things in found:
         assert 1 <= len(things) <= 8
@@ -49,7 +49,8 @@ def test_a_pointer_survives_its_file_and_a_damaged_one_is_one_line(tmp_path):
     pointer = Pointer(6, 5, 8, 12)
     save_file(pointer.state_dict(), tmp_path / POINTER)
     patches, words = torch.randn(4, 4, 6), torch.randn(2, 5)
-    assert find(read_pointer(tmp_path), patches, words) == find(pointer, patches, words)
+    again = read_pointer(tmp_path)
+    assert find(again, read(again, patches), words) == find(pointer, read(pointer, patches), words)
     save_file({"patch.1.weight": torch.zeros(3, 3)}, tmp_path / POINTER)
     with pytest.raises(BadModelError, match="does not hold a pointer") as error:
         read_pointer(tmp_path)

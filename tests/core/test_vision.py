@@ -53,7 +53,7 @@ def test_boxes_follow_the_pixels(geometry):
 @pytest.mark.parametrize("values", [{"size": 3}, {"geometry": "crop"}, {"std": (0.0, 1.0, 1.0)}])
 def test_bad_preprocessing_is_refused(values):
     with pytest.raises(ValueError, match=str(next(iter(values)))):
-        Preprocessing(**values)
+        Preprocessing(**{"size": 224} | values)
 
 
 def test_bad_tower_size_is_refused():

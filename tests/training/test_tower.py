@@ -14,6 +14,7 @@ from proxqa_core.base_weights import VISION
 from proxqa_core.model import NO_ADAPTER, load
 from proxqa_core.vision.regions import region_tokens
 from proxqa_core.vision.tower import merge_grid
+from training.ahead import prepared
 from training.tower import (
     Pictures,
     TowerConfig,
@@ -55,18 +56,19 @@ def test_words_that_do_not(said, label):
 
 def test_drawn_pictures_are_true(blocks, photographs):
     pictures = Pictures(loaded(), 0.6)
+    size, side = pictures.size, pictures.side
     for scene in (*read_images(blocks), *read_images(photographs)):
         for seed in (None, *range(12)):
             picture = pictures.draw(scene, None if seed is None else random.Random(seed))
-            assert picture.pixels.shape == (3, 224, 224) and picture.depth.shape == (16, 16)
+            assert picture.pixels.shape == (3, size, size) and picture.depth.shape == (side, side)
             assert len(picture.names) == len(picture.boxes) == len(picture.depths) == len(picture.masks)
             for name, box, cover in zip(picture.names, picture.boxes, picture.masks, strict=True):
                 x1, y1, x2, y2 = box.tolist()
                 assert 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1
-                rows, columns = (cover.reshape(16, 16) > 0.5).nonzero(as_tuple=True)
-                assert columns.min() / 16 >= x1 - 0.07 and (columns.max() + 1) / 16 <= x2 + 0.07
-                assert rows.min() / 16 >= y1 - 0.07 and (rows.max() + 1) / 16 <= y2 + 0.07
-                inside = picture.pixels[:, round(224 * (y1 + y2) / 2), round(224 * (x1 + x2) / 2)]
+                rows, columns = (cover.reshape(side, side) > 0.5).nonzero(as_tuple=True)
+                assert columns.min() / side >= x1 - 0.07 and (columns.max() + 1) / side <= x2 + 0.07
+                assert rows.min() / side >= y1 - 0.07 and (rows.max() + 1) / side <= y2 + 0.07
+                inside = picture.pixels[:, round(size * (y1 + y2) / 2), round(size * (x1 + x2) / 2)]
                 if name == "red block" and seed is None:
                     assert inside[0] > inside[2]
             known = torch.isfinite(picture.depth)
@@ -84,6 +86,43 @@ def test_what_is_not_labelled_is_absent_only_where_that_is_known(blocks, photogr
     unknown = dataclasses.replace(photo, absent_known=frozenset())
     assert words.may_be_absent(unknown)[words.index["cat"]] == 0
     assert words.may_be_absent(unknown)[words.index["dog"]] == pytest.approx(0.2)
+
+
+def test_a_patch_shows_what_any_of_its_things_is_called(blocks):
+    run = TowerRun(loaded(), [blocks], CONFIG, blocks / "run")
+    pictures = [run.pictures.draw(s, None) for s in run.rendered]
+    losses, words = run.losses, run.losses.vocabulary
+    right, wrong = losses._shows(losses.batch(pictures, random.Random(0)), len(pictures))
+    for i, picture in enumerate(pictures):
+        for w, word in enumerate(words.words):
+            called = [m for m, n in zip(picture.masks, picture.names, strict=True) if means(word, n)]
+            none = torch.zeros(run.pictures.side**2)
+            cover = torch.stack(called).amax(0) if called else none
+            may = [m for m, n in zip(picture.masks, picture.names, strict=True) if unsure(word, n)]
+            doubt = torch.stack(may).amax(0) > 0.05 if may else none.bool()
+            assert torch.equal(right[i, :, w].bool(), cover > 0.5)
+            assert torch.equal(wrong[i, :, w].bool(), (cover <= 0.05) & ~doubt)
+
+
+def test_steps_prepared_by_others_are_the_same(blocks, tmp_path):
+    run = TowerRun(loaded(), [blocks], CONFIG, tmp_path)
+    ours, theirs = (list(prepared(run.batch, range(3, 6), workers)) for workers in (0, 2))
+    assert len(ours) == len(theirs) == 3
+    for one, other in zip(ours, theirs, strict=True):
+        for field in dataclasses.fields(one):
+            assert torch.equal(*(getattr(b, field.name).nan_to_num(-1) for b in (one, other)))
+    with pytest.raises(ValueError, match="workers is -1"):
+        next(prepared(run.batch, range(1), -1))
+
+
+def test_earlier_blocks_are_trained_more_slowly(blocks, tmp_path):
+    config = dataclasses.replace(CONFIG, images=4, blocks=3, layer_decay=0.1, weight_decay=0.0)
+    run = TowerRun(loaded(), [blocks], config, tmp_path)
+    before = {k: v.clone() for k, v in run.student.blocks.state_dict().items()}
+    run.train(lambda **_: None)
+    far = {k: float((v - before[k]).abs().max()) for k, v in run.student.blocks.state_dict().items()}
+    moved = [max(v for k, v in far.items() if k.startswith(f"{i}.")) for i in range(3)]
+    assert 0 < moved[0] < 0.2 * moved[1] < 0.04 * moved[2]
 
 
 def test_regions_are_those_of_the_engine():
@@ -108,11 +147,10 @@ def test_a_run_learns_and_writes_what_it_learned(blocks, photographs, tmp_path):
     run = TowerRun(loaded(), [blocks, photographs], CONFIG, tmp_path / "run")
     lines = []
     run.train(lambda **values: lines.append(values))
-    batch = [run.pictures.draw(s, None) for s in (*run.rendered, *run.photos)]
+    batch = run.losses.batch([run.pictures.draw(s, None) for s in (*run.rendered, *run.photos)], random.Random(0))
     with torch.no_grad():
-        after, shown = run.losses(batch, random.Random(0))
-        fresh = TowerRun(loaded(), [blocks, photographs], CONFIG, tmp_path / "fresh")
-        before, _ = fresh.losses(batch, random.Random(0))
+        after, shown = run.losses(batch)
+        before, _ = TowerRun(loaded(), [blocks, photographs], CONFIG, tmp_path / "fresh").losses(batch)
     assert after.item() < 0.9 * before.item() and np.isfinite(list(shown.values())).all()
     run.write()
     tower, old = load_file(tmp_path / "run" / "vision_tower.safetensors"), load_file(VISION.find())
@@ -139,15 +177,18 @@ def _stopped_run(blocks, tmp_path):
     def trained(place, stop_after):
         run = TowerRun(loaded(), [blocks], config, place)
         if stop_after:
-            real, calls = run.losses.__call__, []
+            real, calls = run.losses, []
 
-            def losses(*args):
-                calls.append(1)
-                if len(calls) > stop_after:
-                    raise KeyboardInterrupt
-                return real(*args)
+            class Interrupted:
+                batch = staticmethod(real.batch)
 
-            run.losses = losses
+                def __call__(self, batch):
+                    calls.append(1)
+                    if len(calls) > stop_after:
+                        raise KeyboardInterrupt
+                    return real(batch)
+
+            run.losses = Interrupted()
             with pytest.raises(KeyboardInterrupt):
                 run.train(lambda **_: None, minutes_between_checkpoints=0)
             return None
