@@ -25,11 +25,9 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.exceptions import ParameterException
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -52,6 +50,7 @@ from proxqa_ros.conversions import (
     rgb_to_image,
 )
 from proxqa_ros.detections import NOT_INSTALLED, Detection2DArray, Detections, Pair
+from proxqa_ros.lifecycle import AutostartNode
 from proxqa_ros.markers import MarkerArray, place, to_markers
 from proxqa_ros.metres import Metres, nanoseconds, no_lens
 from proxqa_ros.msg import ObjectDepthArray
@@ -89,7 +88,7 @@ def load_engine(source: str, adapter: str | None, device: str) -> Engine:
     return ProximityEngine.load(source=source, adapter=adapter, device=device)
 
 
-class ProximityNode(LifecycleNode):
+class ProximityNode(AutostartNode):
     """See the module. engine_loader: makes the engine, on the worker's thread; other arguments are rclpy's."""
 
     def __init__(self, engine_loader: EngineLoader = load_engine, **kwargs: Any) -> None:
@@ -138,25 +137,12 @@ class ProximityNode(LifecycleNode):
         self.create_service(ListAdapters, "list_adapters", self._on_list_adapters, callback_group=adapters_group)
         self.create_service(SetBool, "~/enable", self._on_enable, callback_group=status_group)
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
-        steady = Clock(clock_type=ClockType.STEADY_TIME)  # ticks also while a simulated clock stands still
-        self.create_timer(1.0, self._on_diagnostics, callback_group=status_group, clock=steady)
+        self.create_timer(1.0, self._on_diagnostics, callback_group=status_group, clock=self.steady_clock)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.add_post_set_parameters_callback(self._on_parameters_were_set)
-        self._autostart_timer = self.create_timer(0.0, self._on_autostart, clock=steady)
+        self.autostart()
 
     # -- lifecycle ---------------------------------------------------------------------------------------------------
-
-    def _on_autostart(self) -> None:
-        self._autostart_timer.cancel()
-        if not self.get_parameter("autostart").value or self.state != "unconfigured":
-            return
-        if self.trigger_configure() == Success:
-            self.trigger_activate()
-
-    @property
-    def state(self) -> str:
-        """The lifecycle state's name: unconfigured, inactive, active …"""
-        return str(self._state_machine.current_state[1])
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Read the parameters and load the model. FAILURE with one line logged where that fails."""

@@ -21,12 +21,11 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import Twist, TwistStamped, Vector3
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, JumpThreshold
-from rclpy.clock_type import ClockType
+from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
@@ -36,6 +35,7 @@ from proxqa_core.errors import BadObjectError
 from proxqa_core.speed_limit import STILL, Decision, Measure, Motion, Report, Rules, Zone
 from proxqa_ros import governor_parameters
 from proxqa_ros.conversions import message_to_object
+from proxqa_ros.lifecycle import AutostartNode
 from proxqa_ros.msg import ObjectDepthArray
 from proxqa_ros.parameters import BadParameterError
 from proxqa_ros.spinning import spin
@@ -72,7 +72,7 @@ def nav2_speed_limit() -> Any:
         return None
 
 
-class SpeedGovernor(LifecycleNode):
+class SpeedGovernor(AutostartNode):
     """See the module. Arguments are rclpy's."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -103,24 +103,11 @@ class SpeedGovernor(LifecycleNode):
         self.create_subscription(kind, "cmd_vel_in", self._on_command, NEWEST_BEST_EFFORT)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.add_post_set_parameters_callback(self._on_parameters_were_set)
-        steady = Clock(clock_type=ClockType.STEADY_TIME)  # ticks also while a simulated clock stands still
-        self.create_timer(TICK, self._on_tick, clock=steady)
-        self.create_timer(1.0, self._on_second, clock=steady)
-        self._autostart_timer = self.create_timer(0.0, self._on_autostart, clock=steady)
+        self.create_timer(TICK, self._on_tick, clock=self.steady_clock)
+        self.create_timer(1.0, self._on_second, clock=self.steady_clock)
+        self.autostart()
 
     # -- lifecycle ---------------------------------------------------------------------------------------------------
-
-    def _on_autostart(self) -> None:
-        self._autostart_timer.cancel()
-        if not self.get_parameter("autostart").value or self.state != "unconfigured":
-            return
-        if self.trigger_configure() == Success:
-            self.trigger_activate()
-
-    @property
-    def state(self) -> str:
-        """The lifecycle state's name: unconfigured, inactive, active …"""
-        return str(self._state_machine.current_state[1])
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Read the parameters. FAILURE with one line logged where they contradict each other."""

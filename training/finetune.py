@@ -24,8 +24,8 @@ from proxqa_core.base_weights import base_identity
 from proxqa_core.errors import BadModelError, ProxqaError
 from proxqa_core.evaluation.folder import ANNOTATIONS
 from proxqa_core.model import DEFAULT, DEFAULT_ADAPTER, NO_ADAPTER, load
-from training.data import TrainingSet, open_set
-from training.run import RunConfig, read_config, run
+from training.data import TrainingSet
+from training.run import RunConfig, open_together, read_config, run, what_was_done
 from training.train import LoraSettings
 from training.world import World
 
@@ -101,6 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--config", metavar="FILE", type=Path, default=CONFIG, help="default: configs/finetune.yaml")
     parser.add_argument("--run", metavar="DIR", type=Path, help="checkpoints, log, features (default: ADAPTER.run)")
+    parser.add_argument("--workers", type=int, default=0, help="processes that prepare turns ahead (default: none)")
     args = parser.parse_args(argv)
     try:
         config = read_config(args.config)
@@ -123,21 +124,13 @@ def main(argv: list[str] | None = None) -> int:
         model = load(DEFAULT, NO_ADAPTER, device="cpu", dtype="bfloat16")
         adapters.put_projector(model.llava, args.start)
         pointer = adapters.read_pointer(args.start) if info.pointer else None
-        if world.writes:  # the others read what this one wrote
-            open_set(args.folders, model, work / "features")
-        world.wait()
-        data = open_set(args.folders, model, work / "features")
+        data = open_together(args.folders, model, work / "features", world, args.workers)
         said = about(data)
         if world.writes:
             print(f"{said}; from {info.name!r}", file=sys.stderr)
-        trainer = run(config, data, model, pointer, work, world, adapters.read_lora(args.start))
-        training = {
-            "start": info.name,
-            "images": len(data.samples) // 2,
-            "photographs": len(trainer.photos) // 2,
-            "config": dataclasses.asdict(config),
-            "hours": round((time.perf_counter() - started) / 3600, 2),
-        }
+        lora = adapters.read_lora(args.start)
+        trainer = run(config, data, model, pointer, work, world, lora, args.workers)
+        training = {"start": info.name, **what_was_done(trainer, config, started)}
         done = dataclasses.replace(info, name=args.out.name, training=training)
         if world.writes:
             adapters.save(args.out, done, trainer.projector.state_dict(), trainer.llm, pointer)

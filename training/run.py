@@ -85,6 +85,25 @@ def start_from(folder: Path, model: LoadedModel) -> Pointer | None:
     return adapters.read_pointer(folder) if (folder / adapters.POINTER).is_file() else None
 
 
+def open_together(folders: list[Path], model: LoadedModel, cache: Path, world: World, workers: int) -> TrainingSet:
+    """`open_set` in all processes, where one makes the features that the others read. Moves the model to its device."""
+    model.llava.to(world.device)
+    if world.writes:
+        open_set(folders, model, cache, workers)
+    world.wait()
+    return open_set(folders, model, cache)
+
+
+def what_was_done(trainer: Trainer, config: RunConfig, started: float) -> dict[str, Any]:
+    """For `AdapterInfo.training`. started: of `time.perf_counter`."""
+    return {
+        "images": len(trainer.data.samples) // 2,
+        "photographs": len(trainer.photos) // 2,
+        "config": dataclasses.asdict(config),
+        "hours": round((time.perf_counter() - started) / 3600, 2),
+    }
+
+
 def run(
     config: RunConfig,
     data: TrainingSet,
@@ -124,20 +143,10 @@ def main(argv: list[str] | None = None) -> int:
         world = World()
         model = load(DEFAULT, NO_ADAPTER, device="cpu", dtype="bfloat16")
         pointer = start_from(args.start, model)
-        model.llava.to(world.device)
-        cache = args.cache or args.out / "features"
-        if world.writes:  # the others read what this one wrote
-            open_set(args.data, model, cache, args.workers)
-        world.wait()
-        data = open_set(args.data, model, cache)
+        data = open_together(args.data, model, args.cache or args.out / "features", world, args.workers)
         trainer = run(config, data, model, pointer, args.out, world, workers=args.workers)
-        training = {
-            "images": len(data.samples) // 2,
-            "photographs": len(trainer.photos) // 2,
-            "config": dataclasses.asdict(config),
-            "hours": round((time.perf_counter() - started) / 3600, 2),
-        }
-        info = AdapterInfo(config.name, base_identity(), pointer=pointer is not None, training=training)
+        info = AdapterInfo(config.name, base_identity(), pointer=pointer is not None)
+        info = dataclasses.replace(info, training=what_was_done(trainer, config, started))
         target = args.adapter or args.out / "adapter"
         if world.writes:
             adapters.save(target, info, trainer.projector.state_dict(), trainer.llm, pointer)

@@ -225,9 +225,12 @@ class Pictures:
 
     def _pixels(self, image: np.ndarray, rng: random.Random | None) -> torch.Tensor:
         how = cv2.INTER_AREA if max(image.shape[:2]) > self.size else cv2.INTER_CUBIC
-        if rng is not None and rng.random() < 0.15:  # a softer picture
-            factor = rng.uniform(0.4, 0.9)
+        if rng is not None and rng.random() < 0.2:  # a softer picture
+            factor = rng.uniform(0.35, 0.9)
             image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        if rng is not None and rng.random() < 0.2:  # one that was squeezed
+            kept = [cv2.IMWRITE_JPEG_QUALITY, rng.randint(20, 70)]
+            image = cv2.imdecode(cv2.imencode(".jpg", np.ascontiguousarray(image), kept)[1], cv2.IMREAD_COLOR)
         values = cv2.resize(np.ascontiguousarray(image), (self.size, self.size), interpolation=how)
         values = values.astype(np.float32) / 255
         if rng is not None and rng.random() < 0.8:
@@ -648,9 +651,10 @@ class TowerRun:
                 found.append(bool(same.amax(0)[likely[:, 0].argmax()] > 0.1))
             if not torch.isfinite(picture.depths).any():
                 continue
-            grid = patches.reshape(1, side, side, -1).expand(len(boxes), -1, -1, -1)
-            regions = self.student.projector(region_pool(grid, boxes, self.student.merge))
-            guess = expected(self.student.digit_logits(regions)).cpu()
+            with self.world.device:  # where new tensors are made
+                grid = patches.reshape(1, side, side, -1).expand(len(boxes), -1, -1, -1)
+                regions = self.student.projector(region_pool(grid, boxes, self.student.merge))
+                guess = expected(self.student.digit_logits(regions)).cpu()
             errors += (guess - picture.depths).abs().tolist()
             metres = [o.depth_m for o in scene.record.objects]
             if len(metres) == len(guess) and all(metres):

@@ -1,0 +1,38 @@
+"""What the lifecycle nodes here have in common: they start by themselves, and say which state they are in.
+
+Promises: with the parameter `autostart` a node is configured and activated as soon as it is spun, also while a
+simulated clock stands still; one that cannot be configured stays unconfigured. Knows nothing of what a node does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+
+
+class AutostartNode(LifecycleNode):
+    """A lifecycle node with the parameter `autostart`, declared by its subclass."""
+
+    def __init__(self, name: str, **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+        self.steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
+        """For timers that tick also while a simulated clock stands still."""
+
+    def autostart(self) -> None:
+        """To be called last in a subclass's `__init__`."""
+        self._autostart_timer = self.create_timer(0.0, self._on_autostart, clock=self.steady_clock)
+
+    def _on_autostart(self) -> None:
+        self._autostart_timer.cancel()
+        if not self.get_parameter("autostart").value or self.state != "unconfigured":
+            return
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    @property
+    def state(self) -> str:
+        """The lifecycle state's name: unconfigured, inactive, active …"""
+        return str(self._state_machine.current_state[1])
