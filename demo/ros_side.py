@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Self
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -34,27 +34,26 @@ SETTLE = 5.0
 """Most seconds after the last answer in which the last frame's depths and the node's counts come in."""
 
 
-class RosSide:
-    """A node in a domain, spinning in a thread; use it in a `with`."""
+class Watcher:
+    """A node in a domain that spins in a thread and hears how the proximity node is; use it in a `with`.
 
-    def __init__(self, domain: int, topic: Topic) -> None:
+    start() begins it, once all that it listens to is made; status: the newest diagnostics, STALE before the first.
+    """
+
+    def __init__(self, domain: int, name: str) -> None:
         rclpy.init(domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)  # the program has its own
-        self.node = rclpy.create_node("demo")
-        kind = CompressedImage if topic.compressed else Image
-        self.player = Player(self.node, {topic.name: Channel(topic.name, kind)})
-        self.depths: list[ObjectDepthArray] = []
+        self.node = rclpy.create_node(name)
         self.status = DiagnosticStatus(level=DiagnosticStatus.STALE)
-        self._depths = self.node.create_subscription(ObjectDepthArray, "object_depths", self.depths.append, 50)
-        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
-        self._state = self.node.create_client(GetState, "/proximity/get_state")
-        self._query = self.node.create_client(ProximityQuery, "proximity_query")
+        self._diagnostics = self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
         self._leaving = threading.Event()
-        self._thread = threading.Thread(target=self._spin, name="demo-ros", daemon=True)
+        self._thread = threading.Thread(target=self._spin, name=f"{name}-ros", daemon=True)
+
+    def start(self) -> None:
         self._thread.start()
 
-    def __enter__(self) -> RosSide:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -69,6 +68,24 @@ class RosSide:
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         self.status = next((s for s in message.status if s.name.endswith("proximity")), self.status)
+
+    def counts(self) -> dict[str, str]:
+        """The proximity node's own counts, from its diagnostics."""
+        return {value.key: value.value for value in self.status.values}
+
+
+class RosSide(Watcher):
+    """See the module."""
+
+    def __init__(self, domain: int, topic: Topic) -> None:
+        super().__init__(domain, "demo")
+        kind = CompressedImage if topic.compressed else Image
+        self.player = Player(self.node, {topic.name: Channel(topic.name, kind)})
+        self.depths: list[ObjectDepthArray] = []
+        self._depths = self.node.create_subscription(ObjectDepthArray, "object_depths", self.depths.append, 50)
+        self._state = self.node.create_client(GetState, "/proximity/get_state")
+        self._query = self.node.create_client(ProximityQuery, "proximity_query")
+        self.start()
 
     def wait_until_active(self, node: NodeProcess) -> None:
         """Until the node answers that it is active. DemoError where it ends, cannot configure or takes too long."""
@@ -112,10 +129,6 @@ class RosSide:
         """Send a question; the future holds the response."""
         request = ProximityQuery.Request(question=question, objects=list(objects), regions=list(regions))
         return self._query.call_async(request)
-
-    def counts(self) -> dict[str, str]:
-        """The node's own counts, from its diagnostics."""
-        return {value.key: value.value for value in self.status.values}
 
 
 def until(condition: Callable[[], bool], timeout: float, step: float = 0.02) -> bool:

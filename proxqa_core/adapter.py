@@ -57,7 +57,8 @@ class AdapterInfo:
     by box. reasons: stage 2 says which is closer; else the perceived depths are compared. general_questions: it can
     answer questions that are not about proximity. depth_temperature, choice_temperature: calibration, > 0, 1 = as the
     model says. presence: calibration, whether what is asked by name is there: weights of the log-odds by the language
-    model and by the pointer, and a constant; None = as the language model says. training: what it was made from.
+    model and by the pointer, and a constant; presence_in_box: the same of what is asked by name and box; None = as the
+    language model says. training: what it was made from.
     """
 
     name: str
@@ -69,6 +70,7 @@ class AdapterInfo:
     depth_temperature: float = 1.0
     choice_temperature: float = 1.0
     presence: tuple[float, float, float] | None = None
+    presence_in_box: tuple[float, float, float] | None = None
     training: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -86,13 +88,16 @@ class AdapterInfo:
         for key in ("region_token", "pointer", "reasons", "general_questions"):
             if not isinstance(getattr(self, key), bool):
                 raise BadModelError(f"adapter {self.name!r}: {key} is {getattr(self, key)!r}; expected true or false")
-        if self.presence is not None:
-            if not (self.pointer and isinstance(self.presence, list | tuple) and _three_numbers(self.presence)):
-                said = repr(self.presence)[:60]
+        for key in ("presence", "presence_in_box"):
+            weights = getattr(self, key)
+            if weights is None:
+                continue
+            if not (self.pointer and isinstance(weights, list | tuple) and _three_numbers(weights)):
+                said = repr(weights)[:60]
                 raise BadModelError(
-                    f"adapter {self.name!r}: presence is {said}; expected three numbers in [-20, 20], and a pointer"
+                    f"adapter {self.name!r}: {key} is {said}; expected three numbers in [-20, 20], and a pointer"
                 )
-            object.__setattr__(self, "presence", tuple(float(v) for v in self.presence))  # JSON has lists only
+            object.__setattr__(self, key, tuple(float(v) for v in weights))  # JSON has lists only
 
 
 def _three_numbers(values: Any) -> bool:

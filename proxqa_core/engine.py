@@ -47,7 +47,7 @@ from proxqa_core.types import (
     check_image,
 )
 from proxqa_core.vision.encoder import TorchVisionEncoder, VisionEncoder
-from proxqa_core.vision.pointing import Found, Reading, choose, find, read
+from proxqa_core.vision.pointing import Found, Pointer, Reading, choose, find, read, score_inside
 from proxqa_core.vision.regions import region_tokens
 from proxqa_core.vision.tower import split_grid
 
@@ -312,12 +312,20 @@ class View:
         with engine._lock, torch.inference_mode():
             new = [n for n in dict.fromkeys(names) if n not in self._found]
             if new:
-                if self._reading is None:
-                    self._reading = read(pointer, split_grid(self._features[None], engine.model.merge)[0])
-                ids = [engine.model.prompter.plain_ids(" " + templates.plain(n)) or [0] for n in new]
-                words = torch.stack([engine.embed(i).float().mean(0) for i in ids])
-                self._found |= dict(zip(new, find(pointer, self._reading, words), strict=True))
+                words = torch.stack([self._words(n) for n in new])
+                self._found |= dict(zip(new, find(pointer, self._patches(pointer), words), strict=True))
         return [self._found[n] for n in names]
+
+    def _patches(self, pointer: Pointer) -> Reading:
+        """What the pointer makes of this image, once."""
+        if self._reading is None:
+            self._reading = read(pointer, split_grid(self._features[None], self.engine.model.merge)[0])
+        return self._reading
+
+    def _words(self, name: str) -> torch.Tensor:
+        """Mean word embedding of a name, [words]."""
+        ids = self.engine.model.prompter.plain_ids(" " + templates.plain(name)) or [0]
+        return self.engine.embed(ids).float().mean(0)
 
     def _placed(self, query: ObjectQuery) -> ObjectQuery:
         """A query with the box of what is meant: its own, or where its name was found."""
@@ -356,18 +364,30 @@ class View:
         found = []
         for query, tree in zip(queries, self.digit_trees(queries), strict=True):
             placed = self._placed(query).box if query.box is None else None
-            visible = None
-            if placed is not None and adapter is not None and adapter.presence is not None:
-                visible = read_presence(self.presence_evidence(query, tree), adapter.presence)
+            weights, visible = None, None
+            if adapter is not None:
+                weights = adapter.presence if query.box is None else adapter.presence_in_box
+            if weights is not None:
+                visible = read_presence(self.presence_evidence(query, tree), weights)
             read = read_depth(tree, temperature, visible)
             depth = ObjectDepth(query.name, read.mean, read.stddev, read.visible, read.text, query.box, found_at=placed)
             found.append(depth)
         return found
 
     def presence_evidence(self, query: ObjectQuery, tree: DigitTree) -> NDArray[np.float64]:
-        """What speaks for the presence of something asked by name, raw: see `readout.presence_evidence`."""
+        """What speaks for an object being there, or in its box, raw: see `readout.presence_evidence`.
+
+        Only of a model with a pointer.
+        """
+        model = self.engine.model
         name, _ = read_place(query.name)
-        return presence_evidence(tree, self.find([name])[0][0].score)
+        if query.box is None:
+            return presence_evidence(tree, self.find([name])[0][0].score)
+        assert model.pointer is not None
+        box = Box(*model.preprocessing.normalised(query.box, self.width, self.height))
+        with self.engine._lock, torch.inference_mode():
+            found = score_inside(model.pointer, self._patches(model.pointer), self._words(name), box)
+        return presence_evidence(tree, found)
 
     def digit_trees(self, queries: Sequence[ObjectQuery]) -> list[DigitTree]:
         """The raw logits of stage 1: each query is a branch with ten tails, the leaves of the digit tree."""

@@ -30,15 +30,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout's modules
 
 import numpy as np
-import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rclpy.executors import SingleThreadedExecutor
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.qos import qos_profile_sensor_data
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
 from demo.errors import DemoError
 from demo.node import MAIN, NodeProcess, own_domain, ros_environment
+from demo.ros_side import Watcher
 from demo.run import OWN_BAG, message_of, questions_of, truth_in
 from proxqa_core.errors import ProxqaError
 from proxqa_core.evaluation.bag import Bag, names_in
@@ -159,52 +157,27 @@ def resident(pid: int) -> float:
         return next(int(line.split()[1]) for line in file if line.startswith("VmRSS:")) / 1024
 
 
-class Client:
+class Client(Watcher):
     """The camera, the caller and the listener; use it in a `with`."""
 
     def __init__(self, domain: int, pictures: Sequence[np.ndarray], names: Sequence[str]) -> None:
-        rclpy.init(domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
-        self.node = rclpy.create_node("soak")
+        super().__init__(domain, "soak")
         self._pictures, self._names = pictures, list(names)
         self._questions = questions_of(self._names)
         self._camera = self.node.create_publisher(Image, "image", qos_profile_sensor_data)
         self._query = self.node.create_client(ProximityQuery, "proximity_query", qos_profile=MANY_QUERIES)
         self.published = 0
         self.model = ""
-        self.status = DiagnosticStatus(level=DiagnosticStatus.STALE)
-        self._subscriptions = (
-            self.node.create_subscription(ObjectDepthArray, "object_depths", self._on_depths, 100),
-            self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10),
-        )
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self.node)
-        self._leaving = threading.Event()
-        self._thread = threading.Thread(target=self._spin, name="soak-ros", daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._leaving.set()
-        self._thread.join(2.0)
-        self._executor.shutdown(timeout_sec=2.0)
-        rclpy.try_shutdown()
-
-    def _spin(self) -> None:
-        while not self._leaving.is_set():
-            self._executor.spin_once(0.1)
+        self._depths = self.node.create_subscription(ObjectDepthArray, "object_depths", self._on_depths, 100)
+        self.start()
 
     def _on_depths(self, message: ObjectDepthArray) -> None:
         self.published += 1
         self.model = message.model
 
-    def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        self.status = next((s for s in message.status if s.name.endswith("proximity")), self.status)
-
-    def counts(self) -> dict[str, int]:
-        """The node's own counts of frames."""
-        values = {v.key: v.value for v in self.status.values}
+    def frames(self) -> dict[str, int]:
+        """How many frames met which fate, by the node's own counts."""
+        values = self.counts()
         return {fate: int(values.get(f"frames_{fate}", 0)) for fate in FATES}
 
     def is_ready(self) -> bool:
@@ -275,7 +248,7 @@ def soak(minutes: float, image_hz: float, query_hz: float, limits: Limits, log: 
                 wait_until_it_answers(node, client)
                 say(f"active: {client.model}; {minutes:g} minutes of {image_hz:g} Hz images, {query_hz:g} Hz questions")
             asked, rss, sent, base = [], [], [0], client.published
-            received = client.counts()
+            received = client.frames()
             started = time.monotonic()
 
             def now() -> float:
@@ -298,7 +271,7 @@ def soak(minutes: float, image_hz: float, query_hz: float, limits: Limits, log: 
             before = client.status
             while client.status is before and time.monotonic() < end:
                 time.sleep(0.05)  # counts of now
-            frames = {fate: n - received[fate] for fate, n in client.counts().items()}
+            frames = {fate: n - received[fate] for fate, n in client.frames().items()}
     report, problems = judge(duration, asked, rss, limits)
     return {
         "minutes": minutes,

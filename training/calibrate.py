@@ -6,10 +6,11 @@ closer is left to stage 2 where it puts more pairs in the right order than the p
 
 `python -m training.calibrate ADAPTER --data DIR`
 
-What is asked by name is there if the language model and the pointer together say so; what either's word weighs
-(`presence`) is fitted on what is there and on names that are not, as many of one kind as of the other.
+What is asked for is there if the language model and the pointer together say so; what either's word weighs (by name
+`presence`, by box `presence_in_box`) is fitted on what is there and on names that are not, as many of one kind as of
+the other.
 
-Promises: only these four change: no choice becomes another by its temperature, and a depth, the mean over the digit
+Promises: only these five change: no choice becomes another by its temperature, and a depth, the mean over the digit
 tree, moves only as far as the tree widens. Never run it on a set that figures are reported on. Knows nothing of
 training.
 """
@@ -22,6 +23,7 @@ import json
 import os
 import sys
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +53,9 @@ WITHIN = 0.683
 class Seen:
     """What the model said of a set, raw, and what is true: trees with depths, odds [pairs, 2] with first-is-closer.
 
-    pairs: [pairs, 2], indices of the trees of the first and of the second object. there, absent: [n, 2], evidence for
-    what was asked by name (`readout.presence_evidence`); empty where the adapter has no pointer.
+    pairs: [pairs, 2], indices of the trees of the first and of the second object. there, absent: evidence
+    (`readout.presence_evidence`) for what was asked by name and for what was asked by box, [n, 2] each; empty where the
+    adapter has no pointer.
     """
 
     trees: list[DigitTree]
@@ -60,15 +63,15 @@ class Seen:
     odds: NDArray[np.float64]
     first: NDArray[np.bool_]
     pairs: NDArray[np.int64]
-    there: NDArray[np.float64]
-    absent: NDArray[np.float64]
+    there: tuple[NDArray[np.float64], NDArray[np.float64]]
+    absent: tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def look(engine: ProximityEngine, folder: LabelledFolder, limit: int | None = None) -> Seen:
     """Ask everything by name (where a phrase means one object) and by box. limit: only the first images."""
     trees, depths, odds, first, compared = [], [], [], [], []
-    there: list[NDArray[np.float64]] = []
-    absent: list[NDArray[np.float64]] = []
+    there: tuple[list[NDArray[np.float64]], ...] = ([], [])
+    absent: tuple[list[NDArray[np.float64]], ...] = ([], [])
     names = sorted({o.name for record in folder.records for o in record.objects})
     for record in tqdm(folder.records[:limit], desc="calibrate", unit="image"):
         things = [o for o in record.objects if o.ref is not None and o.depth is not None and o.depth_m is not None]
@@ -79,10 +82,13 @@ def look(engine: ProximityEngine, folder: LabelledFolder, limit: int | None = No
             queries = [ObjectQuery(o.ref, o.box if by_box else None) for o in things]
             start = len(trees)
             trees += view.digit_trees(queries)
-            if engine.model.pointer is not None and not by_box:
-                there += map(view.presence_evidence, queries, trees[start:])
-                missing = [ObjectQuery(name) for name in absent_names(record, names, ABSENT)]
-                absent += map(view.presence_evidence, missing, view.digit_trees(missing) if missing else [])
+            if engine.model.pointer is not None:
+                there[by_box].extend(map(view.presence_evidence, queries, trees[start:]))
+                elsewhere = zip(absent_names(record, names, ABSENT), cycle(things), strict=False)
+                missing = [ObjectQuery(name, o.box if by_box else None) for name, o in elsewhere]
+                absent[by_box].extend(
+                    map(view.presence_evidence, missing, view.digit_trees(missing) if missing else [])
+                )
             depths += [o.depth for o in things]
             found = dict(zip(queries, view.depths(queries), strict=True))
             pairs = [
@@ -96,8 +102,8 @@ def look(engine: ProximityEngine, folder: LabelledFolder, limit: int | None = No
             first += [things[i].depth_m < things[j].depth_m for i, j in pairs]
             compared += [(start + i, start + j) for i, j in pairs]
     at = np.array(compared, np.int64).reshape(-1, 2)
-    evidence = (np.array(e, float).reshape(-1, 2) for e in (there, absent))
-    return Seen(trees, np.array(depths, float), np.concatenate(odds), np.array(first, bool), at, *evidence)
+    present, missed = (tuple(np.array(e, float).reshape(-1, 2) for e in both) for both in (there, absent))
+    return Seen(trees, np.array(depths, float), np.concatenate(odds), np.array(first, bool), at, present, missed)
 
 
 def presence_weights(there: NDArray[np.float64], absent: NDArray[np.float64]) -> tuple[float, float, float]:
@@ -183,11 +189,13 @@ def main(argv: list[str] | None = None) -> int:
             "choice_temperature": round(choice, 3),
             "reasons": reasons,
         }
-        if len(seen.there) and len(seen.absent):
-            found["presence"] = weights = presence_weights(seen.there, seen.absent)
-            is_there, is_not = ([read_presence(e, weights) for e in es] for es in (seen.there, seen.absent))
+        for key, there, absent in zip(("presence", "presence_in_box"), seen.there, seen.absent, strict=True):
+            if not (len(there) and len(absent)):
+                continue
+            found[key] = weights = presence_weights(there, absent)
+            is_there, is_not = ([read_presence(e, weights) for e in es] for es in (there, absent))
             print(
-                f"presence {weights}: {np.mean(np.array(is_there) >= 0.5):.1%} of {len(is_there)} that are there and "
+                f"{key} {weights}: {np.mean(np.array(is_there) >= 0.5):.1%} of {len(is_there)} that are there and "
                 f"{np.mean(np.array(is_not) < 0.5):.1%} of {len(is_not)} absent ones told right"
             )
         part = args.adapter / (INFO + ".part")

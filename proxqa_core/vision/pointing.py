@@ -1,8 +1,9 @@
 """Finding what is named: where in the image a thing called so is, before the language model is asked about it.
 
 Promises: `Pointer` says for a name, given as the language model's own word embeddings, how likely each patch shows
-such a thing and which box that thing fills; `find` makes separate things of these. A name that was never seen in
-training is placed by where its words stand among those that were. Knows nothing of prompts, pixels or depth.
+such a thing and which box that thing fills; `find` makes separate things of these, `score_inside` looks in a box that
+is given. A name that was never seen in training is placed by where its words stand among those that were. Knows nothing
+of prompts, pixels or depth.
 
 Sources: patches against words by cosine, as in CLIP (Radford et al. 2021); a box from every patch inside a thing, as
 in FCOS (Tian et al. 2019).
@@ -146,6 +147,22 @@ def find(pointer: Pointer, reading: Reading, words: torch.Tensor, most: int = 8)
         boxes = to_boxes(centre[able], pointer.edges(inner, name.expand(len(inner), -1)))
         found.append(_separate(likely[able, n], boxes, most))
     return found
+
+
+@torch.inference_mode()
+def score_inside(pointer: Pointer, reading: Reading, words: torch.Tensor, box: Box) -> float:
+    """How likely the likeliest patch inside a box (in [0, 1]) shows what a name means, in [0, 1].
+
+    words: mean word embedding of the name, [words]. A box between the patches' centres has the patch it lies in.
+    """
+    low, high = torch.tensor(box.xyxy[:2]), torch.tensor(box.xyxy[2:])
+    centre = centres(reading.side)
+    inside = ((centre >= low) & (centre <= high)).all(-1)
+    if not inside.any():
+        inside[(centre - (low + high) / 2).norm(dim=-1).argmin()] = True
+    vectors = reading.vectors[inside.to(reading.vectors.device)]
+    likely = pointer.similarity(vectors, pointer.name_vectors(words.float()[None])).sigmoid()
+    return float(likely.max())
 
 
 def _separate(likely: torch.Tensor, boxes: torch.Tensor, most: int) -> list[Found]:

@@ -183,6 +183,7 @@ def test_a_pointer_for_another_model_is_refused_before_it_is_asked(tiny, adapter
         (adapters.INFO, {"name": "two\nlines"}, "name is"),
         (adapters.INFO, {"name": ["x"]}, "name is"),
         (adapters.INFO, {"training": 3}, "training is no object"),
+        (adapters.INFO, {"presence_in_box": [1, 2]}, "presence_in_box is .1, 2.; expected three numbers"),
     ],
 )
 def test_descriptions_that_do_not_hold(tiny, adapter, file, change, said):

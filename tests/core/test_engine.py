@@ -10,7 +10,7 @@ import torch
 from proxqa_core.bench import ask_one_by_one, picture
 from proxqa_core.engine import ProximityEngine
 from proxqa_core.errors import BadImageError, BadObjectError, NotUnderstoodError
-from proxqa_core.llm.readout import read_depth
+from proxqa_core.llm.readout import read_depth, read_presence
 from proxqa_core.types import MAX_OBJECTS, Box, ObjectQuery, QuestionKind
 
 NAMES = ["chair", "table", "red lamp", "person"]
@@ -71,9 +71,13 @@ def test_what_is_asked_by_name_is_found_and_asked_by_box(exact):
     for o in by_name:
         assert o.box is None and o.found_at is not None
         assert 0 <= o.found_at.x1 < o.found_at.x2 <= view.width and 0 <= o.found_at.y1 < o.found_at.y2 <= view.height
-        by_box = view.depths([ObjectQuery(o.name, o.found_at)])[0]
+        query = ObjectQuery(o.name, o.found_at)
+        by_box = view.depths([query])[0]
         assert by_box.found_at is None
         assert by_box.depth == pytest.approx(o.depth, abs=1e-3)
+        weights = exact.model.adapter.presence_in_box
+        evidence = view.presence_evidence(query, view.digit_trees([query])[0])
+        assert by_box.score == pytest.approx(read_presence(evidence, weights), abs=1e-4)
     found = view.find(["chair"])[0]
     assert found and [f.score for f in found] == sorted((f.score for f in found), reverse=True)
 

@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 
 from proxqa_core.adapter import POINTER, read_pointer
 from proxqa_core.errors import BadModelError
-from proxqa_core.vision.pointing import Pointer, _separate, centres, find, overlap, read, to_boxes
+from proxqa_core.types import Box
+from proxqa_core.vision.pointing import Pointer, _separate, centres, find, overlap, read, score_inside, to_boxes
 
 
 def test_two_things_of_a_name_are_two():
@@ -36,6 +37,26 @@ def test_every_name_is_found_somewhere(seed, side, names, size):
         for thing in things:
             assert 0 <= thing.score <= 1
             assert 0 <= thing.box.x1 < thing.box.x2 <= 1 and 0 <= thing.box.y1 < thing.box.y2 <= 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 6), st.floats(0, 0.99), st.floats(0, 0.99), st.floats(0.001, 1))
+def test_a_box_is_as_likely_as_its_likeliest_patch(seed, side, x1, y1, size):
+    torch.manual_seed(seed)
+    pointer, words = Pointer(6, 5, 8, 12), torch.randn(5)
+    reading = read(pointer, 5 * torch.randn(side, side, 6))
+    box = Box(x1, y1, min(1.0, x1 + size), min(1.0, y1 + size))
+    with torch.inference_mode():
+        likely = pointer.similarity(reading.vectors, pointer.name_vectors(words[None])).sigmoid()[:, 0].tolist()
+    score = score_inside(pointer, reading, words, box)
+    assert score == pytest.approx(min(likely, key=lambda v: abs(v - score)), abs=1e-5)
+    inside = [
+        v
+        for v, (x, y) in zip(likely, centres(side).tolist(), strict=True)
+        if box.x1 <= x <= box.x2 and box.y1 <= y <= box.y2
+    ]
+    assert not inside or score == pytest.approx(max(inside), abs=1e-5)
+    assert score_inside(pointer, reading, words, Box(0, 0, 1, 1)) == pytest.approx(max(likely), abs=1e-5)
 
 
 def test_centres_and_edges_make_boxes():

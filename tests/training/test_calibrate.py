@@ -33,9 +33,8 @@ def seen():
         tenths = -0.5 * ((np.arange(10) / 10 + 0.045 - said) / 0.03) ** 2
         trees.append(DigitTree(np.array([5.0, -5.0]), tenths, np.zeros((10, 10))))
     pairs = np.zeros((4000, 2), np.int64)
-    return Seen(
-        trees, depths, 4 * np.stack([true_odds, true_odds], 1), first, pairs, np.zeros((0, 2)), np.zeros((0, 2))
-    )
+    nothing = np.zeros((0, 2)), np.zeros((0, 2))
+    return Seen(trees, depths, 4 * np.stack([true_odds, true_odds], 1), first, pairs, nothing, nothing)
 
 
 def test_too_sure_choices_are_cooled_down(seen):
