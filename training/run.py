@@ -88,10 +88,9 @@ def start_from(folder: Path, model: LoadedModel) -> Pointer | None:
 def open_together(folders: list[Path], model: LoadedModel, cache: Path, world: World, workers: int) -> TrainingSet:
     """`open_set` in all processes, where one makes the features that the others read. Moves the model to its device."""
     model.llava.to(world.device)
-    if world.writes:
-        open_set(folders, model, cache, workers)
+    data = open_set(folders, model, cache, workers) if world.writes else None
     world.wait()
-    return open_set(folders, model, cache)
+    return open_set(folders, model, cache) if data is None else data
 
 
 def what_was_done(trainer: Trainer, config: RunConfig, started: float) -> dict[str, Any]:

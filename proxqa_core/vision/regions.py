@@ -14,9 +14,9 @@ from proxqa_core.vision.tower import split_grid
 
 def bin_weights(low: torch.Tensor, high: torch.Tensor, bins: int, cells: int) -> torch.Tensor:
     """Shares [n, bins, cells] of each grid cell in each bin of the interval [low, high] ⊂ [0, 1]; rows sum to 1."""
-    edges = low[:, None] + (high - low)[:, None] * torch.linspace(0, 1, bins + 1)
+    edges = low[:, None] + (high - low)[:, None] * torch.linspace(0, 1, bins + 1, device=low.device)
     start, stop = edges[:, :-1, None] * cells, edges[:, 1:, None] * cells
-    cell = torch.arange(cells, dtype=torch.float32)
+    cell = torch.arange(cells, dtype=torch.float32, device=low.device)
     overlap = (torch.minimum(stop, cell + 1) - torch.maximum(start, cell)).clamp_min(0)
     return overlap / overlap.sum(-1, keepdim=True).clamp_min(1e-6)
 
