@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+NOT_VISIBLE = "not visible"
 HALF_STEP = 0.005
 """'0.32' means 0.315 … 0.325; a uniform step adds its variance, (0.01)²/12, to the spread over numbers."""
 
@@ -65,7 +66,15 @@ def read_depth(tree: DigitTree, temperature: float = 1.0, visible: float | None 
     variance = float(weights @ (numbers - mean) ** 2) + (2 * HALF_STEP) ** 2 / 12
     visible = float(softmax(tree.visible)[0]) if visible is None else visible
     likeliest = int(weights.argmax())
-    return DepthReadout(mean, variance**0.5, visible, f"0.{likeliest:02d}" if visible >= 0.5 else "not visible")
+    return DepthReadout(mean, variance**0.5, visible, f"0.{likeliest:02d}" if visible >= 0.5 else NOT_VISIBLE)
+
+
+def greedy(tree: DigitTree) -> str:
+    """What decoding says that takes the likeliest token every time, without temperature."""
+    if tree.visible[0] < tree.visible[1]:
+        return NOT_VISIBLE
+    tenth = int(tree.tenths.argmax())
+    return f"0.{tenth}{int(tree.hundredths[tenth].argmax())}"
 
 
 def read_choice(odds: NDArray[np.float64], temperature: float = 1.0) -> NDArray[np.float64]:

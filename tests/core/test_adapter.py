@@ -122,7 +122,7 @@ DAMAGE = {
     lambda path: os.rename(path, path.with_suffix(".bin")): (ModelNotFoundError, "lacks"),
     lambda path: (path.unlink(), os.mkfifo(path)): (ModelNotFoundError, "lacks"),  # reading it would wait for ever
     reshaped: (BadModelError, "does not fit the model|does not hold a pointer"),
-    one_missing: (BadModelError, "does not fit the model"),
+    one_missing: (BadModelError, "does not fit the model|does not hold a pointer"),  # by which one it is
     one_more: (BadModelError, r"does not fit the model: weight 'extra\\nweight' is \[1\], expected unknown"),
 }
 

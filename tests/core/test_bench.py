@@ -15,8 +15,7 @@ def test_both_ways_say_the_same_and_sharing_is_faster(engine):
         assert 0 < spans["p50"] <= spans["p95"]
     middle = {name: spans["p50"] for name, spans in report["milliseconds"].items()}
     assert report["ratio"] == pytest.approx(middle["one_by_one"] / middle["shared"]) and report["ratio"] > 1
-    # Chance is 0.01. Near ties fall either way in bfloat16, and where the model is unsure of the first digit the
-    # likeliest number need not begin with the likeliest digit; test_engine compares the two where they must agree.
+    # Chance is 0.01. Near ties fall either way in bfloat16; test_engine compares the two where they must agree.
     assert report["same_answers"] >= 0.5
 
 

@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from proxqa_core.llm.readout import DigitTree, compare_depths, presence_evidence, read_choice, read_depth, read_presence
+from proxqa_core.llm.readout import (
+    DigitTree,
+    compare_depths,
+    greedy,
+    presence_evidence,
+    read_choice,
+    read_depth,
+    read_presence,
+)
 
 logits = lambda shape: arrays(np.float64, shape, elements=st.floats(-30, 30))  # noqa: E731
 
@@ -50,6 +58,17 @@ def test_depths_are_compared_by_their_deviations():
     assert compare_depths(0.2, 0.03, 0.6, 0.04) > 0.999
     assert compare_depths(0.5, 0.3, 0.4, 0.4) == pytest.approx(1 - compare_depths(0.4, 0.4, 0.5, 0.3))
     assert compare_depths(0.4, 0.06, 0.5, 0.08) == pytest.approx(0.8413, abs=1e-3)  # one standard deviation apart
+
+
+def test_greedy_takes_the_likeliest_digit_first():
+    """Many likely numbers that begin with 3, and one with 6 that is likelier than each of them."""
+    hundredths = np.zeros((10, 10))
+    hundredths[6, 1], hundredths[3, 4] = 9, 0.1
+    tenths = np.full(10, -9.0)
+    tenths[[3, 6]] = 1.0, 0.0
+    tree = DigitTree(np.array([1.0, -1.0]), tenths, hundredths)
+    assert greedy(tree) == "0.34" and read_depth(tree).text == "0.61"
+    assert greedy(DigitTree(np.array([-1.0, 1.0]), tenths, hundredths)) == "not visible"
 
 
 def test_presence_weighs_the_models_word_and_the_pointers():
