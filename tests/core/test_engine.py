@@ -8,18 +8,11 @@ import pytest
 import torch
 
 from proxqa_core.bench import ask_one_by_one, picture
-from proxqa_core.engine import ProximityEngine
 from proxqa_core.errors import BadImageError, BadObjectError, NotUnderstoodError
 from proxqa_core.llm.readout import read_depth, read_presence
 from proxqa_core.types import MAX_OBJECTS, Box, ObjectQuery, QuestionKind
 
 NAMES = ["chair", "table", "red lamp", "person"]
-
-
-@pytest.fixture(scope="module")
-def exact() -> ProximityEngine:
-    """In float32, for comparisons to the last digits."""
-    return ProximityEngine.load("default", device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="module")
