@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-NOT_VISIBLE = "not visible"
+from proxqa_core.language.templates import NOT_VISIBLE
+
 HALF_STEP = 0.005
 """'0.32' means 0.315 … 0.325; a uniform step adds its variance, (0.01)²/12, to the spread over numbers."""
 
