@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from proxqa_core.errors import BadModelError, BadObjectError, NotUnderstoodError
 from proxqa_core.language import sentences, templates
-from proxqa_core.language.places import read_place
 from proxqa_core.language.questions import Question, understand
+from proxqa_core.language.referring import Expression, read_expression
 from proxqa_core.llm.branching import Branch, Prefix, run_branches, run_prefix
 from proxqa_core.llm.prompts import Suffix
 from proxqa_core.llm.readout import (
@@ -46,8 +46,9 @@ from proxqa_core.types import (
     QuestionKind,
     check_image,
 )
+from proxqa_core.vision.colours import Colours, by_colour, patch_colours
 from proxqa_core.vision.encoder import TorchVisionEncoder, VisionEncoder
-from proxqa_core.vision.pointing import Found, Pointer, Reading, choose, find, read, score_inside
+from proxqa_core.vision.pointing import Found, Pointer, Reading, choose, find, likelihood, read, score_inside
 from proxqa_core.vision.regions import region_tokens
 from proxqa_core.vision.tower import split_grid
 
@@ -135,7 +136,9 @@ class ProximityEngine:
         check_image(image)
         with self._lock, torch.inference_mode():
             pixels = self.model.preprocessing.pixels([image])
-            return View(self, self.encoder.encode(pixels)[0], image.shape[1], image.shape[0])
+            features = self.encoder.encode(pixels)[0]
+            colours = patch_colours(self.model.preprocessing.as_seen(pixels[0]), self.model.patches_a_side)
+            return View(self, features, colours, image.shape[1], image.shape[0])
 
     # what follows is for View
 
@@ -160,11 +163,13 @@ class ProximityEngine:
 class View:
     """One encoded image with its prefix cache. Made by `ProximityEngine.look`."""
 
-    def __init__(self, engine: ProximityEngine, features: torch.Tensor, width: int, height: int):
+    def __init__(self, engine: ProximityEngine, features: torch.Tensor, colours: torch.Tensor, width: int, height: int):
+        """features: [tokens, hidden], as the encoder gives them. colours: [patches, 3], see `patch_colours`."""
         self.engine = engine
         self.width = width
         self.height = height
         self._features = features
+        self._patch_colours = colours
         prompter = engine.model.prompter
         parts = [engine.embed(prompter.before_image), engine.project(features), engine.embed(prompter.after_image)]
         self._prefix_embeddings = torch.cat(parts)
@@ -176,6 +181,11 @@ class View:
     def _prefix(self) -> Prefix:
         """The language model's reading of the image, made with the first question."""
         return run_prefix(self.engine.model.llava.model.language_model, self._prefix_embeddings)
+
+    @cached_property
+    def _colours(self) -> Colours:
+        """The colours in the image, made with the first question that names one."""
+        return Colours.of(self._patch_colours)
 
     def depths(self, objects: Sequence[Asked]) -> tuple[ObjectDepth, ...]:
         """Relative depth of every object, in the order asked.
@@ -316,6 +326,20 @@ class View:
                 self._found |= dict(zip(new, find(pointer, self._patches(pointer), words), strict=True))
         return [self._found[n] for n in names]
 
+    def _candidates(self, meant: Expression) -> list[Found]:
+        """The things that an expression may mean but for its place, the likeliest first."""
+        found = self.find([meant.name])[0]
+        if not found or not meant.colours:
+            return found
+        return by_colour(found, self._colours, meant.colours, self._likely(meant.name))
+
+    def _likely(self, name: str) -> torch.Tensor:
+        """How likely each patch shows what a name means, [side²], on the CPU. Only of a model with a pointer."""
+        pointer = self.engine.model.pointer
+        assert pointer is not None
+        with self.engine._lock, torch.inference_mode():
+            return likelihood(pointer, self._patches(pointer), self._words(name)[None])[:, 0].cpu()
+
     def _patches(self, pointer: Pointer) -> Reading:
         """What the pointer makes of this image, once."""
         if self._reading is None:
@@ -331,8 +355,8 @@ class View:
         """A query with the box of what is meant: its own, or where its name was found."""
         if query.box is not None or self.engine.model.pointer is None:
             return query
-        name, place = read_place(query.name)
-        box = choose(self.find([name])[0], place)
+        meant = read_expression(query.name)
+        box = choose(self._candidates(meant), meant.place)
         return ObjectQuery(query.name, self.engine.model.preprocessing.in_pixels(box, self.width, self.height))
 
     def _mention(self, query: ObjectQuery) -> tuple[str, list[Box]]:
@@ -380,13 +404,15 @@ class View:
         Only of a model with a pointer.
         """
         model = self.engine.model
-        name, _ = read_place(query.name)
+        meant = read_expression(query.name)
         if query.box is None:
-            return presence_evidence(tree, self.find([name])[0][0].score)
+            return presence_evidence(tree, self._candidates(meant)[0].score)
         assert model.pointer is not None
         box = Box(*model.preprocessing.normalised(query.box, self.width, self.height))
         with self.engine._lock, torch.inference_mode():
-            found = score_inside(model.pointer, self._patches(model.pointer), self._words(name), box)
+            found = score_inside(model.pointer, self._patches(model.pointer), self._words(meant.name), box)
+        if meant.colours:
+            found *= self._colours.fit(meant.colours, box, self._likely(meant.name))
         return presence_evidence(tree, found)
 
     def digit_trees(self, queries: Sequence[ObjectQuery]) -> list[DigitTree]:

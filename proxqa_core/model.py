@@ -66,6 +66,12 @@ class LoadedModel:
         device: torch.device = self.llava.device
         return device
 
+    @property
+    def patches_a_side(self) -> int:
+        """Of the grid that the vision tower makes of an image."""
+        vision = self.llava.config.vision_config
+        return int(vision.image_size) // int(vision.patch_size)
+
     def parameters(self) -> int:
         parts = [self.llava] if self.pointer is None else [self.llava, self.pointer]
         return sum(p.numel() for part in parts for p in part.parameters())

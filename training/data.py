@@ -20,11 +20,12 @@ import torch
 from tqdm import tqdm
 
 from proxqa_core.evaluation.folder import Record
-from proxqa_core.language.places import read_place
+from proxqa_core.language.referring import read_expression
 from proxqa_core.model import LoadedModel
 from proxqa_core.types import Box
+from proxqa_core.vision.colours import Colours, by_colour, patch_colours
 from proxqa_core.vision.encoder import TorchVisionEncoder
-from proxqa_core.vision.pointing import Pointer, choose, find, read
+from proxqa_core.vision.pointing import Pointer, choose, find, likelihood, read
 from proxqa_core.vision.tower import split_grid
 from training.ahead import prepared
 from training.instructions.build import Labelled
@@ -47,19 +48,20 @@ class Sample:
 class TrainingSet:
     """features: one array [2 · images, tokens, hidden], float16, a folder: even rows plain, odd rows mirrored.
 
-    samples: of all folders in turn.
+    colours: of the patches, [2 · images, side², 3], uint8, likewise. samples: of all folders in turn.
     """
 
     features: tuple[np.ndarray, ...]
+    colours: tuple[np.ndarray, ...]
     samples: tuple[Sample, ...]
 
     def __getitem__(self, index: int) -> np.ndarray:
         """The features [tokens, hidden] of sample number `index`."""
-        for part in self.features:
-            if index < len(part):
-                return part[index]
-            index -= len(part)
-        raise IndexError(index)
+        return _at(self.features, index)
+
+    def patch_colours(self, index: int) -> np.ndarray:
+        """The mean colours [side², 3], in [0, 1], of the patches of sample number `index`."""
+        return _at(self.colours, index).astype(np.float32) / 255
 
     @property
     def names(self) -> list[str]:
@@ -74,7 +76,7 @@ def open_set(folders: Path | Sequence[Path], model: LoadedModel, cache: Path, wo
     folders = [folders] if isinstance(folders, Path) else list(folders)
     read = [(folder, [i for i in read_images(folder) if i.record.objects]) for folder in folders]
     everything = frozenset(o.name for _, images in read for i in images for o in i.record.objects)
-    features, samples = [], []
+    features, colours, samples = [], [], []
     places: Counter[str] = Counter()
     for folder, images in read:
         if not images:
@@ -85,18 +87,39 @@ def open_set(folders: Path | Sequence[Path], model: LoadedModel, cache: Path, wo
         earlier = places[folder.name]  # folders of the same name
         places[folder.name] += 1
         place = cache / str(earlier) if earlier else cache
-        features.append(_features(folder, [i.record for i in images], model, place, workers))
-    return TrainingSet(tuple(features), tuple(samples))
+        seen = _features(folder, [i.record for i in images], model, place, workers)
+        features.append(seen[0])
+        colours.append(seen[1])
+    return TrainingSet(tuple(features), tuple(colours), tuple(samples))
 
 
-def pointing(pointer: Pointer, table: torch.Tensor, model: LoadedModel, features: torch.Tensor) -> Callable[[str], Box]:
-    """Where the engine would look for a phrase in an image of these features: a box in [0, 1]. table: of words."""
+def _at(parts: Sequence[np.ndarray], index: int) -> np.ndarray:
+    """The row of number `index` of all parts in turn."""
+    for part in parts:
+        if index < len(part):
+            row: np.ndarray = part[index]
+            return row
+        index -= len(part)
+    raise IndexError(index)
+
+
+def pointing(
+    pointer: Pointer, table: torch.Tensor, model: LoadedModel, features: torch.Tensor, patches: torch.Tensor
+) -> Callable[[str], Box]:
+    """Where the engine would look for a phrase in an image of these features and mean colours of patches.
+
+    Returns a box in [0, 1]. table: of words.
+    """
     reading = read(pointer, split_grid(features[None].float(), model.merge)[0])
 
     def point(phrase: str) -> Box:
-        name, place = read_place(phrase)
-        words = table[model.prompter.plain_ids(" " + name)].mean(0)[None]
-        return choose(find(pointer, reading, words)[0], place)
+        meant = read_expression(phrase)
+        words = table[model.prompter.plain_ids(" " + meant.name)].mean(0)[None]
+        found = find(pointer, reading, words)[0]
+        if meant.colours:
+            likely = likelihood(pointer, reading, words)[:, 0].cpu()
+            found = by_colour(found, Colours.of(patches), meant.colours, likely)
+        return choose(found, meant.place)
 
     return point
 
@@ -143,20 +166,26 @@ def _mirrored(sample: Sample) -> Sample:
     return Sample(objects, sample.absent)
 
 
-def _features(folder: Path, records: list[Record], model: LoadedModel, cache: Path, workers: int) -> np.ndarray:
-    """The cached features of a folder; made image by image so that a stopped run goes on where it was."""
+def _features(
+    folder: Path, records: list[Record], model: LoadedModel, cache: Path, workers: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The cached features and colours of a folder; made image by image so that a stopped run goes on where it was."""
     tower = model.llava.model.vision_tower
     cache.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(json.dumps([str(r.image) for r in records]).encode())
     for weights in tower.state_dict().values():
         digest.update(weights.detach().float().cpu().numpy().tobytes())
-    key = digest.hexdigest()[:16]
-    path, progress = cache / f"{folder.name}-{key}.npy", cache / f"{folder.name}-{key}.json"
-    hidden = model.llava.config.vision_config.hidden_size
-    shape = (2 * len(records), model.prompter.image_tokens, hidden)
-    done = json.loads(progress.read_text())["done"] if progress.exists() and path.exists() else 0
-    mode = "r+" if done else "w+"
-    array = np.lib.format.open_memmap(path, mode=mode, dtype=np.float16, shape=shape)
+    key = f"{folder.name}-{digest.hexdigest()[:16]}"
+    paths, progress = (cache / f"{key}.npy", cache / f"{key}-colours.npy"), cache / f"{key}.json"
+    hidden, side = model.llava.config.vision_config.hidden_size, model.patches_a_side
+    begun = progress.exists() and all(p.exists() for p in paths)
+    done = json.loads(progress.read_text())["done"] if begun else 0
+    array, colours = (
+        np.lib.format.open_memmap(path, mode="r+" if done else "w+", dtype=kind, shape=(2 * len(records), *shape))
+        for path, kind, shape in zip(
+            paths, (np.float16, np.uint8), ((model.prompter.image_tokens, hidden), (side * side, 3)), strict=True
+        )
+    )
     encoder = TorchVisionEncoder(model.llava)
 
     def pixels(start: int) -> torch.Tensor:
@@ -167,11 +196,13 @@ def _features(folder: Path, records: list[Record], model: LoadedModel, cache: Pa
     starts = range(done, len(records), BATCH)
     bar = tqdm(prepared(pixels, starts, workers), total=len(starts), desc=f"features of {folder.name}", unit="batch")
     for start, both in zip(starts, bar, strict=True):
-        features = encoder.encode(both)
-        array[2 * start : 2 * start + len(both)] = features.to(torch.float16).cpu().numpy()
+        rows = slice(2 * start, 2 * start + len(both))
+        array[rows] = encoder.encode(both).to(torch.float16).cpu().numpy()
+        colours[rows] = (255 * patch_colours(model.preprocessing.as_seen(both), side)).round().byte().numpy()
         if (start // BATCH) % 16 == 15 or start + BATCH >= len(records):
             array.flush()
+            colours.flush()
             part = progress.with_suffix(".part")
             part.write_text(json.dumps({"done": min(start + BATCH, len(records))}))
             os.replace(part, progress)
-    return array
+    return array, colours

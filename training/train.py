@@ -177,7 +177,10 @@ class Trainer:
         sample: Sample = self.data.samples[index]
         point = None
         if self.pointer is not None:
-            point = pointing(self.pointer, self.words, self.model, torch.from_numpy(self.data[index]))
+            features, colours = self.data[index], self.data.patch_colours(index)
+            point = pointing(
+                self.pointer, self.words, self.model, torch.from_numpy(features), torch.from_numpy(colours)
+            )
         said = turns(sample.objects, sample.absent, stage.recipe, rng, point=point)
         said.sort(key=lambda turn: turn.kind == "perceive")
         room = stage.row_tokens - self.model.prompter.prefix_length

@@ -101,6 +101,16 @@ def to_boxes(centre: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
     return torch.cat([centre - edges[..., :2], centre + edges[..., 2:]], -1).clamp(0, 1)
 
 
+def inside(side: int, box: Box) -> torch.Tensor:
+    """Which patches of a grid, [side²], have their centre in a box in [0, 1]; the one it lies in where none has."""
+    low, high = torch.tensor(box.xyxy[:2]), torch.tensor(box.xyxy[2:])
+    centre = centres(side)
+    within = ((centre >= low) & (centre <= high)).all(-1)
+    if not within.any():
+        within[(centre - (low + high) / 2).norm(dim=-1).argmin()] = True
+    return within
+
+
 def overlap(box: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     """Intersection over union of one box [4] with others [n, 4]."""
     low, high = torch.maximum(box[:2], others[:, :2]), torch.minimum(box[2:], others[:, 2:])
@@ -150,19 +160,19 @@ def find(pointer: Pointer, reading: Reading, words: torch.Tensor, most: int = 8)
 
 
 @torch.inference_mode()
+def likelihood(pointer: Pointer, reading: Reading, words: torch.Tensor) -> torch.Tensor:
+    """How likely each patch shows what each name means, [side², names] in [0, 1]. words: as for `find`."""
+    return pointer.similarity(reading.vectors, pointer.name_vectors(words.float())).sigmoid()
+
+
+@torch.inference_mode()
 def score_inside(pointer: Pointer, reading: Reading, words: torch.Tensor, box: Box) -> float:
     """How likely the likeliest patch inside a box (in [0, 1]) shows what a name means, in [0, 1].
 
     words: mean word embedding of the name, [words]. A box between the patches' centres has the patch it lies in.
     """
-    low, high = torch.tensor(box.xyxy[:2]), torch.tensor(box.xyxy[2:])
-    centre = centres(reading.side)
-    inside = ((centre >= low) & (centre <= high)).all(-1)
-    if not inside.any():
-        inside[(centre - (low + high) / 2).norm(dim=-1).argmin()] = True
-    vectors = reading.vectors[inside.to(reading.vectors.device)]
-    likely = pointer.similarity(vectors, pointer.name_vectors(words.float()[None])).sigmoid()
-    return float(likely.max())
+    likely = likelihood(pointer, reading, words[None])[:, 0]
+    return float(likely[inside(reading.side, box).to(likely.device)].max())
 
 
 def _separate(likely: torch.Tensor, boxes: torch.Tensor, most: int) -> list[Found]:

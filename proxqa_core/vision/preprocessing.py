@@ -68,6 +68,11 @@ class Preprocessing:
         values = (values - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
         return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
 
+    def as_seen(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The inverse of the normalisation: what `pixels` gave, [..., 3, size, size] → R, G, B in [0, 1]."""
+        mean, std = (torch.tensor(v, dtype=pixels.dtype)[:, None, None] for v in (self.mean, self.std))
+        return (pixels * std + mean).clamp(0, 1)
+
     def normalised(self, box: Box, width: int, height: int) -> tuple[float, float, float, float]:
         """A pixel box of an image of width × height → (x1, y1, x2, y2) in [0, 1] of the model's square input."""
         b = box.clipped(width, height)
