@@ -11,3 +11,11 @@ def engine():
     from proxqa_core.engine import ProximityEngine
 
     return ProximityEngine.load("default", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def exact():
+    """The real default model in float32, for comparisons to the last digits."""
+    from proxqa_core.engine import ProximityEngine
+
+    return ProximityEngine.load("default", device="cpu", dtype="float32")

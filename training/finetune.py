@@ -121,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
         work = args.run or args.out.with_name(f"{args.out.name}.run")
         if world.writes:
             begin(work, config, args.start, args.folders)
-        model = load(DEFAULT, NO_ADAPTER, device="cpu", dtype="bfloat16")
+        model = load(DEFAULT, NO_ADAPTER, device="cpu", dtype="float32")
         adapters.put_projector(model.llava, args.start)
         pointer = adapters.read_pointer(args.start) if info.pointer else None
         data = open_together(args.folders, model, work / "features", world, args.workers)

@@ -25,7 +25,7 @@ from proxqa_core import adapter as adapters
 from proxqa_core.adapter import AdapterInfo, Lora
 from proxqa_core.base_weights import base_identity
 from proxqa_core.errors import ProxqaError
-from proxqa_core.model import DEFAULT, NO_ADAPTER, LoadedModel, load
+from proxqa_core.model import DEFAULT, NO_ADAPTER, LoadedModel, choose_dtype, load
 from proxqa_core.vision.pointing import Pointer
 from training.data import TrainingSet, open_set
 from training.instructions.build import Recipe
@@ -87,7 +87,7 @@ def start_from(folder: Path, model: LoadedModel) -> Pointer | None:
 
 def open_together(folders: list[Path], model: LoadedModel, cache: Path, world: World, workers: int) -> TrainingSet:
     """`open_set` in all processes, where one makes the features that the others read. Moves the model to its device."""
-    model.llava.to(world.device)
+    model.llava.to(world.device, choose_dtype("auto", world.device))
     data = open_set(folders, model, cache, workers) if world.writes else None
     world.wait()
     return open_set(folders, model, cache) if data is None else data
@@ -140,7 +140,7 @@ def main(argv: list[str] | None = None) -> int:
         config = read_config(args.config)
         started = time.perf_counter()
         world = World()
-        model = load(DEFAULT, NO_ADAPTER, device="cpu", dtype="bfloat16")
+        model = load(DEFAULT, NO_ADAPTER, device="cpu", dtype="float32")
         pointer = start_from(args.start, model)
         data = open_together(args.data, model, args.cache or args.out / "features", world, args.workers)
         trainer = run(config, data, model, pointer, args.out, world, workers=args.workers)

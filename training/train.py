@@ -4,8 +4,8 @@ Promises: one run is one YAML file and one folder; stopped at any time it goes o
 is an adapter folder (`proxqa_core.adapter`). Every turn of an image branches off the same prefix with the very mask
 and positions used for answering, so what is trained is what is asked. Knows nothing of rendering or of evaluation.
 
-Memory-frugal on purpose: frozen bfloat16 base, bfloat16 LoRA with float32 master weights, logits only where an answer
-is supervised.
+Memory-frugal on purpose: base and LoRA in bfloat16 where the hardware multiplies it, with float32 master weights, and
+logits only where an answer is supervised.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from proxqa_core.adapter import Lora
 from proxqa_core.llm.branching import pack
-from proxqa_core.model import LoadedModel
+from proxqa_core.model import LoadedModel, choose_dtype
 from proxqa_core.vision.pointing import Pointer
 from proxqa_core.vision.regions import region_tokens
 from training.ahead import prepared
@@ -141,7 +141,7 @@ class Trainer:
         self.photos = [i for i in useful if all(o.depth is None for o in data.samples[i].objects)]
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(seed)
-        self.dtype = torch.bfloat16
+        self.dtype = choose_dtype("auto", self.world.device)
         llava = model.llava
         self.words = llava.get_input_embeddings().weight.detach().float().cpu()
         llava.requires_grad_(False)

@@ -11,14 +11,6 @@ import pytest
 from PIL import Image
 
 
-@pytest.fixture(scope="session")
-def exact():
-    """The real default model in float32, for comparisons to the last digits."""
-    from proxqa_core.engine import ProximityEngine
-
-    return ProximityEngine.load("default", device="cpu", dtype="float32")
-
-
 @pytest.fixture
 def labelled(tmp_path: Path) -> Path:
     """Three images of 64x48: one with a depth map (two objects named "cup"), one with labelled depth, one with none."""

@@ -9,9 +9,10 @@ from safetensors.torch import load_file, save_file
 
 from proxqa_core.adapter import LORA, POINTER, PROJECTOR, read_info
 from proxqa_core.engine import ProximityEngine
+from proxqa_core.evaluation.folder import LabelledFolder
 from proxqa_core.model import NO_ADAPTER, load
 from proxqa_core.vision.pointing import Pointer
-from training.data import open_set
+from training.data import open_set, pointing
 from training.instructions.build import Recipe
 from training.run import RunConfig, main, read_config, start_from
 from training.train import LoraSettings, StageConfig, Trainer
@@ -83,8 +84,24 @@ def test_samples_know_what_is_absent_and_are_mirrored(blocks, photographs, tmp_p
     assert np.array_equal(data[8], data.features[1][0])
     with pytest.raises(IndexError):
         data[12]
+    side = model.patches_a_side
+    seen, turned = (data.patch_colours(i).reshape(side, side, 3) for i in (0, 1))
+    assert np.abs(seen[:, ::-1] - turned).max() < 0.02
+    assert seen[round(side * 70 / 96), round(side * 30 / 128)] * 255 == pytest.approx([200, 30, 30], abs=2)
     again = open_set([blocks, photographs], model, tmp_path / "cache")
-    assert np.array_equal(again[3], data[3])
+    assert np.array_equal(again[3], data[3]) and np.array_equal(again.patch_colours(3), data.patch_colours(3))
+
+
+def test_training_points_where_the_engine_does(blocks, tmp_path, exact):
+    data = open_set(blocks, exact.model, tmp_path / "cache")
+    image = LabelledFolder(blocks).records[0].load_image()
+    view, words = exact.look(image), exact.model.llava.get_input_embeddings().weight.float()
+    seen = (torch.from_numpy(part) for part in (data[0], data.patch_colours(0)))
+    point = pointing(exact.model.pointer, words, exact.model, *seen)
+    for phrase in ("block", "red block", "blue block", "leftmost block", "rightmost blue block"):
+        expected = view.depths([phrase])[0].found_at
+        found = exact.model.preprocessing.in_pixels(point(phrase), image.shape[1], image.shape[0])
+        assert found.xyxy == pytest.approx(expected.xyxy, abs=1.0)
 
 
 def test_a_stopped_stage_goes_on_where_it_was(blocks, tmp_path, monkeypatch):
