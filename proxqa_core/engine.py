@@ -46,7 +46,7 @@ from proxqa_core.types import (
     QuestionKind,
     check_image,
 )
-from proxqa_core.vision.colours import Colours, by_colour, patch_colours
+from proxqa_core.vision.colours import Colours, by_colour, patch_colours, reader
 from proxqa_core.vision.encoder import TorchVisionEncoder, VisionEncoder
 from proxqa_core.vision.pointing import Found, Pointer, Reading, choose, find, likelihood, read, score_inside
 from proxqa_core.vision.regions import region_tokens
@@ -63,6 +63,8 @@ class ProximityEngine:
     def __init__(self, model: LoadedModel, encoder: VisionEncoder | None = None):
         self.model = model
         self.encoder = encoder or TorchVisionEncoder(model.llava)
+        if model.pointer is not None:
+            reader()  # a damaged file is found now, not with the first colour that is asked for
         self._lock = threading.RLock()
 
     @classmethod

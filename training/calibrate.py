@@ -21,6 +21,7 @@ import argparse
 import dataclasses
 import json
 import os
+import random
 import sys
 from dataclasses import dataclass
 from itertools import cycle
@@ -43,6 +44,8 @@ from proxqa_core.types import ObjectQuery
 TEMPERATURES = np.geomspace(0.25, 16, 145)
 ABSENT = 3
 """Names that are not there, asked for in every image."""
+CHOICES = 8
+"""Pairs asked for in every image by either prompt, drawn where there are more: each is asked in both orders."""
 RIDGE = 1e-4
 """Pull of the presence weights to 0: classes that part without error would pull them to infinity."""
 WITHIN = 0.683
@@ -97,6 +100,7 @@ def look(engine: ProximityEngine, folder: LabelledFolder, limit: int | None = No
                 for j in range(i)
                 if abs(things[i].depth_m - things[j].depth_m) >= MIN_GAP * max(things[i].depth_m, things[j].depth_m)
             ]
+            pairs = random.Random(record.image).sample(pairs, min(CHOICES, len(pairs)))
             asked = [(queries[i], queries[j]) for i, j in pairs]
             odds.append(view.choice_odds(asked, [(found[a], found[b]) for a, b in asked]))
             first += [things[i].depth_m < things[j].depth_m for i, j in pairs]

@@ -93,7 +93,7 @@ def test_from_a_bag_to_an_adapter_that_answers(recorded, small, tmp_path, monkey
 
 
 def test_training_begins_with_the_weights_of_the_start(blocks, tmp_path):
-    model = load("default", NO_ADAPTER, device="cpu", dtype="bfloat16")
+    model = load("default", NO_ADAPTER, device="cpu", dtype="float32")
     lora = read_lora(DEFAULT_ADAPTER)
     data = open_set(blocks, model, tmp_path / "cache")
     trainer = Trainer(model, data, lora, tmp_path / "run", seed=0)
@@ -114,7 +114,7 @@ def test_folders_of_one_name_have_features_of_their_own(blocks, tmp_path):
     shutil.copytree(blocks, other)
     for file in (other / "images").iterdir():
         cv2.imwrite(str(file), np.full((96, 128, 3), 200, np.uint8))
-    model = load("default", NO_ADAPTER, device="cpu", dtype="bfloat16")
+    model = load("default", NO_ADAPTER, device="cpu", dtype="float32")
     data = open_set([blocks, other], model, tmp_path / "cache")
     assert len(data.samples) == 16 and not np.array_equal(data[0], data[8])
 

@@ -67,12 +67,12 @@ def test_a_run_resumes_and_gives_an_adapter_that_answers(blocks, photographs, st
     assert 0 <= found.depth <= 1 and found.found_at is not None
 
     # an adapter is a start too
-    model = load("default", NO_ADAPTER, device="cpu", dtype="bfloat16")
+    model = load("default", NO_ADAPTER, device="cpu", dtype="float32")
     assert start_from(adapter, model) is not None
 
 
 def test_samples_know_what_is_absent_and_are_mirrored(blocks, photographs, tmp_path):
-    model = load("default", NO_ADAPTER, device="cpu", dtype="bfloat16")
+    model = load("default", NO_ADAPTER, device="cpu", dtype="float32")
     data = open_set([blocks, photographs], model, tmp_path / "cache")
     assert len(data.samples) == 12 and [len(f) for f in data.features] == [8, 4]
     plain, mirrored = data.samples[:2]
@@ -106,7 +106,7 @@ def test_training_points_where_the_engine_does(blocks, tmp_path, exact):
 
 def test_a_stopped_stage_goes_on_where_it_was(blocks, tmp_path, monkeypatch):
     def trained(place, stop_after):
-        model = load("default", NO_ADAPTER, device="cpu", dtype="bfloat16")
+        model = load("default", NO_ADAPTER, device="cpu", dtype="float32")
         trainer = Trainer(model, open_set(blocks, model, tmp_path / "cache"), CONFIG.lora, place, seed=3)
         if stop_after:
             calls = []
@@ -132,7 +132,7 @@ def test_a_stopped_stage_goes_on_where_it_was(blocks, tmp_path, monkeypatch):
 
 def test_what_is_trained_is_what_is_asked(blocks, tmp_path):
     """The loss of a row equals the cross-entropy of each turn alone behind the image, as the engine runs it."""
-    model = load("default", NO_ADAPTER, device="cpu", dtype="bfloat16")
+    model = load("default", NO_ADAPTER, device="cpu", dtype="float32")
     trainer = Trainer(model, open_set(blocks, model, tmp_path / "cache"), CONFIG.lora, tmp_path / "run", seed=0)
     trainer.dtype = torch.float32
     model.llava.float()
