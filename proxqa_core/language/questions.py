@@ -55,6 +55,7 @@ from proxqa_core.language.phrases import (
     tokens_of,
     without_viewpoint,
 )
+from proxqa_core.language.referring import read_expression
 from proxqa_core.types import (
     MAX_NAME_LENGTH,
     MAX_OBJECTS,
@@ -105,7 +106,21 @@ def understand(question: str, known: Sequence[str] = ()) -> Question:
     names = KnownNames(tuple(known)[:MAX_OBJECTS])
     tokens = names.masked(without_viewpoint(join_phrases(tokens_of(asked))))
     understood = _Reader(asked, _after_politeness(tokens), names).read()
-    return replace(understood, asked=asked)
+    return replace(understood, asked=asked, names=_with_nouns(understood.names, known))
+
+
+def _with_nouns(names: tuple[str, ...], known: Sequence[str]) -> tuple[str, ...]:
+    """ "One" stands for the thing named before it: ("red chair", "blue one") → ("red chair", "blue chair")."""
+    said: list[str] = []
+    noun = ""
+    for name in names:
+        meant = read_expression(name).name
+        if meant.casefold() != "one" or name in known:
+            noun = meant
+        elif noun:
+            name = " ".join(noun if word.casefold() == "one" else word for word in name.split())
+        said.append(name)
+    return tuple(said)
 
 
 def _after_politeness(tokens: list[Token]) -> list[Token]:
