@@ -6,10 +6,13 @@ Promises: exit 0 when all images are there, 2 with one clear line when something
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import importlib.util
 import json
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -25,6 +28,8 @@ from training.scenes.dataset import RenderConfig
 INSTALL_BPY = "pip install bpy==5.0.1 pillow numpy tqdm (with Python 3.11)"
 ASSEMBLE_EVERY = 50
 MAX_CRASHES = 5
+PR_SET_PDEATHSIG = 1
+"""Of prctl(2): the signal to a process whose parent dies."""
 _worker: Any = None
 
 
@@ -81,6 +86,8 @@ def render_all(config: RenderConfig) -> int:
 def _start(config: RenderConfig) -> None:
     """Sets up a worker process. Blender is imported only there: it changes sys.path, which children would inherit."""
     global _worker
+    with contextlib.suppress(OSError, AttributeError):  # not Linux
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # else it renders on when the parent was killed
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Blender tells of every file on stdout, of missing textures on stderr
     os.dup2(os.open(config.out / "blender.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), 2)
     from training.scenes.work import Worker
