@@ -42,7 +42,7 @@ from proxqa_core import base_weights
 from proxqa_core.base_weights import as_installed
 from proxqa_core.depth import relative_depth_map
 from proxqa_core.errors import ProxqaError
-from proxqa_core.model import DEFAULT, NO_ADAPTER, LoadedModel, load
+from proxqa_core.model import DEFAULT, NO_ADAPTER, LoadedModel, choose_dtype, load
 from proxqa_core.vision.pointing import Pointer, centres, to_boxes
 from proxqa_core.vision.regions import bin_weights
 from proxqa_core.vision.tower import merge_grid
@@ -344,6 +344,11 @@ class Student(nn.Module):
         return self.digit_scale * F.normalize(tokens.float(), dim=-1) @ self.digits.T
 
 
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """bfloat16 where the hardware multiplies it; elsewhere it is emulated, many times slower, and float32 stays."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=choose_dtype("auto", device) is torch.bfloat16)
+
+
 def _layers(backbone: Any) -> Any:
     encoder = backbone.encoder
     return encoder.layer if hasattr(encoder, "layer") else encoder.layers
@@ -431,8 +436,7 @@ class Losses:
 
     def _all(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
         student, config = self.student, self.config
-        kind = self.words.device.type
-        with torch.autocast(kind, dtype=torch.bfloat16):
+        with mixed_precision(self.words.device):
             patches = student.patches(batch.pixels.float())
             tokens = student.projector(merge_grid(patches, student.merge))
         patches = patches.float()
@@ -453,7 +457,7 @@ class Losses:
         if len(batch.of):
             boxes, depths = batch.boxes, batch.depths
             jitter = boxes + 0.05 * batch.jitter * (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
-            with torch.autocast(kind, dtype=torch.bfloat16):
+            with mixed_precision(self.words.device):
                 grid = patches.reshape(len(patches), side, side, -1)
                 regions = student.projector(region_pool(grid[batch.of], jitter.clamp(0, 1), student.merge))
             far = torch.isfinite(depths)
@@ -638,7 +642,7 @@ class TowerRun:
             if not picture.names:
                 continue
             boxes, masks = picture.boxes.to(self.world.device), picture.masks.to(self.world.device)
-            with torch.autocast(self.world.device.type, dtype=torch.bfloat16):
+            with mixed_precision(self.world.device):
                 patches = self.student.patches(picture.pixels[None].to(self.world.device))
             patches = patches.float()
             side = round(patches.shape[1] ** 0.5)
