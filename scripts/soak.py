@@ -258,16 +258,18 @@ def soak(minutes: float, image_hz: float, query_hz: float, limits: Limits, log: 
                 client.show(n)
                 sent[0] = n + 1
 
-            with steadily(image_hz, show), steadily(query_hz, lambda n: asked.append(client.ask(n, now()))):
-                while now() < duration:
-                    time.sleep(min(0.5, max(0.0, duration - now())))
+            with steadily(image_hz, show):  # until the last answer: a question that waited is about an image of then
+                with steadily(query_hz, lambda n: asked.append(client.ask(n, now()))):
+                    while now() < duration:
+                        time.sleep(min(0.5, max(0.0, duration - now())))
+                        node.check()
+                        rss.append((now(), resident(node.pid)))
+                end = time.monotonic() + LAST_ANSWERS
+                while any(a.latency is None for a in asked) and time.monotonic() < end:
+                    time.sleep(0.05)
                     node.check()
-                    rss.append((now(), resident(node.pid)))
-                published = client.published - base
-            end = time.monotonic() + LAST_ANSWERS
-            while any(a.latency is None for a in asked) and time.monotonic() < end:
-                time.sleep(0.05)
-                node.check()
+                showed = now()
+            published = client.published - base
             before = client.status
             while client.status is before and time.monotonic() < end:
                 time.sleep(0.05)  # counts of now
@@ -281,7 +283,7 @@ def soak(minutes: float, image_hz: float, query_hz: float, limits: Limits, log: 
         "objects": names,
         "model": client.model,
         **report,
-        "frames": {"sent": sent[0], **frames, "published": published},
+        "frames": {"seconds": showed, "sent": sent[0], **frames, "published": published},
         "limits": vars(limits),
         "problems": problems,
     }

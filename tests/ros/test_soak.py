@@ -85,6 +85,7 @@ def test_twenty_seconds(tmp_path):
     queries, frames = found["queries"], found["frames"]
     assert queries["lost"] == 0 and queries["answered"] >= 1
     assert queries["answered"] + queries["busy"] == queries["sent"] and abs(queries["sent"] - 102) <= 2
-    assert abs(frames["sent"] - 612) <= 5 and 0 < frames["received"] <= frames["sent"] + 30 and frames["bad"] == 0
+    assert frames["seconds"] >= 20.4 and abs(frames["sent"] - 30 * frames["seconds"]) <= 5  # until the last answer
+    assert 0 < frames["received"] <= frames["sent"] + 30 and frames["bad"] == 0
     assert found["rss_mb"]["growth_percent"] <= 5 and found["rss_mb"]["first"] > 100
     assert found["latency_ms"]["last"]["p95"] > 0 and found["problems"] == []
