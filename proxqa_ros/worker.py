@@ -4,7 +4,8 @@ Promises:
 - the engine is loaded, used and dropped on the worker's thread only; every other method returns at once;
 - one slot holds the newest frame, an older one that nobody used is overwritten and counted as dropped;
 - a bad frame is counted and reported and never displaces a good one, whatever its decoding raises;
-- queries go before the stream, and a frame is encoded once by each engine, however many ask about it;
+- a query goes before the stream, but while queries wait the stream has every other step: neither starves the other;
+- a frame is encoded once by each engine, however many ask about it;
 - another engine takes over between two steps, whole or not at all, and no frame's view outlives its engine;
 - received = answered + dropped + bad + failed + at most two that are still in hand.
 
@@ -162,6 +163,7 @@ class Worker:
         self._shot: Shot | None = None
         self._stream = Stream()
         self._next_due = 0.0
+        self._streams_turn = False  # the step before was a query's
         self._stopping = False
         self._counts = Counts()
         self._newest_header: Any = None
@@ -351,21 +353,22 @@ class Worker:
         self._engine = None
 
     def _next(self) -> Callable[[], None] | None:
-        """Wait for work: a chore, else the oldest query, else the stream's frame when it is due; None = stop."""
+        """Wait for work: a chore, else the oldest query and the stream's frame that is due, in turns; None = stop."""
         with self._wake:
             while not self._stopping:
                 if self._chores:
                     chore = self._chores.popleft()
                     return lambda: chore.run(chore.future)
-                if self._jobs:
-                    job = self._jobs.popleft()
-                    self._in_work = 1
-                    return lambda: self._answer(job, self._engine)
                 patience = None
                 if self._stream.runs and self._fresh():
-                    patience = self._next_due - time.perf_counter()
-                    if patience <= 0:
-                        return lambda: self._step_stream(self._engine)
+                    patience = max(0.0, self._next_due - time.perf_counter())
+                if self._jobs and not (patience == 0 and self._streams_turn):
+                    job = self._jobs.popleft()
+                    self._in_work, self._streams_turn = 1, True
+                    return lambda: self._answer(job, self._engine)
+                if patience == 0:
+                    self._streams_turn = False
+                    return lambda: self._step_stream(self._engine)
                 self._wake.wait(patience)
             return None
 

@@ -197,7 +197,7 @@ def test_swaps_while_frames_and_queries_flow(graph, fake, folder, services):
 
     def asker(number):
         client = graph.client.create_client(ProximityQuery, "proximity_query")
-        while not stop.wait(0.1):  # queries go before the stream: leave it some time
+        while not stop.wait(0.1):
             future = client.call_async(ProximityQuery.Request(question="closer?", objects=["table", "chair"]))
             if not wait_until(future.done):
                 trouble.append(number)

@@ -1,0 +1,60 @@
+"""The worker without a node: in which order queries and the stream get the model."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from proxqa_core.types import ObjectQuery
+from proxqa_ros.worker import Stream, Worker
+
+from .conftest import PATIENCE, FakeEngine, wait_until
+
+CHAIR = (ObjectQuery("chair"),)
+FRAMES = 4
+
+
+@pytest.mark.parametrize(
+    ("stream", "order"),
+    [
+        (Stream(CHAIR, on=True), "sqsqsqsqs"),  # neither starves the other
+        (Stream(CHAIR, rate=0.001, on=True), "sqqqq"),  # the stream is due once in a thousand seconds
+        (Stream(CHAIR, on=False), "qqqq"),
+        (Stream(on=True), "qqqq"),
+    ],
+)
+def test_queries_and_the_stream_take_turns(stream, order):
+    engine, steps = FakeEngine(), []
+    engine.gate.clear()
+    worker = Worker(
+        load=lambda: engine,
+        decode=lambda message: np.full((48, 64, 3), message.value, np.uint8),
+        publish=lambda shot, depths, engine: steps.append("s"),
+        report=lambda line: steps.append(line),
+        max_queries=FRAMES,
+    )
+
+    def frame() -> SimpleNamespace:
+        return SimpleNamespace(header=object(), value=127)
+
+    def query(shot, engine) -> None:
+        worker.view_of(shot, engine).depths(["table"])
+        steps.append("q")
+        worker.offer(frame())  # as a camera would meanwhile
+
+    worker.start()
+    try:
+        worker.set_stream(stream)
+        worker.offer(frame())
+        if "s" in order:  # the first step is the stream's, held back until all queries wait
+            assert wait_until(lambda: engine.steps == 1)
+        futures = [worker.submit(query) for _ in range(FRAMES)]
+        engine.gate.set()
+        for future in futures:
+            future.result(PATIENCE)
+        assert wait_until(lambda: "".join(steps) == order), (steps, order)
+    finally:
+        engine.gate.set()
+        assert worker.stop(PATIENCE)
