@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import gc
+import os
+import re
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ pytest.importorskip("rclpy", reason="rclpy is not installed")
 
 import domain_coordinator
 import rclpy
+import yaml
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -27,6 +32,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from proxqa_core.errors import BadModelError, BadObjectError, NotUnderstoodError
 from proxqa_core.types import ObjectDepth, ObjectQuery, ProximityAnswer, QuestionKind
 from proxqa_ros.msg import ObjectDepthArray
+from proxqa_ros.parameters import Spec
 from proxqa_ros.proximity_node import ProximityNode
 from proxqa_ros.spinning import CalmExecutor
 from proxqa_ros.srv import ProximityQuery, SetObjects
@@ -41,6 +47,38 @@ def wait_until(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     while not (value := condition()) and time.monotonic() < end:
         time.sleep(0.01)
     return value
+
+
+def in_yaml(root: Path, name: str) -> dict[str, Any]:
+    """The parameters in config/<name>.yaml."""
+    return yaml.safe_load((root / f"config/{name}.yaml").read_text())["/**"]["ros__parameters"]
+
+
+def check_yaml(root: Path, name: str, specs: Mapping[str, Spec]) -> None:
+    """The YAML is the tutorial: the parameters declared, with their defaults, ranges and when a change applies."""
+    values, text = in_yaml(root, name), (root / f"config/{name}.yaml").read_text()
+    assert list(values) == list(specs)
+    for parameter, spec in specs.items():
+        assert values[parameter] == spec.default and type(values[parameter]) is type(spec.default), parameter
+        comment = re.search(rf"((?:    #.*\n)+)    {parameter}:", text)
+        assert comment, f"{parameter} has no comment"
+        words = " ".join(comment.group(1).replace("#", " ").split())
+        when = "applies" if spec.live else "read at start only" if spec.read_only else "read at configure"
+        assert words.endswith(f"Run time: {when}."), parameter
+        if spec.high is not None:
+            assert f"{spec.low:g} to {spec.high:g}" in words, f"{parameter}: expected its range in the comment"
+
+
+def start_process(
+    root: Path, module: str, domain: int, *params: str, namespace: str = "", code: str = ""
+) -> subprocess.Popen[str]:
+    """main() of that module of proxqa_ros, or other code, as a process; what it says on either output comes as one."""
+    env = dict(os.environ, ROS_DOMAIN_ID=str(domain), PYTHONPATH=str(root))
+    code = code or f"import sys; from proxqa_ros.{module} import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "--ros-args", *(x for p in params for x in ("-p", p))]
+    if namespace:
+        command += ["-r", f"__ns:={namespace}"]
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 class FakeView:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import runpy
 import signal
-import subprocess
 import sys
 import threading
 from dataclasses import replace
@@ -18,7 +16,6 @@ from unittest.mock import MagicMock
 import made_bag as made
 import pytest
 import rclpy
-import yaml
 from action_msgs.msg import GoalStatus
 from domain_coordinator import domain_id
 from rclpy.action import ActionClient
@@ -36,7 +33,7 @@ from proxqa_ros.replay import NoAnswerError, NoNodeError, RefusedError
 from proxqa_ros.replay_evaluation import ReplayEvaluation, summary_line
 from proxqa_ros.replay_parameters import SPECS, Order, order_of_goal
 
-from .conftest import FakeEngine, wait_until
+from .conftest import FakeEngine, check_yaml, in_yaml, start_process, wait_until
 
 NAMES = ["chair", "lamp", "table"]
 """By the fake engine's depths, which go by the alphabet: the lamp before the table, which is wrong."""
@@ -356,31 +353,13 @@ def test_a_report_that_has_no_place_is_refused_before_the_work(drive, tmp_path):
 # -- parameters and the launch file -----------------------------------------------------------------------------------
 
 
-def in_yaml(root):
-    return yaml.safe_load((root / "config/replay_evaluation.yaml").read_text())["/**"]["ros__parameters"]
-
-
 def test_yaml_and_declarations_agree(root, graph):
-    values = in_yaml(root)
-    assert list(values) == list(SPECS)
+    check_yaml(root, "replay_evaluation", SPECS)
     node = evaluator(graph)
     for name, spec in SPECS.items():
-        assert values[name] == spec.default and type(values[name]) is type(spec.default), name
         described = node.describe_parameter(name)
         assert described.description == spec.description
         assert len(described.floating_point_range) + len(described.integer_range) == (spec.high is not None)
-
-
-def test_every_parameter_has_a_comment_with_its_range_and_when_it_applies(root):
-    text = (root / "config/replay_evaluation.yaml").read_text()
-    for name, spec in SPECS.items():
-        comment = re.search(rf"((?:    #.*\n)+)    {name}:", text)
-        assert comment, f"{name} has no comment"
-        words = " ".join(comment.group(1).replace("#", " ").split())
-        when = "applies" if spec.live else "read at start only"
-        assert words.endswith(f"Run time: {when}."), name
-        if spec.high is not None:
-            assert f"{spec.low:g} to {spec.high:g}" in words, f"{name}: expected its range in the comment"
 
 
 def launched(root, monkeypatch, drive, **given: str) -> tuple[dict[str, Any], list[Any]]:
@@ -421,7 +400,7 @@ def test_the_launch_file_starts_both_nodes_as_the_bag_wants(root, monkeypatch, d
         params["bag"] == str(drive) and params["objects"] == ["chair", "red table"] and params["use_sim_time"] is False
     )
     assert (params["loops"], params["rate"]) == (2, 1.0)
-    defaults = in_yaml(root)
+    defaults = in_yaml(root, "replay_evaluation")
     assert all(type(params[n]) is type(defaults[n]) for n in params if n in defaults)
     assert {n: declared[n]["default_value"] for n in ("rate", "loops", "max_seconds")} == {
         n: str(defaults[n]) for n in ("rate", "loops", "max_seconds")
@@ -443,19 +422,15 @@ def test_the_launch_file_runs_in_launch(root):
 
 # -- a process of its own ---------------------------------------------------------------------------------------------
 
-MAIN = "import sys; from proxqa_ros.replay_evaluation import main; sys.exit(main())"
-
-
-def start(root: Path, domain: int, *params: str) -> subprocess.Popen[str]:
-    env = dict(os.environ, ROS_DOMAIN_ID=str(domain), PYTHONPATH=str(root))
-    command = [sys.executable, "-c", MAIN, "--ros-args", *(x for p in params for x in ("-p", p))]
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+MODULE = "replay_evaluation"
 
 
 def test_as_a_process_it_evaluates_and_ends(root, graph, fake, drive, tmp_path):
     node_under_test(graph, fake)
     domain = graph.context.get_domain_id()
-    process = start(root, domain, f"bag:={drive}", f"json:={tmp_path}/r.json", f"html:={tmp_path}/r.html")
+    process = start_process(
+        root, MODULE, domain, f"bag:={drive}", f"json:={tmp_path}/r.json", f"html:={tmp_path}/r.html"
+    )
     output, _ = process.communicate(timeout=90)
     assert process.returncode == 0 and "Traceback" not in output, output
     assert "6 images: " in output and "closer right 66.7 %" in output
@@ -475,7 +450,7 @@ def test_as_a_process_it_evaluates_and_ends(root, graph, fake, drive, tmp_path):
 )
 def test_what_cannot_be_done_is_one_line(root, drive, params, code, said):
     with domain_id() as domain:
-        process = start(root, int(domain), *(p.replace("BAG", str(drive)) for p in params))
+        process = start_process(root, MODULE, int(domain), *(p.replace("BAG", str(drive)) for p in params))
         output, _ = process.communicate(timeout=90)
     assert process.returncode == code, output
     assert said in output and "Traceback" not in output and len(output.splitlines()) == 1, output
@@ -487,7 +462,7 @@ def test_interrupted_it_ends_soon(root, drive, busy):
         context = Context()
         rclpy.init(context=context, domain_id=int(domain))
         watcher = rclpy.create_node("watcher", context=context)
-        process = start(root, int(domain), *([f"bag:={drive}"] if busy else []))
+        process = start_process(root, MODULE, int(domain), *([f"bag:={drive}"] if busy else []))
         try:
             client = ActionClient(watcher, EvaluateBag, "evaluate_bag")
             assert wait_until(client.server_is_ready)

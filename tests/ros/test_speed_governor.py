@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
-import re
 import runpy
 import signal
-import subprocess
 import sys
 import time
 import types
@@ -16,7 +13,6 @@ from unittest.mock import MagicMock
 import domain_coordinator
 import pytest
 import rclpy
-import yaml
 from geometry_msgs.msg import Twist, TwistStamped, Vector3
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -32,7 +28,7 @@ from proxqa_ros.governor_parameters import SPECS
 from proxqa_ros.msg import ObjectDepth, ObjectDepthArray
 from proxqa_ros.speed_governor import SpeedGovernor
 
-from .conftest import Graph, wait_until
+from .conftest import Graph, check_yaml, start_process, wait_until
 
 LIMITS = {"max_speed": 1.0, "slow_speed": 0.3, "fail_safe_speed": 0.1, "sigmas": 0.0}
 PATIENT = {"max_depths_age": 30.0, "command_timeout": 30.0}
@@ -354,27 +350,9 @@ def test_without_nav2_it_is_said(graph):
 # -- the YAML is the tutorial ------------------------------------------------------------------------------------------
 
 
-def in_yaml(root):
-    return yaml.safe_load((root / "config/speed_governor.yaml").read_text())["/**"]["ros__parameters"]
-
-
 def test_yaml_and_declarations_agree(root):
-    values = in_yaml(root)
-    assert list(values) == list(SPECS) == [*governor_parameters.RULES, "stamped", "autostart"]
-    for name, spec in SPECS.items():
-        assert values[name] == spec.default and type(values[name]) is type(spec.default), name
-
-
-def test_every_parameter_has_a_comment_with_its_range_and_when_it_applies(root):
-    text = (root / "config/speed_governor.yaml").read_text()
-    for name, spec in SPECS.items():
-        comment = re.search(rf"((?:    #.*\n)+)    {name}:", text)
-        assert comment, f"{name} has no comment"
-        words = " ".join(comment.group(1).replace("#", " ").split())
-        when = "applies" if spec.live else "read at start only"
-        assert words.endswith(f"Run time: {when}."), name
-        if spec.high is not None:
-            assert f"{spec.low:g} to {spec.high:g}" in words, f"{name}: expected its range in the comment"
+    check_yaml(root, "speed_governor", SPECS)
+    assert list(SPECS) == [*governor_parameters.RULES, "stamped", "autostart"]
 
 
 def test_the_file_is_read_and_descriptions_and_ranges_are_declared(root, graph, tmp_path):
@@ -392,13 +370,7 @@ def test_the_file_is_read_and_descriptions_and_ranges_are_declared(root, graph, 
 
 # -- a process of its own ----------------------------------------------------------------------------------------------
 
-MAIN = "import sys; from proxqa_ros.speed_governor import main; sys.exit(main())"
-
-
-def start(root, domain: int, *params: str) -> subprocess.Popen:
-    env = dict(os.environ, ROS_DOMAIN_ID=str(domain), PYTHONPATH=str(root))
-    command = [sys.executable, "-c", MAIN, "--ros-args", *(x for p in params for x in ("-p", p))]
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+MODULE = "speed_governor"
 
 
 @pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
@@ -412,7 +384,7 @@ def test_an_interrupted_governor_stops_the_robot_first(root, signal_):
         out: list[Twist] = []
         node.create_subscription(Twist, "cmd_vel", out.append, 10)
         commands = node.create_publisher(Twist, "cmd_vel_in", 1)
-        process = start(root, int(domain), "command_timeout:=60.0", "fail_safe_speed:=0.1")
+        process = start_process(root, MODULE, int(domain), "command_timeout:=60.0", "fail_safe_speed:=0.1")
         try:
 
             def driving() -> bool:
@@ -434,7 +406,7 @@ def test_an_interrupted_governor_stops_the_robot_first(root, signal_):
 
 @pytest.mark.parametrize(("param", "said"), [("max_speed:=-1.0", "max_speed"), ("sigmas:=many", "sigmas")])
 def test_a_parameter_that_cannot_be_used_is_one_line(root, param, said):
-    process = start(root, 0, param, "autostart:=false")
+    process = start_process(root, MODULE, 0, param, "autostart:=false")
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 2
     lines = [x for x in output.splitlines() if "nav2_msgs" not in x]
