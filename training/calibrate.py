@@ -132,6 +132,17 @@ def within_sigma(seen: Seen, temperature: float) -> float:
     return float((abs(error) <= np.array([r.stddev for r in reads])).mean())
 
 
+def depth_temperature(seen: Seen) -> float:
+    """The lowest temperature with which σ holds its share of the errors; the nearest to it where none does.
+
+    Not the nearest of all: flat trees put every mean in the middle, and a wide σ around a wrong mean can hold as many.
+    """
+    shares = np.array([within_sigma(seen, t) for t in TEMPERATURES])
+    enough = np.flatnonzero(shares >= WITHIN)
+    upto = int(enough[0]) + 1 if len(enough) else len(shares)
+    return float(TEMPERATURES[np.abs(shares[:upto] - WITHIN).argmin()])
+
+
 def chosen(seen: Seen, temperature: float) -> NDArray[np.float64]:
     """Probability [pairs] by stage 2 that the first is closer."""
     return read_choice(seen.odds, temperature)
@@ -171,7 +182,7 @@ def main(argv: list[str] | None = None) -> int:
         seen = look(ProximityEngine.load(adapter=args.adapter), LabelledFolder(args.data), args.limit)
         if not len(seen.depths) or not len(seen.first):
             raise ValueError(f"{str(args.data)!r} has no pairs of objects with depths to calibrate on")
-        depth = float(min(TEMPERATURES, key=lambda t: abs(within_sigma(seen, t) - WITHIN)))
+        depth = depth_temperature(seen)
         by_stage_2, by_depths = (share_right(p, seen.first) for p in (chosen(seen, 1), compared(seen, depth, 1)))
         reasons = by_stage_2 >= by_depths
 

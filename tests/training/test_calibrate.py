@@ -14,6 +14,7 @@ from training.calibrate import (
     choice_loss,
     chosen,
     compared,
+    depth_temperature,
     main,
     presence_weights,
     share_right,
@@ -43,9 +44,23 @@ def test_too_sure_choices_are_cooled_down(seen):
 
 
 def test_too_narrow_depths_are_widened(seen):
-    best = min(TEMPERATURES, key=lambda t: abs(within_sigma(seen, t) - WITHIN))
+    best = depth_temperature(seen)
     assert best > 2
     assert within_sigma(seen, 1.0) < 0.45 and within_sigma(seen, best) == pytest.approx(WITHIN, abs=0.03)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_trees_so_flat_that_every_mean_is_in_the_middle_are_not_taken_for_well_widened(seed):
+    """Near and far things alone: σ holds its share of the errors at two temperatures, and the higher one is absurd."""
+    rng = np.random.default_rng(seed)
+    depths = rng.choice([0.05, 0.1, 0.85, 0.9], 200)
+    tenths = np.clip(np.floor(10 * (depths + rng.normal(0, 0.1, 200))), 0, 9)
+    trees = [DigitTree(np.array([5.0, -5.0]), 9.0 * (np.arange(10) == t), np.zeros((10, 10))) for t in tenths]
+    nothing = np.zeros((0, 2)), np.zeros((0, 2))
+    seen = Seen(trees, depths, np.zeros((0, 2)), np.zeros(0, bool), np.zeros((0, 2), np.int64), nothing, nothing)
+    assert within_sigma(seen, TEMPERATURES[-1]) < WITHIN  # so that it crosses once more on the way there
+    best = depth_temperature(seen)
+    assert best < 3 and within_sigma(seen, best) == pytest.approx(WITHIN, abs=0.06)
 
 
 def test_depths_compared_are_as_sure_as_they_are_right(seen):
