@@ -4,7 +4,8 @@ Promises:
 - the engine is loaded, used and dropped on the worker's thread only; every other method returns at once;
 - one slot holds the newest frame, an older one that nobody used is overwritten and counted as dropped;
 - a bad frame is counted and reported and never displaces a good one, whatever its decoding raises;
-- a query goes before the stream, but while queries wait the stream has every other step: neither starves the other;
+- a query goes before the stream, but while queries wait the stream has every other step, with the frame that the last
+  query was about, since it is encoded already: neither starves the other;
 - a frame is encoded once by each engine, however many ask about it;
 - another engine takes over between two steps, whole or not at all, and no frame's view outlives its engine;
 - received = answered + dropped + bad + failed + at most two that are still in hand.
@@ -367,8 +368,8 @@ class Worker:
                     self._in_work, self._streams_turn = 1, True
                     return lambda: self._answer(job, self._engine)
                 if patience == 0:
-                    self._streams_turn = False
-                    return lambda: self._step_stream(self._engine)
+                    self._streams_turn, queries_wait = False, bool(self._jobs)
+                    return lambda: self._step_stream(self._engine, queries_wait)
                 self._wake.wait(patience)
             return None
 
@@ -416,8 +417,13 @@ class Worker:
             with self._wake:
                 self._in_work = 0
 
-    def _step_stream(self, engine: Engine) -> None:
-        shot = self._newest()
+    def _step_stream(self, engine: Engine, queries_wait: bool) -> None:
+        """Publish the newest frame's depths; those of the frame in hand where it is encoded and queries wait."""
+        with self._wake:
+            shot = self._shot
+            at_hand = queries_wait and shot is not None and shot.view is not None and self._streams(shot, self._stream)
+        if not at_hand:
+            shot = self._newest()
         with self._wake:
             stream = self._stream
             if shot is None or not self._streams(shot, stream) or not stream.runs:

@@ -17,21 +17,22 @@ FRAMES = 4
 
 
 @pytest.mark.parametrize(
-    ("stream", "order"),
+    ("stream", "order", "looks"),
     [
-        (Stream(CHAIR, on=True), "sqsqsqsqs"),  # neither starves the other
-        (Stream(CHAIR, rate=0.001, on=True), "sqqqq"),  # the stream is due once in a thousand seconds
-        (Stream(CHAIR, on=False), "qqqq"),
-        (Stream(on=True), "qqqq"),
+        # neither starves the other; the frames of the queries will do for the stream until no query waits
+        (Stream(CHAIR, on=True), "sqsqsqsqs", 6),
+        (Stream(CHAIR, rate=0.001, on=True), "sqqqq", 5),  # the stream is due once in a thousand seconds
+        (Stream(CHAIR, on=False), "qqqq", 4),
+        (Stream(on=True), "qqqq", 4),
     ],
 )
-def test_queries_and_the_stream_take_turns(stream, order):
+def test_queries_and_the_stream_take_turns(stream, order, looks):
     engine, steps = FakeEngine(), []
     engine.gate.clear()
     worker = Worker(
         load=lambda: engine,
         decode=lambda message: np.full((48, 64, 3), message.value, np.uint8),
-        publish=lambda shot, depths, engine: steps.append("s"),
+        publish=lambda shot, depths, engine: publish(),
         report=lambda line: steps.append(line),
         max_queries=FRAMES,
     )
@@ -39,10 +40,15 @@ def test_queries_and_the_stream_take_turns(stream, order):
     def frame() -> SimpleNamespace:
         return SimpleNamespace(header=object(), value=127)
 
+    def publish() -> None:
+        steps.append("s")
+        if steps.count("q") < FRAMES:
+            worker.offer(frame())  # as a camera would meanwhile
+
     def query(shot, engine) -> None:
         worker.view_of(shot, engine).depths(["table"])
         steps.append("q")
-        worker.offer(frame())  # as a camera would meanwhile
+        worker.offer(frame())
 
     worker.start()
     try:
@@ -55,6 +61,7 @@ def test_queries_and_the_stream_take_turns(stream, order):
         for future in futures:
             future.result(PATIENCE)
         assert wait_until(lambda: "".join(steps) == order), (steps, order)
+        assert engine.looks == looks
     finally:
         engine.gate.set()
         assert worker.stop(PATIENCE)
