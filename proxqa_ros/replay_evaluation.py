@@ -195,6 +195,16 @@ def _evaluate_at_start(node: ReplayEvaluation, order: replay_parameters.Order) -
 def main(args: Sequence[str] | None = None) -> int:
     """Evaluate the parameter `bag`, or serve goals until interrupted. The exit code: see the module."""
     interrupted = threading.Event()
+    node: ReplayEvaluation | None = None
+
+    def interrupt(*_: object) -> None:
+        interrupted.set()
+        if node is not None:
+            node.interrupt()
+
+    # before the node can be seen: who sees it may interrupt it
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = ReplayEvaluation()
@@ -203,13 +213,8 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"replay_evaluation: {' '.join(str(error).split())}", file=sys.stderr)
         rclpy.try_shutdown()
         return BAD_INPUT
-
-    def interrupt(*_: object) -> None:
-        interrupted.set()
-        node.interrupt()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
+    if interrupted.is_set():
+        node.interrupt()  # it came while the node was made
     executor = CalmExecutor(THREADS)
     executor.add_node(node)
     leaving = threading.Event()
@@ -222,7 +227,8 @@ def main(args: Sequence[str] | None = None) -> int:
     spinner.start()
     code = 0
     if order is None:
-        interrupted.wait()
+        while not interrupted.is_set():  # `wait` holds a lock that the handler's `set` needs
+            time.sleep(0.1)
         node.stop()
     else:
         code = _evaluate_at_start(node, order)

@@ -423,6 +423,16 @@ def test_the_launch_file_runs_in_launch(root):
 # -- a process of its own ---------------------------------------------------------------------------------------------
 
 MODULE = "replay_evaluation"
+MAIN_THAT_IS_INTERRUPTED_AT_ONCE = """
+import os, signal, sys
+import proxqa_ros.replay_evaluation as module
+order = module.replay_parameters.order_of_parameters
+def interrupted(node):
+    os.kill(os.getpid(), signal.SIGINT)
+    return order(node)
+module.replay_parameters.order_of_parameters = interrupted
+sys.exit(module.main())
+"""
 
 
 def test_as_a_process_it_evaluates_and_ends(root, graph, fake, drive, tmp_path):
@@ -472,6 +482,15 @@ def test_interrupted_it_ends_soon(root, drive, busy):
             process.kill()
             watcher.destroy_node()
             rclpy.try_shutdown(context=context)
+    assert process.returncode == (130 if busy else 0) and "Traceback" not in output, output
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_interrupted_while_it_starts_it_ends_soon(root, drive, busy):
+    with domain_id() as domain:
+        params = [f"bag:={drive}"] if busy else []
+        process = start_process(root, MODULE, int(domain), *params, code=MAIN_THAT_IS_INTERRUPTED_AT_ONCE)
+        output, _ = process.communicate(timeout=60)
     assert process.returncode == (130 if busy else 0) and "Traceback" not in output, output
 
 
