@@ -19,6 +19,7 @@ from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).resolve().parent
 NAME = "proxqa_ros"
+PYCACHE = ["*.__pycache__*", "*.__pycache__"]
 SITE = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
 VERSION = re.search(r"<version>([^<]+)</version>", (HERE / "package.xml").read_text()).group(1)
 
@@ -138,19 +139,21 @@ setup(
     description="Proximity QA for robots: how far named objects are and which is closer, from one image",
     license="Apache-2.0",
     distclass=BinaryDistribution,
-    packages=find_namespace_packages(
-        include=["proxqa_core*", "proxqa_ros*", "training*"], exclude=["*.__pycache__*", "*.__pycache__"]
-    ),
+    packages=[
+        *find_namespace_packages(include=["proxqa_core*", "proxqa_ros*"], exclude=PYCACHE),
+        *find_namespace_packages("training", include=["proxqa_training*"], exclude=PYCACHE),
+    ],
+    package_dir={"proxqa_training": "training/proxqa_training"},
     package_data={"": ["*"]},
     python_requires=">=3.11",
     install_requires=RUN_TIME,
     extras_require={"markers": ["ros-kilted-visualization-msgs"]},
     entry_points={
         "console_scripts": [
-            "proxqa = proxqa_core.cli:main",
-            "proximity_node = proxqa_ros.proximity_node:main",
-            "replay_evaluation = proxqa_ros.replay_evaluation:main",
-            "speed_governor = proxqa_ros.speed_governor:main",
+            "proxqa = proxqa_core.cli.main:main",
+            "proximity_node = proxqa_ros.proximity.node:main",
+            "replay_evaluation = proxqa_ros.replay.node:main",
+            "speed_governor = proxqa_ros.governor.node:main",
         ]
     },
     cmdclass={"build_py": BuildWithInterfaces},

@@ -1,4 +1,4 @@
-"""`python -m demo.make_bag DRIVE BAG`: a rendered drive (`training.scenes.drive`) as a rosbag2.
+"""`python -m demo.make_bag DRIVE BAG`: a rendered drive (`proxqa_training.scenes.drive`) as a rosbag2.
 
 Promises: the same drive gives the same messages and stamps; every rosbag2 of ROS 2 Jazzy and later plays it (sqlite3,
 no compression, types described inside); truth and images of one frame share one stamp. Knows nothing of the model.
@@ -28,10 +28,10 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from proxqa_core.errors import BadImageError
-from proxqa_core.evaluation.bag import nanoseconds, typestore
-from proxqa_core.imagefile import read_raw
+from proxqa_core.rosbags.bag import nanoseconds, typestore
 from proxqa_core.types import Box
-from proxqa_ros.conversions import box_to_region
+from proxqa_core.vision.image_file import read_raw
+from proxqa_ros.common.conversions import box_to_region
 from proxqa_ros.msg import ObjectDepth, ObjectDepthArray
 
 FRAME_ID = "camera_optical_frame"
@@ -116,7 +116,7 @@ def write(messages: Iterable[tuple[str, Any]], bag: Path) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="python -m demo.make_bag", description="A rendered drive as a rosbag2.")
-    p.add_argument("drive", type=Path, help="folder that `python -m training.scenes.drive --out` made")
+    p.add_argument("drive", type=Path, help="folder that `python -m proxqa_training.scenes.drive --out` made")
     p.add_argument("bag", type=Path, help="folder to write; an older bag there is replaced")
     args = p.parse_args(argv)
     for name in ("poses.json", "annotations.json"):

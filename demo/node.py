@@ -18,13 +18,13 @@ from pathlib import Path
 from types import TracebackType
 
 from demo.errors import DemoError
-from proxqa_core.evaluation.bag import Topic
+from proxqa_core.rosbags.bag import Topic
 
 ROOT = Path(__file__).resolve().parents[1]
 PROFILE = ROOT / "config" / "fastdds_shm.xml"
 RESERVED_PORTS = 32768
 """Domain N is taken while somebody holds TCP port RESERVED_PORTS + N: ROS's domain_coordinator keeps the same rule."""
-MAIN = "import sys; from proxqa_ros.proximity_node import main; sys.exit(main())"
+MAIN = "import sys; from proxqa_ros.proximity.node import main; sys.exit(main())"
 """The node of this checkout, where the script `proximity_node` would start the installed one."""
 GENTLE = {"PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 """PASSIVE: threads that wait for one another sleep; spinning, they take twenty times as long on a busy machine."""

@@ -21,9 +21,9 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from demo.errors import DemoError
 from demo.node import NodeProcess
-from proxqa_core.evaluation.bag import Topic
+from proxqa_core.rosbags.bag import Topic
 from proxqa_ros.msg import ObjectDepthArray
-from proxqa_ros.player import Channel, Player
+from proxqa_ros.replay.player import Channel, Player
 from proxqa_ros.srv import ProximityQuery
 
 START_TIMEOUT = 120.0

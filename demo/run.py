@@ -34,12 +34,12 @@ from demo.errors import DemoError
 from demo.node import ROOT, NodeProcess, command_of, own_domain, ros_environment
 from demo.ros_side import RosSide, answer_of
 from demo.table import agreement, by_name, depth_table
-from proxqa_core.drawing import annotate
 from proxqa_core.errors import BadObjectError, ProxqaError
-from proxqa_core.evaluation.bag import COMPRESSED, RAW, Bag, Beside, Recorded, names_in, nanoseconds
 from proxqa_core.evaluation.bag_runner import Selection
+from proxqa_core.rosbags.bag import COMPRESSED, RAW, Bag, Beside, Recorded, names_in, nanoseconds
 from proxqa_core.types import Box
-from proxqa_ros.conversions import image_to_rgb, message_to_object, object_queries
+from proxqa_core.vision.drawing import annotate
+from proxqa_ros.common.conversions import image_to_rgb, message_to_object, object_queries
 from proxqa_ros.msg import ObjectDepthArray
 from proxqa_ros.srv import ProximityQuery
 

@@ -14,7 +14,7 @@ from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDesc
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
-from proxqa_ros.launch_arguments import camera_names, camera_topic, joined
+from proxqa_ros.common.launch_arguments import camera_names, camera_topic, joined
 
 SHARE = Path(get_package_share_directory("proxqa_ros"))
 TOPICS = {

@@ -19,7 +19,7 @@ from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEn
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
-from proxqa_ros.launch_arguments import yes_or_no
+from proxqa_ros.common.launch_arguments import yes_or_no
 
 CONFIG = Path(get_package_share_directory("proxqa_ros")) / "config"
 TEXTS, SWITCHES = ("model", "adapter", "device"), ("autostart", "use_sim_time")

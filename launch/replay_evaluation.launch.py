@@ -14,7 +14,7 @@ from launch.events import Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
-from proxqa_core.evaluation.bag import Bag
+from proxqa_core.rosbags.bag import Bag
 
 GIVEN = {
     "json": ("", "File for the report as JSON; '' = none."),

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from proxqa_core.backends.vision_encoder import TorchVisionEncoder, VisionEncoder
 from proxqa_core.errors import BadModelError, BadObjectError, NotUnderstoodError
 from proxqa_core.language import sentences, templates
 from proxqa_core.language.questions import Question, understand
@@ -30,12 +31,12 @@ from proxqa_core.llm.prompts import Suffix
 from proxqa_core.llm.readout import (
     DigitTree,
     compare_depths,
-    presence_evidence,
     read_choice,
     read_depth,
-    read_presence,
+    read_visibility,
+    visibility_evidence,
 )
-from proxqa_core.model import DEFAULT, LoadedModel, check_adapter, load, with_adapter
+from proxqa_core.model.loading import DEFAULT, LoadedModel, check_adapter, load, with_adapter
 from proxqa_core.types import (
     MAX_OBJECTS,
     VISIBLE,
@@ -47,8 +48,16 @@ from proxqa_core.types import (
     check_image,
 )
 from proxqa_core.vision.colours import Colours, by_colour, patch_colours, reader
-from proxqa_core.vision.encoder import TorchVisionEncoder, VisionEncoder
-from proxqa_core.vision.pointing import Found, Pointer, Reading, choose, find, likelihood, read, score_inside
+from proxqa_core.vision.grounding_head import (
+    Candidate,
+    GroundingHead,
+    PatchFeatures,
+    choose,
+    find,
+    likelihood,
+    read,
+    score_inside,
+)
 from proxqa_core.vision.regions import region_tokens
 from proxqa_core.vision.tower import split_grid
 
@@ -63,7 +72,7 @@ class ProximityEngine:
     def __init__(self, model: LoadedModel, encoder: VisionEncoder | None = None):
         self.model = model
         self.encoder = encoder or TorchVisionEncoder(model.llava)
-        if model.pointer is not None:
+        if model.grounding_head is not None:
             reader()  # a damaged file is found now, not with the first colour that is asked for
         self._lock = threading.RLock()
 
@@ -76,7 +85,7 @@ class ProximityEngine:
         dtype: str = "auto",
         say: Callable[[str], None] | None = None,
     ) -> ProximityEngine:
-        """See `proxqa_core.model.load`."""
+        """See `proxqa_core.model.loading.load`."""
         return cls(load(source, adapter, device, dtype, say))
 
     @property
@@ -94,12 +103,12 @@ class ProximityEngine:
         """An engine with the same base and another adapter, tried on an image; this engine is not changed.
 
         adapter: a folder; None = the model's own, 'none' = none, as for `load`. The answers are those of an engine that
-        was loaded with it. What an adapter does not change is shared. Raises as `proxqa_core.model.with_adapter`.
+        was loaded with it. What an adapter does not change is shared. Raises as `proxqa_core.model.loading.with_adapter`.
         """
         other = ProximityEngine(with_adapter(self.model, adapter), self.encoder)
         size = self.model.preprocessing.size
         try:
-            (seen,) = other.look(np.full((size, size, 3), 127, np.uint8)).depths(["chair"])
+            (seen,) = other.encode_image(np.full((size, size, 3), 127, np.uint8)).depths(["chair"])
             sound = all(np.isfinite(v) for v in (seen.depth, seen.depth_stddev, seen.score))
         except (ValueError, ArithmeticError, LookupError):
             sound = False
@@ -120,7 +129,7 @@ class ProximityEngine:
             "prefix_tokens": self.model.prompter.prefix_length,
             "adapter": None if adapter is None else adapter.name,
             "region_token": self.region_token,
-            "pointer": self.model.pointer is not None,
+            "grounding_head": self.model.grounding_head is not None,
             "general_questions": self.general_questions,
             "training": {} if adapter is None else adapter.training,
         }
@@ -133,14 +142,14 @@ class ProximityEngine:
     def general_questions(self) -> bool:
         return self.model.adapter is None or self.model.adapter.general_questions
 
-    def look(self, image: NDArray[np.uint8]) -> View:
+    def encode_image(self, image: NDArray[np.uint8]) -> EncodedImage:
         """Encode an image, uint8 [height, width, 3], RGB, once. Raises BadImageError on anything else."""
         check_image(image)
         with self._lock, torch.inference_mode():
             pixels = self.model.preprocessing.pixels([image])
             features = self.encoder.encode(pixels)[0]
             colours = patch_colours(self.model.preprocessing.as_seen(pixels[0]), self.model.patches_a_side)
-            return View(self, features, colours, image.shape[1], image.shape[0])
+            return EncodedImage(self, features, colours, image.shape[1], image.shape[0])
 
     # what follows is for View
 
@@ -162,8 +171,8 @@ class ProximityEngine:
         return values
 
 
-class View:
-    """One encoded image with its prefix cache. Made by `ProximityEngine.look`."""
+class EncodedImage:
+    """One encoded image with its prefix cache. Made by `ProximityEngine.encode_image`."""
 
     def __init__(self, engine: ProximityEngine, features: torch.Tensor, colours: torch.Tensor, width: int, height: int):
         """features: [tokens, hidden], as the encoder gives them. colours: [patches, 3], see `patch_colours`."""
@@ -176,8 +185,8 @@ class View:
         parts = [engine.embed(prompter.before_image), engine.project(features), engine.embed(prompter.after_image)]
         self._prefix_embeddings = torch.cat(parts)
         self._known: dict[ObjectQuery, ObjectDepth] = {}
-        self._found: dict[str, list[Found]] = {}
-        self._reading: Reading | None = None
+        self._found: dict[str, list[Candidate]] = {}
+        self._reading: PatchFeatures | None = None
 
     @cached_property
     def _prefix(self) -> Prefix:
@@ -313,22 +322,22 @@ class View:
             raise BadObjectError(f"{len(objects)} objects are too many for one request; at most {MAX_OBJECTS}")
         return [_query(o) for o in objects]
 
-    def find(self, names: Sequence[str]) -> list[list[Found]]:
+    def find(self, names: Sequence[str]) -> list[list[Candidate]]:
         """The things that each name may mean, the likeliest first, boxes in [0, 1] of the square input.
 
-        Empty lists where the model has no pointer.
+        Empty lists where the model has no grounding head.
         """
-        engine, pointer = self.engine, self.engine.model.pointer
-        if pointer is None:
+        engine, grounding_head = self.engine, self.engine.model.grounding_head
+        if grounding_head is None:
             return [[] for _ in names]
         with engine._lock, torch.inference_mode():
             new = [n for n in dict.fromkeys(names) if n not in self._found]
             if new:
                 words = torch.stack([self._words(n) for n in new])
-                self._found |= dict(zip(new, find(pointer, self._patches(pointer), words), strict=True))
+                self._found |= dict(zip(new, find(grounding_head, self._patches(grounding_head), words), strict=True))
         return [self._found[n] for n in names]
 
-    def _candidates(self, meant: Expression) -> list[Found]:
+    def _candidates(self, meant: Expression) -> list[Candidate]:
         """The things that an expression may mean but for its place, the likeliest first."""
         found = self.find([meant.name])[0]
         if not found or not meant.colours:
@@ -336,16 +345,18 @@ class View:
         return by_colour(found, self._colours, meant.colours, self._likely(meant.name))
 
     def _likely(self, name: str) -> torch.Tensor:
-        """How likely each patch shows what a name means, [side²], on the CPU. Only of a model with a pointer."""
-        pointer = self.engine.model.pointer
-        assert pointer is not None
+        """How likely each patch shows what a name means, [side²], on the CPU. Only of a model with a grounding head."""
+        grounding_head = self.engine.model.grounding_head
+        assert grounding_head is not None
         with self.engine._lock, torch.inference_mode():
-            return likelihood(pointer, self._patches(pointer), self._words(name)[None])[:, 0].cpu()
+            return likelihood(grounding_head, self._patches(grounding_head), self._words(name)[None])[:, 0].cpu()
 
-    def _patches(self, pointer: Pointer) -> Reading:
-        """What the pointer makes of this image, once."""
+    def _patches(self, grounding_head: GroundingHead) -> PatchFeatures:
+        """What the grounding head makes of this image, once."""
         if self._reading is None:
-            self._reading = read(pointer, split_grid(self._features[None], self.engine.model.merge)[0])
+            self._reading = read(
+                grounding_head, split_grid(self._features[None], self.engine.model.spatial_merge_size)[0]
+            )
         return self._reading
 
     def _words(self, name: str) -> torch.Tensor:
@@ -355,7 +366,7 @@ class View:
 
     def _placed(self, query: ObjectQuery) -> ObjectQuery:
         """A query with the box of what is meant: its own, or where its name was found."""
-        if query.box is not None or self.engine.model.pointer is None:
+        if query.box is not None or self.engine.model.grounding_head is None:
             return query
         meant = read_expression(query.name)
         box = choose(self._candidates(meant), meant.place)
@@ -375,7 +386,7 @@ class View:
         embeddings = self.engine.embed(suffix.ids)
         if suffix.boxes:
             boxes = torch.tensor([b.xyxy for b in suffix.boxes])
-            pooled = region_tokens(self._features, boxes, self.engine.model.merge)
+            pooled = region_tokens(self._features, boxes, self.engine.model.spatial_merge_size)
             places = torch.tensor([i == self.engine.model.prompter.image_token_id for i in suffix.ids])
             embeddings[places.to(embeddings.device)] = self.engine.project(pooled).to(embeddings.dtype)
         return embeddings
@@ -392,30 +403,32 @@ class View:
             placed = self._placed(query).box if query.box is None else None
             weights, visible = None, None
             if adapter is not None:
-                weights = adapter.presence if query.box is None else adapter.presence_in_box
+                weights = adapter.visibility if query.box is None else adapter.visibility_in_box
             if weights is not None:
-                visible = read_presence(self.presence_evidence(query, tree), weights)
+                visible = read_visibility(self.visibility_evidence(query, tree), weights)
             read = read_depth(tree, temperature, visible)
             depth = ObjectDepth(query.name, read.mean, read.stddev, read.visible, read.text, query.box, found_at=placed)
             found.append(depth)
         return found
 
-    def presence_evidence(self, query: ObjectQuery, tree: DigitTree) -> NDArray[np.float64]:
-        """What speaks for an object being there, or in its box, raw: see `readout.presence_evidence`.
+    def visibility_evidence(self, query: ObjectQuery, tree: DigitTree) -> NDArray[np.float64]:
+        """What speaks for an object being there, or in its box, raw: see `readout.visibility_evidence`.
 
-        Only of a model with a pointer.
+        Only of a model with a grounding head.
         """
         model = self.engine.model
         meant = read_expression(query.name)
         if query.box is None:
-            return presence_evidence(tree, self._candidates(meant)[0].score)
-        assert model.pointer is not None
+            return visibility_evidence(tree, self._candidates(meant)[0].score)
+        assert model.grounding_head is not None
         box = Box(*model.preprocessing.normalised(query.box, self.width, self.height))
         with self.engine._lock, torch.inference_mode():
-            found = score_inside(model.pointer, self._patches(model.pointer), self._words(meant.name), box)
+            found = score_inside(
+                model.grounding_head, self._patches(model.grounding_head), self._words(meant.name), box
+            )
         if meant.colours:
             found *= self._colours.fit(meant.colours, box, self._likely(meant.name))
-        return presence_evidence(tree, found)
+        return visibility_evidence(tree, found)
 
     def digit_trees(self, queries: Sequence[ObjectQuery]) -> list[DigitTree]:
         """The raw logits of stage 1: each query is a branch with ten tails, the leaves of the digit tree."""

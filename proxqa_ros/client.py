@@ -24,7 +24,7 @@ from rclpy.task import Future
 from sensor_msgs.msg import RegionOfInterest
 
 from proxqa_core.errors import ProxqaError
-from proxqa_ros.qos import MANY_QUERIES
+from proxqa_ros.common.qos import MANY_QUERIES
 from proxqa_ros.srv import ProximityQuery
 
 Response = ProximityQuery.Response

@@ -39,10 +39,10 @@ from demo.node import MAIN, NodeProcess, own_domain, ros_environment
 from demo.ros_side import Watcher
 from demo.run import OWN_BAG, message_of, questions_of, truth_in
 from proxqa_core.errors import ProxqaError
-from proxqa_core.evaluation.bag import Bag, names_in
-from proxqa_ros.conversions import image_to_rgb, rgb_to_image
+from proxqa_core.rosbags.bag import Bag, names_in
+from proxqa_ros.common.conversions import image_to_rgb, rgb_to_image
+from proxqa_ros.common.qos import MANY_QUERIES
 from proxqa_ros.msg import ObjectDepthArray
-from proxqa_ros.qos import MANY_QUERIES
 from proxqa_ros.srv import ProximityQuery
 
 WINDOW = 60.0

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
-from proxqa_core.evaluation.bag import COMPRESSED, RAW, TRUTH_TYPE, typestore
+from proxqa_core.rosbags.bag import COMPRESSED, RAW, TRUTH_TYPE, typestore
 
 WIDTH, HEIGHT = 64, 48
 START, PERIOD = 1000 * 10**9, 10**8

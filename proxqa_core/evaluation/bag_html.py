@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from proxqa_core.drawing import annotate
 from proxqa_core.errors import BadImageError
 from proxqa_core.evaluation.html import accuracy, escaped, jpeg_of, notes, number, page, percent, picture, table
 from proxqa_core.evaluation.sequence import NO_TRUTH, Answer, Run
 from proxqa_core.types import VISIBLE, Box, ObjectDepth
+from proxqa_core.vision.drawing import annotate
 
 SHOWN = 3
 """How many of the best and of the worst frames are shown."""

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxqa_core.errors import BadImageError
-from proxqa_core.evaluation.bag import BadBagError, Bag, Recorded, Topic
 from proxqa_core.evaluation.bag_truth import Truth
 from proxqa_core.evaluation.runner import PROMPTS, Engine, closer_answers, depths_of, says_first
 from proxqa_core.evaluation.sequence import LABELS, Answer, Compared, Run, true_pairs
-from proxqa_core.imagemessage import image_to_rgb
+from proxqa_core.rosbags.bag import BadBagError, Bag, Recorded, Topic
+from proxqa_core.rosbags.image_messages import image_to_rgb
 from proxqa_core.types import ObjectQuery
 
 
@@ -133,7 +133,7 @@ def _ask(
 ) -> Answer:
     height, width = image.shape[:2]
     started = time.perf_counter()
-    view = engine.look(image)
+    view = engine.encode_image(image)
     found = tuple(depths_of(view, asked))
     latency = time.perf_counter() - started
     true = truth.of(stamp, width, height, found)

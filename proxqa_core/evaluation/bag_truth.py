@@ -15,9 +15,9 @@ import numpy as np
 
 from proxqa_core.depth import central_half, disparity_of, disparity_percentiles, relative_of_disparity
 from proxqa_core.errors import BadImageError, BadObjectError
-from proxqa_core.evaluation.bag import BadBagError, Bag, Beside, Topic, names_in
 from proxqa_core.evaluation.sequence import DEPTH_IMAGES, LABELS, NO_TRUTH, TrueObject, place_of
-from proxqa_core.imagemessage import depth_to_metres
+from proxqa_core.rosbags.bag import BadBagError, Bag, Beside, Topic, names_in
+from proxqa_core.rosbags.image_messages import depth_to_metres
 from proxqa_core.types import MAX_OBJECTS, Box, ObjectDepth, ObjectQuery, clean_text
 
 MEASURED = 0.5

@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from proxqa_core.datasets.folder import LabelledFolder, Record
 from proxqa_core.errors import BadImageError
-from proxqa_core.evaluation.folder import LabelledFolder, Record
 from proxqa_core.evaluation.metrics import Measurements, PairResult
 
 WORST = 24

@@ -18,7 +18,7 @@ from proxqa_core.types import ObjectDepth
 
 
 @dataclass(frozen=True)
-class Showing:
+class SentFrame:
     """One frame shown once. image: its index; stamp: nanoseconds; time: when, seconds on a clock that never jumps."""
 
     image: int
@@ -28,10 +28,10 @@ class Showing:
 
 
 @dataclass(frozen=True)
-class Heard:
+class ReceivedAnswer:
     """An answer that belongs to a showing. latency: seconds from one to the other."""
 
-    showing: Showing
+    showing: SentFrame
     objects: tuple[ObjectDepth, ...]
     latency: float
 
@@ -41,15 +41,15 @@ class Matching:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: dict[int, Showing] = {}
-        self._heard: list[Heard] = []
-        self._last: Showing | None = None
-        self.strays = 0
+        self._open: dict[int, SentFrame] = {}
+        self._heard: list[ReceivedAnswer] = []
+        self._last: SentFrame | None = None
+        self.unmatched = 0
         """Answers to frames that were not shown, or answered already."""
         self.model = ""
         """What the last answer says who gave it."""
 
-    def show(self, showing: Showing) -> None:
+    def show(self, showing: SentFrame) -> None:
         """Say that a frame is about to be shown. An earlier showing of it that has no answer will get none."""
         with self._lock:
             self._open[showing.stamp] = self._last = showing
@@ -60,11 +60,11 @@ class Matching:
             self.model = model
             showing = self._open.pop(stamp, None)
             if showing is None:
-                self.strays += 1
+                self.unmatched += 1
             else:
-                self._heard.append(Heard(showing, tuple(objects), time - showing.time))
+                self._heard.append(ReceivedAnswer(showing, tuple(objects), time - showing.time))
 
-    def take(self) -> list[Heard]:
+    def take(self) -> list[ReceivedAnswer]:
         """The answers that came since the last call, in the order in which they came."""
         with self._lock:
             heard, self._heard = self._heard, []

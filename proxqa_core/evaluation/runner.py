@@ -23,8 +23,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from proxqa_core.datasets.folder import BadDatasetError, LabelledFolder, LabelledObject, Record
 from proxqa_core.errors import ProxqaError
-from proxqa_core.evaluation.folder import BadDatasetError, LabelledFolder, LabelledObject, Record
 from proxqa_core.evaluation.metrics import MIN_GAP, AbsentResult, Measurements, ObjectResult, PairResult, summary
 from proxqa_core.types import MAX_OBJECTS, ObjectDepth, ObjectQuery, ProximityAnswer
 
@@ -35,7 +35,7 @@ class NoDirectError(ProxqaError):
     """The engine cannot compare objects without perceiving their depths first."""
 
 
-class View(Protocol):
+class EncodedImage(Protocol):
     """What the runner needs of a view."""
 
     def depths(self, objects: Sequence[ObjectQuery]) -> tuple[ObjectDepth, ...]: ...
@@ -49,7 +49,7 @@ class Engine(Protocol):
     @property
     def model_name(self) -> str: ...
 
-    def look(self, image: NDArray[np.uint8]) -> Any: ...
+    def encode_image(self, image: NDArray[np.uint8]) -> Any: ...
 
 
 def evaluate(
@@ -104,7 +104,7 @@ def measure(
         if asked:
             image = record.load_image()
             started = time.perf_counter()
-            view = engine.look(image)
+            view = engine.encode_image(image)
             found = depths_of(view, [query for _, query in asked])
             wanted = list(_pairs(asked))
             questions = [(asked[i][1], asked[j][1]) for i, j in wanted]
@@ -192,7 +192,7 @@ def _alike(a: str, b: str) -> bool:
     return a in b or b in a or bool(set(re.findall(r"\w+", a)) & set(re.findall(r"\w+", b)))
 
 
-def depths_of(view: View, queries: Sequence[ObjectQuery]) -> list[ObjectDepth]:
+def depths_of(view: EncodedImage, queries: Sequence[ObjectQuery]) -> list[ObjectDepth]:
     """The depths of any number of objects, MAX_OBJECTS a call."""
     found: list[ObjectDepth] = []
     for start in range(0, len(queries), MAX_OBJECTS):

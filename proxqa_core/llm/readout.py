@@ -46,14 +46,14 @@ class DigitTree:
     hundredths: NDArray[np.float64]
 
 
-def presence_evidence(tree: DigitTree, found: float) -> NDArray[np.float64]:
-    """Log-odds [2] that an object is there: by the language model's word, and by the pointer's score `found`."""
+def visibility_evidence(tree: DigitTree, found: float) -> NDArray[np.float64]:
+    """Log-odds [2] that an object is there: by the language model's word, and by the grounding head's score `found`."""
     said = float(tree.visible[0] - tree.visible[1])
     found = min(max(found, 1e-6), 1 - 1e-6)
     return np.clip(np.array([said, math.log(found / (1 - found))]), -14, 14)
 
 
-def read_presence(evidence: NDArray[np.float64], weights: Sequence[float]) -> float:
+def read_visibility(evidence: NDArray[np.float64], weights: Sequence[float]) -> float:
     """Probability in [0, 1] that an object is there. weights: of either log-odds, and a constant."""
     return float(1 / (1 + np.exp(-(evidence @ np.asarray(weights[:2]) + weights[2]))))
 

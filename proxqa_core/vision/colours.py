@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from proxqa_core.errors import BadModelError
 from proxqa_core.language.referring import TERMS
 from proxqa_core.types import Box
-from proxqa_core.vision.pointing import Found, inside
+from proxqa_core.vision.grounding_head import Candidate, inside
 
 WEIGHTS = Path(__file__).parents[1] / "assets" / "colours.safetensors"
 LIGHT = (0.95, 0.5, 0.05)
@@ -87,9 +87,11 @@ class Colours:
         return min(1.0, named / float(likely.max()))
 
 
-def by_colour(found: Sequence[Found], colours: Colours, terms: Sequence[str], weight: torch.Tensor) -> list[Found]:
+def by_colour(
+    found: Sequence[Candidate], colours: Colours, terms: Sequence[str], weight: torch.Tensor
+) -> list[Candidate]:
     """The same things, the likeliest first, each score times how well the terms fit; terms, weight: as for `fit`."""
-    weighed = (Found(f.box, f.score * colours.fit(terms, f.box, weight)) for f in found)
+    weighed = (Candidate(f.box, f.score * colours.fit(terms, f.box, weight)) for f in found)
     return sorted(weighed, key=lambda f: -f.score)
 
 

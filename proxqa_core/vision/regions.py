@@ -21,19 +21,19 @@ def bin_weights(low: torch.Tensor, high: torch.Tensor, bins: int, cells: int) ->
     return overlap / overlap.sum(-1, keepdim=True).clamp_min(1e-6)
 
 
-def region_tokens(features: torch.Tensor, boxes: torch.Tensor, merge: int) -> torch.Tensor:
+def region_tokens(features: torch.Tensor, boxes: torch.Tensor, spatial_merge_size: int) -> torch.Tensor:
     """Pool one image's tokens inside boxes.
 
     features: [tokens, hidden], the vision tower's output for one image (before the projector).
-    boxes: [n, 4] as (x1, y1, x2, y2) in [0, 1] of the square input. merge: patches per token side (1 = not merged).
+    boxes: [n, 4] as (x1, y1, x2, y2) in [0, 1] of the square input. spatial_merge_size: patches per token side (1 = not merged).
     Returns [n, hidden].
     """
-    grid = split_grid(features[None], merge)[0]
+    grid = split_grid(features[None], spatial_merge_size)[0]
     side = grid.shape[0]
     boxes = boxes.to(torch.float32)
     # a box thinner than a hundredth of the image still covers something
     low, high = boxes[:, :2], torch.maximum(boxes[:, 2:], boxes[:, :2] + 0.01)
-    across = bin_weights(low[:, 0], high[:, 0], merge, side).to(grid)
-    down = bin_weights(low[:, 1], high[:, 1], merge, side).to(grid)
+    across = bin_weights(low[:, 0], high[:, 0], spatial_merge_size, side).to(grid)
+    down = bin_weights(low[:, 1], high[:, 1], spatial_merge_size, side).to(grid)
     pooled = torch.einsum("nay,nbx,yxc->nabc", down, across, grid)
     return pooled.reshape(len(boxes), -1)

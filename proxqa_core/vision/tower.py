@@ -1,7 +1,7 @@
 """The default model's vision tower: DINOv2 whose patches are merged merge × merge into one token each.
 
 Promises: a Hugging Face model (`AutoModel` builds it inside `LlavaForConditionalGeneration`), whose only hidden state
-is the merged grid, [n, (side / merge)², hidden · merge²], row by row. Knows nothing of weights files or of language.
+is the merged grid, [n, (side / spatial_merge_size)², hidden · merge²], row by row. Knows nothing of weights files or of language.
 
 Source: DINOv2, Oquab et al. 2023, arXiv 2304.07193; merging neighbouring patches as in InternVL's pixel shuffle.
 """
@@ -16,41 +16,45 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 
 class MergedDinov2Config(PreTrainedConfig):
-    """backbone: a Dinov2Config as a dict; merge: patches per token side; hidden_size: channels of a merged token."""
+    """backbone: a Dinov2Config as a dict; spatial_merge_size: patches per token side; hidden_size: channels of a merged token."""
 
     model_type = "merged_dinov2"
 
-    def __init__(self, backbone: dict[str, Any] | None = None, merge: int = 2, image_size: int = 224, **kwargs: Any):
+    def __init__(
+        self, backbone: dict[str, Any] | None = None, spatial_merge_size: int = 2, image_size: int = 224, **kwargs: Any
+    ):
         self.backbone = dict(backbone or {})
-        self.merge = merge
+        self.spatial_merge_size = spatial_merge_size
         self.image_size = image_size
         known = Dinov2Config(**self.backbone)
         self.patch_size = known.patch_size
-        self.hidden_size = known.hidden_size * merge**2
+        self.hidden_size = known.hidden_size * spatial_merge_size**2
         side = image_size // known.patch_size
-        if image_size % known.patch_size or side % merge:
-            raise ValueError(f"image_size {image_size} is not a multiple of patch {known.patch_size} x merge {merge}")
+        if image_size % known.patch_size or side % spatial_merge_size:
+            raise ValueError(
+                f"image_size {image_size} is not a multiple of patch {known.patch_size} x merge {spatial_merge_size}"
+            )
         kwargs.pop("hidden_size", None)
         kwargs.pop("patch_size", None)
         super().__init__(**kwargs)
 
 
-def merge_grid(patches: torch.Tensor, merge: int) -> torch.Tensor:
+def merge_grid(patches: torch.Tensor, spatial_merge_size: int) -> torch.Tensor:
     """[n, side², c] row by row → [n, (side/merge)², merge²·c]; inside a token, row by row too."""
     n, count, c = patches.shape
     side = round(count**0.5)
-    out = side // merge
-    grid = patches.reshape(n, out, merge, out, merge, c)
-    return grid.permute(0, 1, 3, 2, 4, 5).reshape(n, out * out, merge * merge * c)
+    out = side // spatial_merge_size
+    grid = patches.reshape(n, out, spatial_merge_size, out, spatial_merge_size, c)
+    return grid.permute(0, 1, 3, 2, 4, 5).reshape(n, out * out, spatial_merge_size * spatial_merge_size * c)
 
 
-def split_grid(tokens: torch.Tensor, merge: int) -> torch.Tensor:
+def split_grid(tokens: torch.Tensor, spatial_merge_size: int) -> torch.Tensor:
     """The inverse of `merge_grid`, as a grid: [n, (side/merge)², merge²·c] → [n, side, side, c]."""
     n, count, wide = tokens.shape
     out = round(count**0.5)
-    c = wide // merge**2
-    grid = tokens.reshape(n, out, out, merge, merge, c)
-    return grid.permute(0, 1, 3, 2, 4, 5).reshape(n, out * merge, out * merge, c)
+    c = wide // spatial_merge_size**2
+    grid = tokens.reshape(n, out, out, spatial_merge_size, spatial_merge_size, c)
+    return grid.permute(0, 1, 3, 2, 4, 5).reshape(n, out * spatial_merge_size, out * spatial_merge_size, c)
 
 
 class MergedDinov2Model(PreTrainedModel):
@@ -71,7 +75,7 @@ class MergedDinov2Model(PreTrainedModel):
     def forward(self, pixel_values: torch.Tensor, **_: Any) -> BaseModelOutputWithPooling:
         """pixel_values: [n, 3, image_size, image_size], normalised."""
         patches = self.backbone(pixel_values.to(self.backbone.dtype)).last_hidden_state[:, 1:]
-        merged = merge_grid(patches, self.config.merge)
+        merged = merge_grid(patches, self.config.spatial_merge_size)
         return BaseModelOutputWithPooling(last_hidden_state=merged, hidden_states=(merged,))
 
 

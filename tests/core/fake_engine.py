@@ -12,7 +12,7 @@ from proxqa_core.language.sentences import say_closer, say_depths
 from proxqa_core.types import ObjectDepth, ObjectQuery, ProximityAnswer, QuestionKind, check_image
 
 
-class FakeView:
+class FakeEncodedImage:
     def __init__(self, engine: FakeEngine) -> None:
         self.engine = engine
 
@@ -36,13 +36,13 @@ class FakeView:
         return ProximityAnswer(question, QuestionKind.SORT, say_depths(found), found)
 
 
-class BatchView(FakeView):
+class BatchEncodedImage(FakeEncodedImage):
     def closer_many(self, pairs: Sequence[tuple[ObjectQuery, ObjectQuery]]) -> list[ProximityAnswer]:
         self.engine.calls.append(("closer_many", len(pairs)))
         return [self.closer(a, b) for a, b in pairs]
 
 
-class DirectView(BatchView):
+class DirectEncodedImage(BatchEncodedImage):
     """Asked directly, it calls whatever is named first the closer one."""
 
     def closer_many(
@@ -58,12 +58,12 @@ class DirectView(BatchView):
 class FakeEngine:
     model_name = "fake <model>"
 
-    def __init__(self, known: Mapping[str, float], view: type[FakeView] = FakeView) -> None:
+    def __init__(self, known: Mapping[str, float], view: type[FakeEncodedImage] = FakeEncodedImage) -> None:
         self.known = dict(known)
         self.view = view
         self.calls: list[tuple[str, int]] = []
 
-    def look(self, image: NDArray[np.uint8]) -> FakeView:
+    def encode_image(self, image: NDArray[np.uint8]) -> FakeEncodedImage:
         check_image(image)
         return self.view(self)
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from proxqa_core.bench import picture
 from proxqa_core.errors import BadObjectError, NotUnderstoodError
+from proxqa_core.evaluation.bench import picture
 from proxqa_core.language.lexicon import words_of
 from proxqa_core.types import ObjectDepth
 
@@ -41,7 +41,7 @@ def view(engine):
             for n in [zlib.crc32(q.name.encode())]
         ]
 
-    view = engine.look(picture(0))
+    view = engine.encode_image(picture(0))
     view._perceive = perceive
     view.choice_odds = lambda pairs, found, direct=False: np.array([[b.depth - a.depth] * 2 for a, b in found]) * 5
     return view

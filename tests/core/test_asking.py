@@ -1,4 +1,4 @@
-"""`View.ask` with depths and probabilities known by heart instead of a model: what each kind of question answers."""
+"""`EncodedImage.ask` with depths and probabilities known by heart instead of a model: what each kind of question answers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxqa_core.engine import Asked, ProximityEngine, View
+from proxqa_core.engine import Asked, EncodedImage, ProximityEngine
 from proxqa_core.errors import NotUnderstoodError
 from proxqa_core.types import ObjectDepth, ObjectQuery, ProximityAnswer, QuestionKind
 
 DEPTHS = {"jug": 0.2, "plate": 0.23, "stove": 0.5, "tent": 0.8}
 
 
-class KnownView(View):
+class KnownView(EncodedImage):
     """Objects that are not in `depths` are unseen; the closer of a pair is so with `probability`."""
 
     def __init__(self, depths: Mapping[str, float], probability: float = 0.9) -> None:

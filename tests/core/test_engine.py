@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from proxqa_core.bench import ask_one_by_one, picture
 from proxqa_core.errors import BadImageError, BadObjectError, NotUnderstoodError
-from proxqa_core.llm.readout import read_depth, read_presence
+from proxqa_core.evaluation.bench import ask_one_by_one, picture
+from proxqa_core.llm.readout import read_depth, read_visibility
 from proxqa_core.types import MAX_OBJECTS, Box, ObjectQuery, QuestionKind
 
 NAMES = ["chair", "table", "red lamp", "person"]
@@ -17,7 +17,7 @@ NAMES = ["chair", "table", "red lamp", "person"]
 
 @pytest.fixture(scope="module")
 def view(engine):
-    return engine.look(picture(3))
+    return engine.encode_image(picture(3))
 
 
 def test_depths_are_in_range_and_in_the_order_asked(view):
@@ -30,9 +30,9 @@ def test_depths_are_in_range_and_in_the_order_asked(view):
 
 def test_an_object_is_answered_alike_alone_and_among_others(exact):
     image = picture(4)
-    together = exact.look(image).depths([*NAMES, ObjectQuery("box", Box(10, 20, 300, 400))])
+    together = exact.encode_image(image).depths([*NAMES, ObjectQuery("box", Box(10, 20, 300, 400))])
     for index, name in enumerate([*NAMES, ObjectQuery("box", Box(10, 20, 300, 400))]):
-        alone = exact.look(image).depths([name])[0]
+        alone = exact.encode_image(image).depths([name])[0]
         assert alone.depth == pytest.approx(together[index].depth, abs=2e-4)
         assert alone.score == pytest.approx(together[index].score, abs=2e-4)
 
@@ -41,7 +41,7 @@ def test_the_likeliest_leaf_is_what_generate_says(exact):
     """The whole path, image encoder included, against Hugging Face's own forward pass and greedy decoding."""
     for seed in range(3):
         image = picture(seed)
-        trees = exact.look(image).digit_trees([ObjectQuery(name) for name in NAMES])
+        trees = exact.encode_image(image).digit_trees([ObjectQuery(name) for name in NAMES])
         said = ask_one_by_one(exact, image, NAMES)
         for name, o, text in zip(NAMES, map(read_depth, trees), said, strict=True):
             if o.visible > 0.5 and text[:3] == o.text[:3]:  # greedy's second digit belongs to its own first digit
@@ -59,7 +59,7 @@ def test_image_features_are_those_of_hugging_face(exact):
 
 
 def test_what_is_asked_by_name_is_found_and_asked_by_box(exact):
-    view = exact.look(picture(3))
+    view = exact.encode_image(picture(3))
     by_name = view.depths(["chair", "leftmost chair"])
     for o in by_name:
         assert o.box is None and o.found_at is not None
@@ -68,23 +68,25 @@ def test_what_is_asked_by_name_is_found_and_asked_by_box(exact):
         by_box = view.depths([query])[0]
         assert by_box.found_at is None
         assert by_box.depth == pytest.approx(o.depth, abs=1e-3)
-        weights = exact.model.adapter.presence_in_box
-        evidence = view.presence_evidence(query, view.digit_trees([query])[0])
-        assert by_box.score == pytest.approx(read_presence(evidence, weights), abs=1e-4)
+        weights = exact.model.adapter.visibility_in_box
+        evidence = view.visibility_evidence(query, view.digit_trees([query])[0])
+        assert by_box.score == pytest.approx(read_visibility(evidence, weights), abs=1e-4)
     found = view.find(["chair"])[0]
     assert found and [f.score for f in found] == sorted((f.score for f in found), reverse=True)
 
 
 def test_different_images_and_boxes_get_different_answers(engine):
     dark, bright = np.zeros((120, 160, 3), np.uint8), picture(9)
-    assert engine.look(dark).depths(["chair"])[0].depth != engine.look(bright).depths(["chair"])[0].depth
+    assert (
+        engine.encode_image(dark).depths(["chair"])[0].depth != engine.encode_image(bright).depths(["chair"])[0].depth
+    )
     boxes = [ObjectQuery("chair", Box(0, 0, 200, 200)), ObjectQuery("chair", Box(400, 300, 640, 480))]
-    first, second = engine.look(bright).depths(boxes)
+    first, second = engine.encode_image(bright).depths(boxes)
     assert first.depth != second.depth and first.box == boxes[0].box
 
 
 def test_closer_does_not_depend_on_the_order_of_naming(exact):
-    view = exact.look(picture(3))
+    view = exact.encode_image(picture(3))
     one, other = view.closer("chair", "table"), view.closer("table", "chair")
     assert {one.closer, one.farther} == {"chair", "table"}
     assert one.closer == other.closer and one.probability == pytest.approx(other.probability, abs=1e-4)
@@ -182,11 +184,11 @@ def test_names_are_data(engine, view, name):
 )  # fmt: skip
 def test_bad_images_are_one_clear_line(engine, image):
     with pytest.raises(BadImageError, match="expected"):
-        engine.look(image)
+        engine.encode_image(image)
 
 
 def test_views_can_be_asked_from_several_threads(engine):
-    view, answers = engine.look(picture(5)), []
+    view, answers = engine.encode_image(picture(5)), []
     threads = [threading.Thread(target=lambda: answers.append(view.depths(["chair"])[0].depth)) for _ in range(4)]
     for t in threads:
         t.start()

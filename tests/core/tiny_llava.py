@@ -15,10 +15,10 @@ from transformers import (
     LlavaForConditionalGeneration,
 )
 
-from proxqa_core import adapter as adapters
-from proxqa_core.adapter import AdapterInfo
-from proxqa_core.base_weights import default_base
-from proxqa_core.vision.pointing import Pointer
+from proxqa_core.model import adapter as adapters
+from proxqa_core.model.adapter import AdapterInfo
+from proxqa_core.model.base_weights import default_base
+from proxqa_core.vision.grounding_head import GroundingHead
 
 SIDE = 56
 TEMPLATE = (
@@ -46,7 +46,7 @@ def save_llava(place: Path) -> Path:
     return place
 
 
-def save_adapter(base: Path, place: Path, seed: int = 1, pointer: bool = True) -> PeftModel:
+def save_adapter(base: Path, place: Path, seed: int = 1, grounding_head: bool = True) -> PeftModel:
     """An adapter of random weights for `base`; returns the language model with its LoRA, as peft has it."""
     llava = LlavaForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
     torch.manual_seed(seed)
@@ -57,6 +57,6 @@ def save_adapter(base: Path, place: Path, seed: int = 1, pointer: bool = True) -
             if ".lora_" in name:
                 weight.copy_(weight.half())  # as they are written
     projector = {k: torch.randn_like(v) / 8 for k, v in llava.model.multi_modal_projector.state_dict().items()}
-    finder = Pointer(32, 64, 8, 12) if pointer else None
-    adapters.save(place, AdapterInfo(place.name, str(base), pointer=pointer), projector, lora, finder)
+    finder = GroundingHead(32, 64, 8, 12) if grounding_head else None
+    adapters.save(place, AdapterInfo(place.name, str(base), grounding_head=grounding_head), projector, lora, finder)
     return lora

@@ -10,10 +10,10 @@ import numpy as np
 
 from proxqa_core.language.questions import understand
 from proxqa_core.types import ObjectDepth, ObjectQuery, ProximityAnswer
-from proxqa_ros import proximity_node
+from proxqa_ros.proximity import node as proximity_node
 
 
-class FakeView:
+class FakeEncodedImage:
     def depths(self, objects: Sequence[ObjectQuery]) -> tuple[ObjectDepth, ...]:
         return tuple(ObjectDepth(o.name, len(o.name) / 20, 0.05, 0.9, "fake", o.box) for o in objects)
 
@@ -29,8 +29,8 @@ class FakeEngine:
     def info(self) -> dict[str, str]:
         return {"model": self.model_name}
 
-    def look(self, image: np.ndarray) -> FakeView:
-        return FakeView()
+    def encode_image(self, image: np.ndarray) -> FakeEncodedImage:
+        return FakeEncodedImage()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from demo.errors import DemoError
 from demo.make_bag import write
 from demo.node import ROOT, NodeProcess, command_of, own_domain
 from demo.run import OWN_BAG, main, questions_of
-from proxqa_core.evaluation.bag import COMPRESSED, RAW, Topic
+from proxqa_core.rosbags.bag import COMPRESSED, RAW, Topic
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from proxqa_core.types import ObjectDepth, ObjectQuery
-from proxqa_ros import proximity_node
+from proxqa_ros.proximity import node as proximity_node
 
 DELAY = float(os.environ.get("BRIGHT_NODE_DELAY", "0"))
 
@@ -34,7 +34,7 @@ class BrightEngine:
     def info(self) -> dict[str, str]:
         return {"model": self.model_name}
 
-    def look(self, image: np.ndarray) -> BrightView:
+    def encode_image(self, image: np.ndarray) -> BrightView:
         time.sleep(DELAY)
         return BrightView(float(image[::8, ::8].mean()) / 255)
 

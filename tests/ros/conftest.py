@@ -31,10 +31,10 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from proxqa_core.errors import BadModelError, BadObjectError, NotUnderstoodError
 from proxqa_core.types import ObjectDepth, ObjectQuery, ProximityAnswer, QuestionKind
+from proxqa_ros.common.executor import HandoverExecutor
 from proxqa_ros.msg import ObjectDepthArray
-from proxqa_ros.parameters import Spec
-from proxqa_ros.proximity_node import ProximityNode
-from proxqa_ros.spinning import CalmExecutor
+from proxqa_ros.proximity.node import ProximityNode
+from proxqa_ros.proximity.parameters import Spec
 from proxqa_ros.srv import ProximityQuery, SetObjects
 
 PATIENCE = 30.0
@@ -81,7 +81,7 @@ def start_process(
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-class FakeView:
+class FakeEncodedImage:
     """Depth of an object = position of its name's first letter in the alphabet / 26; 'ghost…' is not in view.
 
     What is said is the name of the engine that looked.
@@ -142,10 +142,10 @@ class FakeEngine:
     def info(self):
         return {"model": self.model_name, "device": "nowhere", "dtype": "float32", "adapter": self.adapter}
 
-    def look(self, image):
+    def encode_image(self, image):
         self.looks += 1
         self.work()
-        return FakeView(self, image)
+        return FakeEncodedImage(self, image)
 
 
 class Graph:
@@ -153,7 +153,7 @@ class Graph:
 
     def __init__(self, context: Context):
         self.context = context
-        self.executor = CalmExecutor(24, context=context)
+        self.executor = HandoverExecutor(24, context=context)
         self.nodes: list[Any] = []
         self.thread = threading.Thread(target=self._spin, daemon=True)
         self.stopping = threading.Event()

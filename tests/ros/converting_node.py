@@ -18,8 +18,8 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from proxqa_core import base_weights
-from proxqa_ros.proximity_node import main
+from proxqa_core.model import base_weights
+from proxqa_ros.proximity.node import main
 
 PAUSE = float(os.environ.get("PAUSE", "0"))
 PIECE = 16 * 2**20

@@ -18,8 +18,7 @@ from sensor_msgs.msg import RegionOfInterest
 
 from proxqa_ros import client as c
 from proxqa_ros.srv import ProximityQuery
-
-from .conftest import Graph, wait_until
+from tests.ros.conftest import Graph, wait_until
 
 CLOSER = "which is closer?"
 

@@ -19,7 +19,7 @@ import rclpy
 import yaml
 from rclpy.context import Context
 
-from .conftest import wait_until
+from tests.ros.conftest import wait_until
 
 SHARED = {"params_file", "namespace", "model", "adapter", "device", "autostart", "use_sim_time", "log_level"}
 TOPICS = {"image", "depth", "range", "scan", "camera_info", "detections"}

@@ -12,10 +12,9 @@ import pytest
 import yaml
 from ament_index_python.packages import get_package_share_directory
 
-from proxqa_ros.markers import DOUBT, NAME, RAY
 from proxqa_ros.msg import ObjectDepth, ObjectDepthArray
-
-from .conftest import wait_until
+from proxqa_ros.proximity.markers import DOUBT, NAME, RAY
+from tests.ros.conftest import wait_until
 
 SHOWS = {
     "rviz_default_plugins/MarkerArray": "visualization_msgs/msg/MarkerArray",

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from proxqa_core.evaluation.metrics import Measurements, ObjectResult, PairResult
-from training.compare import difference
+from proxqa_training.compare import difference
 
 
 def measured(right: list[bool], depths: list[float]) -> Measurements:

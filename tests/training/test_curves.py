@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from training.curves import main, read_curves, smoothed
+from proxqa_training.curves import main, read_curves, smoothed
 
 
 @pytest.fixture

@@ -1,0 +1,311 @@
+"""Labelled folders: images with named, boxed objects and, where there is one, measured depth.
+
+Promises: a record that is handed out is valid; what is wrong is said in one line that names the file, the record and
+the field. Records are checked as they are reached and images are read only when asked for. Knows nothing of models
+or metrics.
+
+The format is `annotations.json`, a list of
+`{image, width, height, objects: [{name, box: [x1, y1, x2, y2], depth_m?, depth?, ref?, unique?, visible?, colour?,
+mask_id?}], depth_map?, mask_map?, source?, visible_names?}`: paths are relative to the folder, boxes in pixels, depth_m
+in metres along the optical axis, depth relative in [0, 1]. ref is a phrase that means the object alone in its image,
+null where there is none; where the field is left out, the name serves if no other object has it. depth_map is a 16-bit
+PNG in millimetres, 0 = not measured, 65535 = sky; mask_map an 8-bit PNG of each object's mask_id. visible_names are the
+names of everything in view, labelled or not; where the field is left out, other things may be in view.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from proxqa_core.depth import disparity_of, disparity_percentiles, object_relative_depth, relative_depth_map
+from proxqa_core.depth import relative_of_disparity as relative_of
+from proxqa_core.errors import BadImageError, BadObjectError, ProxqaError
+from proxqa_core.types import Box, ObjectQuery, clean_text
+from proxqa_core.vision.image_file import read_image, read_raw
+
+ANNOTATIONS = "annotations.json"
+SKY = 65535
+"""Value in a depth map that means beyond every range."""
+
+
+class BadDatasetError(ProxqaError, ValueError):
+    """A labelled folder cannot be used; the message names the file, the record and the field."""
+
+
+@dataclass(frozen=True)
+class LabelledObject:
+    """One object of an image, as labelled.
+
+    depth_m: metres along the optical axis; depth: relative depth in [0, 1]; None = not given. ref: a phrase that
+    means it alone, None = ambiguous. visible: share of it that is not hidden, in [0, 1], NaN = not given. colour:
+    empty = not given. mask_id: its number in the mask map.
+    """
+
+    name: str
+    box: Box
+    depth_m: float | None = None
+    depth: float | None = None
+    ref: str | None = None
+    unique: bool = False
+    visible: float = math.nan
+    colour: str = ""
+    mask_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image with its objects. image, depth_map, mask_map: paths relative to folder. width, height: pixels.
+
+    visible_names: names of everything in view, labelled or not; None = not given.
+    """
+
+    folder: Path
+    image: str
+    width: int
+    height: int
+    objects: tuple[LabelledObject, ...]
+    depth_map: str | None = None
+    mask_map: str | None = None
+    source: str = ""
+    visible_names: tuple[str, ...] | None = None
+
+    def load_image(self) -> NDArray[np.uint8]:
+        """The image, uint8 [height, width, 3], RGB. BadImageError where it is missing, damaged or of another size."""
+        image = read_image(self.folder / self.image)
+        if image.shape[:2] != (self.height, self.width):
+            raise BadImageError(
+                f"{self.folder / self.image}: is {image.shape[1]}x{image.shape[0]} pixels, but its record says "
+                f"{self.width}x{self.height}"
+            )
+        return image
+
+    def load_depth(self) -> NDArray[np.float32]:
+        """The depth map in metres, float32 [rows, columns]: NaN = not measured, infinity = sky.
+
+        BadDatasetError where the record has none, BadImageError where the file is damaged.
+        """
+        if self.depth_map is None:
+            raise BadDatasetError(f"{self.folder / ANNOTATIONS}: {self.image} has no depth_map")
+        raw = read_raw(self.folder / self.depth_map)
+        if raw.dtype.kind not in "ui":
+            raise BadImageError(f"{self.folder / self.depth_map}: is {raw.dtype}; expected a 16-bit PNG in millimetres")
+        return metres_of(raw)
+
+    def load_relative_depth(self) -> NDArray[np.float32]:
+        """The depth map as relative depth, float32 [rows, columns] in [0, 1], NaN = not measured."""
+        return relative_depth_map(self.load_depth())
+
+    def load_masks(self) -> NDArray[Any] | None:
+        """The mask map, [rows, columns] of mask_id, 0 = no object; None where the record has none."""
+        return None if self.mask_map is None else read_raw(self.folder / self.mask_map)
+
+    def relative_depths(self) -> tuple[float, ...]:
+        """Each object's relative depth in [0, 1] by the best that is known of it, NaN where nothing is.
+
+        That is its labelled `depth`; else its `depth_m` on the scale of the depth map; else the depth map within its
+        box. depth_m comes before the box since it was measured on the object, while a box may show what is behind.
+        """
+        if self.depth_map is None or all(o.depth is not None for o in self.objects):
+            return tuple(math.nan if o.depth is None else o.depth for o in self.objects)
+        metres = self.load_depth()
+        low, high = disparity_percentiles(disparity_of(metres))
+        relative = relative_depth_map(metres)
+        rows, columns = relative.shape
+        found = []
+        for o in self.objects:
+            if o.depth is not None:
+                found.append(o.depth)
+            elif o.depth_m is not None and math.isfinite(low):
+                found.append(float(relative_of(1 / o.depth_m, low, high)))
+            else:
+                x1, y1, x2, y2 = o.box.xyxy
+                sx, sy = columns / self.width, rows / self.height
+                try:
+                    found.append(object_relative_depth(relative, Box(x1 * sx, y1 * sy, x2 * sx, y2 * sy)))
+                except BadObjectError:  # less than a pixel of a small depth map
+                    found.append(math.nan)
+        return tuple(found)
+
+
+def metres_of(raw: NDArray[Any]) -> NDArray[np.float32]:
+    """A depth map as it is stored, unsigned integers, in metres: NaN = not measured, infinity = sky."""
+    metres: NDArray[np.float32] = raw.astype(np.float32) / np.float32(1000)
+    metres[raw == 0] = np.nan
+    metres[raw == SKY] = np.inf
+    return metres
+
+
+class LabelledFolder:
+    """A folder with `annotations.json`. Iterating reads records one by one; `records` is all of them.
+
+    Raises BadDatasetError where the folder or its annotations cannot be read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._file = self.path / ANNOTATIONS
+        try:
+            raw = json.loads(self._file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise BadDatasetError(f"{self._file}: no such file; expected a folder with {ANNOTATIONS}") from error
+        except OSError as error:
+            raise BadDatasetError(f"{self._file}: cannot be read ({error.strerror})") from error
+        except (ValueError, RecursionError) as error:
+            raise BadDatasetError(f"{self._file}: is no JSON ({' '.join(str(error).split())[:100]})") from error
+        if not isinstance(raw, list):
+            raise BadDatasetError(f"{self._file}: holds a {type(raw).__name__}; expected a list of records")
+        self._raw: list[Any] = raw
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    def __iter__(self) -> Iterator[Record]:
+        for i, raw in enumerate(self._raw):
+            yield _Reading(self.path, f"{self._file}: record {i}", raw).record()
+
+    @cached_property
+    def records(self) -> tuple[Record, ...]:
+        """All records, checked."""
+        return tuple(self)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One JSON object being read: `where` says which, for messages."""
+
+    folder: Path
+    where: str
+    raw: Any
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.raw, dict):
+            raise BadDatasetError(f"{self.where}: is {_short(self.raw)}; expected an object with fields")
+
+    def fail(self, name: str, expected: str) -> BadDatasetError:
+        came = f"is {_short(self.raw[name])}" if name in self.raw else "is missing"
+        return BadDatasetError(f"{self.where}: field {name!r} {came}; expected {expected}")
+
+    def record(self) -> Record:
+        image = self.path("image")
+        if image is None:
+            raise self.fail("image", "a path in the folder")
+        named = _Reading(self.folder, f"{self.where} ({image})", self.raw)
+        width, height = named.whole("width"), named.whole("height")
+        if not width or not height:
+            raise named.fail("height" if width else "width", "a size in pixels")
+        raws = self.raw.get("objects", [])
+        if not isinstance(raws, list):
+            raise named.fail("objects", "a list")
+        readings = [_Reading(self.folder, f"{named.where} objects[{i}]", raw) for i, raw in enumerate(raws)]
+        names = Counter(r.text("name") for r in readings)
+        objects = tuple(r.object(names, width, height) for r in readings)
+        return Record(
+            self.folder,
+            image,
+            width,
+            height,
+            objects,
+            named.path("depth_map"),
+            named.path("mask_map"),
+            named.text("source") or "",
+            named.names("visible_names"),
+        )
+
+    def object(self, names: Counter[str | None], width: int, height: int) -> LabelledObject:
+        name = self.text("name")
+        if not name:
+            raise self.fail("name", "a name such as 'chair'")
+        depth_m, depth = self.number("depth_m"), self.number("depth")
+        if depth_m is not None and depth_m <= 0:
+            raise self.fail("depth_m", "metres above 0")
+        if depth is not None and not 0 <= depth <= 1:
+            raise self.fail("depth", "a relative depth in [0, 1]")
+        alone = names[name] == 1
+        ref = self.text("ref") if "ref" in self.raw else (name if alone else None)
+        for field, value in (("name", name), ("ref", ref)):
+            try:
+                ObjectQuery(value if value is not None else name)
+            except BadObjectError as error:
+                raise self.fail(field, f"an object name ({error})") from error
+        visible = self.number("visible")
+        return LabelledObject(
+            name,
+            self.box(width, height),
+            depth_m,
+            depth,
+            ref,
+            bool(self.raw.get("unique", alone)),
+            math.nan if visible is None else visible,
+            self.text("colour") or "",
+            self.whole("mask_id"),
+        )
+
+    def box(self, width: int, height: int) -> Box:
+        expected = "[x1, y1, x2, y2] in pixels, x1 < x2, y1 < y2, inside the image"
+        raw = self.raw.get("box")
+        if not isinstance(raw, list) or len(raw) != 4 or not all(_is_number(v) for v in raw):
+            raise self.fail("box", expected)
+        try:
+            box = Box(*(float(v) for v in raw))
+            box.clipped(width, height)
+        except BadObjectError as error:
+            raise self.fail("box", expected) from error
+        return box
+
+    def text(self, name: str) -> str | None:
+        value = self.raw.get(name)
+        if value is not None and not isinstance(value, str):
+            raise self.fail(name, "text")
+        return value
+
+    def names(self, name: str) -> tuple[str, ...] | None:
+        value = self.raw.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, list) or not all(isinstance(v, str) and clean_text(v) for v in value):
+            raise self.fail(name, "a list of names")
+        return tuple(value)
+
+    def number(self, name: str) -> float | None:
+        value = self.raw.get(name)
+        if value is None:
+            return None
+        if not _is_number(value) or not math.isfinite(value):
+            raise self.fail(name, "a finite number")
+        return float(value)
+
+    def whole(self, name: str) -> int | None:
+        value = self.number(name)
+        if value is not None and (value < 0 or value != int(value)):
+            raise self.fail(name, "a whole number from 0")
+        return None if value is None else int(value)
+
+    def path(self, name: str) -> str | None:
+        """A path inside the folder: annotations are data from outside and may not point elsewhere."""
+        value = self.text(name)
+        if value is None:
+            return None
+        parts = Path(value).parts
+        if not parts or "\x00" in value or Path(value).is_absolute() or ".." in parts:
+            raise self.fail(name, "a path inside the folder")
+        return value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _short(value: object) -> str:
+    said = repr(value)
+    return said if len(said) <= 60 else said[:57] + "…"

@@ -1,0 +1,374 @@
+"""`proxqa record`: an RGB-D bag with boxes becomes a labelled folder (`proxqa_core.datasets.folder`) to train on.
+
+Promises: the same bag and settings give the same folder, byte for byte, stopped in between or not; the folder is whole
+and readable at any time, since files are put in place complete; what is left out is counted, and said why. Images that
+are compressed in the bag are kept as they are. Knows nothing of models or of training.
+
+DIR holds annotations.json, images/STAMP.jpg or .png, depth/STAMP.png (16 bit, mm) and recording.json: from what, how.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PilImage
+from tqdm import tqdm
+
+from proxqa_core.datasets.folder import ANNOTATIONS, SKY, metres_of
+from proxqa_core.depth import central_half, disparity_of, disparity_percentiles, relative_of_disparity
+from proxqa_core.errors import BadImageError, BadObjectError, ProxqaError
+from proxqa_core.evaluation.bag_truth import MEASURED, SAME_SHAPE
+from proxqa_core.rosbags.bag import BadBagError, Bag, Beside, Topic
+from proxqa_core.rosbags.boxes import Boxed, Boxes, BoxFile, BoxTopic, box_topic, read_names
+from proxqa_core.rosbags.image_messages import Compressed, Pixels, depth_to_metres, image_to_rgb
+from proxqa_core.types import Box
+
+RECORDING = "recording.json"
+NONE = "none"
+"""As `depth`: record without."""
+SAVE_EVERY = 50
+"""Images after which annotations.json is brought up to date."""
+_EXIF_ORIENTATION = 0x0112
+
+
+class BadRecordingError(ProxqaError, ValueError):
+    """Nothing can be recorded; the message says what came and what was expected."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to record.
+
+    topic: of the images, '' = the only one. depth: topic of depth images aligned with them, '' = the only one or none,
+    'none' = without. boxes: topic or JSON file, '' = the only topic (`proxqa_core.rosbags.boxes`). every: least
+    seconds between two images, >= 0, by their stamps. tolerance: most seconds between an image and its depth image.
+    min_score: of a box. names: JSON file of what to call classes, None = as they are. complete: everything of the names
+    that come up is boxed wherever it is in view, so that what has no box is not there.
+    """
+
+    topic: str = ""
+    depth: str = ""
+    boxes: str = ""
+    every: float = 0.0
+    tolerance: float = 0.05
+    min_score: float = 0.5
+    names: Path | None = None
+    complete: bool = False
+
+    def __post_init__(self) -> None:
+        for key in ("every", "tolerance"):
+            if not (math.isfinite(getattr(self, key)) and getattr(self, key) >= 0):
+                raise BadRecordingError(f"{key} is {getattr(self, key)}; expected seconds from 0")
+        if not 0 <= self.min_score <= 1:
+            raise BadRecordingError(f"min_score is {self.min_score}; expected a score in [0, 1]")
+
+
+@dataclass
+class Summary:
+    """What there is in the folder and what was left out, by reason. problems: the first of each kind, one line each."""
+
+    images: int = 0
+    objects: int = 0
+    measured: int = 0
+    names: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+    problems: dict[str, str] = field(default_factory=dict)
+
+    def leave_out(self, why: str, problem: str = "") -> None:
+        self.left_out[why] += 1
+        if problem:
+            self.problems.setdefault(why, problem)
+
+    def add(self, record: dict[str, Any]) -> None:
+        self.images += 1
+        self.objects += len(record["objects"])
+        self.measured += sum(o["depth_m"] is not None for o in record["objects"])
+        self.names.update(o["name"] for o in record["objects"])
+
+    def said_left_out(self) -> str:
+        """One line, '' = nothing was left out."""
+        parts = [
+            f"{count} {why}" + (f" ({self.problems[why]})" if why in self.problems else "")
+            for why, count in self.left_out.items()
+        ]
+        return "; ".join(parts)
+
+
+def record(path: Path, out: Path, settings: Settings, progress: bool = False) -> Summary:
+    """Record a bag into the folder `out`, or what is missing there of a recording that was stopped.
+
+    Raises BadBagError, BadBoxesError, BadRecordingError (also where nothing is left to record), NoReaderError.
+    """
+    with Bag(path) as bag:
+        topic = bag.image_topic(settings.topic)
+        depth = _depth_topic(bag, settings.depth)
+        stamps = _stamps(bag, topic)
+        boxes, said_boxes = _boxes(bag, settings, stamps)
+        before = _begin(out, _identity(bag, topic, depth, said_boxes, settings, stamps))
+        work = _Recording(bag, topic, depth, boxes, settings, out, before)
+        work.run(stamps, progress)
+        return work.summary
+
+
+class _Recording:
+    """One bag being recorded. before: records of an earlier, stopped run by their images."""
+
+    def __init__(
+        self,
+        bag: Bag,
+        topic: Topic,
+        depth: Topic | None,
+        boxes: Boxes,
+        settings: Settings,
+        out: Path,
+        before: dict[str, dict[str, Any]],
+    ) -> None:
+        self.bag, self.topic, self.boxes, self.settings, self.out = bag, topic, boxes, settings, out
+        self.depth = None if depth is None else Beside(bag, depth)
+        self.before = before
+        self.records: list[dict[str, Any]] = []
+        self.summary = Summary()
+
+    def run(self, stamps: list[int], progress: bool) -> None:
+        last: int | None = None
+        new, taken = 0, set()
+        messages = enumerate(self.bag.messages(self.topic))
+        for number, recorded in tqdm(messages, total=len(stamps), disable=not progress, unit="image"):
+            stamp = stamps[number]
+            # a stamp that goes back is another take: a bag that was played twice
+            if last is not None and 0 <= stamp - last < self.settings.every * 1e9:
+                continue
+            if stamp in taken:
+                self.summary.leave_out("images with the stamp of an earlier one")
+                continue
+            made = self._before(stamp)
+            if made is None:
+                try:
+                    made = self._made(number, stamp, recorded)
+                except BadImageError as error:
+                    self.summary.leave_out("images that cannot be used", str(error))
+                new += made is not None
+            if made is not None:
+                last = stamp
+                taken.add(stamp)
+                self.records.append(made)
+                self.summary.add(made)
+                if new and new % SAVE_EVERY == 0:
+                    self._save()
+        if self.boxes.refused:
+            self.summary.left_out["boxes that cannot be used"] += self.boxes.refused
+            self.summary.problems.setdefault("boxes that cannot be used", self.boxes.refusal)
+        if not self.records:
+            raise BadRecordingError(
+                f"bag {str(self.bag.path)!r}: none of the {len(stamps)} images on {self.topic.name} can be recorded: "
+                f"{self.summary.said_left_out()}"
+            )
+        self._save()
+
+    def _before(self, stamp: int) -> dict[str, Any] | None:
+        for suffix in (".jpg", ".png"):
+            made = self.before.get(f"images/{stamp}{suffix}")
+            if made is not None and (self.out / made["image"]).is_file():
+                return made if made["depth_map"] is None or (self.out / made["depth_map"]).is_file() else None
+        return None
+
+    def _made(self, number: int, stamp: int, recorded: Any) -> dict[str, Any] | None:
+        """The record of one image, its files written; None where it has no boxes or no depth image. BadImageError."""
+        boxes = self.boxes.at(number, stamp)
+        if not boxes:
+            self.summary.leave_out(f"images without boxes ({self.boxes.said})")
+            return None
+        beside = None
+        if self.depth is not None:
+            beside = self.depth.nearest(stamp, round(self.settings.tolerance * 1e9))
+            if beside is None:
+                seconds = f"{self.settings.tolerance:g} s"
+                self.summary.leave_out(f"images without a depth image within {seconds} (--depth none takes them too)")
+                return None
+        message = self.bag.decode(recorded)
+        image = image_to_rgb(message)
+        height, width = image.shape[:2]
+        millimetres = None if beside is None else self._millimetres(message, beside, width, height)
+        objects = self._objects(boxes, millimetres, width, height)
+        if not objects:
+            self.summary.leave_out("images whose boxes all lie outside")
+            return None
+        suffix, content = _encoded(message, image)
+        made: dict[str, Any] = {"image": f"images/{stamp}{suffix}", "width": width, "height": height}
+        made |= {"source": self.bag.path.name, "objects": objects, "depth_map": None}
+        _put(self.out / made["image"], content)
+        if millimetres is not None:
+            made["depth_map"] = f"depth/{stamp}.png"
+            _put(self.out / made["depth_map"], _png(millimetres))
+        if self.settings.complete:
+            made["exhaustive_for_source_classes"] = True
+        return made
+
+    def _millimetres(self, message: Any, beside: Any, width: int, height: int) -> NDArray[np.uint16]:
+        """The depth image as a depth map is stored. BadRecordingError where it is not aligned with the image."""
+        frame, other = str(message.header.frame_id), str(beside.header.frame_id)
+        assert self.depth is not None
+        said, expected = (
+            f"depth images on {self.depth.topic.name}",
+            "expected depth aligned with the image (registered)",
+        )
+        if frame != other:
+            raise BadRecordingError(f"{said} are in frame {other[:60]!r}, the images in {frame[:60]!r}; {expected}")
+        metres = depth_to_metres(beside)
+        rows, columns = metres.shape
+        if abs(columns * height - rows * width) > SAME_SHAPE * rows * width:
+            raise BadRecordingError(f"{said} are {columns}x{rows} pixels, the images {width}x{height}; {expected}")
+        millimetres = np.rint(np.nan_to_num(metres.astype(np.float64) * 1000, nan=0.0))
+        # what is measured, however near, is not 0, which means not measured
+        return np.where(np.isnan(metres), 0, np.clip(millimetres, 1, SKY)).astype(np.uint16)
+
+    def _objects(
+        self, boxes: tuple[Boxed, ...], millimetres: NDArray[np.uint16] | None, width: int, height: int
+    ) -> list[dict[str, Any]]:
+        low, high = math.nan, math.nan
+        if millimetres is not None:
+            low, high = disparity_percentiles(disparity_of(metres_of(millimetres)))
+        found = []
+        for boxed in boxes:
+            try:
+                box = boxed.box.clipped(width, height)
+            except BadObjectError as error:
+                self.summary.leave_out("boxes outside their image", str(error))
+                continue
+            metres = None if millimetres is None else _median(millimetres, box, width, height)
+            relative = None if metres is None else round(float(relative_of_disparity(1 / metres, low, high)), 4)
+            corners = [round(v, 2) for v in box.xyxy]
+            found.append({"name": boxed.name, "box": corners, "depth_m": metres, "depth": relative})
+        return found
+
+    def _save(self) -> None:
+        text = "[\n" + ",\n".join(json.dumps(r, ensure_ascii=False) for r in self.records) + "\n]\n"
+        _put(self.out / ANNOTATIONS, text.encode("utf-8"))
+
+
+def _median(millimetres: NDArray[np.uint16], box: Box, width: int, height: int) -> float | None:
+    """The median in metres over the central half of a box; None where less than MEASURED of it has a depth."""
+    rows, columns = millimetres.shape
+    across, down = columns / width, rows / height
+    scaled = Box(box.x1 * across, box.y1 * down, box.x2 * across, box.y2 * down)
+    try:
+        middle = millimetres[central_half(scaled, columns, rows)]
+    except BadObjectError:  # less than a pixel of a small depth image
+        return None
+    measured = middle[middle > 0]
+    if not measured.size or measured.size < MEASURED * middle.size:
+        return None
+    median = float(np.median(measured))
+    return round(median / 1000, 4) if median < SKY else None
+
+
+def _depth_topic(bag: Bag, wanted: str) -> Topic | None:
+    if wanted == NONE:
+        return None
+    topics = bag.depth_topics()
+    if not wanted and len(topics) < 2:
+        return topics[0] if topics else None
+    if not wanted:
+        choices = ", ".join(f"{t.name} ({t.count} images)" for t in topics)
+        raise BadBagError(f"bag {str(bag.path)!r} has several depth topics; choose one with --depth TOPIC: {choices}")
+    return bag.depth_topic(wanted)
+
+
+def _boxes(bag: Bag, settings: Settings, stamps: list[int]) -> tuple[Boxes, str]:
+    """Where boxes come from, and what identifies it."""
+    file = Path(settings.boxes) if settings.boxes else None
+    if file is not None and (file.is_file() or file.suffix.lower() == ".json"):
+        if settings.names is not None:
+            raise BadRecordingError(f"--names {settings.names}: is for topics of boxes; {file} holds names already")
+        source = BoxFile(file, stamps)
+        return source, f"file {hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
+    topic = box_topic(bag, settings.boxes)
+    names = {} if settings.names is None else read_names(settings.names)
+    said = json.dumps(names, sort_keys=True)
+    return BoxTopic(bag, topic, names, settings.min_score), f"{topic.name} {said if names else ''}".strip()
+
+
+def _stamps(bag: Bag, topic: Topic) -> list[int]:
+    """The stamps of all images, in the order recorded; when it was recorded, where the message is cut."""
+    found = []
+    for recorded in bag.messages(topic):
+        try:
+            found.append(recorded.stamp)
+        except BadImageError:
+            found.append(recorded.time)
+    return found
+
+
+def _identity(
+    bag: Bag, topic: Topic, depth: Topic | None, boxes: str, settings: Settings, stamps: list[int]
+) -> dict[str, Any]:
+    """What a recording is made from: the same again means the same folder."""
+    digest = hashlib.sha256(repr(stamps).encode()).hexdigest()[:16]
+    chosen = {k: v for k, v in asdict(settings).items() if k in ("every", "tolerance", "min_score", "complete")}
+    return {
+        "bag": bag.path.name,
+        "images": f"{topic.name}, {len(stamps)} of them, stamps {digest}",
+        "depth": NONE if depth is None else depth.name,
+        "boxes": boxes,
+        **chosen,
+    }
+
+
+def _begin(out: Path, identity: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The records that an earlier run into `out` left. BadRecordingError where `out` holds something else."""
+    known, annotations = out / RECORDING, out / ANNOTATIONS
+    if not known.exists():
+        if annotations.exists():
+            raise BadRecordingError(f"{out}: holds a labelled folder that was not recorded; choose another --out")
+        _put(known, (json.dumps(identity, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
+        return {}
+    try:
+        earlier = json.loads(known.read_text(encoding="utf-8"))
+        records = json.loads(annotations.read_text(encoding="utf-8")) if annotations.exists() else []
+        before = {r["image"]: r for r in records if "depth_map" in r}
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise BadRecordingError(f"{out}: what is there of a recording cannot be read; choose another --out") from error
+    if earlier != identity:
+        odd = sorted({*earlier, *identity}, key=str) if isinstance(earlier, dict) else []
+        for key in odd:
+            if earlier.get(key) != identity.get(key):
+                raise BadRecordingError(
+                    f"{out}: holds a recording with other {key} ({earlier.get(key)!r}, now {identity.get(key)!r}); "
+                    "choose another --out"
+                )
+        raise BadRecordingError(f"{out}: holds something else; choose another --out")
+    return before
+
+
+def _encoded(message: Any, image: Pixels) -> tuple[str, bytes]:
+    """(suffix, content) of the image's file: as it came, where a reader would see it as `image`; else a PNG."""
+    if isinstance(message, Compressed):
+        data = bytes(message.data)
+        with PilImage.open(io.BytesIO(data)) as picture:
+            if picture.getexif().get(_EXIF_ORIENTATION, 1) == 1 and not picture.mode.startswith("I"):
+                return (".jpg" if picture.format == "JPEG" else ".png"), data
+    return ".png", _png(image)
+
+
+def _png(array: NDArray[Any]) -> bytes:
+    out = io.BytesIO()
+    PilImage.fromarray(array).save(out, "PNG")
+    return out.getvalue()
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Put a whole file in place, or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(content)
+    os.replace(part, path)

@@ -1,0 +1,418 @@
+"""Adapters on disk: LoRA weights, projector, grounding head and what must be known to use them, always together.
+
+Promises: an adapter folder is read whole or refused with one line; only safetensors are read, never pickles; an
+adapter made for another base is refused, and so is one whose weights do not fit it, before any model is changed.
+Writing is atomic. Knows nothing of training or of engines.
+
+A folder holds: `proxqa.json` (AdapterInfo), `projector.safetensors`, `adapter_config.json` and
+`adapter_model.safetensors` (the last two as `peft` writes them), and `grounding_head.safetensors` where it has a grounding head.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from proxqa_core.errors import BadModelError, ModelNotFoundError
+from proxqa_core.types import clean_text
+from proxqa_core.vision.grounding_head import GroundingHead
+
+INFO = "proxqa.json"
+PROJECTOR = "projector.safetensors"
+LORA_CONFIG = "adapter_config.json"
+LORA = "adapter_model.safetensors"
+GROUNDING_HEAD = "grounding_head.safetensors"
+FILES = (INFO, PROJECTOR, LORA_CONFIG, LORA)
+MAX_NAME = 200
+"""Longest name of an adapter or a base, in characters."""
+MAX_JSON = 1_000_000
+"""Largest description read, in bytes."""
+NOT_PLAIN = (
+    *("use_dora", "fan_in_fan_out", "lora_bias", "rank_pattern", "alpha_pattern", "modules_to_save"),
+    *("layers_to_transform", "exclude_modules", "target_parameters", "use_qalora", "use_bdlora"),
+)
+"""Kinds of LoRA that are refused: what is merged here is W + scale * B A, everywhere alike."""
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class AdapterInfo:
+    """What an adapter is.
+
+    base: identity of the base it was trained on (`base_identity()`, or a Hugging Face id). region_token: boxes are
+    also said as region tokens. grounding head: it finds what is named (`proxqa_core.vision.grounding_head`), and asks by name as
+    by box. reasons: stage 2 says which is closer; else the perceived depths are compared. general_questions: it can
+    answer questions that are not about proximity. depth_temperature, choice_temperature: calibration, > 0, 1 = as the
+    model says. presence: calibration, whether what is asked by name is there: weights of the log-odds by the language
+    model and by the grounding head, and a constant; presence_in_box: the same of what is asked by name and box; None = as the
+    language model says. training: what it was made from.
+    """
+
+    name: str
+    base: str
+    region_token: bool = True
+    grounding_head: bool = False
+    reasons: bool = True
+    general_questions: bool = False
+    depth_temperature: float = 1.0
+    choice_temperature: float = 1.0
+    visibility: tuple[float, float, float] | None = None
+    visibility_in_box: tuple[float, float, float] | None = None
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for key in ("name", "base"):
+            value = getattr(self, key)
+            if not isinstance(value, str) or not 1 <= len(value) <= MAX_NAME or clean_text(value) != value:
+                said = repr(value)[:60]
+                raise BadModelError(f"adapter: {key} is {said}; expected one line of 1 to {MAX_NAME} characters")
+        if not isinstance(self.training, dict):
+            raise BadModelError(f"adapter {self.name!r}: training is no object")
+        for key in ("depth_temperature", "choice_temperature"):
+            value = getattr(self, key)
+            if not isinstance(value, (int, float)) or not 0.05 <= value <= 20:
+                raise BadModelError(f"adapter {self.name!r}: {key} is {value!r}; expected a number in [0.05, 20]")
+        for key in ("region_token", "grounding_head", "reasons", "general_questions"):
+            if not isinstance(getattr(self, key), bool):
+                raise BadModelError(f"adapter {self.name!r}: {key} is {getattr(self, key)!r}; expected true or false")
+        for key in ("visibility", "visibility_in_box"):
+            weights = getattr(self, key)
+            if weights is None:
+                continue
+            if not (self.grounding_head and isinstance(weights, list | tuple) and _three_numbers(weights)):
+                said = repr(weights)[:60]
+                raise BadModelError(
+                    f"adapter {self.name!r}: {key} is {said}; expected three numbers in [-20, 20], and a grounding head"
+                )
+            object.__setattr__(self, key, tuple(float(v) for v in weights))  # JSON has lists only
+
+
+def _three_numbers(values: Any) -> bool:
+    numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool) and -20 <= v <= 20]
+    return len(numbers) == len(values) == 3
+
+
+@dataclass(frozen=True)
+class AdapterSpec:
+    """What an adapter must fit.
+
+    base: identity of the model's base. projector: shapes of the projector's weights. linear: shapes [out, in] of the
+    language model's linear layers. patch, word: channels of a patch and of a word embedding, for the grounding head.
+    """
+
+    base: str
+    projector: Shapes
+    linear: Shapes
+    patch: int
+    word: int
+
+    @classmethod
+    def of(cls, llava: Any, base: str, spatial_merge_size: int) -> AdapterSpec:
+        """Of a LlavaForConditionalGeneration. spatial_merge_size: patches per image-token side."""
+        config = llava.config
+        layers = config.vision_feature_layer
+        joined = 1 if isinstance(layers, int) else len(layers)
+        modules = llava.model.language_model.named_modules()
+        return cls(
+            base,
+            _shapes(llava.model.multi_modal_projector.state_dict()),
+            {name: tuple(m.weight.shape) for name, m in modules if isinstance(m, torch.nn.Linear)},
+            config.vision_config.hidden_size * joined // spatial_merge_size**2,
+            llava.get_input_embeddings().weight.shape[1],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """An adapter that was read whole and fits. grounding head: None where it has none."""
+
+    info: AdapterInfo
+    projector: dict[str, torch.Tensor]
+    lora: Lora
+    grounding_head: GroundingHead | None
+
+
+@dataclass(frozen=True, eq=False)
+class LoraConfig:
+    """What `adapter_config.json` says of plain LoRA.
+
+    targets: last parts of the names of the layers that it changes. rank_stabilised: B A is divided by √rank, not rank.
+    """
+
+    rank: int
+    alpha: float
+    targets: tuple[str, ...]
+    rank_stabilised: bool
+
+    @property
+    def scale(self) -> float:
+        """What B A is multiplied by."""
+        return self.alpha / (math.sqrt(self.rank) if self.rank_stabilised else self.rank)
+
+    def layers(self, linear: Shapes) -> list[str]:
+        ends = tuple("." + t for t in self.targets)
+        return [name for name in linear if name in self.targets or name.endswith(ends)]
+
+    def shapes(self, linear: Shapes) -> Shapes:
+        expected: dict[str, tuple[int, ...]] = {}
+        for name in self.layers(linear):
+            wide, narrow = linear[name]
+            a, b = _lora_keys(name)
+            expected |= {a: (self.rank, narrow), b: (wide, self.rank)}
+        return expected
+
+
+@dataclass(frozen=True, eq=False)
+class Lora(LoraConfig):
+    """LoRA weights of an adapter as they are stored, and the settings that they belong to."""
+
+    weights: dict[str, torch.Tensor]
+
+    def put(self, wrapped: Any, said: str) -> None:
+        """Into a `peft.PeftModel` with the same settings. BadModelError where they do not fit; said: the adapter."""
+        from peft import set_peft_model_state_dict
+
+        expected = {k: tuple(v.shape) for k, v in wrapped.state_dict().items() if ".lora_" in k}
+        given = {k.replace(".weight", ".default.weight"): tuple(v.shape) for k, v in self.weights.items()}
+        if expected != given:
+            odd = sorted(set(expected.items()) ^ set(given.items()))[0]
+            raise BadModelError(f"adapter {said}: LoRA weights do not fit the base, e.g. {odd[0]} {odd[1]}")
+        set_peft_model_state_dict(wrapped, self.weights)
+
+
+def read_info(folder: Path) -> AdapterInfo:
+    """The description of an adapter folder. ModelNotFoundError where files are missing, BadModelError where bad."""
+    if not folder.is_dir():
+        raise ModelNotFoundError(f"adapter folder {str(folder)!r} does not exist")
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        raise ModelNotFoundError(f"adapter folder {str(folder)!r} lacks {', '.join(missing)}")
+    try:
+        values = _json(folder / INFO)
+        known = {f.name for f in fields(AdapterInfo)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise BadModelError(f"adapter {str(folder)!r}: {INFO} has unknown fields {unknown}; known: {sorted(known)}")
+        info = AdapterInfo(**values)
+        if info.grounding_head and not (folder / GROUNDING_HEAD).is_file():
+            raise ModelNotFoundError(f"adapter folder {str(folder)!r} lacks {GROUNDING_HEAD}")
+        return info
+    except (ValueError, TypeError, AttributeError, OSError) as error:
+        if isinstance(error, (BadModelError, ModelNotFoundError)):
+            raise
+        raise BadModelError(f"adapter {str(folder)!r}: {INFO} cannot be read: {error}") from error
+
+
+def read_grounding_head(folder: Path) -> GroundingHead:
+    """The grounding head of an adapter folder, float32. BadModelError where the file is not a whole grounding head."""
+    weights = _tensors(folder / GROUNDING_HEAD)
+    try:
+        return GroundingHead.of_weights({k: v.float() for k, v in weights.items()}).eval().requires_grad_(False)
+    except (KeyError, RuntimeError, IndexError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BadModelError(f"{str(folder / GROUNDING_HEAD)!r} does not hold a grounding head: {reason}") from error
+
+
+def read_lora(folder: Path) -> Lora:
+    """The LoRA weights of an adapter folder, for whatever base. BadModelError where they cannot be read."""
+    return Lora(**vars(_read_lora_config(folder)), weights=_tensors(folder / LORA))
+
+
+def put_projector(llava: Any, folder: Path) -> None:
+    """Replace a LLaVA model's projector by that of an adapter folder. BadModelError where it does not fit."""
+    module = llava.model.multi_modal_projector
+    module.load_state_dict(_tensors(folder / PROJECTOR, lambda _: _shapes(module.state_dict())))
+
+
+def check(folder: Path, fit: AdapterSpec) -> AdapterInfo:
+    """Whether an adapter folder can be loaded, by its descriptions and its files' headers; no weight is read.
+
+    Returns its description. Raises ModelNotFoundError, BadModelError as `read`.
+    """
+    return _read(folder, fit, _header)[0]
+
+
+def read(folder: Path, fit: AdapterSpec) -> Adapter:
+    """The whole adapter, checked against what it must fit.
+
+    Raises ModelNotFoundError where files are missing, BadModelError where they are damaged, of another base, of other
+    shapes, no safetensors, not finite, or of a kind of LoRA that is not plain.
+    """
+    info, config, projector, lora = _read(folder, fit, _tensors)
+    grounding_head = read_grounding_head(folder) if info.grounding_head else None
+    return Adapter(info, projector, Lora(**vars(config), weights=lora), grounding_head)
+
+
+def _read(folder: Path, fit: AdapterSpec, get: Callable[[Path, Callable[[Shapes], Shapes]], Any]) -> Any:
+    """(description, LoRA configuration, projector, LoRA), the last two by `get(path, what shapes to expect)`."""
+    info = read_info(folder)
+    if info.base != fit.base:
+        raise BadModelError(f"adapter {info.name!r} was made for base {info.base!r}, not for {fit.base!r}")
+    projector = get(folder / PROJECTOR, lambda _: fit.projector)
+    config = _read_lora_config(folder)
+    if not config.layers(fit.linear):
+        raise BadModelError(f"adapter {info.name!r}: the model has no layers {', '.join(config.targets)[:80]!r}")
+    lora = get(folder / LORA, lambda _: config.shapes(fit.linear))
+    if info.grounding_head:
+        _header(folder / GROUNDING_HEAD, lambda given: _grounding_head_shapes(folder / GROUNDING_HEAD, given, fit))
+    return info, config, projector, lora
+
+
+def apply(llava: Any, adapter: Adapter) -> None:
+    """Put an adapter into the float32 LLaVA that it was read for: projector replaced, LoRA merged into the weights."""
+    llava.model.multi_modal_projector.load_state_dict(adapter.projector)
+    weights = adapter.lora.weights
+    with torch.no_grad():
+        for name, layer in llava.model.language_model.named_modules():
+            a, b = _lora_keys(name)
+            if a in weights:
+                layer.weight += (weights[b].float() @ weights[a].float()) * adapter.lora.scale
+
+
+def save(
+    folder: Path,
+    info: AdapterInfo,
+    projector: dict[str, torch.Tensor],
+    lora: Any,
+    grounding_head: GroundingHead | None = None,
+) -> None:
+    """Write an adapter folder atomically, as float16. lora: a `peft.PeftModel` of the language model.
+
+    ValueError where `info.grounding_head` and `grounding_head` disagree.
+    """
+    from peft import get_peft_model_state_dict
+
+    if info.grounding_head != (grounding_head is not None):
+        raise ValueError(
+            f"adapter {info.name!r} says grounding head is {info.grounding_head}, but got {type(grounding_head).__name__}"
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".adapter-", dir=folder.parent))
+    try:
+        config = copy.copy(lora.peft_config["default"])
+        config.base_model_name_or_path = None  # the folder of the machine that trained it says nothing
+        config.save_pretrained(work)
+        if grounding_head is not None:
+            save_file(_half(grounding_head.state_dict()), work / GROUNDING_HEAD)
+        save_file(_half(get_peft_model_state_dict(lora)), work / LORA)
+        save_file(_half(projector), work / PROJECTOR)
+        (work / INFO).write_text(json.dumps(asdict(info), indent=1) + "\n")
+        os.chmod(work, 0o755)
+        old = None
+        if folder.exists():
+            old = Path(tempfile.mkdtemp(prefix=".old-", dir=folder.parent))
+            os.replace(folder, old / "adapter")
+        os.replace(work, folder)
+        if old is not None:
+            shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _half(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().half().contiguous() for name, tensor in tensors.items()}
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> Shapes:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _lora_keys(name: str) -> tuple[str, str]:
+    """Under which names `peft` writes A and B of a layer."""
+    return f"base_model.model.{name}.lora_A.weight", f"base_model.model.{name}.lora_B.weight"
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. ValueError, OSError."""
+    if path.stat().st_size > MAX_JSON:
+        raise ValueError(f"it has {path.stat().st_size} bytes; at most {MAX_JSON}")
+    try:
+        values = json.loads(path.read_text())
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"it holds a {type(values).__name__}; expected an object")
+    return values
+
+
+def _read_lora_config(folder: Path) -> LoraConfig:
+    """BadModelError where it cannot be read or is not of plain LoRA."""
+    try:
+        values = _json(folder / LORA_CONFIG)
+        rank, alpha, targets = (values[key] for key in ("r", "lora_alpha", "target_modules"))
+        odd = [key for key in NOT_PLAIN if values.get(key)]
+        if odd or values.get("bias", "none") != "none" or values.get("peft_type", "LORA") != "LORA":
+            raise ValueError(f"it is not plain LoRA ({', '.join(odd) or 'peft_type, bias'}); expected plain LoRA")
+        if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
+            raise ValueError(f"r is {rank!r}; expected a whole number >= 1")
+        if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not (math.isfinite(alpha) and alpha > 0):
+            raise ValueError(f"lora_alpha is {alpha!r}; expected a number > 0")
+        if not isinstance(targets, list) or not targets or not all(isinstance(t, str) and t for t in targets):
+            raise ValueError(f"target_modules is {str(targets)[:60]!r}; expected a list of names")
+    except (ValueError, KeyError, OSError, OverflowError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise BadModelError(f"adapter {str(folder)!r}: {LORA_CONFIG} cannot be used: {reason}") from error
+    return LoraConfig(rank, alpha, tuple(targets), bool(values.get("use_rslora")))
+
+
+def _grounding_head_shapes(path: Path, given: Shapes, fit: AdapterSpec) -> Shapes:
+    """The shapes of a grounding head for this model, of the inner sizes that the file's has."""
+    sizes = given.get("patch_out.weight", ())
+    if len(sizes) != 2:
+        raise BadModelError(f"{str(path)!r} does not hold a grounding head: no matrix 'patch_out.weight'")
+    with torch.device("meta"):
+        return _shapes(GroundingHead(fit.patch, fit.word, *sizes).state_dict())
+
+
+def _header(path: Path, expected: Callable[[Shapes], Shapes] | None = None) -> Shapes:
+    """The shapes in a safetensors file, from its header. BadModelError where it is no whole file or others are there.
+
+    expected: given the shapes that are there, those that should be.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            given = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise BadModelError(f"{str(path)!r} is not a whole safetensors file: {error}") from error
+    if expected is not None:
+        _compare(path, given, expected(given))
+    return given
+
+
+def _tensors(path: Path, expected: Callable[[Shapes], Shapes] | None = None) -> dict[str, torch.Tensor]:
+    """The tensors in a safetensors file, finite; BadModelError as `_header`."""
+    shapes = _header(path, expected)  # first: what is not wanted may be large
+    try:
+        # read, not mapped: a file that shrinks while it is copied over would end the process
+        tensors = safetensors.torch.load(path.read_bytes())
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise BadModelError(f"{str(path)!r} is not a whole safetensors file: {error}") from error
+    _compare(path, _shapes(tensors), shapes)
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor.float()).all():
+            raise BadModelError(f"{str(path)!r}: weight {name} has values that are not finite")
+    return tensors
+
+
+def _compare(path: Path, given: Shapes, expected: Shapes) -> None:
+    odd = sorted(set(given.items()) ^ set(expected.items()))
+    if odd:
+        name = odd[0][0]
+        said = [str(list(s[name])) if name in s else "missing" for s in (given, expected)]
+        wanted = "unknown" if said[1] == "missing" else said[1]
+        raise BadModelError(
+            f"{str(path)!r} does not fit the model: weight {name[:80]!r} is {said[0]}, expected {wanted}"
+        )

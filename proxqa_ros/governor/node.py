@@ -1,0 +1,361 @@
+"""The lifecycle node `speed_governor`: a commanded velocity in, one that heeds the nearest object out.
+
+Promises: nothing faster than the limit of the moment leaves on `cmd_vel`; depths that are old, missing or of another
+time give the fail-safe limit; commands that stop coming give one zero command and then silence. Every decision is made
+by `proxqa_core.robot.speed_limits`; this is its topics, parameters and clock.
+
+One thread: every callback is in the node's default, mutually exclusive group.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from geometry_msgs.msg import Twist, TwistStamped, Vector3
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import JumpThreshold
+from rclpy.duration import Duration
+from rclpy.exceptions import ParameterException
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+
+from proxqa_core.errors import BadObjectError
+from proxqa_core.robot import speed_limits as speed_limit
+from proxqa_core.robot.speed_limits import ZERO_VELOCITY, Decision, GovernorConfig, Measure, Observation, Velocity, Zone
+from proxqa_ros.common.conversions import message_to_object
+from proxqa_ros.common.executor import spin
+from proxqa_ros.common.lifecycle import AutostartNode
+from proxqa_ros.governor import parameters as governor_parameters
+from proxqa_ros.msg import ObjectDepthArray
+from proxqa_ros.proximity.parameters import BadParameterError
+
+NEWEST_BEST_EFFORT = QoSProfile(
+    history=QoSHistoryPolicy.KEEP_LAST, depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT
+)
+NEWEST_RELIABLE = QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
+TICK = 0.05
+"""Seconds between two looks at whether depths and command still hold."""
+QUIET = 5.0
+"""Seconds between two log lines about bad messages."""
+LAST_WORD = Duration(seconds=0.2)
+"""Longest wait for the last zero command to arrive when the process is interrupted."""
+
+Success = TransitionCallbackReturn.SUCCESS
+Failure = TransitionCallbackReturn.FAILURE
+
+
+@dataclass(frozen=True)
+class Command:
+    """The newest command: what, when it came on the node's clock, in which frame (stamped ones only)."""
+
+    motion: Velocity
+    received_ns: int
+    frame_id: str
+
+
+def nav2_speed_limit() -> Any:
+    """The class nav2_msgs/SpeedLimit, None where nav2_msgs is not installed."""
+    try:
+        return importlib.import_module("nav2_msgs.msg").SpeedLimit
+    except ImportError:
+        return None
+
+
+class SpeedGovernor(AutostartNode):
+    """See the module. Arguments are rclpy's."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("speed_governor", **kwargs)
+        self._jumped = False
+        self._jump_handle = self.get_clock().create_jump_callback(
+            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1)), post_callback=self._on_jump
+        )
+        governor_parameters.declare(self)
+        self._rules: GovernorConfig | None = None  # None = not configured
+        self._configure_error = ""
+        self._active = False
+        self._said_relative = False
+        self._commands_in = self._commands_out = self._commands_slowed = 0
+        self._forget()
+
+        self._stamped = bool(self.get_parameter("stamped").value)
+        kind = TwistStamped if self._stamped else Twist
+        self._motions = self.create_lifecycle_publisher(kind, "cmd_vel", NEWEST_RELIABLE)
+        self._limit_type = nav2_speed_limit()
+        if self._limit_type is None:
+            self._limits = None
+            self.get_logger().info("nav2_msgs is not installed: no `speed_limit` is published; `cmd_vel` is limited")
+        else:
+            self._limits = self.create_lifecycle_publisher(self._limit_type, "speed_limit", NEWEST_RELIABLE)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self.create_subscription(ObjectDepthArray, "object_depths", self._on_depths, NEWEST_BEST_EFFORT)
+        self.create_subscription(kind, "cmd_vel_in", self._on_command, NEWEST_BEST_EFFORT)
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self.add_post_set_parameters_callback(self._on_parameters_were_set)
+        self.create_timer(TICK, self._on_tick, clock=self.steady_clock)
+        self.create_timer(1.0, self._on_second, clock=self.steady_clock)
+        self.autostart()
+
+    # -- lifecycle ---------------------------------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Read the parameters. FAILURE with one line logged where they contradict each other."""
+        try:
+            self._rules = governor_parameters.read(self)
+        except BadParameterError as error:
+            self._configure_error = str(error)
+            self.get_logger().error(f"cannot configure: {error}")
+            return Failure
+        self._configure_error = ""
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start to pass commands on, at the fail-safe limit until depths come."""
+        result = super().on_activate(state)
+        self._forget()
+        self._active = True
+        self._publish_limit()
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop the robot with one zero command where it was commanded, and pass nothing on any more."""
+        self.halt()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Forget the rules; the parameters are read again at configure."""
+        self._rules = None
+        return Success
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """As deactivate and cleanup."""
+        self.halt()
+        self._rules = None
+        return Success
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """As shutdown; the node can be configured again."""
+        return self.on_shutdown(state)
+
+    def halt(self) -> None:
+        """Publish one zero command where a command was in effect, and take no more. Repeatable."""
+        if self._active and self._command is not None:
+            self._publish(ZERO_VELOCITY, self._command.frame_id)
+            self._motions.wait_for_all_acked(LAST_WORD)
+        self._active = False
+        self._forget()
+
+    def _forget(self) -> None:
+        self._report: Observation | None = None
+        self._command: Command | None = None
+        self._decision = Decision(Zone.FAIL_SAFE, "no object_depths yet")
+
+    def destroy_node(self) -> None:
+        self._jump_handle.unregister()
+        super().destroy_node()
+
+    # -- topics ------------------------------------------------------------------------------------------------------
+
+    def _on_depths(self, message: ObjectDepthArray) -> None:
+        if not self._active:
+            return
+        try:
+            objects = tuple(message_to_object(o) for o in message.objects)
+        except BadObjectError as error:  # the last good ones hold until they are too old
+            self.get_logger().warning(f"object_depths not used: {error}", throttle_duration_sec=QUIET)
+            return
+        self._heed_jump()
+        stamp = message.header.stamp
+        self._report = Observation(stamp.sec * 1_000_000_000 + stamp.nanosec, objects)
+        self._step()
+
+    def _on_command(self, message: Twist | TwistStamped) -> None:
+        if not self._active:
+            return
+        twist, frame_id = (message.twist, message.header.frame_id) if self._stamped else (message, "")
+        motion = Velocity(_vector(twist.linear), _vector(twist.angular))
+        self._command = Command(motion, self.get_clock().now().nanoseconds, frame_id)
+        self._commands_in += 1
+        self._step(renew=True)
+
+    def _on_tick(self) -> None:
+        if self._active:
+            self._step()
+
+    def _on_jump(self, jump: Any) -> None:
+        """The clock was set back or changed: on whatever thread does that."""
+        self._jumped = True
+
+    def _heed_jump(self) -> None:
+        """After a jump back the depths in hand are of another time, though they may look new again later."""
+        if self._jumped:
+            self._jumped = False
+            self._report = None
+
+    def _step(self, renew: bool = False) -> None:
+        """Decide anew; pass the command on where `renew` says so or the zone has changed, end it where it is stale."""
+        self._heed_jump()
+        rules = self._rules
+        assert rules is not None
+        now = self.get_clock().now().nanoseconds
+        before, self._decision = self._decision, speed_limit.assess(self._report, now, self._decision.zone, rules)
+        changed = before.zone != self._decision.zone
+        if changed:
+            self._log()
+            self._publish_limit()
+        command = self._command
+        if command is None:
+            return
+        if not speed_limit.is_fresh(command.received_ns, now, rules):
+            self._command = None
+            self._publish(ZERO_VELOCITY, command.frame_id)
+        elif renew or changed:
+            allowed = speed_limit.limit(command.motion, self._decision.zone, rules)
+            self._commands_slowed += allowed != command.motion
+            self._publish(allowed, command.frame_id)
+
+    def _publish(self, motion: Velocity, frame_id: str) -> None:
+        self._commands_out += 1
+        twist = Twist(linear=Vector3(**_fields(motion.linear)), angular=Vector3(**_fields(motion.angular)))
+        if self._stamped:
+            stamped = TwistStamped(twist=twist)
+            stamped.header.stamp, stamped.header.frame_id = self.get_clock().now().to_msg(), frame_id
+            self._motions.publish(stamped)
+        else:
+            self._motions.publish(twist)
+
+    def _publish_limit(self) -> None:
+        if self._limits is None or self._rules is None:
+            return
+        message = self._limit_type(
+            percentage=False, speed_limit=speed_limit.nav2_limit(self._decision.zone, self._rules)
+        )
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._limits.publish(message)
+
+    def _log(self) -> None:
+        decision = self._decision
+        text = f"{_name(decision.zone)}: {decision.reason}"
+        if decision.zone == Zone.FAIL_SAFE:
+            self.get_logger().warning(text)
+        else:
+            self.get_logger().info(text)
+        if decision.measure is Measure.RELATIVE and not self._said_relative:
+            self._said_relative = True
+            self.get_logger().warning(
+                "object_depths has no distances in metres: limits follow relative depth, which tells near from far in "
+                "the picture but is not metres; never use it for a costmap"
+            )
+
+    # -- parameters --------------------------------------------------------------------------------------------------
+
+    def _on_set_parameters(self, changes: Sequence[Parameter]) -> SetParametersResult:
+        if self._rules is not None:  # before, configure will judge the parameters together
+            try:
+                governor_parameters.read(self, changes)
+            except BadParameterError as error:
+                return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _on_parameters_were_set(self, changes: Sequence[Parameter]) -> None:
+        if self._rules is None:
+            return
+        self._rules = governor_parameters.read(self)
+        if self._active:
+            self._step(renew=True)
+            self._publish_limit()
+
+    # -- diagnostics -------------------------------------------------------------------------------------------------
+
+    def _on_second(self) -> None:
+        array = DiagnosticArray(status=[self._status()])
+        array.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(array)
+        if self._active:
+            self._publish_limit()  # for a controller that has started since
+
+    def _status(self) -> DiagnosticStatus:
+        decision, rules, nearest = self._decision, self._rules, self._decision.nearest
+        level, message = DiagnosticStatus.OK, f"{_name(decision.zone)}: {decision.reason}"
+        if self._configure_error:
+            level, message = DiagnosticStatus.ERROR, f"cannot configure: {self._configure_error}"
+        elif not self._active:
+            level, message = DiagnosticStatus.WARN, f"{self.state}: no command is passed on"
+        elif decision.zone == Zone.FAIL_SAFE:
+            level = DiagnosticStatus.WARN
+        values: dict[str, Any] = {
+            "state": self.state,
+            "commands_in": self._commands_in,
+            "commands_out": self._commands_out,
+            "commands_slowed": self._commands_slowed,
+        }
+        if self._active and rules is not None:
+            values |= {
+                "zone": _name(decision.zone),
+                "measure": decision.measure.value,
+                "nearest": nearest.name if nearest else "",
+                "distance_m": f"{nearest.distance:.3f}" if nearest else "nan",
+                "relative_depth": f"{nearest.depth:.3f}" if nearest else "nan",
+                "speed_limit_m_s": f"{rules.speed(decision.zone):g}",
+                "turn_rate_limit_rad_s": f"{rules.turn_rate(decision.zone):g}",
+                "depths_age_s": f"{self._depths_age():.3f}",
+                "commanded": str(self._command is not None).lower(),
+            }
+        values["nav2_speed_limit"] = "published" if self._limits is not None else "nav2_msgs is not installed"
+        return DiagnosticStatus(
+            level=level,
+            name=f"{self.get_fully_qualified_name().lstrip('/')}: speed limit",
+            message=message,
+            values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+        )
+
+    def _depths_age(self) -> float:
+        """Seconds, NaN where there are none."""
+        report = self._report
+        return (self.get_clock().now().nanoseconds - report.stamp_ns) / 1e9 if report else float("nan")
+
+
+def _vector(vector: Vector3) -> speed_limit.Vector:
+    return (vector.x, vector.y, vector.z)
+
+
+def _fields(vector: speed_limit.Vector) -> dict[str, float]:
+    return dict(zip("xyz", vector, strict=True))
+
+
+def _name(zone: Zone) -> str:
+    return zone.name.lower().replace("_", "-")
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node until it is interrupted, then stop the robot. Exit code: 0, or 2 for parameters out of range."""
+    interrupted = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: interrupted.set())
+    # rclpy's own handlers would end the context before the last zero command can be sent
+    rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = SpeedGovernor()
+    except ParameterException as error:
+        print(f"speed_governor: {' '.join(str(error).split())}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return 2
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    spin(executor, node, interrupted.is_set, TICK)
+    node.halt()
+    executor.shutdown()
+    node.destroy_node()
+    rclpy.try_shutdown()
+    return 0

@@ -1,0 +1,70 @@
+"""The speed governor's parameters: declared once, read as the core's Rules, checked before they change.
+
+Promises: `config/speed_governor.yaml` names every parameter declared here with its default (a test compares the two),
+and a change is either applied or refused with the reason. Knows nothing of topics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from proxqa_core.errors import BadObjectError
+from proxqa_core.robot.speed_limits import BadGovernorConfigError, GovernorConfig
+from proxqa_core.types import ObjectQuery
+from proxqa_ros.proximity.parameters import BadParameterError, Spec
+
+
+def _live(default: Any, description: str, low: float | None = None, high: float | None = None) -> Spec:
+    return Spec(default, description, low, high, live=True)
+
+
+SPECS: dict[str, Spec] = {
+    "objects": _live(["person"], "Names of the objects to slow down for; [''] = every object that is published."),
+    "min_score": _live(0.5, "Objects whose score is below this are ignored.", 0.0, 1.0),
+    "slow_distance": _live(2.0, "Slow down for an object this near, metres.", 0.0, 1000.0),
+    "stop_distance": _live(0.8, "Stop for an object this near, metres.", 0.0, 1000.0),
+    "distance_hysteresis": _live(0.2, "So much farther before it is faster again, metres.", 0.0, 1000.0),
+    "use_relative_depth": _live(True, "Judge objects without a distance by relative depth, which is not metres."),
+    "slow_depth": _live(0.4, "Slow down for an object of this relative depth (not metres).", 0.0, 1.0),
+    "stop_depth": _live(0.15, "Stop for an object of this relative depth (not metres).", 0.0, 1.0),
+    "depth_hysteresis": _live(0.05, "So much farther before it is faster again, relative depth.", 0.0, 1.0),
+    "sigmas": _live(1.0, "Standard deviations by which objects are taken to be nearer than read.", 0.0, 10.0),
+    "max_speed": _live(0.5, "Highest linear speed where the way is clear, m/s.", 0.0, 100.0),
+    "slow_speed": _live(0.2, "Highest linear speed near an object, m/s.", 0.0, 100.0),
+    "fail_safe_speed": _live(0.0, "Highest linear speed when it is not known where objects are, m/s.", 0.0, 100.0),
+    "max_turn_rate": _live(1.0, "Highest angular speed where the way is clear, rad/s.", 0.0, 100.0),
+    "slow_turn_rate": _live(0.5, "Highest angular speed near an object, rad/s.", 0.0, 100.0),
+    "stop_turn_rate": _live(0.3, "Highest angular speed while stopped, rad/s.", 0.0, 100.0),
+    "fail_safe_turn_rate": _live(0.0, "Highest angular speed when not known where objects are, rad/s.", 0.0, 100.0),
+    "limit_reverse": _live(True, "Limit backward motion (linear.x < 0) by objects too."),
+    "max_depths_age": _live(1.0, "Oldest object_depths to go by, seconds.", 0.01, 60.0),
+    "command_timeout": _live(0.5, "Seconds after which a command no longer holds.", 0.01, 60.0),
+    "stamped": Spec(False, "cmd_vel_in and cmd_vel are TwistStamped instead of Twist.", read_only=True),
+    "autostart": Spec(True, "Configure and activate on start.", read_only=True),
+}
+RULES = tuple(field.name for field in fields(GovernorConfig))
+
+
+def declare(node: Node) -> None:
+    """Declare every parameter on the node. Raises rclpy's ParameterException where a given value is out of range."""
+    for name, spec in SPECS.items():
+        node.declare_parameter(name, spec.default, spec.descriptor())
+
+
+def read(node: Node, changes: Sequence[Parameter] = ()) -> GovernorConfig:
+    """The rules of the parameters as they are, or would be after the changes. Raises BadParameterError, one line."""
+    values = {name: node.get_parameter(name).value for name in RULES}
+    values |= {change.name: change.value for change in changes if change.name in RULES}
+    names = list(values["objects"] or ())
+    try:
+        values["objects"] = () if names == [""] else tuple(ObjectQuery(name).name for name in names)
+        return GovernorConfig(**values)
+    except BadObjectError as error:
+        raise BadParameterError(f"parameter 'objects': {error}") from error
+    except BadGovernorConfigError as error:
+        raise BadParameterError(f"parameter {error}") from error

@@ -1,0 +1,167 @@
+"""What a ProximityQuery request asks for and what its response says, without the node around it.
+
+Promises: every request gets a response; a refused one has its error code and one line that says what was wrong and
+what would be right. Knows nothing of threads, clocks or topics: it is given the frame, its age and the engine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from builtin_interfaces.msg import Time as TimeMessage
+
+from proxqa_core.errors import BadImageError, BadObjectError, NotUnderstoodError, ProxqaError
+from proxqa_core.language.sentences import VISIBLE, say_depths
+from proxqa_core.types import (
+    MAX_QUESTION_LENGTH,
+    ObjectDepth,
+    ObjectQuery,
+    ProximityAnswer,
+    QuestionKind,
+    clean_text,
+)
+from proxqa_ros.common.conversions import TooManyObjectsError, object_queries, object_to_message
+from proxqa_ros.proximity.worker import EncodedImage, FrameState, QueueFullError, StoppedError, one_line
+from proxqa_ros.srv import ProximityQuery
+
+Response = ProximityQuery.Response
+
+
+class RefusedError(ProxqaError):
+    """A request that is answered with this error code of its service."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Question:
+    """A checked request. text: '' = only the depths. max_age: seconds, 0 = any age."""
+
+    text: str
+    objects: tuple[ObjectQuery, ...]
+    max_age: float
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What was found out, and about which image."""
+
+    answer: ProximityAnswer
+    stamp: TimeMessage
+
+
+def parse(request: ProximityQuery.Request, configured: Sequence[ObjectQuery], default_max_age: float) -> Question:
+    """The question of a request; the configured objects where it names nothing. Raises RefusedError, BadObjectError."""
+    age = request.max_image_age
+    if not math.isfinite(age) or age < 0:
+        raise RefusedError(
+            Response.BAD_REQUEST,
+            f"max_image_age is {age}; expected seconds, finite and >= 0 (0 = the parameter max_image_age)",
+        )
+    if len(request.question) > MAX_QUESTION_LENGTH:
+        raise RefusedError(
+            Response.BAD_REQUEST,
+            f"question of {len(request.question)} characters is too long; at most {MAX_QUESTION_LENGTH}",
+        )
+    objects = object_queries(request.objects, request.regions)
+    text = clean_text(request.question)
+    if not text and not objects:
+        objects = tuple(configured)
+        if not objects:
+            raise RefusedError(
+                Response.BAD_REQUEST,
+                "the request has no question and no objects, and the node has none configured; give a question such as "
+                "'Which is closer, the chair or the table?' or names in `objects`",
+            )
+    return Question(text, objects, age or default_max_age)
+
+
+def check_age(shot: FrameState | None, now_ns: int, max_age: float, last_error: str = "") -> FrameState:
+    """The frame, where there is one of at most max_age seconds (0 = any) at now_ns; RefusedError otherwise.
+
+    One that is stamped more than max_age ahead is of another time too: a bag that began again, a clock that was set.
+    last_error: what was wrong with the last frame that could not be used, '' where none came.
+    """
+    if shot is None:
+        why = f"the last one was bad: {last_error}" if last_error else "is the camera's topic remapped to `image`?"
+        raise RefusedError(Response.NO_IMAGE, f"no usable image has arrived yet; {why}")
+    stamp = shot.header.stamp
+    age = (now_ns - (stamp.sec * 1_000_000_000 + stamp.nanosec)) / 1e9
+    if max_age > 0 and age < -max_age:
+        raise RefusedError(
+            Response.IMAGE_TOO_OLD,
+            f"the newest image is stamped {-age:.3f} s ahead of the clock; at most {max_age:g} s is accepted (was the "
+            "clock set back, did a bag begin again? is use_sim_time as it should be?)",
+        )
+    if max_age > 0 and age > max_age:
+        hint = (
+            "its header has no stamp" if stamp.sec == 0 and stamp.nanosec == 0 else "is use_sim_time as it should be?"
+        )
+        raise RefusedError(
+            Response.IMAGE_TOO_OLD, f"the newest image is {age:.3f} s old; at most {max_age:g} s is accepted ({hint})"
+        )
+    return shot
+
+
+def answer(question: Question, view: EncodedImage) -> ProximityAnswer:
+    """Ask the view. Raises the core's errors."""
+    if question.text:
+        return view.ask(question.text, question.objects)
+    depths = nearest_first(view.depths(question.objects))
+    return ProximityAnswer(question="", kind=QuestionKind.DEPTH, answer=say_depths(depths), objects=depths)
+
+
+def nearest_first(depths: Sequence[ObjectDepth]) -> tuple[ObjectDepth, ...]:
+    """Those in view by relative depth, then those that are not."""
+    return tuple(sorted(depths, key=lambda d: (not d.score >= VISIBLE, math.isnan(d.depth), d.depth)))
+
+
+def fill(response: ProximityQuery.Response, reply: Reply, latency: float) -> ProximityQuery.Response:
+    """The response to a question that was answered; NOT_VISIBLE where nothing that was asked about is in view."""
+    found = reply.answer
+    objects = found.objects
+    response.error_code = Response.NONE
+    response.message = ""
+    if objects and all(d.score < VISIBLE for d in objects):
+        response.error_code = Response.NOT_VISIBLE
+        best = max(d.score for d in objects)
+        response.message = f"not in view: {', '.join(d.name for d in objects)} (highest score {best:.2f})"
+    response.success = response.error_code == Response.NONE
+    response.answer = found.answer
+    response.objects = [object_to_message(d) for d in objects]
+    response.closer, response.farther = found.closer, found.farther
+    response.probability = float(found.probability)
+    response.image_stamp = reply.stamp
+    response.latency = latency
+    return response
+
+
+def refuse(response: ProximityQuery.Response, error: BaseException, latency: float) -> ProximityQuery.Response:
+    """The response to a question that was not answered."""
+    response.success = False
+    response.error_code = error_code(error)
+    response.message = one_line(error)
+    response.probability = math.nan
+    response.latency = latency
+    return response
+
+
+def error_code(error: BaseException) -> int:
+    """The named constant of ProximityQuery for an error."""
+    if isinstance(error, RefusedError):
+        return error.code
+    for kind, code in (
+        (TooManyObjectsError, Response.TOO_MANY_OBJECTS),
+        (BadObjectError, Response.BAD_REQUEST),
+        (NotUnderstoodError, Response.NOT_UNDERSTOOD),
+        (QueueFullError, Response.BUSY),
+        (StoppedError, Response.NOT_ACTIVE),
+        (BadImageError, Response.NO_IMAGE),
+    ):
+        if isinstance(error, kind):
+            return code
+    return Response.INTERNAL

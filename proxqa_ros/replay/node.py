@@ -1,0 +1,240 @@
+"""The node `replay_evaluation`: plays bags to the proximity node and says how well it did.
+
+Promises: with the parameter `bag` one evaluation, then the process ends (0 = done, 1 = it failed, 2 = bad input, one
+line each); without it the action `evaluate_bag`, one evaluation at a time, with feedback, and cancelable at any moment.
+Every goal gets a result. Thin: `replay` plays and judges, `replay_parameters` reads what is wanted.
+
+A goal's callback runs as long as its evaluation: spin the node in a CalmExecutor of THREADS.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import rclpy
+from rclpy.action import ActionServer, CancelResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.exceptions import ParameterException
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from proxqa_core.errors import ProxqaError
+from proxqa_core.jsontext import to_json
+from proxqa_ros.action import EvaluateBag
+from proxqa_ros.common.executor import HandoverExecutor
+from proxqa_ros.proximity.parameters import BadParameterError
+from proxqa_ros.proximity.worker import one_line
+from proxqa_ros.replay import parameters as replay_parameters
+from proxqa_ros.replay.evaluation import NoAnswerError, NoNodeError, Outcome, Progress, Replay
+
+THREADS = 6
+"""One for the evaluation, others for what comes in, other goals and parameters."""
+FEEDBACK = 0.1
+"""Least seconds between two feedback messages."""
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+
+class ReplayEvaluation(Node):
+    """See the module. Arguments are rclpy's."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        # what destroy_node needs comes first: rclpy calls it for a node whose parameters were refused, too
+        self._busy = threading.Lock()
+        self._stopping = threading.Event()
+        self._server: ActionServer | None = None
+        super().__init__("replay_evaluation", **kwargs)
+        replay_parameters.declare(self)
+        self._replay = Replay(self)
+        self._server = ActionServer(
+            self,
+            EvaluateBag,
+            "evaluate_bag",
+            self._on_goal,
+            cancel_callback=lambda _: CancelResponse.ACCEPT,
+            callback_group=ReentrantCallbackGroup(),
+        )
+
+    def evaluate(self, order: replay_parameters.ReplayRequest) -> Outcome:
+        """One evaluation, on the thread that calls it; ends early after `interrupt`. Raises what `Replay.play` does."""
+        with self._busy:
+            return self._replay.play(order, self._log_progress(), self._stopping.is_set)
+
+    def interrupt(self) -> None:
+        """Have what is under way, and all that comes, end soon. Safe in a signal handler."""
+        self._stopping.set()
+
+    def stop(self) -> None:
+        """`interrupt`, and wait for the end of what is under way."""
+        self.interrupt()
+        with self._busy:
+            pass
+
+    def destroy_node(self) -> None:
+        """End what is under way, then the node."""
+        self.stop()
+        server, self._server = self._server, None
+        if server is not None:
+            server.destroy()
+        super().destroy_node()
+
+    def _log_progress(self) -> Callable[[Progress], None]:
+        def log(p: Progress) -> None:
+            self.get_logger().info(
+                f"{p.frames_done} of {p.frames_total} images, {p.figures['frames_answered']} answered",
+                throttle_duration_sec=2.0,
+            )
+
+        return log
+
+    # -- the action --------------------------------------------------------------------------------------------------
+
+    def _on_goal(self, goal: ServerGoalHandle) -> EvaluateBag.Result:
+        nothing = {name: math.nan for name in ("pair_accuracy", "mae", "latency_p50", "latency_p95")}
+        result = EvaluateBag.Result(**nothing)
+        if not self._busy.acquire(blocking=False):
+            return self._failed(goal, result, result.BUSY, "another evaluation is under way; wait for its end")
+        try:
+            order = replay_parameters.order_of_goal(self, goal.request)
+            outcome = self._replay.play(
+                order, _feedback_to(goal), lambda: goal.is_cancel_requested or self._stopping.is_set()
+            )
+        except NoNodeError as error:
+            return self._failed(goal, result, result.NOT_ACTIVE, one_line(error))
+        except NoAnswerError as error:
+            return self._failed(goal, result, result.TIMEOUT, one_line(error))
+        except (ProxqaError, OSError) as error:
+            bad = isinstance(error, ValueError)
+            return self._failed(goal, result, result.BAD_REQUEST if bad else result.INTERNAL, one_line(error))
+        except Exception as error:  # the server lives on, whatever happened
+            self.get_logger().error(f"evaluation failed: {one_line(error)}")
+            return self._failed(goal, result, result.INTERNAL, one_line(error))
+        finally:
+            self._busy.release()
+        _fill(result, outcome)
+        if not outcome.canceled:
+            goal.succeed()
+        elif goal.is_cancel_requested:
+            goal.canceled()
+        else:
+            goal.abort()  # the node is being stopped
+        return result
+
+    def _failed(self, goal: ServerGoalHandle, result: Any, code: int, message: str) -> Any:
+        result.error_code, result.message = code, message
+        if goal.is_cancel_requested:
+            goal.canceled()
+        else:
+            goal.abort()
+        return result
+
+
+def _feedback_to(goal: ServerGoalHandle) -> Callable[[Progress], None]:
+    """Feedback as often as FEEDBACK allows, and always at the end."""
+    due = -math.inf
+
+    def publish(p: Progress) -> None:
+        nonlocal due
+        now = time.monotonic()
+        if now < due and p.frames_done < p.frames_total:
+            return
+        due = now + FEEDBACK
+        goal.publish_feedback(
+            EvaluateBag.Feedback(
+                frames_done=p.frames_done,
+                frames_total=p.frames_total,
+                loop=p.loop,
+                **p.figures,
+            )
+        )
+
+    return publish
+
+
+def _fill(result: Any, outcome: Outcome) -> None:
+    found, run = outcome.report, outcome.run
+    frames, latency = found["frames"], found["latency_seconds"]
+    result.success = True
+    if outcome.canceled:
+        result.message = f"canceled after {frames['asked']} of {run.wanted} images"
+    result.report = to_json(found)
+    result.frames_shown, result.frames_answered = frames["asked"], frames["answered"]
+    result.frames_bad, result.frames_dropped = frames["bad"], frames["dropped"]
+    result.pair_accuracy, result.mae = float(found["pair_accuracy"]), float(found["mae"])
+    result.latency_p50, result.latency_p95 = latency["p50"], latency["p95"]
+
+
+def summary_line(outcome: Outcome) -> str:
+    """What came out, in one line."""
+    found = outcome.report
+    frames, latency = found["frames"], found["latency_seconds"]
+    return (
+        f"{frames['asked']} images: {frames['answered']} answered, {frames['bad']} bad, {frames['dropped']} dropped; "
+        f"closer right {100 * found['pair_accuracy']:.1f} % of {found['pairs']} pairs, mean error {found['mae']:.3f}; "
+        f"latency p50 {latency['p50']:.3f} s, p95 {latency['p95']:.3f} s"
+    )
+
+
+def _evaluate_at_start(node: ReplayEvaluation, order: replay_parameters.ReplayRequest) -> int:
+    """The exit code."""
+    try:
+        outcome = node.evaluate(order)
+    except (ProxqaError, OSError) as error:
+        print(f"replay_evaluation: {one_line(error)}", file=sys.stderr)
+        return BAD_INPUT if isinstance(error, ValueError) else FAILED
+    print(f"{'interrupted; ' if outcome.canceled else ''}{summary_line(outcome)}", flush=True)
+    return INTERRUPTED if outcome.canceled else 0
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Evaluate the parameter `bag`, or serve goals until interrupted. The exit code: see the module."""
+    interrupted = threading.Event()
+    node: ReplayEvaluation | None = None
+
+    def interrupt(*_: object) -> None:
+        interrupted.set()
+        if node is not None:
+            node.interrupt()
+
+    # before the node can be seen: who sees it may interrupt it
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+    rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = ReplayEvaluation()
+        order = replay_parameters.order_of_parameters(node)
+    except (ParameterException, BadParameterError) as error:
+        print(f"replay_evaluation: {' '.join(str(error).split())}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return BAD_INPUT
+    if interrupted.is_set():
+        node.interrupt()  # it came while the node was made
+    executor = HandoverExecutor(THREADS)
+    executor.add_node(node)
+    leaving = threading.Event()
+
+    def spin() -> None:
+        while not leaving.is_set():
+            executor.spin_once(0.1)
+
+    spinner = threading.Thread(target=spin, name="spin", daemon=True)
+    spinner.start()
+    code = 0
+    if order is None:
+        while not interrupted.is_set():  # `wait` holds a lock that the handler's `set` needs
+            time.sleep(0.1)
+        node.stop()
+    else:
+        code = _evaluate_at_start(node, order)
+    leaving.set()  # before the shutdown: rclpy 9 may trigger a guard condition that it destroyed
+    spinner.join()
+    executor.shutdown()
+    node.destroy_node()
+    rclpy.try_shutdown()
+    return code

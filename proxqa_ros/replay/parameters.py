@@ -1,0 +1,167 @@
+"""The parameters of `replay_evaluation` and what an action's goal makes of them: one frozen order per evaluation.
+
+Promises: `config/replay_evaluation.yaml` names every parameter declared here with its default (a test compares the
+two); a goal can name no file outside the folders that the parameters name; what cannot be used raises
+BadParameterError with one line. Knows nothing of topics or of playing.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rclpy.node import Node
+
+from proxqa_core.errors import BadObjectError
+from proxqa_core.types import ObjectQuery
+from proxqa_ros.common.conversions import object_queries
+from proxqa_ros.proximity.parameters import BadParameterError, Spec
+
+SPECS: dict[str, Spec] = {
+    "bag": Spec("", "Bag to evaluate at start, then the node ends; '' = wait for goals.", read_only=True),
+    "json": Spec("", "File for that evaluation's report as JSON; '' = none.", read_only=True),
+    "html": Spec("", "File for that evaluation's report as a page; '' = none.", read_only=True),
+    "bag_folder": Spec("", "Folder of the bags that goals may name; '' = goals are refused.", live=True),
+    "report_folder": Spec("", "Folder for the reports that goals ask for; '' = none is written.", live=True),
+    "image_topic": Spec("", "Topic of the images in the bag; '' = the only one.", live=True),
+    "truth_topic": Spec("", "Topic of true depths in the bag; '' = the one named ground_truth, if any.", live=True),
+    "depth_topic": Spec("", "Topic of aligned depth images to judge by instead; '' = none.", live=True),
+    "tolerance": Spec(0.05, "Most seconds between an image and its depth image.", 0.0, 10.0, live=True),
+    "play_depth_topic": Spec("", "Topic of depth images to play to the node, which learns metres.", live=True),
+    "objects": Spec([""], "Names of the objects to look for; [''] = the labels', else the node's own.", live=True),
+    "rate": Spec(1.0, "So many times faster than recorded.", 0.01, 100.0, live=True),
+    "loops": Spec(1, "So often is the bag played.", 1, 1000, live=True),
+    "max_seconds": Spec(0.0, "Play only the bag's first so many seconds; 0 = all of it.", 0.0, 86400.0, live=True),
+    "start_timeout": Spec(120.0, "Longest wait for an active proximity node, seconds.", 0.0, 3600.0, live=True),
+    "settle_time": Spec(5.0, "Longest wait for the answer to a loop's last image, seconds.", 0.0, 600.0, live=True),
+}
+"""Those that are live hold from the next evaluation on."""
+
+
+@dataclass(frozen=True)
+class ReplayRequest:
+    """One evaluation. Topics: '' = as the parameters of that name say. seconds: inf = the whole bag.
+
+    Raises BadParameterError on values that cannot be used.
+    """
+
+    bag: Path
+    image_topic: str = ""
+    truth_topic: str = ""
+    depth_topic: str = ""
+    tolerance: float = 0.05
+    play_depth_topic: str = ""
+    objects: tuple[ObjectQuery, ...] = ()
+    rate: float = 1.0
+    loops: int = 1
+    seconds: float = math.inf
+    start_timeout: float = 120.0
+    settle_time: float = 5.0
+    json: Path | None = None
+    html: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.truth_topic and self.depth_topic:
+            raise BadParameterError(
+                f"truth_topic is {self.truth_topic!r} and depth_topic {self.depth_topic!r}; expected one of them"
+            )
+        for name in ("rate", "loops"):
+            low, high, value = SPECS[name].low, SPECS[name].high, getattr(self, name)
+            assert low is not None and high is not None
+            if not low <= value <= high:
+                raise BadParameterError(f"{name} is {value}; expected {low:g} to {high:g}")
+        if not self.seconds > 0:
+            raise BadParameterError(f"max_seconds is {self.seconds}; expected 0 or more, 0 = the whole bag")
+        for file in (self.json, self.html):
+            if file is not None and (file.is_dir() or not file.parent.is_dir()):
+                raise BadParameterError(
+                    f"report {str(file)!r} cannot be written; expected a file in a folder that exists"
+                )
+
+
+def declare(node: Node) -> None:
+    """Declare every parameter on the node. Raises rclpy's ParameterException where a given value is out of range."""
+    for name, spec in SPECS.items():
+        node.declare_parameter(name, spec.default, spec.descriptor())
+
+
+def order_of_parameters(node: Node) -> ReplayRequest | None:
+    """The evaluation that the parameter `bag` asks for; None where it is empty."""
+    values = _values(node)
+    if not values["bag"]:
+        return None
+    files = {name: Path(values[name]) if values[name] else None for name in ("json", "html")}
+    return ReplayRequest(**_common(values), **files, bag=_path(values["bag"]))
+
+
+def order_of_goal(node: Node, goal: Any) -> ReplayRequest:
+    """The evaluation that a goal (EvaluateBag.Goal) asks for: its own fields, else the parameters."""
+    values = _values(node)
+    for name in ("image_topic", "truth_topic", "depth_topic", "objects"):
+        if given := getattr(goal, name):
+            values[name] = given
+    if goal.truth_topic and not goal.depth_topic:  # the goal's choice, not both
+        values["depth_topic"] = ""
+    if goal.depth_topic and not goal.truth_topic:
+        values["truth_topic"] = ""
+    for name in ("rate", "loops", "max_seconds"):
+        if getattr(goal, name) != 0:
+            values[name] = getattr(goal, name)
+    files: dict[str, Path] = {}
+    if goal.report_name:
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", goal.report_name):
+            raise BadParameterError(
+                f"report_name is {goal.report_name[:60]!r}; expected 1 to 100 letters, digits, '-' and '_'"
+            )
+        if not values["report_folder"]:
+            raise BadParameterError("report_name is given, but the parameter report_folder is empty; set it first")
+        folder = Path(values["report_folder"])
+        files = {kind: folder / f"{goal.report_name}.{kind}" for kind in ("json", "html")}
+    return ReplayRequest(**_common(values), **files, bag=_inside(values["bag_folder"], goal.bag))
+
+
+def _values(node: Node) -> dict[str, Any]:
+    return {name: node.get_parameter(name).value for name in SPECS}
+
+
+def _common(values: dict[str, Any]) -> dict[str, Any]:
+    names = list(values["objects"] or ())
+    try:
+        objects = () if names == [""] else object_queries(names)
+    except BadObjectError as error:
+        raise BadParameterError(f"objects: {error}") from error
+    seconds = float(values["max_seconds"])
+    if not math.isfinite(seconds):
+        raise BadParameterError(f"max_seconds is {seconds}; expected 0 or more, 0 = the whole bag")
+    return {
+        **{name: values[name] for name in ("image_topic", "truth_topic", "depth_topic", "play_depth_topic")},
+        **{name: float(values[name]) for name in ("tolerance", "rate", "start_timeout", "settle_time")},
+        "loops": int(values["loops"]),
+        "objects": tuple(objects),
+        "seconds": seconds if seconds != 0 else math.inf,
+    }
+
+
+def _path(text: str) -> Path:
+    if "\x00" in text or len(text) > 4096:
+        raise BadParameterError(f"bag is {text[:60]!r}; expected the path of a rosbag2")
+    return Path(text)
+
+
+def _inside(folder: str, bag: str) -> Path:
+    """The bag that a goal names: it may come from anybody, so it must lie in the folder, wherever links lead."""
+    if not folder:
+        raise BadParameterError("the parameter bag_folder is empty: goals may name no bag; set it first")
+    if not bag:
+        raise BadParameterError("bag is empty; expected the path of a bag in bag_folder")
+    root = Path(folder).resolve()
+    try:
+        path = (root / _path(bag)).resolve()
+    except (OSError, RuntimeError) as error:  # a name too long, links in a circle
+        raise BadParameterError(f"bag {bag[:60]!r} cannot be looked up: {error}") from error
+    if not path.is_relative_to(root) or path == root:
+        raise BadParameterError(f"bag {bag[:60]!r} is not in bag_folder; expected the path of a bag in it")
+    return path

@@ -1,0 +1,349 @@
+"""Asking a model about a bag: figures, steadiness, frames that are bad, the page, the command."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from proxqa_core.cli import main as cli
+from proxqa_core.evaluation.bag_html import error_of, frames_to_show, render, stamps_to_show
+from proxqa_core.evaluation.bag_runner import Selection, evaluate_bag, pictures
+from proxqa_core.evaluation.bag_truth import queries_of, truth_of
+from proxqa_core.evaluation.sequence import LABELS, NO_TRUTH, Answer, Run, TrueObject, report, temporal
+from proxqa_core.rosbags.bag import BadBagError, Bag
+from proxqa_core.types import Box, ObjectDepth, ObjectQuery
+from tests import made_bag as made
+from tests.core.fake_engine import BatchEncodedImage, FakeEncodedImage, FakeEngine
+
+RIGHT = {"chair": 0.1, "table": 0.6, "lamp": 0.8}
+WRONG = {"chair": 0.9, "table": 0.5, "lamp": 0.1}
+
+
+class PointingView(FakeEncodedImage):
+    """Finds things where they are."""
+
+    def _depth(self, query: ObjectQuery) -> ObjectDepth:
+        found = super()._depth(query)
+        x, y, width, height = made.REGIONS[query.name]
+        return ObjectDepth(
+            found.name, found.depth, 0.05, found.score, "", query.box, found_at=Box(x, y, x + width, y + height)
+        )
+
+
+@pytest.fixture
+def drive(tmp_path: Path) -> Path:
+    return made.write(tmp_path / "drive", made.drive())
+
+
+def run_on(
+    path: Path, engine: FakeEngine, names: str = "", depth: str = "", prompt: str = "name", **selection: Any
+) -> Run:
+    with Bag(path) as bag:
+        truth = truth_of(bag, "", depth, 0.05)
+        queries = queries_of(bag, truth, [ObjectQuery(n) for n in names.split(",") if n])
+        return evaluate_bag(engine, bag, bag.image_topic(), truth, queries, Selection(**selection), prompt)
+
+
+def test_a_model_that_knows(drive: Path) -> None:
+    engine = FakeEngine(RIGHT, BatchEncodedImage)
+    found = report(run_on(drive, engine))
+    assert (found["images"], found["pairs"], found["pair_accuracy"], found["objects"]) == (6, 18, 1.0, 18)
+    assert found["mae"] == pytest.approx(0, abs=1e-6) and found["valid_rate"] == 1.0
+    assert found["ece"] == pytest.approx(0.1)  # 90 % sure and always right
+    assert found["frames"] | {"drop_rate": 0} == {
+        "in_source": 6, "asked": 6, "answered": 6, "bad": 0, "dropped": 0, "drop_rate": 0, "passes": 1,
+        "bad_reasons": [],
+    }  # fmt: skip
+    assert found["truth"] == {"kind": LABELS, "topic": made.TRUTH, "frames": 6, "problem": ""}
+    assert found["latency_seconds"]["p50"] <= found["latency_seconds"]["p95"] <= found["seconds_per_image"] * 6
+    # One call for all objects of an image, one for all its pairs.
+    assert engine.calls == [("depths", 3), ("closer_many", 3)] * 6
+    json.dumps(found, allow_nan=True)
+
+
+def test_a_model_that_has_it_backwards(drive: Path) -> None:
+    found = report(run_on(drive, FakeEngine(WRONG)))
+    assert found["pair_accuracy"] == 0.0 == found["pair_accuracy_from_depths"]
+    assert found["by_object"]["lamp"]["mae"] == pytest.approx(0.7)
+
+
+def test_the_keys_of_eval_are_there(drive: Path, labelled: Path) -> None:
+    from proxqa_core.evaluation.runner import evaluate
+
+    known = evaluate(FakeEngine(RIGHT), labelled, progress=False)
+    assert set(known) < set(report(run_on(drive, FakeEngine(RIGHT))))
+
+
+def test_the_same_run_twice_gives_the_same(drive: Path) -> None:
+    runs = [run_on(drive, FakeEngine(RIGHT)) for _ in range(2)]
+    answers = [[(a.stamp, a.objects, a.truth, a.compared) for a in r.answers] for r in runs]
+    assert answers[0] == answers[1]
+
+
+def test_judged_by_depth_images(drive: Path) -> None:
+    run = run_on(drive, FakeEngine(RIGHT, PointingView), "chair,table,lamp", made.DEPTHS)
+    found = report(run)
+    assert found["truth"]["frames"] == 3 and found["objects"] == 18 and found["objects_with_truth"] == 9
+    assert found["pairs"] == 9 and found["pair_accuracy"] == 1.0
+    assert "not whether the right thing was found" in found["notes"]["truth"]
+    assert found["not_labelled"] is None
+
+
+def test_by_box_only_what_is_labelled_is_asked(tmp_path: Path) -> None:
+    path = made.write(
+        tmp_path / "bag", made.drive(4, [{"chair": (0.1, 1.0), "table": (0.6, 2.0)}, {"lamp": (0.8, 3.0)}])
+    )
+    engine = FakeEngine(RIGHT)
+    run = run_on(path, engine, prompt="box")
+    assert [[o.name for o in a.objects] for a in run.answers] == [["chair", "table"], ["lamp"]] * 2
+    assert run.answers[1].objects[0].box == Box(44, 2, 60, 26)
+    with pytest.raises(BadBagError, match="needs a topic of true depths"):
+        run_on(path, engine, "chair", made.DEPTHS, "box")
+
+
+def test_what_is_not_labelled_is_told_apart(tmp_path: Path) -> None:
+    path = made.write(
+        tmp_path / "bag", made.drive(4, [{"chair": (0.1, 1.0), "table": (0.6, 2.0)}, {"lamp": (0.8, 3.0)}])
+    )
+    found = report(run_on(path, FakeEngine({"chair": 0.1, "table": 0.6})))
+    assert found["objects"] == 6 and found["valid_rate"] == pytest.approx(4 / 6)  # the lamp is never seen
+    assert found["not_labelled"] == {"asked": 6, "said_in_view": pytest.approx(4 / 6)}
+
+
+def test_bad_frames_are_counted_and_passed_over(tmp_path: Path) -> None:
+    messages: list[Any] = made.drive(4)
+    stamps = [made.START + (10 + i) * made.PERIOD for i in range(8)]
+    messages.append((made.IMAGES, stamps[0], made.raw(stamps[0], encoding="nonsense")))
+    messages += [(made.IMAGES, s, "sensor_msgs/msg/Image", b"\0\1\0\0" + bytes(40)) for s in stamps[1:]]
+    messages.append((made.IMAGES, stamps[7] + 1, made.raw(stamps[7] + 1)))
+    found = report(run_on(made.write(tmp_path / "bag", messages), FakeEngine(RIGHT)))
+    frames = found["frames"]
+    assert (frames["asked"], frames["answered"], frames["bad"], frames["dropped"]) == (13, 5, 8, 0)
+    assert len(frames["bad_reasons"]) == 5 and "'nonsense'" in frames["bad_reasons"][0]
+    assert found["truth"]["frames"] == 4
+
+
+def test_nothing_but_bad_frames_is_an_error(tmp_path: Path) -> None:
+    path = made.write(tmp_path / "bag", [(made.IMAGES, 5, made.raw(5, encoding="nonsense"))])
+    with Bag(path) as bag, pytest.raises(BadBagError, match=r"none of 1 images .* can be read, the first: .*nonsense"):
+        evaluate_bag(FakeEngine({}), bag, bag.image_topic(), truth_of(bag, "", "", 0.1), [ObjectQuery("chair")])
+
+
+@pytest.mark.parametrize(
+    ("selection", "frames"),
+    [
+        ({}, [0, 1, 2, 3, 4, 5]),
+        ({"every": 2}, [0, 2, 4]),
+        ({"every": 4}, [0, 4]),
+        ({"every": 2, "limit": 2}, [0, 2]),
+        ({"rate": 5.0}, [0, 2, 4]),
+        ({"rate": 4.0}, [0, 3, 5]),
+        ({"rate": 100.0}, [0, 1, 2, 3, 4, 5]),
+        ({"limit": 1}, [0]),
+        ({"seconds": 0.25}, [0, 1, 2]),
+    ],
+)
+def test_selection(drive: Path, selection: dict[str, Any], frames: list[int]) -> None:
+    run = run_on(drive, FakeEngine(RIGHT), **selection)
+    assert run.stamps == [made.START + i * made.PERIOD for i in frames]
+    assert run.sent == run.wanted == len(frames)
+
+
+@pytest.mark.parametrize("bad", [{"every": 0}, {"rate": 0.0}, {"rate": math.nan}, {"limit": 0}, {"seconds": -1.0}])
+def test_a_selection_that_makes_no_sense(bad: dict[str, Any]) -> None:
+    (name,) = bad
+    with pytest.raises(ValueError, match=rf"{name} is {bad[name]}"):
+        Selection(**bad)
+
+
+# -- from frame to frame ----------------------------------------------------------------------------------------------
+
+
+def answer(
+    i: int, depths: dict[str, float], truth: dict[str, tuple[float, float]] | None = None, **fields: Any
+) -> Answer:
+    objects = tuple(ObjectDepth(n, d, 0.1, 0.9 if d <= 1 else 0.1, "") for n, d in depths.items())
+    true = tuple(None if truth is None or n not in truth else TrueObject(*truth[n]) for n in depths)
+    return Answer(i, fields.pop("stamp", i * made.PERIOD), 48, objects, true, 0.1, 0.2, **fields)
+
+
+def run_of(*answers: Answer, kind: str = LABELS) -> Run:
+    return Run("bag", "/image", kind, answers=list(answers), stamps=[a.stamp for a in answers], sent=len(answers))
+
+
+STILL = {"a": (0.2, 1.0), "b": (0.6, 2.0)}
+
+
+def test_steady_and_shaky_answers() -> None:
+    shaky = run_of(
+        answer(0, {"a": 0.2, "b": 0.6}, STILL),
+        answer(1, {"a": 0.7, "b": 0.6}, STILL),
+        answer(2, {"a": 0.7, "b": 0.6}, STILL),
+    )
+    found = temporal(shaky)
+    assert (found["steps"], found["pair_steps"]) == (4, 2)
+    assert found["depth_change"] == pytest.approx(0.5 / 4) == found["jitter"]
+    assert found["flip_rate"] == 0.5
+
+
+def test_a_change_that_is_true_is_no_unsteadiness() -> None:
+    moved = {"a": (0.8, 3.0), "b": (0.6, 2.0)}
+    found = temporal(run_of(answer(0, {"a": 0.2, "b": 0.6}, STILL), answer(1, {"a": 0.8, "b": 0.6}, moved)))
+    assert (found["steps"], found["depth_change"], found["pair_steps"]) == (1, 0.0, 0)
+    assert found["jitter"] == pytest.approx(0) and math.isnan(found["flip_rate"])
+
+
+def test_without_truth_every_step_counts() -> None:
+    found = temporal(run_of(answer(0, {"a": 0.2, "b": 0.6}), answer(1, {"a": 0.7, "b": 0.6}), kind=NO_TRUTH))
+    assert (found["steps"], found["depth_change"], found["flip_rate"]) == (2, pytest.approx(0.25), 1.0)
+    assert math.isnan(found["jitter"]) and found["basis"] == "all steps"
+
+
+def test_only_frames_that_follow_one_another_are_compared() -> None:
+    a, b = {"a": 0.2}, {"a": 0.9}
+    apart = run_of(answer(0, a, STILL), answer(1, b, STILL, stamp=10**10))
+    backwards = run_of(answer(0, a, STILL, stamp=10**9), answer(1, b, STILL, stamp=10**8))
+    passes = run_of(answer(0, a, STILL), answer(1, b, STILL, pass_number=1))
+    unseen = run_of(answer(0, a, STILL), answer(1, {"a": 2.0}, STILL))
+    assert [temporal(run)["steps"] for run in (apart, backwards, passes, unseen)] == [0] * 4
+
+
+def test_pairs_that_were_not_asked_about_go_by_their_depths() -> None:
+    found = report(run_of(answer(0, {"a": 0.2, "b": 0.6}, STILL), answer(1, {"a": 0.6, "b": 0.6}, STILL)))
+    assert found["pairs"] == 2 and found["pair_accuracy"] == 0.5 and found["pair_accuracy_from_depths"] == 0.75
+    assert "by the order of the two depths" in found["notes"]["pair_accuracy"]
+    # No region is known anywhere: nothing for rules that go by boxes.
+    assert math.isnan(found["baselines"]["lower_edge"]) and math.isnan(found["baselines"]["lower_edge_line_mae"])
+
+
+def test_metres_are_judged_where_there_are_some() -> None:
+    one = answer(0, {"a": 0.2, "b": 0.6}, STILL)
+    metric = ObjectDepth("a", 0.2, 0.1, 0.9, "", distance=1.5, distance_stddev=0.6)
+    far = Answer(0, 0, 48, (metric, one.objects[1]), one.truth, 0.1, 0.1)
+    assert report(run_of(far))["distance"] == {
+        "objects": 1, "mae_m": 0.5, "relative_error": 0.5, "median_relative_error": 0.5, "within_sigma": 1.0
+    }  # fmt: skip
+    assert report(run_of(one))["distance"] is None
+
+
+def test_frames_without_an_answer_are_dropped() -> None:
+    run = run_of(answer(0, {"a": 0.2}, STILL))
+    run.sent, run.bad = 10, 3
+    frames = report(run)["frames"]
+    assert frames["dropped"] == 6 and frames["drop_rate"] == 0.6
+
+
+# -- the page ---------------------------------------------------------------------------------------------------------
+
+
+def page_of(path: Path, engine: FakeEngine, **choices: Any) -> tuple[Run, str]:
+    run = run_on(path, engine, **choices)
+    with Bag(path) as bag:
+        return run, render(report(run), run, pictures(bag, bag.image_topic(), stamps_to_show(run)))
+
+
+def test_page_is_whole_and_escaped(drive: Path) -> None:
+    _, page = page_of(drive, FakeEngine(WRONG))
+    assert "fake &lt;model&gt;" in page and "<model>" not in page
+    assert page.count("data:image/jpeg;base64,") == 6 and "Best frames" in page and "Worst frames" in page
+    assert not re.search(r"https?://|<script|src=\"(?!data:)", page)
+    assert page.count('over time"') == 3 and page.rstrip().endswith("</html>")
+
+
+def test_best_and_worst_are_shown() -> None:
+    truth = {"a": (0.5, 1.0)}
+    errors = [0.3, 0.1, 0.0, 0.4, 0.2, 0.25, 0.35]
+    run = run_of(*(answer(i, {"a": 0.5 + e}, truth) for i, e in enumerate(errors)), answer(7, {"a": 0.1}))
+    (_, best), (_, worst) = frames_to_show(run)
+    assert [a.image for a in best] == [2, 1, 4] and [a.image for a in worst] == [3, 6, 0]
+    assert error_of(worst[0]) == pytest.approx(0.4)
+    (_, only), (_, none) = frames_to_show(run_of(answer(0, {"a": 0.5}, truth)))
+    assert len(only) == 1 and none == []
+    ((title, some),) = frames_to_show(run_of(*(answer(i, {"a": 0.1}) for i in range(9)), kind=NO_TRUTH))
+    assert title == "Some frames" and [a.image for a in some] == [0, 4, 8]
+
+
+def test_page_without_pictures_and_of_large_images(drive: Path) -> None:
+    run = run_on(drive, FakeEngine(RIGHT))
+    assert render(report(run), run, {}).count("no picture") == 6
+    large = {stamp: np.zeros((1200, 1600, 3), np.uint8) for stamp in stamps_to_show(run)}
+    assert len(render(report(run), run, large)) < 1_000_000
+
+
+# -- the command ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    engine = FakeEngine(RIGHT)
+    monkeypatch.setattr(cli, "_engine", lambda options: engine)
+    return engine
+
+
+def test_the_command(drive: Path, tmp_path: Path, fake: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    file, page = tmp_path / "r.json", tmp_path / "r.html"
+    arguments = ["eval-bag", str(drive), "--every", "2", "--json", str(file), "--html", str(page)]
+    assert cli.main(arguments) == 0
+    said = capsys.readouterr()
+    found = json.loads(file.read_text())
+    assert found["pair_accuracy"] == 1.0 and found["frames"]["asked"] == 3 and found["source"] == "drive"
+    assert "judged by labels" in said.out and "3 of 6" in said.out and said.err == ""
+    assert page.read_text().count("data:image/jpeg") == 3
+
+
+def test_the_command_as_json(drive: Path, fake: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["eval-bag", str(drive), "--depth", made.DEPTHS, "--objects", "chair, table", "--limit", "2"]
+    assert cli.main([*arguments, "--json", "-"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["truth"]["kind"] == "depth images" and found["mae"] is None  # this model looks nowhere
+    assert list(found["by_object"]) == ["chair", "table"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nowhere"], "'nowhere' does not exist"),
+        (["BAG", "--topic", "/x"], f"choose one with --topic TOPIC: {made.IMAGES} (6 images)"),
+        (["BAG", "--topic", made.DEPTHS], f"choose one with --topic TOPIC: {made.IMAGES} (6 images)"),
+        (["BAG", "--truth", "/x"], made.TRUTH),
+        (["BAG", "--depth", "/x"], f"{made.DEPTHS} (3 images)"),
+        (["BAG", "--depth", made.DEPTHS], "give objects"),
+        (["BAG", "--depth", made.DEPTHS, "--truth", made.TRUTH], "not allowed"),
+        (["BAG", "--objects", "dragon"], "labelled are: chair, lamp, table"),
+        (["BAG", "--objects", "x" * 90], "too long"),
+        (["BAG", "--every", "0"], "from 1"),
+        (["BAG", "--every", "2", "--rate", "1"], "not allowed"),
+        (["BAG", "--rate", "nan"], "above 0"),
+        (["BAG", "--rate", "-1"], "above 0"),
+        (["BAG", "--tolerance", "soon"], "above 0"),
+        (["BAG", "--limit", "0"], "from 1"),
+        (["BAG", "--json", "nowhere/r.json"], "does not exist"),
+        (["BAG", "--html", "nowhere/r.html"], "does not exist"),
+        (["BAG", "--prompt", "colour"], "colour"),
+        (["EMPTY"], "no colour images; its topics: /ground_truth"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(
+    arguments: list[str],
+    says: str,
+    drive: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def load(options: Any) -> None:
+        raise AssertionError("the model was loaded before the input was checked")
+
+    monkeypatch.setattr(cli, "_engine", load)
+    empty = made.write(tmp_path / "empty", [(made.TRUTH, 1, made.truth(1, {}))])
+    given = [{"BAG": str(drive), "EMPTY": str(empty)}.get(a, a) for a in arguments]
+    assert cli.main(["eval-bag", *given]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith("proxqa: ") and says in said.err
+    assert said.err.count("\n") == 1

@@ -1,0 +1,93 @@
+"""Numbers out of probabilities."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from proxqa_core.llm.readout import (
+    DigitTree,
+    compare_depths,
+    greedy,
+    read_choice,
+    read_depth,
+    read_visibility,
+    visibility_evidence,
+)
+
+logits = lambda shape: arrays(np.float64, shape, elements=st.floats(-30, 30))  # noqa: E731
+
+
+def test_a_sure_tree_is_that_number():
+    tenths, hundredths = np.full(10, -50.0), np.full((10, 10), -50.0)
+    tenths[3], hundredths[3, 2] = 50, 50
+    read = read_depth(DigitTree(np.array([9.0, -9.0]), tenths, hundredths))
+    assert read.mean == pytest.approx(0.32, abs=1e-6) and read.text == "0.32"
+    assert read.stddev == pytest.approx(0.01 / 12**0.5, rel=1e-3) and read.visible > 0.999
+
+
+def test_two_leaves_weigh_against_each_other():
+    tenths, hundredths = np.full(10, -50.0), np.full((10, 10), -50.0)
+    tenths[[2, 8]], hundredths[:, 0] = np.log([3.0, 1.0]), 50
+    read = read_depth(DigitTree(np.array([-2.0, 2.0]), tenths, hundredths))
+    assert read.mean == pytest.approx(0.75 * 0.2 + 0.25 * 0.8)
+    assert read.stddev == pytest.approx((0.75 * 0.15**2 + 0.25 * 0.45**2) ** 0.5, rel=1e-3)
+    assert read.text == "not visible"
+
+
+@given(logits(2), logits(10), logits((10, 10)), st.floats(0.2, 5))
+def test_readings_stay_in_range(visible, tenths, hundredths, temperature):
+    read = read_depth(DigitTree(visible, tenths, hundredths), temperature)
+    assert 0 <= read.mean <= 0.99 + 1e-9 and 0 < read.stddev <= 0.5 and 0 <= read.visible <= 1
+
+
+@given(logits((7, 2)), st.floats(0.2, 5))
+def test_a_choice_and_its_opposite_share_one(odds, temperature):
+    assert read_choice(odds, temperature) + read_choice(-odds, temperature) == pytest.approx(np.ones(7))
+
+
+def test_orders_that_disagree_are_averaged_and_heat_makes_less_sure():
+    assert read_choice(np.array([[2.0, -2.0]]))[0] == pytest.approx(0.5)
+    cold, hot = (read_choice(np.array([[2.0, 1.0]]), t)[0] for t in (1, 3))
+    assert 0.5 < hot < cold < 1
+
+
+def test_depths_are_compared_by_their_deviations():
+    assert compare_depths(0.3, 0.1, 0.3, 0.2) == 0.5
+    assert compare_depths(0.2, 0.03, 0.6, 0.04) > 0.999
+    assert compare_depths(0.5, 0.3, 0.4, 0.4) == pytest.approx(1 - compare_depths(0.4, 0.4, 0.5, 0.3))
+    assert compare_depths(0.4, 0.06, 0.5, 0.08) == pytest.approx(0.8413, abs=1e-3)  # one standard deviation apart
+
+
+def test_greedy_takes_the_likeliest_digit_first():
+    """Many likely numbers that begin with 3, and one with 6 that is likelier than each of them."""
+    hundredths = np.zeros((10, 10))
+    hundredths[6, 1], hundredths[3, 4] = 9, 0.1
+    tenths = np.full(10, -9.0)
+    tenths[[3, 6]] = 1.0, 0.0
+    tree = DigitTree(np.array([1.0, -1.0]), tenths, hundredths)
+    assert greedy(tree) == "0.34" and read_depth(tree).text == "0.61"
+    assert greedy(DigitTree(np.array([-1.0, 1.0]), tenths, hundredths)) == "not visible"
+
+
+def test_visibility_weighs_the_models_word_and_the_grounding_heads():
+    tree = DigitTree(np.array([1.0, -1.0]), np.zeros(10), np.zeros((10, 10)))
+    evidence = visibility_evidence(tree, 0.5)
+    assert evidence == pytest.approx([2.0, 0.0])
+    assert read_visibility(evidence, (1, 0, 0)) == pytest.approx(1 / (1 + np.exp(-2)))
+    assert read_visibility(visibility_evidence(tree, 0.01), (0, 1, 0)) == pytest.approx(0.01)
+    assert read_visibility(evidence, (0, 1, 3)) > 0.95
+    assert np.isfinite(visibility_evidence(tree, 0.0)).all() and np.isfinite(visibility_evidence(tree, 1.0)).all()
+
+
+def test_what_is_not_there_is_said_so_whoever_knows_it():
+    tree = DigitTree(np.array([9.0, -9.0]), np.arange(10.0), np.zeros((10, 10)))
+    assert read_depth(tree).text.startswith("0.")
+    read = read_depth(tree, visible=0.2)
+    assert read.visible == 0.2 and read.text == "not visible" and read.mean == read_depth(tree).mean
+
+
+def test_differences_of_one_images_depths_may_be_surer_or_less_sure():
+    sure, unsure = (compare_depths(0.2, 0.1, 0.4, 0.1, t) for t in (0.5, 2.0))
+    assert 0.5 < unsure < compare_depths(0.2, 0.1, 0.4, 0.1) < sure < 1

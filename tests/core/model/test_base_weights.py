@@ -1,0 +1,117 @@
+"""The base model is made of what its carriers hold, and kept whole or not at all."""
+
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from proxqa_core.errors import CacheError
+from proxqa_core.model import base_weights
+from proxqa_core.model.base_weights import VISION
+
+
+def test_the_tower_is_the_one_in_the_package(engine):
+    """Weights under their published names arrive in the model, whatever the installed library calls them."""
+    published = load_file(VISION.find())
+    backbone = engine.model.llava.model.vision_tower.backbone
+    assert sum(t.numel() for t in published.values()) == sum(t.numel() for t in backbone.state_dict().values())
+    renamed = {"attention.attention.query": "attention.q_proj", "attention.output.dense": "attention.o_proj"}
+    loaded = backbone.state_dict()
+    for name in (
+        "layernorm.weight",
+        "encoder.layer.11.attention.attention.query.weight",
+        "encoder.layer.3.mlp.fc1.bias",
+    ):
+        here = name
+        for old, new in renamed.items():
+            here = here if here in loaded else here.replace(old, new)
+        assert torch.allclose(loaded[here].float(), published[name].float(), atol=1e-2, rtol=1e-2), name
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A cache of its own, and a conversion that writes next to nothing: what is kept how is the point."""
+    monkeypatch.setenv("PROXQA_CACHE", str(tmp_path / "cache"))
+
+    def convert(language, vision, out):
+        save_file({"w": torch.ones(3)}, out / "model.safetensors")
+
+    monkeypatch.setattr(base_weights, "_convert", convert)
+    return tmp_path / "cache"
+
+
+FULL = [
+    OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "some/file"),
+    SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+]
+
+
+@pytest.mark.parametrize("error", FULL, ids=["system", "safetensors"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(small, monkeypatch, error):
+    convert = base_weights._convert
+
+    def half(language, vision, out):
+        convert(language, vision, out)
+        raise error
+
+    monkeypatch.setattr(base_weights, "_convert", half)
+    with pytest.raises(CacheError, match=r"No space left on device.*PROXQA_CACHE") as caught:
+        base_weights.default_base(lambda line: None)
+    assert "\n" not in str(caught.value) and str(small) in str(caught.value)
+    assert list(small.iterdir()) == []
+    monkeypatch.setattr(base_weights, "_convert", convert)
+    assert base_weights.default_base(lambda line: None).parent == small
+
+
+def test_a_cache_that_cannot_be_made_says_where(small):
+    small.write_text("a file")
+    with pytest.raises(CacheError, match=rf"{small}.*File exists"):
+        base_weights.default_base(lambda line: None)
+
+
+def test_what_a_library_could_not_read_is_not_called_a_full_disk(small, monkeypatch):
+    def unreadable(*_):
+        raise OSError("Can't load tokenizer")
+
+    monkeypatch.setattr(base_weights, "_convert", unreadable)
+    with pytest.raises(OSError, match="Can't load tokenizer") as caught:
+        base_weights.default_base(lambda line: None)
+    assert not isinstance(caught.value, CacheError)
+
+
+def test_what_killed_processes_left_is_removed_and_what_live_ones_make_is_not(small):
+    for name in (".base-dead", ".broken-dead", ".base-alive"):
+        (small / name).mkdir(parents=True)
+        (small / name / "model.safetensors").write_bytes(b"half")
+    holds = "import fcntl, os, sys; f = os.open(sys.argv[1], os.O_RDONLY); fcntl.flock(f, fcntl.LOCK_EX); print(1)"
+    program = [sys.executable, "-u", "-c", f"{holds}; sys.stdin.read()", str(small / ".base-alive")]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as alive:
+        assert alive.stdout.readline() == b"1\n"
+        base = base_weights.default_base(lambda line: None)
+        assert {p.name for p in small.iterdir()} == {base.name, ".base-alive"}
+        alive.stdin.close()
+    (base / base_weights.MANIFEST).unlink()
+    assert base_weights.default_base(lambda line: None) == base
+    assert [p.name for p in small.iterdir()] == [base.name]
+
+
+def test_the_folder_in_work_is_locked(small, monkeypatch):
+    seen = []
+
+    def check_lock(language, vision, out):
+        handle = os.open(out, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(handle)
+        (out / "x").write_text("x")
+        seen.append(out)
+
+    monkeypatch.setattr(base_weights, "_convert", check_lock)
+    base_weights.default_base(lambda line: None)
+    assert len(seen) == 1 and not seen[0].exists()

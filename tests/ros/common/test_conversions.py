@@ -1,0 +1,280 @@
+"""Images of every encoding, size, step and byte order; regions; object depths."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image as PilImage
+from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
+from std_msgs.msg import Header
+
+from proxqa_core.errors import BadImageError, BadObjectError
+from proxqa_core.rosbags import image_messages as imagemessage
+from proxqa_core.types import Box, ObjectDepth
+from proxqa_ros.common import conversions as c
+from proxqa_ros.msg import ObjectDepth as ObjectDepthMessage
+
+sizes = st.tuples(st.integers(16, 40), st.integers(8, 20).map(lambda n: 2 * n))
+quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def random(shape, dtype=np.uint8, seed=0):
+    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+
+
+def message(rows: np.ndarray, encoding: str, width: int, padding: int = 0, big: bool = False) -> Image:
+    """A message of rows [height, …] whose rows are followed by `padding` bytes of rubbish."""
+    height = rows.shape[0]
+    flat = np.ascontiguousarray(rows).view(np.uint8).reshape(height, -1)
+    rubbish = random((height, padding), seed=99)
+    flat = np.concatenate([flat, rubbish], axis=1)
+    m = Image(height=height, width=width, encoding=encoding, step=flat.shape[1], is_bigendian=int(big))
+    m.data = flat.tobytes()
+    return m
+
+
+@quick
+@given(sizes, st.integers(0, 9), st.sampled_from(["rgb8", "bgr8", "rgba8", "bgra8", "8UC3"]), st.integers(0, 1000))
+def test_colour(size, padding, encoding, seed):
+    height, width = size
+    rgb = random((height, width, 3), seed=seed)
+    order = rgb if encoding.startswith("rgb") else rgb[..., ::-1]
+    if encoding.endswith("a8"):
+        order = np.concatenate([order, random((height, width, 1), seed=7)], axis=2)
+    image = c.image_to_rgb(message(order, encoding, width, padding))
+    assert image.dtype == np.uint8 and image.flags.c_contiguous and image.flags.owndata
+    np.testing.assert_array_equal(image, rgb)
+
+
+@quick
+@given(sizes, st.integers(0, 9), st.booleans(), st.sampled_from(["mono8", "8UC1", "mono16"]), st.integers(0, 1000))
+def test_grey(size, padding, big, encoding, seed):
+    grey = random(size, np.uint16 if encoding == "mono16" else np.uint8, seed)
+    rows = grey.astype(">u2" if big else "<u2") if encoding == "mono16" else grey
+    image = c.image_to_rgb(message(rows, encoding, size[1], padding, big))
+    expected = np.round(grey / 257).astype(np.uint8) if encoding == "mono16" else grey
+    np.testing.assert_array_equal(image, np.repeat(expected[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+@pytest.mark.parametrize(("bits", "big"), [(8, False), (16, False), (16, True)])
+def test_bayer(pattern, bits, big):
+    """A mosaic of a smooth picture gives the picture back: the pattern's name is its upper left four pixels."""
+    row, column = np.mgrid[0:24, 0:28]
+    picture = np.stack([100 + 5 * column, 60 + 4 * row, 20 + 2 * row + 2 * column], axis=-1)  # even steps
+    mosaic = np.empty((24, 28), np.uint8 if bits == 8 else f"{'>' if big else '<'}u2")
+    for n, colour in enumerate(pattern):
+        y, x = divmod(n, 2)
+        mosaic[y::2, x::2] = picture[y::2, x::2, "rgb".index(colour)] * (1 if bits == 8 else 257)
+    image = c.image_to_rgb(message(mosaic, f"bayer_{pattern}{bits}", 28, padding=3, big=big))
+    assert image.shape == (24, 28, 3)
+    assert np.abs(image.astype(int) - picture)[1:-1, 1:-1].max() <= 1
+
+
+@pytest.mark.parametrize("encoding", ["yuv422", "uyvy", "yuv422_yuy2", "yuyv"])
+@pytest.mark.parametrize("colour", [(200, 40, 40), (40, 200, 40), (40, 40, 200), (128, 128, 128)])
+def test_yuv(encoding, colour):
+    # BT.601 limited range, by hand
+    r, g, b = colour
+    y = round(16 + 0.257 * r + 0.504 * g + 0.098 * b)
+    u = round(128 - 0.148 * r - 0.291 * g + 0.439 * b)
+    v = round(128 + 0.439 * r - 0.368 * g - 0.071 * b)
+    two = [u, y, v, y] if encoding in ("yuv422", "uyvy") else [y, u, y, v]
+    image = c.image_to_rgb(message(np.tile(np.array(two, np.uint8), (20, 12)), encoding, 24, padding=5))
+    assert image.shape == (20, 24, 3)
+    assert np.abs(image.astype(int) - colour).max() <= 4
+
+
+BAD = [
+    (dict(encoding="rgb8"), "0x0"),
+    (dict(encoding=""), "encoding ''"),
+    (dict(encoding="nonsense", width=20, height=20, step=20, data=bytes(400)), "'nonsense'"),
+    (dict(encoding="16UC1", width=20, height=20, step=40, data=bytes(800)), "'16UC1'"),
+    (dict(encoding="rgb8", width=20, height=20, step=59, data=bytes(59 * 20)), "at least 60"),
+    (dict(encoding="rgb8", width=20, height=20, step=60, data=bytes(60 * 20 - 1)), "1199 bytes"),
+    (dict(encoding="rgb8", width=20, height=20, step=60, data=bytes(60 * 20 + 1)), "1201 bytes"),
+    (dict(encoding="rgb8", width=20, height=20, step=60), "0 bytes"),
+    (dict(encoding="rgb8", width=2**32 - 1, height=2**32 - 1, step=2**32 - 1), "4294967295"),
+    (dict(encoding="mono16", width=20, height=20, step=20, data=bytes(400)), "at least 40"),
+    (dict(encoding="uyvy", width=21, height=20, step=42, data=bytes(840)), "even width"),
+    (dict(encoding="bayer_rggb8", width=20, height=1, step=20, data=bytes(20)), "2x2"),
+    (dict(encoding="rgb8", width=4, height=4, step=12, data=bytes(48)), "4x4"),
+]
+
+
+@pytest.mark.parametrize(("fields", "said"), BAD)
+def test_bad_images_get_one_line(fields, said):
+    with pytest.raises(BadImageError) as error:
+        c.image_to_rgb(Image(**fields))
+    assert said in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 300
+    assert "expected" in str(error.value)
+
+
+@quick
+@given(
+    encoding=st.sampled_from([*imagemessage._COLOUR, "32FC1", "", "jpeg"]),
+    width=st.integers(0, 40),
+    height=st.integers(0, 40),
+    step=st.integers(0, 200),
+    data=st.integers(0, 9000).map(bytes),
+    big=st.integers(0, 1),
+)
+def test_nothing_but_a_bad_image_error(encoding, width, height, step, data, big):
+    m = Image(encoding=encoding, width=width, height=height, step=step, data=data, is_bigendian=big)
+    try:
+        assert c.image_to_rgb(m).shape == (height, width, 3)
+        c.check_message(m)
+    except BadImageError as error:
+        assert "\n" not in str(error)
+
+
+def compressed(format_: str, array: np.ndarray, **options) -> bytes:
+    buffer = io.BytesIO()
+    PilImage.fromarray(array).save(buffer, format_, **options)
+    return buffer.getvalue()
+
+
+def test_png_is_exact_and_jpeg_close():
+    rgb = cv2.resize(random((6, 8, 3)), (64, 48), interpolation=cv2.INTER_LINEAR)
+    exact = c.image_to_rgb(CompressedImage(format="rgb8; png compressed bgr8", data=compressed("PNG", rgb)))
+    np.testing.assert_array_equal(exact, rgb)
+    close = c.image_to_rgb(CompressedImage(format="jpeg", data=compressed("JPEG", rgb, quality=95)))
+    assert np.abs(close.astype(int) - rgb).mean() < 5
+
+
+@pytest.mark.parametrize("kind", ["grey", "grey16", "alpha", "cmyk", "progressive", "opencv"])
+def test_other_pictures(kind):
+    rgb = np.full((20, 30, 3), (200, 100, 50), np.uint8)
+    data, expected = {
+        "grey": lambda: (compressed("JPEG", rgb[..., 0]), [200] * 3),
+        "grey16": lambda: (compressed("PNG", rgb[..., 0].astype(np.uint16) * 257), [200] * 3),
+        "alpha": lambda: (compressed("PNG", np.dstack([rgb, rgb[..., 0]])), [200, 100, 50]),
+        "cmyk": lambda: (_cmyk(rgb), [200, 100, 50]),
+        "progressive": lambda: (compressed("JPEG", rgb, progressive=True), [200, 100, 50]),
+        "opencv": lambda: (cv2.imencode(".jpg", rgb[..., ::-1])[1].tobytes(), [200, 100, 50]),
+    }[kind]()
+    image = c.image_to_rgb(CompressedImage(format="", data=data))
+    assert image.shape == rgb.shape and np.abs(image.astype(int) - expected).max() <= 6
+
+
+def _cmyk(rgb):
+    buffer = io.BytesIO()
+    PilImage.fromarray(rgb).convert("CMYK").save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+@quick
+@given(st.sampled_from(["JPEG", "PNG"]), st.floats(0, 1))
+def test_truncated_pictures_are_refused_wherever_they_end(format_, part):
+    data = compressed(format_, random((48, 64, 3)))
+    cut = data[: int(part * (len(data) - 1))]
+    with pytest.raises(BadImageError) as error:
+        c.image_to_rgb(CompressedImage(format="x", data=cut))
+    assert "\n" not in str(error.value)
+
+
+def test_a_png_with_a_hole_is_refused():
+    """The end marker is there, the middle is not. JPEG has no checksum that would tell."""
+    data = compressed("PNG", random((48, 64, 3)))
+    for keep in (30, 200, len(data) // 2):
+        with pytest.raises(BadImageError):
+            c.image_to_rgb(CompressedImage(data=data[:keep] + data[-16:]))
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (dict(format="jpeg"), "empty"),
+        (dict(format="jpeg", data=b"GIF89a" + bytes(90)), "neither JPEG nor PNG"),
+        (dict(format="16UC1; compressedDepth png", data=bytes(90)), "depth image"),
+        (dict(format="png", data=b"\x89PNG\r\n\x1a\n" + bytes(30) + b"IEND\xaeB\x60\x82"), "decoded"),
+    ],
+)
+def test_bad_pictures(fields, said):
+    with pytest.raises(BadImageError, match=said):
+        c.image_to_rgb(CompressedImage(**fields))
+
+
+def test_padding_after_the_end_of_a_jpeg_is_allowed():
+    data = compressed("JPEG", np.full((20, 20, 3), 90, np.uint8)) + bytes(500)
+    assert c.image_to_rgb(CompressedImage(data=data)).shape == (20, 20, 3)
+
+
+@quick
+@given(sizes, st.integers(0, 9), st.booleans(), st.sampled_from(["16UC1", "mono16", "32FC1"]))
+def test_depth(size, padding, big, encoding):
+    order = ">" if big else "<"
+    if encoding == "32FC1":
+        values = np.random.default_rng(1).uniform(0.1, 9, size).astype(np.float32)
+        values.flat[:5] = [0, -1, np.nan, np.inf, -np.inf]
+        rows, expected = values.astype(f"{order}f4"), values.copy()
+    else:
+        values = random(size, np.uint16).clip(1)
+        values.flat[:5] = 0
+        rows, expected = values.astype(f"{order}u2"), (values / 1000).astype(np.float32)
+    expected.flat[:5] = np.nan
+    metres = c.depth_to_metres(message(rows, encoding, size[1], padding, big))
+    assert metres.dtype == np.float32 and metres.shape == size
+    np.testing.assert_allclose(metres, expected, rtol=1e-6)
+
+
+def test_bad_depth():
+    with pytest.raises(BadImageError, match="not a depth image"):
+        c.depth_to_metres(Image(encoding="rgb8", width=20, height=20, step=60, data=bytes(1200)))
+    with pytest.raises(BadImageError, match="at least 80"):
+        c.depth_to_metres(Image(encoding="32FC1", width=20, height=20, step=40, data=bytes(800)))
+
+
+def test_image_to_message_and_back():
+    rgb = random((20, 31, 3))
+    header = Header(frame_id="camera")
+    header.stamp.sec = 5
+    made = c.rgb_to_image(rgb[:, ::-1], header)
+    assert made.header == header and made.encoding == "rgb8" and made.step == 93
+    np.testing.assert_array_equal(c.image_to_rgb(made), rgb[:, ::-1])
+    with pytest.raises(BadImageError):
+        c.rgb_to_image(rgb[..., 0], header)
+
+
+@given(st.integers(0, 5000), st.integers(0, 5000), st.integers(1, 5000), st.integers(1, 5000))
+def test_regions_and_back(x, y, width, height):
+    region = RegionOfInterest(x_offset=x, y_offset=y, width=width, height=height)
+    box = c.region_to_box(region)
+    assert box.xyxy == (x, y, x + width, y + height)
+    assert c.box_to_region(box) == region
+
+
+def test_regions_at_their_edges():
+    assert c.region_to_box(RegionOfInterest()) is None and c.box_to_region(None) == RegionOfInterest()
+    assert c.box_to_region(Box(1.5, 2.5, 3.2, 4.0)) == RegionOfInterest(x_offset=1, y_offset=2, width=3, height=2)
+    assert c.box_to_region(Box(-5, -5, 3, 4)) == RegionOfInterest(width=3, height=4)
+    for region in (RegionOfInterest(width=5), RegionOfInterest(x_offset=5)):
+        with pytest.raises(BadObjectError):
+            c.region_to_box(region)
+
+
+def test_object_depths_and_back():
+    known = ObjectDepth("Stuhl 🪑", 0.25, 0.125, 0.5, "0.25", Box(1, 2, 30, 40), 1.5, 0.5)
+    wire = deserialize_message(serialize_message(c.object_to_message(known)), ObjectDepthMessage)
+    assert c.message_to_object(wire) == known
+    bare = c.message_to_object(c.object_to_message(ObjectDepth("x", 0.5, 0.5, 0.5, "")))
+    assert bare.box is None and math.isnan(bare.distance) and math.isnan(bare.distance_stddev)
+
+
+def test_object_queries():
+    two = [RegionOfInterest(width=5, height=5), RegionOfInterest(x_offset=9, width=5, height=5)]
+    assert [q.box.x1 for q in c.object_queries(["chair", "Chair"], two)] == [0, 9]
+    assert c.object_queries([]) == ()
+    with pytest.raises(BadObjectError, match="named 2 times"):
+        c.object_queries(["chair", "Chair "])
+    with pytest.raises(BadObjectError, match="1 regions for 2"):
+        c.object_queries(["a", "b"], two[:1])
+    with pytest.raises(c.TooManyObjectsError, match="at most 64"):
+        c.object_queries([f"o{n}" for n in range(65)])

@@ -1,0 +1,158 @@
+"""Turns are true of their labels and worded as the engine words its questions."""
+
+import random
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxqa_core.language import templates
+from proxqa_core.types import Box
+from proxqa_training.instructions.build import Labelled, Recipe, jittered, turns
+
+THINGS = (
+    Labelled("chair", "chair", Box(0.1, 0.2, 0.3, 0.6), 0.2, 1.0),
+    Labelled("lamp", None, Box(0.5, 0.1, 0.6, 0.3), 0.7, 3.0),
+    Labelled("lamp", "leftmost lamp", Box(0.0, 0.1, 0.1, 0.3), 0.72, 3.1),
+)
+NAMES = ["chair", "lamp", "sofa", "table", "car"]
+
+
+@given(st.integers(0, 10**6))
+def test_turns_are_true(seed):
+    recipe = Recipe(perceive=6, where=3, absent=2, reason=3, direct=2)
+    said = turns(THINGS, NAMES, recipe, random.Random(seed))
+    kinds = [t.kind for t in said]
+    assert kinds.count("absent") == 2 and kinds.count("where") == 2 and kinds.count("perceive") == 6
+    assert kinds.count("reason") == 2 and kinds.count("direct") == 2  # the two lamps are too alike to be a pair
+    for turn in said:
+        assert turn.question.count(templates.REGION) == len(turn.boxes)
+        if turn.kind == "absent":
+            assert templates.parse_depth(turn.answer) is None
+            assert any(f"the {n}?" in turn.question for n in ("sofa", "table", "car"))
+        elif turn.kind == "where":
+            region = templates.parse_where(turn.answer)
+            assert (region.x1, region.y2) == ((10, 60) if "chair" in turn.question else (0, 30))
+            assert "the lamp?" not in turn.question  # ambiguous by name: cannot be asked
+        elif turn.kind == "perceive":
+            assert templates.parse_depth(turn.answer) in (0.2, 0.7, 0.72)
+            assert "the lamp?" not in turn.question  # ambiguous by name: asked by box only
+        else:
+            first = turn.question.index("chair") < turn.question.index("lamp")
+            assert templates.parse_choice(turn.lead + turn.answer) == ("A" if first else "B")
+            assert ("0." in turn.lead) == (turn.kind == "reason")
+
+
+def test_the_same_seed_says_the_same():
+    recipe = Recipe(perceive=4, reason=2)
+    first, second = (turns(THINGS, NAMES, recipe, random.Random(5)) for _ in range(2))
+    assert first == second
+
+
+def test_without_region_tokens_boxes_are_said_in_words_only():
+    recipe = Recipe(perceive=6, by_box=1.0)
+    for turn in turns(THINGS, [], recipe, random.Random(0), region_token=False):
+        assert templates.REGION not in turn.question and " at [" in turn.question and not turn.boxes
+
+
+def test_an_image_without_objects_has_absent_ones_only():
+    assert {t.kind for t in turns((), NAMES, Recipe(), random.Random(0))} == {"absent"}
+
+
+@given(st.floats(0, 0.9), st.floats(0, 0.9), st.floats(0.01, 0.1), st.integers(0, 999))
+def test_jittered_boxes_stay_inside(x, y, size, seed):
+    box = jittered(Box(x, y, x + size, y + size), 0.3, random.Random(seed))
+    assert 0 <= box.x1 < box.x2 <= 1.0 + 1e-9 and 0 <= box.y1 < box.y2 <= 1.0 + 1e-9
+
+
+@pytest.mark.parametrize(
+    "values", [{"perceive": -1}, {"sort": -1}, {"by_box": 1.5}, {"variety": -0.1}, {"spoken": 2}, {"listed": 7}]
+)
+def test_bad_recipes_are_refused(values):
+    with pytest.raises(ValueError, match=next(iter(values))):
+        Recipe(**values)
+
+
+ROOM = (
+    *THINGS,
+    Labelled("sofa", "red sofa", Box(0.4, 0.4, 0.8, 0.9), 0.3, 1.4),
+    Labelled("dog", "dog", Box(0.6, 0.7, 0.7, 0.9), 0.31, 1.43),
+)
+PHRASE_DISTANCE = {"chair": 1.0, "lamp": 3.05, "leftmost lamp": 3.1, "sofa": 1.4, "red sofa": 1.4, "dog": 1.43}
+PHRASE_DEPTH = {"chair": 0.2, "lamp": 0.7, "leftmost lamp": 0.72, "sofa": 0.3, "red sofa": 0.3, "dog": 0.31}
+
+
+def asked_things(question: str) -> list[str]:
+    """The phrases of a question's objects in order; boxes taken out."""
+    bare = re.sub(templates.REGION + r"? at \[[\d,]+\]", "", question)
+    phrases = "|".join(sorted([*PHRASE_DISTANCE, "table", "car"], key=len, reverse=True))
+    return re.findall(rf"\bthe ({phrases})\b", bare)
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.0, 0.5, 1.0]))
+def test_turns_about_more_than_one_thing_are_true(seed, variety, spoken):
+    recipe = Recipe(
+        perceive=0, absent=0, what=2, several=3, farther=3, nearest=3, sort=3, equal=3, variety=variety, spoken=spoken
+    )
+    said = turns(ROOM, NAMES, recipe, random.Random(seed))
+    kinds = [t.kind for t in said]
+    assert {k: kinds.count(k) for k in set(kinds)} == {
+        "what": 2, "several": 3, "farther": 3, "nearest": 3, "sort": 3, "equal": 3
+    }  # fmt: skip
+    for turn in said:
+        assert turn.question.count(templates.REGION) == len(turn.boxes) and turn.depth is None
+        assert ("0." in turn.lead) == (bool(turn.lead) and spoken == 1) or spoken == 0.5
+        things, text = asked_things(turn.question), turn.lead + turn.answer
+        metres = [PHRASE_DISTANCE.get(t, 0.0) for t in things]
+        if turn.kind == "what":
+            assert not things and len(turn.boxes) == 1 and templates.parse_what(turn.answer) in PHRASE_DISTANCE
+        elif turn.kind == "several":
+            assert (
+                templates.parse_several(turn.answer) == tuple(PHRASE_DEPTH.get(t) for t in things) or "lamp" in things
+            )
+        elif turn.kind == "farther":
+            assert templates.parse_letter(text, templates.FARTHER_LEAD) == metres.index(max(metres))
+        elif turn.kind == "nearest":
+            assert templates.parse_letter(text, templates.NEAREST_LEAD) == metres.index(min(metres))
+        elif turn.kind == "sort":
+            order = templates.parse_sort(text, len(things))
+            assert [metres[i] for i in order] == sorted(metres)
+        else:
+            assert templates.parse_equal(text) == (abs(metres[0] - metres[1]) < 0.11)
+
+
+def test_some_of_several_are_absent_and_said_so():
+    said = turns(ROOM, NAMES, Recipe(perceive=0, absent=0, several=60), random.Random(0))
+    absent = [t for t in said if templates.NOT_VISIBLE in t.answer]
+    assert 6 <= len(absent) <= 35
+    for turn in absent:
+        where = templates.parse_several(turn.answer).index(None)
+        assert asked_things(turn.question)[where] in ("table", "car")
+
+
+def test_variety_is_the_share_of_other_forms():
+    def share(variety: float) -> float:
+        recipe = Recipe(perceive=8, absent=0, by_box=0, variety=variety)
+        said = [t for i in range(60) for t in turns(ROOM, NAMES, recipe, random.Random(i))]
+        return sum(not t.question.startswith("How far is the ") for t in said) / len(said)
+
+    assert share(0) == 0 and share(1) == 1 and 0.4 < share(0.5) < 0.6
+
+
+def test_the_engine_s_own_forms_are_all_that_is_asked_without_variety():
+    recipe = Recipe(perceive=4, where=2, absent=2, reason=3, direct=3)
+    for turn in turns(ROOM, NAMES, recipe, random.Random(1)):
+        assert turn.question.startswith(("How far is the ", "Where is the ", "Which is closer: A, the "))
+
+
+def test_one_thing_alone_is_not_compared():
+    recipe = Recipe(perceive=0, absent=0, several=2, farther=2, nearest=2, sort=2, equal=2)
+    assert turns(THINGS[:1], NAMES, recipe, random.Random(0)) == []
+
+
+def test_the_smallest_boxes_can_be_asked_about():
+    speck = Labelled("sign", "sign", Box(0.4921, 0.7288, 0.4928, 0.7300), None, None)
+    recipe = Recipe(perceive=0, present=1, absent=0, where=1, what=1, by_box=1.0)
+    said = turns([speck], [], recipe, random.Random(0))
+    assert {t.kind for t in said} == {"present", "where", "what"}

@@ -1,0 +1,90 @@
+"""Temperatures that make a model as sure as it is right."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from proxqa_core.llm.readout import DigitTree, read_visibility
+from proxqa_core.model.loading import DEFAULT_ADAPTER
+from proxqa_training.stages.calibrate import (
+    TEMPERATURES,
+    WITHIN,
+    Seen,
+    choice_loss,
+    chosen,
+    compared,
+    depth_temperature,
+    main,
+    presence_weights,
+    share_right,
+    within_sigma,
+)
+
+
+@pytest.fixture(scope="module")
+def seen():
+    """Choices said four times as surely as they are right; depths said to ± 0.01 that are right to ± 0.1."""
+    rng = np.random.default_rng(0)
+    true_odds = rng.normal(0, 2, 4000)
+    first = rng.random(4000) < 1 / (1 + np.exp(-true_odds))
+    depths = rng.uniform(0.2, 0.8, 300)
+    trees = []
+    for said in np.clip(depths + rng.normal(0, 0.1, 300), 0, 0.99):
+        tenths = -0.5 * ((np.arange(10) / 10 + 0.045 - said) / 0.03) ** 2
+        trees.append(DigitTree(np.array([5.0, -5.0]), tenths, np.zeros((10, 10))))
+    pairs = np.zeros((4000, 2), np.int64)
+    nothing = np.zeros((0, 2)), np.zeros((0, 2))
+    return Seen(trees, depths, 4 * np.stack([true_odds, true_odds], 1), first, pairs, nothing, nothing)
+
+
+def test_too_sure_choices_are_cooled_down(seen):
+    best = min(TEMPERATURES, key=lambda t: choice_loss(chosen(seen, t), seen.first))
+    assert best == pytest.approx(4, rel=0.15)
+
+
+def test_too_narrow_depths_are_widened(seen):
+    best = depth_temperature(seen)
+    assert best > 2
+    assert within_sigma(seen, 1.0) < 0.45 and within_sigma(seen, best) == pytest.approx(WITHIN, abs=0.03)
+
+
+@pytest.mark.parametrize("seed", [1, 3, 4])
+def test_trees_so_flat_that_every_mean_is_in_the_middle_are_not_taken_for_well_widened(seed):
+    """Near and far things alone: σ holds its share of the errors at two temperatures, and the higher one is absurd."""
+    rng = np.random.default_rng(seed)
+    depths = rng.choice([0.05, 0.1, 0.85, 0.9], 200)
+    tenths = np.clip(np.floor(10 * (depths + rng.normal(0, 0.1, 200))), 0, 9)
+    trees = [DigitTree(np.array([5.0, -5.0]), 9.0 * (np.arange(10) == t), np.zeros((10, 10))) for t in tenths]
+    nothing = np.zeros((0, 2)), np.zeros((0, 2))
+    seen = Seen(trees, depths, np.zeros((0, 2)), np.zeros(0, bool), np.zeros((0, 2), np.int64), nothing, nothing)
+    assert within_sigma(seen, TEMPERATURES[-1]) < WITHIN  # so that it crosses once more on the way there
+    best = depth_temperature(seen)
+    assert best < 3 and within_sigma(seen, best) == pytest.approx(WITHIN, abs=0.06)
+
+
+def test_depths_compared_are_as_sure_as_they_are_right(seen):
+    pairs = np.random.default_rng(1).integers(0, len(seen.trees), (2000, 2))
+    first = seen.depths[pairs[:, 0]] < seen.depths[pairs[:, 1]]
+    asked = dataclasses.replace(seen, pairs=pairs, first=first)
+    assert 0.7 < share_right(compared(asked, 1, 1), first) < 1
+    best = min(TEMPERATURES, key=lambda t: choice_loss(compared(asked, 1, t), first))
+    assert best > 1.5  # σ is too narrow, so the comparison is too sure
+    wide = min(TEMPERATURES, key=lambda t: choice_loss(compared(asked, best, t), first))
+    assert wide < best
+
+
+def test_presence_is_fitted_with_equal_say():
+    rng = np.random.default_rng(0)
+    there, absent = rng.normal((1, 2), 2, (900, 2)), rng.normal((1, -2), 2, (100, 2))
+    said, pointed, constant = presence_weights(there, absent)
+    assert pointed == pytest.approx(1.0, abs=0.25) and abs(said) < 0.2  # only the grounding head knows
+    wrong = [np.mean([read_visibility(e, (said, pointed, constant)) < 0.5 for e in es]) for es in (there, absent)]
+    assert wrong[0] == pytest.approx(1 - wrong[1], abs=0.06)
+
+
+def test_bad_input_is_one_line(tmp_path, capsys):
+    assert main([str(tmp_path / "none"), "--data", str(tmp_path)]) == 2
+    assert main([str(DEFAULT_ADAPTER), "--data", str(tmp_path)]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert [line.startswith("calibrate: ") for line in lines if "Warning" not in line].count(True) == 2
