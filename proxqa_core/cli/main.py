@@ -135,7 +135,9 @@ def _parser() -> argparse.ArgumentParser:
         help="vision_msgs/Detection2DArray, proxqa_ros/ObjectDepthArray, or a JSON file "
         '{"IMAGE NUMBER or STAMP": [{"name": "chair", "box": [x1, y1, x2, y2]}]} (default: the only topic of boxes)',
     )
-    record.add_argument("--every", metavar="SECONDS", type=float, default=0.0, help="least time between two images")
+    record.add_argument(
+        "--every-seconds", metavar="SECONDS", type=float, default=0.0, help="least time between two images"
+    )
     record.add_argument(
         "--tolerance", metavar="SECONDS", type=float, default=0.05, help="most time between image and depth (0.05)"
     )
@@ -324,7 +326,7 @@ def _eval_bag(options: argparse.Namespace) -> None:
 def _record(options: argparse.Namespace) -> None:
     from proxqa_core.datasets.record import Settings, record
 
-    given = ("topic", "depth", "boxes", "every", "tolerance", "min_score", "names", "complete")
+    given = ("topic", "depth", "boxes", "every_seconds", "tolerance", "min_score", "names", "complete")
     settings = Settings(**{name: getattr(options, name) for name in given})
     done = record(options.bag, options.out, settings, progress=sys.stderr.isatty())
     if options.json:

@@ -15,7 +15,7 @@ import json
 import math
 import os
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ NONE = "none"
 """As `depth`: record without."""
 SAVE_EVERY = 50
 """Images after which annotations.json is brought up to date."""
+CHOICES = ("every_seconds", "every_images", "tolerance", "min_score", "complete")
+"""The settings that identify a recording, besides what it is made from."""
 _EXIF_ORIENTATION = 0x0112
 
 
@@ -50,23 +52,27 @@ class Settings:
     """What to record.
 
     topic: of the images, '' = the only one. depth: topic of depth images aligned with them, '' = the only one or none,
-    'none' = without. boxes: topic or JSON file, '' = the only topic (`proxqa_core.rosbags.boxes`). every: least
-    seconds between two images, >= 0, by their stamps. tolerance: most seconds between an image and its depth image.
-    min_score: of a box. names: JSON file of what to call classes, None = as they are. complete: everything of the names
-    that come up is boxed wherever it is in view, so that what has no box is not there.
+    'none' = without. boxes: topic or JSON file, '' = the only topic (`proxqa_core.rosbags.boxes`). every_seconds: least
+    seconds between two images, >= 0, by their stamps. every_images: only each Nth image, from 1. tolerance: most
+    seconds between an image and its depth image. min_score: of a box. names: JSON file of what to call classes, None =
+    as they are. complete: everything of the names that come up is boxed wherever it is in view, so that what has no box
+    is not there.
     """
 
     topic: str = ""
     depth: str = ""
     boxes: str = ""
-    every: float = 0.0
+    every_seconds: float = 0.0
+    every_images: int = 1
     tolerance: float = 0.05
     min_score: float = 0.5
     names: Path | None = None
     complete: bool = False
 
     def __post_init__(self) -> None:
-        for key in ("every", "tolerance"):
+        if self.every_images < 1:
+            raise BadRecordingError(f"every_images is {self.every_images}; expected at least 1")
+        for key in ("every_seconds", "tolerance"):
             if not (math.isfinite(getattr(self, key)) and getattr(self, key) >= 0):
                 raise BadRecordingError(f"{key} is {getattr(self, key)}; expected seconds from 0")
         if not 0 <= self.min_score <= 1:
@@ -144,9 +150,11 @@ class _Recording:
         new, taken = 0, set()
         messages = enumerate(self.bag.messages(self.topic))
         for number, recorded in tqdm(messages, total=len(stamps), disable=not progress, unit="image"):
+            if number % self.settings.every_images:
+                continue
             stamp = stamps[number]
             # a stamp that goes back is another take: a bag that was played twice
-            if last is not None and 0 <= stamp - last < self.settings.every * 1e9:
+            if last is not None and 0 <= stamp - last < self.settings.every_seconds * 1e9:
                 continue
             if stamp in taken:
                 self.summary.leave_out("images with the stamp of an earlier one")
@@ -314,7 +322,7 @@ def _identity(
 ) -> dict[str, Any]:
     """What a recording is made from: the same again means the same folder."""
     digest = hashlib.sha256(repr(stamps).encode()).hexdigest()[:16]
-    chosen = {k: v for k, v in asdict(settings).items() if k in ("every", "tolerance", "min_score", "complete")}
+    chosen = {key: getattr(settings, key) for key in CHOICES}
     return {
         "bag": bag.path.name,
         "images": f"{topic.name}, {len(stamps)} of them, stamps {digest}",

@@ -27,36 +27,50 @@ from proxqa_core.types import ObjectQuery
 
 @dataclass(frozen=True)
 class Selection:
-    """Which images of a topic. every: each so-manieth, from 1. rate: at most so many a second of the recording, Hz,
-    inf = no limit. limit: at most so many, None = all. seconds: of the topic's first so many seconds, inf = all.
+    """Which images of a topic.
 
-    ValueError on values outside of these.
+    Attributes:
+        every_images: Only each Nth image, from 1.
+        rate: At most so many per second of the recording on average, Hz; inf = no limit.
+        limit: At most so many; None = all.
+        seconds: Of the topic's first so many seconds; inf = all.
+        every_seconds: Least seconds between two images, by their stamps; 0 = no limit.
+
+    Raises:
+        ValueError: A value is outside its range.
     """
 
-    every: int = 1
+    every_images: int = 1
     rate: float = math.inf
     limit: int | None = None
     seconds: float = math.inf
+    every_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise ValueError(f"every is {self.every}; expected at least 1")
+        if self.every_images < 1:
+            raise ValueError(f"every_images is {self.every_images}; expected at least 1")
         if not self.rate > 0:
             raise ValueError(f"rate is {self.rate}; expected more than 0 Hz")
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit is {self.limit}; expected at least 1")
         if not self.seconds > 0:
             raise ValueError(f"seconds is {self.seconds}; expected more than 0")
+        if not 0 <= self.every_seconds < math.inf:
+            raise ValueError(f"every_seconds is {self.every_seconds}; expected seconds from 0")
 
     def of(self, messages: Iterable[Recorded]) -> Iterator[Recorded]:
         """Those messages that are meant, in their order."""
-        start = due = None
+        start = due = last = None
         count = 0
         for i, recorded in enumerate(messages):
             start = recorded.time if start is None else start
             if (self.limit is not None and count >= self.limit) or recorded.time - start > self.seconds * 1e9:
                 return
-            if i % self.every or (due is not None and recorded.time < due):
+            if i % self.every_images or (due is not None and recorded.time < due):
+                continue
+            stamp = _stamp(recorded) if self.every_seconds else 0
+            # a stamp that goes back is another take: a bag that was played twice
+            if last is not None and 0 <= stamp - last < self.every_seconds * 1e9:
                 continue
             if math.isfinite(self.rate):
                 # from the time due, not from this message: else a camera's own rhythm would make it rarer than asked
@@ -64,7 +78,16 @@ class Selection:
                 late = recorded.time - (recorded.time if due is None else due)
                 due = recorded.time - (late if late < period else 0) + period
             count += 1
+            last = stamp
             yield recorded
+
+
+def _stamp(recorded: Recorded) -> int:
+    """The stamp of a message in nanoseconds; when it was recorded, where the message is cut."""
+    try:
+        return recorded.stamp
+    except BadImageError:
+        return recorded.time
 
 
 def evaluate_bag(

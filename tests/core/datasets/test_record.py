@@ -181,13 +181,19 @@ def test_a_smaller_depth_image_of_the_same_view(tmp_path: Path) -> None:
 
 
 def test_without_depth(drive: Path, tmp_path: Path) -> None:
-    done = record(drive, tmp_path / "out", Settings(depth="none", every=0.25, complete=True))
+    done = record(drive, tmp_path / "out", Settings(depth="none", every_seconds=0.25, complete=True))
     assert (done.images, done.measured, dict(done.left_out)) == (2, 0, {})
     records = LabelledFolder(tmp_path / "out").records
     assert [r.image for r in records] == [f"images/{made.START + i * made.PERIOD}.png" for i in (0, 3)]
     assert all(r.depth_map is None and r.objects[0].depth is None for r in records)
     raw = json.loads((tmp_path / "out/annotations.json").read_text())
     assert all(r["exhaustive_for_source_classes"] is True for r in raw)
+
+
+def test_each_nth_image(drive: Path, tmp_path: Path) -> None:
+    record(drive, tmp_path / "out", Settings(depth="none", every_images=2))
+    images = [r.image for r in LabelledFolder(tmp_path / "out").records]
+    assert images == [f"images/{made.START + i * made.PERIOD}.png" for i in (0, 2, 4)]
 
 
 def test_a_bag_that_was_played_twice(tmp_path: Path) -> None:
@@ -232,8 +238,8 @@ def test_other_settings_are_refused(drive: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     record(drive, out, Settings())
     before = content(out)
-    with pytest.raises(BadRecordingError, match=r"other every \(0.0, now 1.0\); choose another --out"):
-        record(drive, out, Settings(every=1.0))
+    with pytest.raises(BadRecordingError, match=r"other every_seconds \(0.0, now 1.0\); choose another --out"):
+        record(drive, out, Settings(every_seconds=1.0))
     other = made.write(tmp_path / "other" / "drive", made.drive(8))
     with pytest.raises(BadRecordingError, match="other images"):
         record(other, out, Settings())
@@ -421,7 +427,8 @@ def test_images_that_are_broken_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"every": -1.0}, "every is -1.0"),
+        ({"every_seconds": -1.0}, "every_seconds is -1.0"),
+        ({"every_images": 0}, "every_images is 0"),
         ({"tolerance": float("nan")}, "tolerance"),
         ({"min_score": 2}, "min_score is 2"),
     ],
@@ -436,10 +443,10 @@ def test_bad_settings(settings: dict[str, Any], said: str) -> None:
 
 def test_the_command(drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    assert cli.main(["record", str(drive), "--out", str(out), "--every", "0.2"]) == 0
+    assert cli.main(["record", str(drive), "--out", str(out), "--every-seconds", "0.2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines == [f"{out}: 3 images, 9 objects, 9 of them with depth", "chair 3, table 3, lamp 3"]
-    assert cli.main(["record", str(drive), "--out", str(out), "--every", "0.2", "--json"]) == 0
+    assert cli.main(["record", str(drive), "--out", str(out), "--every-seconds", "0.2", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["images"] == 3 and answer["names"] == {"chair": 3, "table": 3, "lamp": 3}
     assert cli.main(["record", str(drive), "--out", str(out)]) == 2

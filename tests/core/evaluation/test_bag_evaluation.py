@@ -139,12 +139,14 @@ def test_nothing_but_bad_frames_is_an_error(tmp_path: Path) -> None:
     ("selection", "frames"),
     [
         ({}, [0, 1, 2, 3, 4, 5]),
-        ({"every": 2}, [0, 2, 4]),
-        ({"every": 4}, [0, 4]),
-        ({"every": 2, "limit": 2}, [0, 2]),
+        ({"every_images": 2}, [0, 2, 4]),
+        ({"every_images": 4}, [0, 4]),
+        ({"every_images": 2, "limit": 2}, [0, 2]),
         ({"rate": 5.0}, [0, 2, 4]),
         ({"rate": 4.0}, [0, 3, 5]),
         ({"rate": 100.0}, [0, 1, 2, 3, 4, 5]),
+        ({"every_seconds": 0.2}, [0, 2, 4]),
+        ({"every_seconds": 0.25}, [0, 3]),
         ({"limit": 1}, [0]),
         ({"seconds": 0.25}, [0, 1, 2]),
     ],
@@ -155,7 +157,17 @@ def test_selection(drive: Path, selection: dict[str, Any], frames: list[int]) ->
     assert run.sent == run.wanted == len(frames)
 
 
-@pytest.mark.parametrize("bad", [{"every": 0}, {"rate": 0.0}, {"rate": math.nan}, {"limit": 0}, {"seconds": -1.0}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"every_images": 0},
+        {"rate": 0.0},
+        {"rate": math.nan},
+        {"limit": 0},
+        {"seconds": -1.0},
+        {"every_seconds": -1.0},
+    ],
+)
 def test_a_selection_that_makes_no_sense(bad: dict[str, Any]) -> None:
     (name,) = bad
     with pytest.raises(ValueError, match=rf"{name} is {bad[name]}"):

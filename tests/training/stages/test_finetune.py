@@ -30,7 +30,7 @@ compiled: false
 @pytest.fixture
 def recorded(tmp_path):
     """Three images of the demo's bag."""
-    record(BAG, tmp_path / "recorded", Settings(every=5, complete=True))
+    record(BAG, tmp_path / "recorded", Settings(every_seconds=5, complete=True))
     return tmp_path / "recorded"
 
 
