@@ -150,7 +150,7 @@ setup(
     extras_require={"markers": ["ros-kilted-visualization-msgs"]},
     entry_points={
         "console_scripts": [
-            "proxqa = proxqa_core.cli.main:main",
+            "proxqa = proxqa_core.cli:main",
             "proximity_node = proxqa_ros.proximity.node:main",
             "replay_evaluation = proxqa_ros.replay.node:main",
             "speed_governor = proxqa_ros.governor.node:main",

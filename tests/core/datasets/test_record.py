@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 from rosbags.typesys import get_types_from_msg
 
-from proxqa_core.cli import main as cli
 from proxqa_core.datasets import record as module
 from proxqa_core.datasets.folder import LabelledFolder
 from proxqa_core.datasets.record import BadRecordingError, Settings, record
@@ -436,22 +435,6 @@ def test_images_that_are_broken_are_counted(tmp_path: Path) -> None:
 def test_bad_settings(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(BadRecordingError, match=said):
         Settings(**settings)
-
-
-# -- the command -------------------------------------------------------------------------------------------------------
-
-
-def test_the_command(drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "out"
-    assert cli.main(["record", str(drive), "--out", str(out), "--every-seconds", "0.2"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines == [f"{out}: 3 images, 9 objects, 9 of them with depth", "chair 3, table 3, lamp 3"]
-    assert cli.main(["record", str(drive), "--out", str(out), "--every-seconds", "0.2", "--json"]) == 0
-    answer = json.loads(capsys.readouterr().out)
-    assert answer["images"] == 3 and answer["names"] == {"chair": 3, "table": 3, "lamp": 3}
-    assert cli.main(["record", str(drive), "--out", str(out)]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("proxqa: ") and "choose another --out" in error and len(error.splitlines()) == 1
 
 
 def test_the_same_twice_is_the_same(drive: Path, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from proxqa_core.cli import main as cli
 from proxqa_core.evaluation.bag_html import error_of, frames_to_show, render, stamps_to_show
 from proxqa_core.evaluation.bag_runner import Selection, evaluate_bag, pictures
 from proxqa_core.evaluation.bag_truth import queries_of, truth_of
@@ -286,76 +285,3 @@ def test_page_without_pictures_and_of_large_images(drive: Path) -> None:
     assert render(report(run), run, {}).count("no picture") == 6
     large = {stamp: np.zeros((1200, 1600, 3), np.uint8) for stamp in stamps_to_show(run)}
     assert len(render(report(run), run, large)) < 1_000_000
-
-
-# -- the command ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
-    engine = FakeEngine(RIGHT)
-    monkeypatch.setattr(cli, "_engine", lambda options: engine)
-    return engine
-
-
-def test_the_command(drive: Path, tmp_path: Path, fake: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
-    file, page = tmp_path / "r.json", tmp_path / "r.html"
-    arguments = ["eval-bag", str(drive), "--every", "2", "--json", str(file), "--html", str(page)]
-    assert cli.main(arguments) == 0
-    said = capsys.readouterr()
-    found = json.loads(file.read_text())
-    assert found["pair_accuracy"] == 1.0 and found["frames"]["asked"] == 3 and found["source"] == "drive"
-    assert "judged by labels" in said.out and "3 of 6" in said.out and said.err == ""
-    assert page.read_text().count("data:image/jpeg") == 3
-
-
-def test_the_command_as_json(drive: Path, fake: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["eval-bag", str(drive), "--depth", made.DEPTHS, "--objects", "chair, table", "--limit", "2"]
-    assert cli.main([*arguments, "--json", "-"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["truth"]["kind"] == "depth images" and found["mae"] is None  # this model looks nowhere
-    assert list(found["by_object"]) == ["chair", "table"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["nowhere"], "'nowhere' does not exist"),
-        (["BAG", "--topic", "/x"], f"choose one with --topic TOPIC: {made.IMAGES} (6 images)"),
-        (["BAG", "--topic", made.DEPTHS], f"choose one with --topic TOPIC: {made.IMAGES} (6 images)"),
-        (["BAG", "--truth", "/x"], made.TRUTH),
-        (["BAG", "--depth", "/x"], f"{made.DEPTHS} (3 images)"),
-        (["BAG", "--depth", made.DEPTHS], "give objects"),
-        (["BAG", "--depth", made.DEPTHS, "--truth", made.TRUTH], "not allowed"),
-        (["BAG", "--objects", "dragon"], "labelled are: chair, lamp, table"),
-        (["BAG", "--objects", "x" * 90], "too long"),
-        (["BAG", "--every", "0"], "from 1"),
-        (["BAG", "--every", "2", "--rate", "1"], "not allowed"),
-        (["BAG", "--rate", "nan"], "above 0"),
-        (["BAG", "--rate", "-1"], "above 0"),
-        (["BAG", "--tolerance", "soon"], "above 0"),
-        (["BAG", "--limit", "0"], "from 1"),
-        (["BAG", "--json", "nowhere/r.json"], "does not exist"),
-        (["BAG", "--html", "nowhere/r.html"], "does not exist"),
-        (["BAG", "--prompt", "colour"], "colour"),
-        (["EMPTY"], "no colour images; its topics: /ground_truth"),
-    ],
-)
-def test_bad_input_is_one_line_and_code_2(
-    arguments: list[str],
-    says: str,
-    drive: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    def load(options: Any) -> None:
-        raise AssertionError("the model was loaded before the input was checked")
-
-    monkeypatch.setattr(cli, "_engine", load)
-    empty = made.write(tmp_path / "empty", [(made.TRUTH, 1, made.truth(1, {}))])
-    given = [{"BAG": str(drive), "EMPTY": str(empty)}.get(a, a) for a in arguments]
-    assert cli.main(["eval-bag", *given]) == 2
-    said = capsys.readouterr()
-    assert said.out == "" and said.err.startswith("proxqa: ") and says in said.err
-    assert said.err.count("\n") == 1

@@ -1,0 +1,144 @@
+"""Reports as text for people: tables of aligned columns.
+
+Knows nothing of how the figures are made; imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from proxqa_core.types import ObjectDepth
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of equally many cells as text: the first column flush left, the others flush right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def object_table(objects: Sequence[ObjectDepth]) -> str:
+    """Depth, standard deviation and visibility of every object; metres where they are known."""
+    metres = any(math.isfinite(o.distance) for o in objects)
+    rows = [["object", "depth", "±", *(["metres", "±"] if metres else []), "visible"]]
+    for o in objects:
+        far = [figure(o.distance), figure(o.distance_stddev)] if metres else []
+        rows.append([o.name, figure(o.depth), figure(o.depth_stddev), *far, f"{100 * o.score:.0f} %"])
+    return columns(rows)
+
+
+def report_table(report: dict[str, Any]) -> str:
+    """The report of `proxqa eval`: the model beside the baselines."""
+    base = report["baselines"]
+    rows = [
+        [f"{report['model']}, asked by {report['prompt']}, {report['images']} images", "model", "baseline"],
+        [f"pair accuracy ({report['pairs']} pairs)", share(report["pair_accuracy"]),
+         f"{share(base['lower_edge'])} (lower edge)"],
+        [f"… counter-heuristic pairs (lower edge misleads; {report['pairs_breaking']})",
+         share(report["pair_accuracy_breaking"]), f"{share(base['larger_box_breaking'])} (larger box)"],
+        *([f"… {name} % apart ({report['pairs_by_gap'][name]})", share(right), ""]
+          for name, right in report["pair_accuracy_by_gap"].items()),
+        ["… from comparing the depths", share(report["pair_accuracy_from_depths"]), ""],
+        [f"depth: mean absolute error ({report['objects_with_truth']} objects)", figure(report["mae"], 3),
+         f"{figure(base['constant_mae'], 3)} (constant)"],
+        ["depth: root mean square error", figure(report["rmse"], 3), f"{figure(base['constant_rmse'], 3)} (constant)"],
+        ["depth: rank correlation (Spearman)", figure(report["spearman"], 3),
+         f"{figure(base['lower_edge_line_spearman'], 3)} (lower edge)"],
+        ["depth: truth within the predicted ±", share(report["within_sigma"]), "68.3 % (if calibrated)"],
+        ["objects answered", share(report["valid_rate"]), ""],
+        ["expected calibration error", figure(report["ece"], 3), ""],
+        ["seconds per image", figure(report["seconds_per_image"]), ""],
+    ]  # fmt: skip
+    return columns([*rows, *_absent_rows(report["absent"]), *_direct_rows(report["direct"])])
+
+
+def _absent_rows(absent: dict[str, Any] | None) -> list[list[str]]:
+    if absent is None:
+        return []
+    return [
+        [f"absent objects answered as not visible ({absent['asked']} names)", share(absent["said_absent"]), ""],
+        ["… visibility score, present against absent (AUROC)", figure(absent["auroc"], 3), "0.500 (chance)"],
+    ]
+
+
+def _direct_rows(direct: dict[str, Any] | None) -> list[list[str]]:
+    if direct is None:
+        return []
+    return [
+        ["pair accuracy, asked without depths", share(direct["pair_accuracy"]), ""],
+        ["… counter-heuristic pairs", share(direct["pair_accuracy_breaking"]), ""],
+        ["… gained by perceiving depths first", share(direct["difference"]), ""],
+    ]
+
+
+def sequence_table(report: dict[str, Any]) -> str:
+    """What only a sequence of frames can tell, from the report of `proxqa eval-bag`."""
+    frames, temporal, truth = report["frames"], report["temporal"], report["truth"]
+    rows = [
+        [f"{report['source']}, {report['topic']}, judged by {truth['kind']}", ""],
+        ["images asked about, of how many", f"{frames['asked']} of {frames['in_source']}"],
+        ["… answered, bad, dropped", f"{frames['answered']}, {frames['bad']}, {frames['dropped']}"],
+        ["… with ground truth", str(truth["frames"])],
+        ["seconds to the depths: p50, p95",
+         f"{figure(report['latency_seconds']['p50'], 3)}, {figure(report['latency_seconds']['p95'], 3)}"],
+        [f"mean change of depth ({temporal['steps']} {temporal['basis']})", figure(temporal["depth_change"], 3)],
+        ["mean change of the error", figure(temporal["jitter"], 3)],
+        [f"order of a pair flipped ({temporal['pair_steps']} steps of pairs)", share(temporal["flip_rate"])],
+    ]  # fmt: skip
+    if (distance := report["distance"]) is not None:
+        rows.append([f"metres: mean absolute error ({distance['objects']} objects)", figure(distance["mae_m"]) + " m"])
+    reasons = [f"bad image: {reason}" for reason in frames["bad_reasons"]]
+    if truth["problem"]:
+        reasons.append(f"ground truth not used: {truth['problem']}")
+    return "\n".join([columns(rows), *reasons])
+
+
+def recording_text(report: dict[str, Any], left_out: str) -> str:
+    """The report of `proxqa record`. left_out: one line on what was left out and why, '' = nothing."""
+    lines = [
+        f"{report['folder']}: {report['images']} images, {report['objects']} objects, "
+        f"{report['objects_with_depth']} of them with depth",
+        ", ".join(f"{name} {count}" for name, count in report["names"].items()),
+    ]
+    return "\n".join([*lines, *([f"left out: {left_out}"] if left_out else [])])
+
+
+def bench_table(report: dict[str, Any]) -> str:
+    """The report of `proxqa bench`."""
+    rows = [(name, f"{q['p50']:.0f}", f"{q['p95']:.0f}") for name, q in report["milliseconds"].items()]
+    return (
+        columns([("milliseconds", "p50", "p95"), *rows])
+        + f"\n{report['objects']} objects: sharing the prefix is {report['ratio']:.1f} times as fast as one by one; "
+        f"{100 * report['same_answers']:.0f} % of the answers are the same"
+    )
+
+
+def info_table(info: dict[str, Any]) -> str:
+    """One line for every fact about the engine."""
+    width = max(len(name) for name in info)
+    return "\n".join(f"{name.replace('_', ' '):{width}}  {plain_value(value)}" for name, value in info.items())
+
+
+def share(value: float) -> str:
+    """A share in [0, 1] in percent; '-' for NaN."""
+    return f"{100 * value:.1f} %" if math.isfinite(value) else "-"
+
+
+def figure(value: float, digits: int = 2) -> str:
+    """A number with so many digits after the point; '-' for NaN and infinity."""
+    return f"{value:.{digits}f}" if math.isfinite(value) else "-"
+
+
+def plain_value(value: Any) -> str:
+    """Any plain value on one line; '-' for nothing."""
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {plain_value(v)}" for k, v in value.items()) or "-"
+    if isinstance(value, list | tuple):
+        return ", ".join(plain_value(v) for v in value) or "-"
+    return "-" if value is None else str(value)

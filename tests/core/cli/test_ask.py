@@ -1,0 +1,112 @@
+"""`proxqa ask` and `proxqa depths`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from proxqa_core.cli import main
+from tests.core.fake_engine import FakeEngine
+
+
+def test_depths_as_json(image: str, fake: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["depths", image, "--objects", "table, chair", "--box", "chair=1,2,30,40", "--box", "vase=5,5,9,9"]
+    assert main([*arguments, "--json", "-"]) == 0
+    output = capsys.readouterr()
+    answer = json.loads(output.out)
+    assert [o["name"] for o in answer["objects"]] == ["table", "chair", "vase"]
+    assert answer["objects"][1]["box"] == [1, 2, 30, 40] and answer["objects"][0]["box"] is None
+    assert answer["objects"][0]["depth"] == 0.6 and answer["objects"][0]["distance"] is None
+    assert "library" in output.err
+
+
+def test_depths_as_a_table(image: str, fake: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["depths", image, "--objects", "table,chair"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and lines[1].split()[:2] == ["chair", "0.20"] and lines[2].startswith("table")
+
+
+def test_a_file_name_that_is_no_text(image: str, fake: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = Path(image).with_name("room \udcff.jpg")  # how Python spells the byte 0xff
+    Path(image).rename(odd)
+    assert main(["depths", str(odd), "--objects", "chair", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["image"] == str(odd)
+
+
+def test_a_file_name_that_is_no_text_in_a_file(image: str, fake: FakeEngine, tmp_path: Path) -> None:
+    odd = Path(image).with_name("room \udcff.jpg")
+    Path(image).rename(odd)
+    assert main(["depths", str(odd), "--objects", "chair", "--json", str(tmp_path / "r.json")]) == 0
+    assert json.loads((tmp_path / "r.json").read_text())["image"] == str(odd)
+
+
+def test_depths_saved_as_a_picture(image: str, fake: FakeEngine, tmp_path: Path) -> None:
+    for name in ("out.png", "out.JPG"):
+        assert main(["depths", image, "--box", "chair=1,2,30,40", "--save", str(tmp_path / name)]) == 0
+        assert Image.open(tmp_path / name).size == (64, 48)
+
+
+def test_ask(image: str, fake: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ask", image, "what is nearest?", "--objects", "chair,table", "--json", "-"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["question"] == "what is nearest?" and answer["probability"] is None
+    assert {o["name"] for o in answer["objects"]} == {"chair", "table"}
+    file = tmp_path / "answer.json"
+    assert main(["ask", image, "what is nearest?", "--json", str(file)]) == 0
+    assert "is nearest" in capsys.readouterr().out.splitlines()[0]
+    assert "is nearest" in json.loads(file.read_text())["answer"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["depths", "IMAGE"], "--objects"),
+        (["depths", "IMAGE", "--objects", " , "], "--objects"),
+        (["depths", "IMAGE", "--objects", "x" * 90], "too long"),
+        (["depths", "IMAGE", "--objects", ",".join(f"thing {n}" for n in range(200))], "at most 64"),
+        (["depths", "IMAGE", "--box", "chair"], "NAME=X1,Y1,X2,Y2"),
+        (["depths", "IMAGE", "--box", "chair=1,2,3"], "NAME=X1,Y1,X2,Y2"),
+        (["depths", "IMAGE", "--box", "chair=9,2,3,4"], "empty"),
+        (["depths", "IMAGE", "--box", "=1,2,3,4"], "empty"),
+        (["depths", "IMAGE", "--box", "chair=900,2,930,40"], "outside the image"),
+        (["depths", "nowhere.jpg", "--objects", "chair"], "no such file"),
+        (["depths", "IMAGE", "--objects", "chair", "--save", "out.gif"], ".png"),
+        (["depths", "IMAGE", "--objects", "chair", "--save", "nowhere/out.png"], "does not exist"),
+        (["depths", "IMAGE", "--objects", "chair", "--json", "nowhere/out.json"], "does not exist"),
+        (["ask", "IMAGE", ""], "empty"),
+        (["ask", "IMAGE", "which is closer, the chair?"], "two objects"),
+        (["ask", "IMAGE", "how far is it\nreally?"], "names no object"),
+        (["ask", "IMAGE", "a" * 10_000], "10000 characters"),
+        (["ask", "IMAGE", "what is nearest?", "--objects", ",".join(map(str, range(65)))], "at most 64"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(
+    arguments: list[str], says: str, image: str, refused: Callable[[Sequence[str], str], None]
+) -> None:
+    refused([image if a == "IMAGE" else a for a in arguments], says)
+
+
+def test_an_image_that_is_none(tmp_path: Path, fake: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut off")
+    assert main(["depths", str(tmp_path / "cut.jpg"), "--objects", "chair"]) == 2
+    assert "cut.jpg" in capsys.readouterr().err
+
+
+@pytest.mark.model
+def test_the_real_model(
+    engine: Any, image: str, use_engine: Callable[[Any], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    use_engine(engine)
+    assert main(["depths", image, "--objects", "chair", "--box", "table=4,4,40,40", "--json", "-"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [o["name"] for o in found["objects"]] == ["chair", "table"]
+    assert all(0 <= o["depth"] <= 1 and 0 <= o["score"] <= 1 for o in found["objects"])
+    assert main(["ask", image, "which is closer, the chair or the table?", "--json", "-"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["kind"] == "closer" and {answer["closer"], answer["farther"]} == {"chair", "table"}
+    assert 0.5 <= answer["probability"] <= 1

@@ -1,0 +1,40 @@
+"""`proxqa info`, and how a model is chosen."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from proxqa_core.cli import main
+from proxqa_core.engine import ProximityEngine
+from tests.core.fake_engine import FakeEngine
+
+
+def test_info(fake: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["scale"] is None
+    assert main(["info"]) == 0
+    assert "fake <model>" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], ("default", None, "auto", "auto")),
+        (["--model", "m", "--adapter", "a", "--device", "cpu", "--dtype", "float16"], ("m", "a", "cpu", "float16")),
+    ],
+)
+def test_what_is_loaded(
+    arguments: list[str], expected: tuple[str | None, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def load(*given: Any) -> FakeEngine:
+        asked.append(given)
+        return FakeEngine({})
+
+    monkeypatch.setattr(ProximityEngine, "load", load)
+    assert main(["info", *arguments]) == 0
+    assert asked == [expected]

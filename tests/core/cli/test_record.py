@@ -1,0 +1,50 @@
+"""`proxqa record` as a command; what it records is tested with the recording."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from proxqa_core.cli import main
+
+
+def test_record(drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(["record", str(drive), "--out", str(out), "--every-seconds", "0.2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"{out}: 3 images, 9 objects, 9 of them with depth", "chair 3, table 3, lamp 3"]
+    assert main(["record", str(drive), "--out", str(out), "--every-seconds", "0.2", "--json", "-"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["images"] == 3 and answer["names"] == {"chair": 3, "table": 3, "lamp": 3}
+    assert main(["record", str(drive), "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("proxqa: ") and "choose another --out" in error and len(error.splitlines()) == 1
+
+
+def test_each_nth_image(drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, report = tmp_path / "out", tmp_path / "report.json"
+    arguments = ["record", str(drive), "--out", str(out), "--depth", "none", "--every-images", "4"]
+    assert main([*arguments, "--json", str(report)]) == 0
+    assert json.loads(report.read_text())["images"] == 2
+    assert capsys.readouterr().out.startswith(f"{out}: 2 images")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "--out"),
+        (["--out", "OUT", "--every-seconds", "soon"], "from 0"),
+        (["--out", "OUT", "--every-images", "0"], "from 1"),
+        (["--out", "OUT", "--every-images", "2", "--every-seconds", "1"], "not allowed"),
+        (["--out", "OUT", "--tolerance", "-1"], "tolerance is -1.0"),
+        (["--out", "OUT", "--min-score", "2"], "min_score is 2.0"),
+        (["--out", "OUT", "--json", "nowhere/r.json"], "does not exist"),
+    ],
+)
+def test_bad_input(
+    arguments: list[str], says: str, drive: Path, tmp_path: Path, refused: Callable[[Sequence[str], str], None]
+) -> None:
+    refused(["record", str(drive), *(str(tmp_path / "out") if a == "OUT" else a for a in arguments)], says)

@@ -1,0 +1,113 @@
+"""`proxqa train …`: how the training package's commands come in, and how they end."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from proxqa_core.cli import main, train
+from proxqa_core.cli.common import Parser
+from proxqa_core.errors import BadModelError
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def made_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[argparse.Namespace], None]], None]:
+    """Puts a training package in place whose only command, `colours`, does this."""
+
+    def put(command: Callable[[argparse.Namespace], None]) -> None:
+        def add_commands(commands: Any, parser_class: type[Parser], parents: Sequence[Any]) -> None:
+            colours = commands.add_parser("colours", parents=parents, help="train colours")
+            assert isinstance(colours, parser_class)
+            colours.add_argument("--steps", type=int, default=1)
+            colours.set_defaults(command=command)
+
+        module = ModuleType("proxqa_training.cli")
+        module.add_commands = add_commands  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "proxqa_training.cli", module)
+
+    return put
+
+
+def test_a_command(made_of: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def command(options: argparse.Namespace) -> None:
+        logging.getLogger("proxqa_training.colours").info("step %d", options.steps)
+        print(json.dumps({"steps": options.steps}))
+
+    made_of(command)
+    assert main(["train", "colours", "--steps", "3"]) == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out) == {"steps": 3} and output.err == "proxqa: step 3\n"
+    assert main(["train", "colours", "-q"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (ValueError("lr is -1; expected\nmore than 0"), 2, "proxqa: lr is -1; expected more than 0\n"),
+        (BadModelError("weights are damaged"), 1, "proxqa: weights are damaged\n"),
+        (OSError(28, "No space left on device"), 1, "proxqa: [Errno 28] No space left on device\n"),
+        (ModuleNotFoundError("No module named 'bpy'", name="bpy"), 1, "pip install bpy\n"),
+        (ImportError("matplotlib is too old"), 1, "proxqa: matplotlib is too old\n"),
+        (KeyboardInterrupt(), 130, "proxqa: interrupted\n"),
+    ],
+)
+def test_how_a_command_ends(
+    error: BaseException, code: int, says: str, made_of: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(options: argparse.Namespace) -> None:
+        raise error
+
+    made_of(command)
+    assert main(["train", "colours"]) == code
+    output = capsys.readouterr()
+    assert output.out == "" and output.err.startswith("proxqa: ") and output.err.endswith(says)
+    assert output.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [([], "COMMAND"), (["dance"], "dance"), (["colours", "--steps", "few"], "proxqa train colours --help")],
+)
+def test_bad_usage(
+    arguments: list[str], says: str, made_of: Any, refused: Callable[[Sequence[str], str], None]
+) -> None:
+    made_of(lambda options: None)
+    refused(["train", *arguments], says)
+
+
+@pytest.mark.parametrize("missing", ["proxqa_training", "proxqa_training.cli", "yaml"])
+def test_where_something_is_not_installed(
+    missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def import_module(name: str) -> ModuleType:
+        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+
+    monkeypatch.setattr(train.importlib, "import_module", import_module)
+    assert main(["train", "colours"]) == 1
+    error = capsys.readouterr().err
+    assert "not installed" in error and "pip install" in error and missing.split(".")[0] in error
+    assert error.count("\n") == 1
+
+
+def test_the_checkout_goes_first() -> None:
+    program = (
+        "import sys; from proxqa_core.cli import train\n"
+        "try: train._training_commands()\n"
+        "except Exception: pass\n"
+        "import proxqa_training; print(proxqa_training.__file__)"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert run.returncode == 0, run.stderr
+    assert Path(run.stdout.strip()).parent == ROOT / "training" / "proxqa_training"
