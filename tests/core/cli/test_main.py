@@ -20,9 +20,6 @@ from tests.core.fake_engine import FakeEngine
 ROOT = Path(__file__).parents[3]
 COMMANDS = {"ask", "depths", "eval", "eval-bag", "record", "bench", "info", "train"}
 WITH_MODEL = COMMANDS - {"record", "train"}
-OF_TRAINING = {
-    "scenes", "drive", "contact-sheet", "tower", "run", "finetune", "calibrate", "colours", "compare", "curves",
-}  # fmt: skip
 
 
 def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

@@ -16,9 +16,13 @@ import pytest
 
 from proxqa_core.cli import main, train
 from proxqa_core.cli.common import Parser
+from proxqa_core.cli.main import build_parser
 from proxqa_core.errors import BadModelError
 
 ROOT = Path(__file__).parents[3]
+landed = pytest.mark.skipif(
+    not (ROOT / "training/proxqa_training/cli.py").exists(), reason="the training package has no commands yet"
+)
 
 
 @pytest.fixture
@@ -101,13 +105,38 @@ def test_where_something_is_not_installed(
     assert error.count("\n") == 1
 
 
-def test_the_checkout_goes_first() -> None:
+OF_TRAINING = {
+    "scenes", "drive", "contact-sheet", "tower", "run", "finetune", "calibrate", "colours", "compare", "curves",
+}  # fmt: skip
+
+
+def leaves_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    (choices,) = (a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return dict(choices)
+
+
+@landed
+def test_the_training_commands_log_and_load_alike() -> None:
+    commands = leaves_of(leaves_of(build_parser(training=True))["train"])
+    assert set(commands) == OF_TRAINING
+    for name, parser in commands.items():
+        options = {option: action for action in parser._actions for option in action.option_strings}
+        assert {"-v", "--verbose", "-q", "--quiet"} <= set(options), name
+        assert parser.get_default("command") is not None, name
+        assert "--json" not in options or options["--json"].metavar == "FILE", name
+
+
+@landed
+def test_help_of_training_imports_nothing_heavy_and_the_checkout_goes_first() -> None:
     program = (
-        "import sys; from proxqa_core.cli import train\n"
-        "try: train._training_commands()\n"
-        "except Exception: pass\n"
+        "import sys; from proxqa_core import cli\n"
+        "try: cli.main(['train', '--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "assert not {'torch', 'transformers', 'bpy', 'matplotlib'} & set(sys.modules), sorted(sys.modules)\n"
         "import proxqa_training; print(proxqa_training.__file__)"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert run.returncode == 0, run.stderr
-    assert Path(run.stdout.strip()).parent == ROOT / "training" / "proxqa_training"
+    *help_text, file = run.stdout.splitlines()
+    assert all(any(name in line for line in help_text) for name in OF_TRAINING)
+    assert Path(file).parent == ROOT / "training" / "proxqa_training"
