@@ -1,8 +1,8 @@
 """Messages ⇄ the core's types: images, depth images, regions, object depths.
 
 Promises: an image message becomes uint8 RGB [height, width, 3] of its own memory, or a BadImageError of one line that
-says what came and what was expected (`proxqa_core.rosbags.image_messages`, whose functions are found here too). Knows nothing of
-nodes, topics or models. cv_bridge is not needed.
+says what came and what was expected (by `proxqa_core.rosbags.image_messages`, whose functions are exported here too).
+cv_bridge is not needed.
 """
 
 from __future__ import annotations

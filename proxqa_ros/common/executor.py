@@ -1,8 +1,8 @@
-"""Spin a node for as long as it is wanted, whatever its callbacks raise.
+"""Spin a node until the process is to end, whatever its callbacks raise.
 
-Promises: `HandoverExecutor` takes the interpreter's lock for what there is to do alone; an error in a callback, or in rclpy
-itself, is logged as one line and does not end the process. A request that rclpy cannot read (a parameter of a type that
-there is none) raises out of `Executor.spin()`: anyone on the network could end a node that way.
+Promises: `HandoverExecutor` does not take the interpreter's lock from threads that compute; an error in a callback, or
+in rclpy itself, is logged as one line and does not end the process. (rclpy raises out of `Executor.spin()` when it
+cannot read a request, such as a parameter of an unknown type: anyone on the network could end a node that way.)
 """
 
 from __future__ import annotations
@@ -16,19 +16,18 @@ from typing import Any
 from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor
 from rclpy.node import Node
 
-from proxqa_ros.proximity.worker import one_line
+from proxqa_ros.common.errors import one_line
 
-QUIET = 5.0
-"""Seconds between two log lines."""
-BREATH = 0.01
-"""Seconds of rest after an error: one that comes again at once does not take the whole processor."""
+LOG_THROTTLE_S = 5.0
+"""Seconds between two log lines about the same thing."""
+ERROR_PAUSE_S = 0.01
+"""Pause after an error, in seconds: one that recurs at once does not take a whole core."""
+HANDOVER_TIMEOUT_S = 0.1
+"""Longest wait for a callback to begin, in seconds: all threads may be busy."""
 
-HANDOVER = 0.1
-"""Most seconds that a callback is waited for to begin: all threads may be busy."""
 
-
-class _HandingOver(ThreadPoolExecutor):
-    """Threads to which work is handed over: `submit` returns when it has begun."""
+class _HandoverPool(ThreadPoolExecutor):
+    """A thread pool whose `submit` returns when the work has begun."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         begun = threading.Event()
@@ -38,32 +37,44 @@ class _HandingOver(ThreadPoolExecutor):
             return fn(*args, **kwargs)
 
         future = super().submit(run)
-        begun.wait(HANDOVER)
+        begun.wait(HANDOVER_TIMEOUT_S)
         return future
 
 
 class HandoverExecutor(MultiThreadedExecutor):
-    """rclpy's, but for one thing: rclpy 9 submits a callback again and again until a thread has begun it.
+    """rclpy's MultiThreadedExecutor, except that a callback is submitted once.
 
-    While the model computes, threads begin late: thousands of submissions a second then keep the interpreter's lock
-    from the model, which takes ten times as long.
+    rclpy 9 submits a callback again and again until a thread has begun it. While the model computes, threads begin
+    late: thousands of submissions a second then keep the interpreter's lock from the model, which takes ten times as
+    long.
+
+    Args:
+        num_threads: Number of threads.
+        **kwargs: As of rclpy's.
     """
 
     def __init__(self, num_threads: int, **kwargs: Any) -> None:
         super().__init__(num_threads, **kwargs)
         self._executor.shutdown(wait=False)  # it has no thread yet
-        self._executor = _HandingOver(num_threads)
+        self._executor = _HandoverPool(num_threads)
 
 
-def spin(executor: Executor, node: Node, ended: Callable[[], bool], tick: float) -> None:
-    """Until `ended()`, which is asked every `tick` seconds at least, or until ROS is shut down."""
+def spin(executor: Executor, node: Node, ended: Callable[[], bool], period_s: float) -> None:
+    """Spin until `ended()` or until ROS is shut down.
+
+    Args:
+        executor: The executor that the node is in.
+        node: The node, whose logger is used.
+        ended: Whether to stop.
+        period_s: Longest time between two calls of `ended`, in seconds.
+    """
     while node.context.ok() and not ended():
         try:
-            executor.spin_once(tick)
+            executor.spin_once(period_s)
         except ExternalShutdownException:
             return
         except Exception as error:
             if not node.context.ok():  # a callback was about to publish when the process was interrupted
                 return
-            node.get_logger().error(f"a callback failed: {one_line(error)}", throttle_duration_sec=QUIET)
-            time.sleep(BREATH)
+            node.get_logger().error(f"a callback failed: {one_line(error)}", throttle_duration_sec=LOG_THROTTLE_S)
+            time.sleep(ERROR_PAUSE_S)

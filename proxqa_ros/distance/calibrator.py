@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -27,9 +25,10 @@ from proxqa_core.robot.calibration import Calibration, CalibrationState
 from proxqa_core.types import VISIBLE, Box, ObjectDepth
 from proxqa_ros.common.camera import BadCameraError, Camera
 from proxqa_ros.common.conversions import depth_to_metres
+from proxqa_ros.common.errors import one_line
+from proxqa_ros.common.stamps import StampedBuffer, seconds
 from proxqa_ros.distance import known_sizes
 from proxqa_ros.distance.scan import CameraPose, from_scan
-from proxqa_ros.proximity.worker import one_line
 
 MEASURED = 0.25
 """Least part of the pixels in the middle of an object that must have a depth."""
@@ -46,54 +45,6 @@ Pairs = list[tuple[ObjectDepth, float, float]]
 def no_lens() -> Camera:
     """Nothing is known of the lens: raises BadCameraError."""
     raise BadCameraError("no camera_info has arrived yet")
-
-
-def seconds(stamp: Time) -> float:
-    """A stamp in seconds."""
-    return stamp.sec + stamp.nanosec / 1e9
-
-
-def nanoseconds(stamp: Time) -> int:
-    """A stamp in nanoseconds."""
-    return stamp.sec * 1_000_000_000 + stamp.nanosec
-
-
-class StampedBuffer:
-    """The last `keep` messages of a topic, and the one nearest in time to the frame being looked at. Not thread-safe.
-
-    Looking can take seconds, in which more messages come than are kept: `expect` says which one will be wanted.
-    """
-
-    def __init__(self, keep: int) -> None:
-        self._messages: deque[Any] = deque(maxlen=keep)
-        self._wanted: Time | None = None
-        self._best: Any = None
-
-    def add(self, message: Any) -> None:
-        self._messages.append(message)
-        if self._wanted is not None:
-            self._best = self._nearest(self._wanted)
-
-    def expect(self, stamp: Time) -> None:
-        """Hold on to what is nearest to this stamp until the next call."""
-        self._best = self._nearest(stamp)
-        self._wanted = stamp
-
-    def nearest(self, stamp: Time, tolerance: float) -> Any:
-        """The message nearest to the stamp and at most `tolerance` seconds from it; None where there is none."""
-        found = self._nearest(stamp)
-        if found is None or abs(nanoseconds(found.header.stamp) - nanoseconds(stamp)) > tolerance * 1e9:
-            return None
-        return found
-
-    def clear(self) -> None:
-        self._messages.clear()
-        self._wanted = self._best = None
-
-    def _nearest(self, stamp: Time) -> Any:
-        held = [*self._messages, *([self._best] if self._best is not None else [])]
-        wanted = nanoseconds(stamp)
-        return min(held, key=lambda m: abs(nanoseconds(m.header.stamp) - wanted), default=None)
 
 
 class DistanceCalibrator:

@@ -36,9 +36,9 @@ from proxqa_core.robot.speed_limits import ZERO_VELOCITY, Decision, GovernorConf
 from proxqa_ros.common.conversions import message_to_object
 from proxqa_ros.common.executor import spin
 from proxqa_ros.common.lifecycle import AutostartNode
+from proxqa_ros.common.parameters import BadParameterError
 from proxqa_ros.governor import parameters as governor_parameters
 from proxqa_ros.msg import ObjectDepthArray
-from proxqa_ros.proximity.parameters import BadParameterError
 
 NEWEST_BEST_EFFORT = QoSProfile(
     history=QoSHistoryPolicy.KEEP_LAST, depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT

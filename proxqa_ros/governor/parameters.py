@@ -16,7 +16,7 @@ from rclpy.parameter import Parameter
 from proxqa_core.errors import BadObjectError
 from proxqa_core.robot.speed_limits import BadGovernorConfigError, GovernorConfig
 from proxqa_core.types import ObjectQuery
-from proxqa_ros.proximity.parameters import BadParameterError, Spec
+from proxqa_ros.common.parameters import BadParameterError, Spec
 
 
 def _live(default: Any, description: str, low: float | None = None, high: float | None = None) -> Spec:

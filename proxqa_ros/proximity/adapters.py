@@ -12,10 +12,11 @@ from pathlib import Path
 
 from proxqa_core.errors import ProxqaError
 from proxqa_core.types import clean_text
+from proxqa_ros.common.errors import one_line
+from proxqa_ros.common.parameters import BadParameterError
 from proxqa_ros.msg import Adapter
-from proxqa_ros.proximity.parameters import BadParameterError
 from proxqa_ros.proximity.queries import RefusedError
-from proxqa_ros.proximity.worker import Engine, StoppedError, one_line
+from proxqa_ros.proximity.worker import Engine, StoppedError
 from proxqa_ros.srv import ListAdapters, LoadAdapter
 
 Response = LoadAdapter.Response

@@ -21,7 +21,7 @@ from typing import Any
 
 from proxqa_core.errors import BadObjectError
 from proxqa_core.types import MAX_OBJECTS, Box, ObjectQuery, clean_text
-from proxqa_ros.distance.calibrator import nanoseconds
+from proxqa_ros.common.stamps import nanoseconds
 from proxqa_ros.proximity.worker import ObjectsIn
 
 try:

@@ -47,8 +47,10 @@ from proxqa_ros.common.conversions import (
     object_queries,
     rgb_to_image,
 )
+from proxqa_ros.common.errors import one_line
 from proxqa_ros.common.executor import HandoverExecutor, spin
 from proxqa_ros.common.lifecycle import AutostartNode
+from proxqa_ros.common.parameters import declare, named_objects
 from proxqa_ros.common.qos import (
     MANY_QUERIES,
     NEWEST_BEST_EFFORT,
@@ -57,8 +59,9 @@ from proxqa_ros.common.qos import (
     Endpoint,
     incompatible_endpoints,
 )
+from proxqa_ros.common.stamps import nanoseconds
 from proxqa_ros.distance import known_sizes
-from proxqa_ros.distance.calibrator import DistanceCalibrator, nanoseconds, no_lens
+from proxqa_ros.distance.calibrator import DistanceCalibrator, no_lens
 from proxqa_ros.distance.scan import CameraPose
 from proxqa_ros.msg import ObjectDepthArray
 from proxqa_ros.proximity import adapters, parameters, queries
@@ -66,7 +69,7 @@ from proxqa_ros.proximity.adapters import AdaptersFolder
 from proxqa_ros.proximity.detections import NOT_INSTALLED, Detection2DArray, Detections, Pair
 from proxqa_ros.proximity.markers import MarkerArray, place, to_markers
 from proxqa_ros.proximity.timing import Timing
-from proxqa_ros.proximity.worker import Engine, FrameState, StoppedError, Stream, Worker, one_line
+from proxqa_ros.proximity.worker import Engine, FrameState, StoppedError, Stream, Worker
 from proxqa_ros.srv import ListAdapters, LoadAdapter, ProximityQuery, SetObjects
 
 EngineLoader = Callable[[str, str | None, str], Engine]
@@ -125,7 +128,7 @@ class ProximityNode(AutostartNode):
         self._timing: Timing | None = None
         self._camera_info: CameraInfo | None = None
         self._camera_problem = ""
-        parameters.declare(self)
+        declare(self, parameters.SPECS)
         self.threads_needed = int(self.get_parameter("max_queued_queries").value) + OTHER_THREADS
 
         self._images_group = MutuallyExclusiveCallbackGroup()
@@ -543,7 +546,7 @@ class ProximityNode(AutostartNode):
     def _adopt(self, names: Sequence[str] | None) -> None:
         """Make the parameter's names the objects, unless they are. Raises BadParameterError."""
         if not self._are_the_objects(names):
-            self._objects = parameters.named_objects(names)
+            self._objects = named_objects(names)
 
     def _on_set_parameters(self, changes: Sequence[Parameter]) -> SetParametersResult:
         changes = [c for c in changes if c.name != "objects" or not self._are_the_objects(c.value)]
@@ -565,7 +568,7 @@ class ProximityNode(AutostartNode):
         metres.tolerance = detections.tolerance = float(value["sync_tolerance"])
         metres.range_object = clean_text(value["range_object"])
         metres.camera_pose = CameraPose.of(value["camera_in_scan"])
-        metres.scan_objects = tuple(q.name for q in parameters.named_objects(value["scan_objects"]))
+        metres.scan_objects = tuple(q.name for q in named_objects(value["scan_objects"]))
         metres.known_sizes = known_sizes.parse(value["known_sizes"])
         metres.set_memory(float(value["calibration_memory"]))
         detections.min_score = float(value["detection_min_score"])

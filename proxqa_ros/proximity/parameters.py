@@ -11,43 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from proxqa_core.errors import BadObjectError, ProxqaError
+from proxqa_core.errors import BadObjectError
 from proxqa_core.types import ObjectQuery
-from proxqa_ros.common.conversions import object_queries
+from proxqa_ros.common.parameters import BadParameterError, Spec, named_objects
 from proxqa_ros.distance import known_sizes
 from proxqa_ros.distance.scan import BadScanError, CameraPose
 from proxqa_ros.proximity import detections
 
 TRANSPORTS = ("raw", "compressed")
-
-
-@dataclass(frozen=True)
-class Spec:
-    """One parameter: default, what it means, its range where it is a number, when a change takes effect.
-
-    live: applies at run time. read_only: can be given at start only. Otherwise it can change while the node is
-    unconfigured.
-    """
-
-    default: Any
-    description: str
-    low: float | None = None
-    high: float | None = None
-    live: bool = False
-    read_only: bool = False
-
-    def descriptor(self) -> ParameterDescriptor:
-        d = ParameterDescriptor(description=self.description, read_only=self.read_only)
-        if self.low is not None and self.high is not None:
-            if isinstance(self.default, float):
-                d.floating_point_range = [FloatingPointRange(from_value=self.low, to_value=self.high, step=0.0)]
-            else:
-                d.integer_range = [IntegerRange(from_value=int(self.low), to_value=int(self.high), step=1)]
-        return d
 
 
 SPECS: dict[str, Spec] = {
@@ -130,16 +104,6 @@ class Parameters:
     autostart: bool
 
 
-class BadParameterError(ProxqaError, ValueError):
-    """A parameter has a value that cannot be used."""
-
-
-def declare(node: Node) -> None:
-    """Declare every parameter on the node. Raises rclpy's ParameterException where a given value is out of range."""
-    for name, spec in SPECS.items():
-        node.declare_parameter(name, spec.default, spec.descriptor())
-
-
 def read(node: Node) -> Parameters:
     """The parameters as they are now, `objects` unchecked (see `named_objects`).
 
@@ -153,18 +117,6 @@ def read(node: Node) -> Parameters:
         if isinstance(spec.default, list):
             values[name] = tuple(values[name] or ())
     return Parameters(**values)
-
-
-def named_objects(names: Sequence[str] | None, parameter: str = "objects") -> tuple[ObjectQuery, ...]:
-    """The objects of a parameter of names; [''] is none, since YAML's empty list has no type.
-
-    Raises BadParameterError where a name cannot be used.
-    """
-    names = list(names or ())
-    try:
-        return () if names == [""] else object_queries(names)
-    except BadObjectError as error:
-        raise BadParameterError(f"parameter {parameter!r}: {error}") from error
 
 
 def _check(name: str, value: Any) -> None:

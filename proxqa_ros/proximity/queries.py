@@ -23,7 +23,8 @@ from proxqa_core.types import (
     clean_text,
 )
 from proxqa_ros.common.conversions import TooManyObjectsError, object_queries, object_to_message
-from proxqa_ros.proximity.worker import EncodedImage, FrameState, QueueFullError, StoppedError, one_line
+from proxqa_ros.common.errors import one_line
+from proxqa_ros.proximity.worker import EncodedImage, FrameState, QueueFullError, StoppedError
 from proxqa_ros.srv import ProximityQuery
 
 Response = ProximityQuery.Response

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from proxqa_core.errors import BadImageError, ProxqaError
 from proxqa_core.types import ObjectDepth, ObjectQuery, ProximityAnswer
+from proxqa_ros.common.errors import one_line
 
 T = TypeVar("T")
 
@@ -128,12 +129,6 @@ class _EngineTask:
 
     run: Callable[[Future[Any]], None]
     future: Future[Any] = field(default_factory=Future)
-
-
-def one_line(error: BaseException) -> str:
-    """What an error says, on one line; faults that are not ours with their class."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, ProxqaError) and text else f"{type(error).__name__}: {text}"
 
 
 class Worker:

@@ -31,7 +31,7 @@ from proxqa_core.rosbags.image_messages import image_to_rgb
 from proxqa_core.types import ObjectQuery
 from proxqa_ros.common.conversions import message_to_object
 from proxqa_ros.common.qos import RELIABLE
-from proxqa_ros.distance.calibrator import nanoseconds
+from proxqa_ros.common.stamps import nanoseconds
 from proxqa_ros.msg import ObjectDepthArray
 from proxqa_ros.replay.parameters import ReplayRequest
 from proxqa_ros.replay.player import Channel, Player

@@ -28,9 +28,9 @@ from rclpy.signals import SignalHandlerOptions
 from proxqa_core.errors import ProxqaError
 from proxqa_core.jsontext import to_json
 from proxqa_ros.action import EvaluateBag
+from proxqa_ros.common.errors import one_line
 from proxqa_ros.common.executor import HandoverExecutor
-from proxqa_ros.proximity.parameters import BadParameterError
-from proxqa_ros.proximity.worker import one_line
+from proxqa_ros.common.parameters import BadParameterError
 from proxqa_ros.replay import parameters as replay_parameters
 from proxqa_ros.replay.evaluation import NoAnswerError, NoNodeError, Outcome, Progress, Replay
 

@@ -18,7 +18,7 @@ from rclpy.node import Node
 from proxqa_core.errors import BadObjectError
 from proxqa_core.types import ObjectQuery
 from proxqa_ros.common.conversions import object_queries
-from proxqa_ros.proximity.parameters import BadParameterError, Spec
+from proxqa_ros.common.parameters import BadParameterError, Spec
 
 SPECS: dict[str, Spec] = {
     "bag": Spec("", "Bag to evaluate at start, then the node ends; '' = wait for goals.", read_only=True),

@@ -32,9 +32,9 @@ from sensor_msgs.msg import CompressedImage, Image
 from proxqa_core.errors import BadModelError, BadObjectError, NotUnderstoodError
 from proxqa_core.types import ObjectDepth, ObjectQuery, ProximityAnswer, QuestionKind
 from proxqa_ros.common.executor import HandoverExecutor
+from proxqa_ros.common.parameters import Spec
 from proxqa_ros.msg import ObjectDepthArray
 from proxqa_ros.proximity.node import ProximityNode
-from proxqa_ros.proximity.parameters import Spec
 from proxqa_ros.srv import ProximityQuery, SetObjects
 
 PATIENCE = 30.0

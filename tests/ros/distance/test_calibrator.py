@@ -14,12 +14,11 @@ from std_msgs.msg import Header
 
 from proxqa_core.errors import BadImageError
 from proxqa_core.types import Box, ObjectDepth
+from proxqa_ros.common.stamps import StampedBuffer, nanoseconds
 from proxqa_ros.distance.calibrator import (
     DistanceCalibrator,
-    StampedBuffer,
     from_depth_image,
     metres_of_range,
-    nanoseconds,
 )
 from tests.ros.conftest import wait_until
 

@@ -17,8 +17,8 @@ from safetensors.torch import load, save_file
 from std_msgs.msg import Header
 
 from proxqa_core.types import ObjectDepth
+from proxqa_ros.common.parameters import BadParameterError
 from proxqa_ros.proximity.adapters import AdaptersFolder, is_name
-from proxqa_ros.proximity.parameters import BadParameterError
 from proxqa_ros.proximity.queries import RefusedError
 from proxqa_ros.srv import ListAdapters, LoadAdapter, ProximityQuery
 from tests.ros.conftest import wait_until

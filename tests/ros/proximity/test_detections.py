@@ -13,7 +13,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-import proxqa_ros
+import proxqa_ros.proximity
 from proxqa_core.types import MAX_OBJECTS
 from proxqa_ros.proximity import detections as module
 from proxqa_ros.proximity.detections import BYTES, IMAGES, Detections, objects_of
@@ -347,7 +347,7 @@ def test_without_vision_msgs_a_node_that_needs_it_does_not_configure(graph, fake
 
 def test_without_the_package_the_module_can_be_imported(monkeypatch):
     """As on a machine that has only what is required."""
-    monkeypatch.setattr(proxqa_ros, "detections", module)  # which the import below replaces
+    monkeypatch.setattr(proxqa_ros.proximity, "detections", module)  # which the import below replaces
     monkeypatch.setitem(sys.modules, "vision_msgs", None)
     monkeypatch.setitem(sys.modules, "vision_msgs.msg", None)
     monkeypatch.delitem(sys.modules, "proxqa_ros.proximity.detections")

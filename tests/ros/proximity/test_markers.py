@@ -10,7 +10,7 @@ import pytest
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from std_msgs.msg import Header
 
-import proxqa_ros
+import proxqa_ros.proximity
 from proxqa_core.types import Box, ObjectDepth
 from proxqa_ros.common.camera import Camera, Point
 from proxqa_ros.proximity.markers import MarkerArray, label, place, to_markers
@@ -116,7 +116,9 @@ def test_markers_come_with_camera_info_and_metres_while_someone_looks(graph, fak
 
 def test_without_the_package_there_is_no_marker_array(monkeypatch):
     """As on a machine that has only what is required."""
-    monkeypatch.setattr(proxqa_ros, "markers", proxqa_ros.proximity.markers)  # which the import below replaces
+    monkeypatch.setattr(
+        proxqa_ros.proximity, "markers", proxqa_ros.proximity.markers
+    )  # which the import below replaces
     monkeypatch.setitem(sys.modules, "visualization_msgs", None)
     monkeypatch.setitem(sys.modules, "visualization_msgs.msg", None)
     monkeypatch.delitem(sys.modules, "proxqa_ros.proximity.markers")

@@ -233,7 +233,7 @@ def test_bad_frames_then_a_good_one(graph, fake):
 def test_rows_with_padding_are_looked_at_without_it(graph, fake, monkeypatch):
     seen: list[np.ndarray] = []
     encode_image = fake.encode_image
-    monkeypatch.setattr(fake, "look", lambda image: seen.append(image) or encode_image(image))
+    monkeypatch.setattr(fake, "encode_image", lambda image: seen.append(image) or encode_image(image))
     graph.start(lambda *_: fake)
     pixels = np.random.default_rng(0).integers(0, 255, (48, 63, 3), np.uint8)
     message = graph.image(pixels)

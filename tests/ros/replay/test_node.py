@@ -27,7 +27,7 @@ from std_srvs.srv import SetBool
 from proxqa_core.rosbags.bag import BadBagError
 from proxqa_core.types import ObjectQuery
 from proxqa_ros.action import EvaluateBag
-from proxqa_ros.proximity.parameters import BadParameterError
+from proxqa_ros.common.parameters import BadParameterError
 from proxqa_ros.replay.evaluation import NoAnswerError, NoNodeError, RefusedError
 from proxqa_ros.replay.node import ReplayEvaluation, summary_line
 from proxqa_ros.replay.parameters import SPECS, ReplayRequest, order_of_goal

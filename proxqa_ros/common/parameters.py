@@ -1,0 +1,102 @@
+"""What the parameters of all nodes have in common: how one is described, declared, checked and refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
+
+from proxqa_core.errors import BadObjectError, ProxqaError
+from proxqa_core.types import ObjectQuery
+from proxqa_ros.common.conversions import object_queries
+
+
+class BadParameterError(ProxqaError, ValueError):
+    """A parameter has a value that cannot be used."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One parameter.
+
+    Args:
+        default: Its default, which determines its type.
+        description: What it means, with its unit.
+        low: Least value of a number; None = no limit. Checked by rclpy.
+        high: Greatest value of a number; None = no limit.
+        live: A change takes effect at run time.
+        read_only: It can be given at start only. Neither live nor read_only: it can change while the node is
+            unconfigured.
+        check: Called with a value that has the right type and range; raises a ProxqaError where it cannot be used.
+    """
+
+    default: Any
+    description: str
+    low: float | None = None
+    high: float | None = None
+    live: bool = False
+    read_only: bool = False
+    check: Callable[[Any], object] | None = None
+
+    def descriptor(self) -> ParameterDescriptor:
+        """The descriptor to declare it with."""
+        d = ParameterDescriptor(description=self.description, read_only=self.read_only)
+        if self.low is not None and self.high is not None:
+            if isinstance(self.default, float):
+                d.floating_point_range = [FloatingPointRange(from_value=self.low, to_value=self.high, step=0.0)]
+            else:
+                d.integer_range = [IntegerRange(from_value=int(self.low), to_value=int(self.high), step=1)]
+        return d
+
+
+def declare(node: Node, specs: Mapping[str, Spec]) -> None:
+    """Declare parameters on a node.
+
+    Args:
+        node: The node.
+        specs: The parameters by name.
+
+    Raises:
+        ParameterException: rclpy's, where a given value has another type or is out of range.
+    """
+    for name, spec in specs.items():
+        node.declare_parameter(name, spec.default, spec.descriptor())
+
+
+def check_value(name: str, spec: Spec, value: Any) -> None:
+    """Check a value that has the parameter's type and range.
+
+    Raises:
+        BadParameterError: It cannot be used; one line that names the parameter.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadParameterError(f"parameter {name!r} is {value}; expected a finite number")
+    if spec.check is None:
+        return
+    try:
+        spec.check(value)
+    except BadParameterError:
+        raise
+    except ProxqaError as error:
+        raise BadParameterError(f"parameter {name!r}: {error}") from error
+
+
+def named_objects(names: Sequence[str] | None, parameter: str = "objects") -> tuple[ObjectQuery, ...]:
+    """The objects of a parameter of names.
+
+    Args:
+        names: The names; [""] is none, since YAML's empty list has no type.
+        parameter: The parameter's name, for the error's text.
+
+    Raises:
+        BadParameterError: A name cannot be used.
+    """
+    names = list(names or ())
+    try:
+        return () if names == [""] else object_queries(names)
+    except BadObjectError as error:
+        raise BadParameterError(f"parameter {parameter!r}: {error}") from error
