@@ -1,0 +1,261 @@
+"""Which-closer benchmarks: BLINK Relative_Depth, CV-Bench depth, DA-2K, and the TSV of VLMEvalKit.
+
+Promises: every reader yields `WhichCloser` items in the file's order and counts what it cannot read; no answer is
+guessed. DA-2K always names the closer point first: its points are shuffled, by a seed and the item alone.
+
+Sources: BLINK, Fu et al. 2024; CV-Bench, Tong et al. 2024 (Cambrian-1); DA-2K, Yang et al. 2024 (Depth Anything V2);
+VLMEvalKit, Duan et al. 2024.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import csv
+import hashlib
+import io
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from proxqa_core.datasets.folder import BadDatasetError
+from proxqa_core.datasets.reading import ReadReport, opened, stream_object, usable_name
+from proxqa_core.errors import BadImageError, BadObjectError, ProxqaError
+from proxqa_core.types import Box, check_image
+
+Letter = Literal["A", "B"]
+SHORTEST_IMAGE = 64
+"""VLMEvalKit takes an `image` of at most so many characters for the index of another row, whose image it shares."""
+_LETTER = re.compile(r"\(?([AB])\)?\.?")
+
+
+@dataclass(frozen=True)
+class WhichCloser:
+    """Which of two things in one image is closer.
+
+    Attributes:
+        item_id: What the benchmark calls it.
+        image: A file, or the bytes of one.
+        answer: Which one is closer, None where the file does not say.
+        question: As the benchmark asks it, '' where it has no words for it.
+        names: What the two are called, '' where they are points.
+        boxes: Pixels, or None where there are none.
+        points: (x, y) in pixels, or None where there are none.
+    """
+
+    item_id: str
+    image: Path | bytes
+    answer: Letter | None
+    question: str = ""
+    names: tuple[str, str] = ("", "")
+    boxes: tuple[Box, Box] | None = None
+    points: tuple[tuple[float, float], tuple[float, float]] | None = None
+
+    def load_image(self) -> NDArray[np.uint8]:
+        """The image, uint8 [height, width, 3], RGB, upright.
+
+        Raises:
+            BadImageError: It is missing or damaged.
+        """
+        from PIL import Image, ImageOps
+
+        from proxqa_core.vision.image_file import read_image
+
+        if isinstance(self.image, Path):
+            return read_image(self.image)
+        try:
+            with Image.open(io.BytesIO(self.image)) as file:
+                image = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
+        except Exception as error:  # Pillow raises whatever a damaged file leads it into
+            raise BadImageError(f"image of item {self.item_id!r} cannot be read: {type(error).__name__}") from error
+        check_image(image)
+        return image
+
+
+def read_da2k(annotations: Path, seed: int = 0, report: ReadReport | None = None) -> Iterator[WhichCloser]:
+    """DA-2K's pairs of points, from ``annotations.json``; images lie beside it as its keys say.
+
+    Raises:
+        BadDatasetError: The file cannot be read.
+    """
+    for name, raws in stream_object(annotations):
+        for number, raw in enumerate(raws if isinstance(raws, list) else [raws]):
+            item_id = f"{name}#{number}"
+            item = _da2k_item(annotations.parent, name, raw, item_id, seed)
+            if item is not None:
+                yield item
+            elif report is not None:
+                report.add("pair without two points and the closer one of them", item_id)
+
+
+def _da2k_item(folder: Path, name: str, raw: Any, item_id: str, seed: int) -> WhichCloser | None:
+    points = [_point(raw.get(key)) for key in ("point1", "point2")] if isinstance(raw, dict) else [None]
+    if None in points or raw.get("closer_point") not in ("point1", "point2") or not _inside(name):
+        return None
+    first, second = (p for p in points if p is not None)
+    answer: Letter = "A" if raw["closer_point"] == "point1" else "B"
+    if _coin(f"{seed}/{item_id}"):
+        first, second, answer = second, first, "B" if answer == "A" else "A"
+    return WhichCloser(item_id, folder / name, answer, points=(first, second))
+
+
+def _point(raw: Any) -> tuple[float, float] | None:
+    """(x, y) of a point that is written [row, column]."""
+    if not isinstance(raw, list) or len(raw) != 2 or not all(isinstance(v, int | float) for v in raw):
+        return None
+    return float(raw[1]), float(raw[0])
+
+
+def _coin(text: str) -> bool:
+    """True for half of all texts, always the same ones."""
+    return bool(hashlib.sha256(text.encode()).digest()[0] & 1)
+
+
+def read_cv_bench(path: Path, images: Path | None = None, report: ReadReport | None = None) -> Iterator[WhichCloser]:
+    """CV-Bench's depth items: two named objects, in a red and a blue box.
+
+    Args:
+        path: ``test_3d.jsonl`` or ``test_3d.parquet`` of CV-Bench; items of other tasks are passed over.
+        images: Folder that ``filename`` is relative to; not needed where the file holds the images.
+        report: Counts what cannot be read.
+
+    Raises:
+        BadDatasetError: The file cannot be read.
+        ProxqaError: It is a parquet file and pyarrow is not installed.
+    """
+    for number, raw in enumerate(_rows(path)):
+        if raw.get("task") != "Depth":
+            continue
+        answer, image = letter(raw.get("answer")), _image_of(raw, images or path.parent, "image", "filename")
+        names, boxes = _two_names(raw.get("choices")), _two_boxes(raw.get("bbox"))
+        if answer is None or image is None or names is None:
+            if report is not None:
+                report.add("item without image, two choices and an answer", f"item {raw.get('idx', number)}")
+            continue
+        question = raw.get("prompt") or raw.get("question") or ""
+        yield WhichCloser(str(raw.get("idx", number)), image, answer, str(question), names, boxes)
+
+
+def read_blink(path: Path, images: Path | None = None, report: ReadReport | None = None) -> Iterator[WhichCloser]:
+    """BLINK's Relative_Depth items: points A and B are drawn into the image, nothing is named.
+
+    Arguments and errors are those of `read_cv_bench`.
+    """
+    for number, raw in enumerate(_rows(path)):
+        answer, image = letter(raw.get("answer")), _image_of(raw, images or path.parent, "image_1", "image")
+        item_id = str(raw.get("idx", number))
+        if image is None or (answer is None and "hidden" not in str(raw.get("answer"))):
+            if report is not None:
+                report.add("item without image and answer", item_id)
+            continue
+        yield WhichCloser(item_id, image, answer, str(raw.get("prompt") or raw.get("question") or ""))
+
+
+def read_vlmeval_tsv(path: Path, report: ReadReport | None = None) -> Iterator[WhichCloser]:
+    """A two-option multiple-choice TSV as VLMEvalKit reads it: columns index, image, question, A, B, answer.
+
+    Raises:
+        BadDatasetError: The file cannot be read, or lacks one of the columns (without both A and B, VLMEvalKit takes
+            the file for free questions).
+    """
+    images: dict[str, bytes] = {}
+    for raw in _tsv_rows(path):
+        index, coded = raw["index"], raw["image"]
+        image = images.get(coded) if len(coded) <= SHORTEST_IMAGE else _decoded(coded)
+        answer = letter(raw["answer"])
+        if image is None or answer is None:
+            if report is not None:
+                report.add("row without image and answer A or B", f"row {index}")
+            continue
+        images[index] = image
+        names = (usable_name(raw["A"]) or "", usable_name(raw["B"]) or "")
+        yield WhichCloser(index, image, answer, raw["question"], names)
+
+
+def _tsv_rows(path: Path) -> Iterator[dict[str, str]]:
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # images are in the cells
+    with opened(path) as file:
+        rows = csv.DictReader(io.TextIOWrapper(file, encoding="utf-8", newline=""), delimiter="\t")
+        missing = {"index", "image", "question", "A", "B", "answer"} - set(rows.fieldnames or ())
+        if missing:
+            raise BadDatasetError(f"{path}: has no column {', '.join(sorted(missing))}; expected a two-option TSV")
+        for row in rows:
+            yield {key: value or "" for key, value in row.items() if isinstance(key, str)}
+
+
+def _decoded(text: str) -> bytes | None:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def letter(text: Any) -> Letter | None:
+    """'(A)', 'A', 'A.' → 'A'; None for anything else."""
+    match = _LETTER.fullmatch(text.strip()) if isinstance(text, str) else None
+    return None if match is None else "A" if match.group(1) == "A" else "B"
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a .jsonl or .parquet file."""
+    if path.suffix == ".parquet":
+        yield from _parquet_rows(path)
+        return
+    with opened(path) as file:
+        for number, line in enumerate(file):
+            try:
+                row = json.loads(line) if line.strip() else None
+            except (ValueError, RecursionError) as error:
+                raise BadDatasetError(f"{path}: line {number + 1} is no JSON") from error
+            if isinstance(row, dict):
+                yield row
+
+
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ProxqaError(f"{path}: needs pyarrow; pip install pyarrow") from error
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=16):
+                yield from batch.to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise BadDatasetError(f"{path}: cannot be read as parquet ({' '.join(str(error).split())[:80]})") from error
+
+
+def _image_of(raw: dict[str, Any], folder: Path, *keys: str) -> Path | bytes | None:
+    """The image of a row: bytes as Hugging Face data sets embed them, else a file."""
+    for key in keys:
+        value = raw.get(key)
+        if isinstance(value, dict) and isinstance(value.get("bytes"), bytes):
+            return value["bytes"]
+        if isinstance(value, str) and _inside(value):
+            return folder / value
+    return None
+
+
+def _inside(name: str) -> bool:
+    return bool(name) and "\x00" not in name and not Path(name).is_absolute() and ".." not in Path(name).parts
+
+
+def _two_names(raw: Any) -> tuple[str, str] | None:
+    names = [usable_name(v) for v in raw] if isinstance(raw, list) else []
+    return (names[0], names[1]) if len(names) == 2 and names[0] and names[1] else None
+
+
+def _two_boxes(raw: Any) -> tuple[Box, Box] | None:
+    """Boxes written [[x1, y1, x2, y2], [x1, y1, x2, y2]]; None where they are not."""
+    try:
+        first, second = raw
+        return Box(*(float(v) for v in first)), Box(*(float(v) for v in second))
+    except (TypeError, ValueError, BadObjectError):
+        return None

@@ -1,0 +1,128 @@
+"""LLaVA's conversations: a JSON list or JSON lines of ``{id, image, conversations: [{from, value}]}``.
+
+Promises: read as a stream, 1.5 GB as well as 1 kB; a sample that is handed out has as many ``<image>`` marks as images,
+a human's turn first and turns that alternate. ``<image>`` may stand anywhere in a human's turn; one image that is
+marked nowhere comes before the first. Images are named, not read. Samples without an image are text only, and fine.
+
+Source: LLaVA, Liu et al. 2023: ``llava_v1_5_mix665k.json``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from proxqa_core.datasets.folder import BadDatasetError
+from proxqa_core.datasets.reading import ReadReport, opened, stream_list
+
+IMAGE_MARK = "<image>"
+ROLES: dict[str, Literal["user", "assistant"]] = {"human": "user", "user": "user", "gpt": "assistant"}
+ROLES |= {"assistant": "assistant"}
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn. text: of a user may hold ``<image>``, once for every image of the sample in all its turns."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """One sample. images: paths as the file names them, relative to whatever folder the images are in."""
+
+    sample_id: str
+    images: tuple[str, ...]
+    turns: tuple[Turn, ...]
+
+
+def read_conversations(path: Path, report: ReadReport | None = None) -> Iterator[Conversation]:
+    """The conversations of a ``.json`` (a list) or ``.jsonl`` file one by one, in order.
+
+    Args:
+        path: The file, also a ``.gz`` of it.
+        report: Counts and names samples that cannot be used.
+
+    Raises:
+        BadDatasetError: The file is not there, or no JSON from some point on.
+    """
+    report = ReadReport() if report is None else report
+    for number, raw in enumerate(_samples(Path(path), report)):
+        made = _conversation(raw, number)
+        if isinstance(made, Conversation):
+            yield made
+        else:
+            name = raw.get("id") if isinstance(raw, dict) else None
+            report.add(made, f"sample {number}" if name is None else f"sample {number} ({name})")
+
+
+def _samples(path: Path, report: ReadReport) -> Iterator[Any]:
+    if ".jsonl" not in path.suffixes:
+        if _first_character(path) != b"[":
+            raise BadDatasetError(f"{path}: does not begin with '['; expected a list of samples, or a .jsonl file")
+        yield from stream_list(path, "item")
+        return
+    with opened(path) as file:
+        for number, line in enumerate(file):
+            if line.strip():
+                try:
+                    yield json.loads(line)
+                except (ValueError, RecursionError):
+                    report.add("line that is no JSON", f"line {number + 1}")
+
+
+def _first_character(path: Path) -> bytes:
+    with opened(path) as file:
+        return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+
+
+def _conversation(raw: Any, number: int) -> Conversation | str:
+    """The sample, or why it cannot be used."""
+    if not isinstance(raw, dict) or not isinstance(raw.get("conversations"), list):
+        return "sample without conversations"
+    images = _images(raw.get("image", raw.get("images")))
+    if images is None:
+        return "image that is no path inside a folder"
+    turns = []
+    for i, turn in enumerate(raw["conversations"]):
+        role = ROLES.get(turn.get("from", "")) if isinstance(turn, dict) else None
+        if role is None or not isinstance(turn.get("value"), str):
+            return "turn without a known 'from' and a text 'value'"
+        if role != ("user", "assistant")[i % 2]:
+            return "turns that do not alternate, beginning with the human"
+        turns.append(Turn(role, turn["value"]))
+    if len(turns) < 2:
+        return "sample without a question and an answer"
+    return _marked(str(raw.get("id", number)), images, turns)
+
+
+def _images(raw: Any) -> tuple[str, ...] | None:
+    """Paths of a sample's images; none where it has none, None where one leads out of the folder."""
+    named = [] if raw is None else raw if isinstance(raw, list) else [raw]
+    for name in named:
+        if not isinstance(name, str) or not name or Path(name).is_absolute() or ".." in Path(name).parts:
+            return None
+    return tuple(named)
+
+
+def _marked(sample_id: str, images: tuple[str, ...], turns: list[Turn]) -> Conversation | str:
+    """The sample with one mark an image."""
+    if any(IMAGE_MARK in t.text for t in turns if t.role == "assistant"):
+        return f"{IMAGE_MARK} in an answer"
+    marks = sum(t.text.count(IMAGE_MARK) for t in turns)
+    if len(images) == 1 and marks == 0:
+        turns[0] = Turn("user", f"{IMAGE_MARK}\n{turns[0].text}")
+        marks = 1
+    if marks != len(images):
+        return f"as many {IMAGE_MARK} marks as images are expected"
+    return Conversation(sample_id, images, tuple(turns))
+
+
+def write_turns(turns: tuple[Turn, ...]) -> list[dict[str, str]]:
+    """Turns in LLaVA's own form: ``[{"from": "human", "value": …}, {"from": "gpt", …}]``."""
+    names = {"user": "human", "assistant": "gpt"}
+    return [{"from": names[t.role], "value": t.text} for t in turns]

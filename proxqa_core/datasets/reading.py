@@ -1,0 +1,141 @@
+"""What the readers of published data sets share: streaming JSON, and a count of what was left out.
+
+Promises: no file is held in memory as a whole; a bad record is counted and named in a `ReadReport` and never ends the
+reading; a file that cannot be read at all is a `BadDatasetError` of one line. Knows nothing of any one format.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import ijson
+
+from proxqa_core.datasets.folder import BadDatasetError, LabelledObject
+from proxqa_core.errors import BadObjectError
+from proxqa_core.types import Box, ObjectQuery
+
+MAX_EXAMPLES = 3
+"""Records named for every reason why records were left out."""
+MIN_SIDE_PX = 1.0
+"""Boxes thinner than this within the image show nothing."""
+
+
+class ReadReport:
+    """Counts what a reader left out or mended, and names the first few of every kind.
+
+    Attributes:
+        counts: How many records, by reason.
+        examples: The first `MAX_EXAMPLES` records of each reason, as the file calls them.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.examples: dict[str, list[str]] = {}
+
+    def add(self, reason: str, record: object) -> None:
+        """Count one record, such as ``add("crowd", "annotation 908")``."""
+        self.counts[reason] += 1
+        named = self.examples.setdefault(reason, [])
+        if len(named) < MAX_EXAMPLES:
+            named.append(str(record)[:80])
+
+    def lines(self) -> list[str]:
+        """One line a reason, the most frequent first; empty where nothing was left out."""
+        return [
+            f"{count} x {reason}: {', '.join(self.examples[reason])}{', …' if count > MAX_EXAMPLES else ''}"
+            for reason, count in self.counts.most_common()
+        ]
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """A file's bytes, of a ``.gz`` its content.
+
+    Raises:
+        BadDatasetError: There is no such file, it may not be read, or what is read of it is no JSON.
+    """
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            yield file  # type: ignore[misc]
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise BadDatasetError(f"{path}: no such file") from error
+    except (ijson.JSONError, UnicodeDecodeError) as error:
+        raise BadDatasetError(f"{path}: is no whole JSON ({' '.join(str(error).split())[:100]})") from error
+    except (OSError, EOFError) as error:
+        raise BadDatasetError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+
+
+def stream_list(path: Path, prefix: str) -> Iterator[Any]:
+    """The elements of a JSON array one by one, such as those of ``images`` with prefix ``images.item``.
+
+    Raises:
+        BadDatasetError: See `opened`.
+    """
+    with opened(path) as file:
+        yield from ijson.items(file, prefix, use_float=True)
+
+
+def stream_object(path: Path) -> Iterator[tuple[str, Any]]:
+    """The keys and values of a JSON object one by one.
+
+    Raises:
+        BadDatasetError: See `opened`.
+    """
+    with opened(path) as file:
+        yield from ijson.kvitems(file, "", use_float=True)
+
+
+def top_level_keys(path: Path) -> tuple[str, ...]:
+    """The keys of a JSON object, none of an array; their values are passed over, not kept.
+
+    Raises:
+        BadDatasetError: See `opened`.
+    """
+    with opened(path) as file:
+        return tuple(value for prefix, event, value in ijson.parse(file) if event == "map_key" and not prefix)
+
+
+def clipped_box(xywh: Sequence[Any], size: tuple[int, int]) -> Box | None:
+    """The part of a box [x, y, width, height] (pixels) that is inside an image of size (width, height).
+
+    Returns:
+        None where a number is none, the box has no area, or less than a pixel of it is inside.
+    """
+    if not all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in xywh):
+        return None
+    x, y, width, height = (float(v) for v in xywh)
+    x1, y1 = max(0.0, x), max(0.0, y)
+    x2, y2 = min(float(size[0]), x + width), min(float(size[1]), y + height)
+    if x2 - x1 < MIN_SIDE_PX or y2 - y1 < MIN_SIDE_PX:
+        return None
+    return Box(x1, y1, x2, y2)
+
+
+def size_of(raw: Any) -> tuple[int, int] | tuple[()]:
+    """(width, height) of a record, pixels; () where they are not two whole numbers above 0."""
+    values = [raw.get(k) for k in ("width", "height")] if isinstance(raw, dict) else []
+    whole = [v for v in values if isinstance(v, int) and not isinstance(v, bool) and v > 0]
+    return (whole[0], whole[1]) if len(whole) == 2 else ()
+
+
+def usable_name(name: Any) -> str | None:
+    """A label as one line of plain text; None where it cannot be asked for (empty, too long, no text)."""
+    try:
+        return ObjectQuery(name).name
+    except BadObjectError:
+        return None
+
+
+def with_refs(things: list[tuple[str, Box, str]]) -> tuple[LabelledObject, ...]:
+    """Labelled objects of (name, box, colour); a name that only one of them has means that one alone."""
+    names = Counter(name for name, _, _ in things)
+    return tuple(
+        LabelledObject(name, box, ref=name if names[name] == 1 else None, unique=names[name] == 1, colour=colour)
+        for name, box, colour in things
+    )
