@@ -1,0 +1,1 @@
+"""Comparing models: the same which-closer questions to all of them, judged alike."""

@@ -1,0 +1,377 @@
+"""Who is asked in a comparison: our engine, Hugging Face models, OpenAI-compatible servers, recorded answers.
+
+Promises: an answerer gives each question its words, or an error of its own; one question that fails is counted and
+never ends a run. Every model gets the same words through its own processor and chat template. Knows nothing of scores.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from proxqa_core.comparison.questions import ComparisonQuestion
+from proxqa_core.datasets.folder import BadDatasetError
+from proxqa_core.errors import BadImageError, BadObjectError, ProxqaError
+from proxqa_core.types import Box, ObjectQuery
+
+POINT_SHARE = 0.06
+"""Side of the box that stands for a point, as a share of the image's shorter side: our engine is asked about boxes."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back. text: the model's words. probability: of A, in [0, 1], None = not said. error: '' = none."""
+
+    text: str = ""
+    probability: float | None = None
+    error: str = ""
+
+
+class Answerer(Protocol):
+    """A model that can be asked. name: what reports call it. batch_size: questions that it takes at once."""
+
+    name: str
+    batch_size: int
+
+    def answer(self, questions: Sequence[ComparisonQuestion]) -> list[Answer]:
+        """One answer a question, in order. Raises nothing for a single question that fails."""
+        ...
+
+
+class EngineAnswerer:
+    """Our engine: two boxes, two points or two names in, the probability of each order out.
+
+    Args:
+        engine: A `ProximityEngine`.
+        prompt: "box" uses boxes (or boxes around points) where there are any, "name" asks by name alone.
+    """
+
+    batch_size = 1
+
+    def __init__(self, engine: Any, prompt: str = "box") -> None:
+        self._engine, self._prompt = engine, prompt
+        self.name = f"{engine.model_name} (by {prompt})"
+        self._held: tuple[str, Any] = ("", None)
+
+    def answer(self, questions: Sequence[ComparisonQuestion]) -> list[Answer]:
+        """See `Answerer.answer`."""
+        return [self._one(q) for q in questions]
+
+    def _one(self, question: ComparisonQuestion) -> Answer:
+        try:
+            encoded, size = self._encoded(question)
+            a, b = self._queries(question, *size)
+            found = encoded.closer(a, b)
+        except (BadImageError, BadObjectError) as error:
+            return Answer(error=str(error))
+        first = found.probability if found.closer == a.name else 1 - found.probability
+        if not np.isfinite(first):
+            return Answer(text=found.answer)
+        return Answer("A" if first >= 0.5 else "B", float(first))
+
+    def _encoded(self, question: ComparisonQuestion) -> tuple[Any, tuple[int, int]]:
+        """The question's image, encoded once for both orders, and its (width, height)."""
+        if self._held[0] != question.item.item_id:
+            image = question.item.load_image()
+            size = (image.shape[1], image.shape[0])
+            self._held = (question.item.item_id, (self._engine.encode_image(image), size))
+        held: tuple[Any, tuple[int, int]] = self._held[1]
+        return held
+
+    def _queries(self, question: ComparisonQuestion, width: int, height: int) -> tuple[ObjectQuery, ObjectQuery]:
+        boxes = question.boxes if self._prompt == "box" else None
+        if boxes is None and question.item.points is not None:
+            first, second = (box_around(p, width, height) for p in question.item.points)
+            boxes = (first, second)
+        a, b = question.names if all(question.names) else ("point a", "point b")
+        if boxes is None and not all(question.names):
+            raise BadObjectError("the item has neither names, boxes nor points; expected one of them")
+        return (
+            (ObjectQuery(a), ObjectQuery(b)) if boxes is None else (ObjectQuery(a, boxes[0]), ObjectQuery(b, boxes[1]))
+        )
+
+
+def box_around(point: tuple[float, float], width: int, height: int) -> Box:
+    """The box that stands for a point (x, y), pixels, inside an image of width x height."""
+    half = max(2.0, POINT_SHARE * min(width, height) / 2)
+    x, y = (min(max(v, half), size - half) for v, size in zip(point, (width, height), strict=True))
+    return Box(x - half, y - half, x + half, y + half)
+
+
+class HuggingFaceAnswerer:
+    """Any image-text-to-text model of Hugging Face, with its own processor and chat template, decoded greedily.
+
+    Args:
+        source: An id or a folder.
+        device: Of torch. dtype: Name of a type of torch, or "auto".
+        max_new_tokens: Longest answer.
+
+    Raises:
+        ProxqaError: The model cannot be loaded.
+    """
+
+    batch_size = 1
+
+    def __init__(self, source: str, device: str = "auto", dtype: str = "auto", max_new_tokens: int = 64) -> None:
+        import torch
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        from proxqa_core.model.loading import choose_device
+
+        self.name, self._longest = source, max_new_tokens
+        local = Path(source).exists()
+        try:
+            self._processor = AutoProcessor.from_pretrained(source, trust_remote_code=False, local_files_only=local)
+            self._model = AutoModelForImageTextToText.from_pretrained(
+                source, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=local
+            )
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise ProxqaError(f"model {source!r} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+        self._model = self._model.to(choose_device(device)).eval()
+        self._no_grad = torch.inference_mode
+
+    def answer(self, questions: Sequence[ComparisonQuestion]) -> list[Answer]:
+        """See `Answerer.answer`."""
+        return [self._one(q) for q in questions]
+
+    def _one(self, question: ComparisonQuestion) -> Answer:
+        from PIL import Image
+
+        try:
+            image = Image.fromarray(marked(question))
+            content = [{"type": "image", "image": image}, {"type": "text", "text": question.text}]
+            inputs = self._processor.apply_chat_template(
+                [{"role": "user", "content": content}],
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=True,
+                return_tensors="pt",
+            ).to(self._model.device, dtype=self._model.dtype)
+            with self._no_grad():
+                out = self._model.generate(**inputs, max_new_tokens=self._longest, do_sample=False)
+        except Exception as error:  # a foreign model fails in its own ways; the run goes on
+            return Answer(error=f"{type(error).__name__}: {str(error).strip()[:200]}")
+        new = out[0, inputs["input_ids"].shape[1] :]
+        return Answer(self._processor.decode(new, skip_special_tokens=True).strip())
+
+
+class DecisionAnswerer:
+    """Hugging Face's ``decision`` pipeline: any chat model's probability of each choice, in one order.
+
+    Args:
+        source: An id or a folder. device: Of torch.
+
+    Raises:
+        ProxqaError: The installed transformers has no such pipeline, or the model cannot be loaded.
+    """
+
+    batch_size = 1
+
+    def __init__(self, source: str, device: str = "auto") -> None:
+        from transformers import pipeline
+
+        from proxqa_core.model.loading import choose_device
+
+        self.name = f"{source} (decision)"
+        try:
+            self._decide = pipeline("decision", model=source, device=choose_device(device), trust_remote_code=False)
+        except (KeyError, ImportError) as error:
+            raise ProxqaError(f"the installed transformers has no pipeline 'decision': {error}") from error
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ProxqaError(f"model {source!r} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+
+    def answer(self, questions: Sequence[ComparisonQuestion]) -> list[Answer]:
+        """See `Answerer.answer`."""
+        return [self._one(q) for q in questions]
+
+    def _one(self, question: ComparisonQuestion) -> Answer:
+        from PIL import Image
+
+        a, b = question.names if all(question.names) else ("point A", "point B")
+        ask = {
+            "type": "choice",
+            "instructions": question.text,
+            "criteria": {"A": f"{a} is closer", "B": f"{b} is closer"},
+        }
+        try:
+            request = {"state": "The photo: <photo>", "questions": {"closer": ask}}
+            said = self._decide(request, assets={"<photo>": Image.fromarray(marked(question))})["closer"]
+            return decision_answer(said)
+        except Exception as error:  # a foreign model fails in its own ways; the run goes on
+            return Answer(error=f"{type(error).__name__}: {str(error).strip()[:200]}")
+
+
+def decision_answer(said: dict[str, Any]) -> Answer:
+    """An answer of the ``decision`` pipeline to a ``choice``, with the probability of each option."""
+    chances = _option_probabilities(said)
+    total = sum(chances.values())
+    if chances.keys() != {"A", "B"} or not total > 0:
+        return Answer(error=f"not a choice of A and B: {json.dumps(said, default=str)[:120]}")
+    first = chances["A"] / total
+    return Answer("A" if first >= 0.5 else "B", first)
+
+
+def _option_probabilities(said: Any) -> dict[str, float]:
+    """The probabilities of A and B wherever the answer holds them."""
+    if isinstance(said, dict):
+        if {"A", "B"} <= said.keys() and all(isinstance(said[k], int | float) for k in "AB"):
+            return {k: float(said[k]) for k in ("A", "B")}
+        inner = list(said.values())
+    else:
+        inner = said if isinstance(said, list) else []
+    return next((found for value in inner if (found := _option_probabilities(value))), {})
+
+
+class OpenAIAnswerer:
+    """A server with ``/v1/chat/completions`` that takes images: vLLM, llama.cpp, ``transformers serve`` and others.
+
+    Args:
+        base_url: Such as ``http://localhost:8000/v1``.
+        model: The model's name there.
+        concurrency: Requests under way at once.
+        retries: Of a request that fails, with growing pauses.
+        timeout_s: Longest wait for one answer.
+
+    Raises:
+        ProxqaError: The package openai is not installed.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        api_key: str = "none",
+        concurrency: int = 4,
+        retries: int = 4,
+        timeout_s: float = 120.0,
+        max_tokens: int = 64,
+    ) -> None:
+        try:
+            import openai
+        except ImportError as error:
+            raise ProxqaError("asking a server needs the package openai; pip install openai") from error
+        self.name, self.batch_size, self._max_tokens = model, concurrency, max_tokens
+        self._client = openai.OpenAI(base_url=base_url, api_key=api_key, timeout=timeout_s, max_retries=retries)
+        self._error_type = openai.OpenAIError
+
+    def answer(self, questions: Sequence[ComparisonQuestion]) -> list[Answer]:
+        """See `Answerer.answer`."""
+        with ThreadPoolExecutor(self.batch_size) as pool:
+            return list(pool.map(self._one, questions))
+
+    def _one(self, question: ComparisonQuestion) -> Answer:
+        try:
+            coded = base64.b64encode(_jpeg(marked(question))).decode()
+            content: Any = [
+                {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{coded}"}},
+                {"type": "text", "text": question.text},
+            ]
+            done = self._client.chat.completions.create(
+                model=self.name,
+                messages=[{"role": "user", "content": content}],
+                temperature=0,
+                max_tokens=self._max_tokens,
+            )
+        except (self._error_type, BadImageError) as error:
+            return Answer(error=f"{type(error).__name__}: {str(error).strip()[:200]}")
+        return Answer((done.choices[0].message.content or "").strip())
+
+
+class RecordedAnswerer:
+    """Answers that were recorded: a JSON of BLINK's form, or JSON lines of ``{"key" or "id", "answer"}``.
+
+    Args:
+        path: The file; reports call the model as it is named.
+
+    Raises:
+        BadDatasetError: The file cannot be read or holds no answers.
+    """
+
+    batch_size = 256
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.stem
+        self._answers = {a.item_id: a.text for a in recorded_answers(path)}
+        if not self._answers:
+            raise BadDatasetError(f"{path}: holds no recorded answers")
+
+    def answer(self, questions: Sequence[ComparisonQuestion]) -> list[Answer]:
+        """See `Answerer.answer`."""
+        return [self._one(q) for q in questions]
+
+    def _one(self, question: ComparisonQuestion) -> Answer:
+        for key in (question.key, question.item.item_id):
+            if key in self._answers and (key == question.key or not question.flipped):
+                return Answer(self._answers[key])
+        return Answer(error="not recorded")
+
+
+@dataclass(frozen=True)
+class RecordedAnswer:
+    """item_id: of the item, or the question's key. text: what was said. prediction, right: as recorded, '' = not."""
+
+    item_id: str
+    text: str
+    prediction: str = ""
+    right: str = ""
+
+
+def recorded_answers(path: Path) -> Iterator[RecordedAnswer]:
+    """The answers of a recorded file one by one.
+
+    Raises:
+        BadDatasetError: It cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        lines = [json.loads(line) for line in text.splitlines() if line.strip()] if path.suffix == ".jsonl" else None
+        raw = json.loads(text) if lines is None else lines
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadDatasetError(f"{path}: cannot be read as recorded answers ({str(error)[:80]})") from error
+    rows = next((v for v in raw.values() if isinstance(v, list)), []) if isinstance(raw, dict) else raw
+    for row in rows if isinstance(rows, list) else []:
+        key = row.get("key", row.get("id", row.get("idx"))) if isinstance(row, dict) else None
+        said = None if key is None else row.get("full_prediction", row.get("text", row.get("answer")))
+        if isinstance(said, str):
+            yield RecordedAnswer(str(key), said, str(row.get("prediction", "")), str(row.get("answer", "")))
+
+
+def marked(question: ComparisonQuestion) -> NDArray[np.uint8]:
+    """The image as it is shown to a model that takes no boxes: A in a red, B in a blue box or circle, if known.
+
+    Raises:
+        BadImageError: The image is missing or damaged.
+    """
+    from PIL import Image, ImageDraw
+
+    image = question.item.load_image()
+    boxes, points = question.boxes, question.item.points
+    if boxes is None and points is None:
+        return image
+    canvas = Image.fromarray(image)
+    draw, width = ImageDraw.Draw(canvas), max(2, round(min(canvas.size) / 160))
+    for i, colour in enumerate(((255, 0, 0), (0, 0, 255))):
+        if boxes is not None:
+            draw.rectangle(boxes[i].xyxy, outline=colour, width=width)
+        elif points is not None:
+            around = box_around(points[i], *canvas.size)
+            draw.ellipse(around.xyxy, outline=colour, width=width)
+            draw.text((around.x2, around.y1), "AB"[i], fill=colour)
+    return np.asarray(canvas)
+
+
+def _jpeg(image: NDArray[np.uint8]) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()

@@ -1,0 +1,76 @@
+"""Asking every model every question, and keeping what was answered.
+
+Promises: answers are appended to one JSON-lines file a model as they come; a run that was ended at any moment goes on
+where it was and ends with the same result. Errors are asked again, answers are not. A torn last line is left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from proxqa_core.comparison.answerers import Answer, Answerer
+from proxqa_core.comparison.questions import ComparisonQuestion
+
+Progress = Callable[[str, int, int], None]
+"""Told (model, questions answered, questions in all)."""
+
+
+def answers_file(folder: Path, model: str) -> Path:
+    """Where a model's answers are kept: its name made fit for a file, and a part of its hash."""
+    slug = re.sub(r"[^A-Za-z0-9.-]+", "_", model).strip("._")[-60:]
+    return folder / f"{slug}-{hashlib.sha256(model.encode()).hexdigest()[:8]}.jsonl"
+
+
+def ask_all(
+    answerer: Answerer,
+    questions: Sequence[ComparisonQuestion],
+    folder: Path,
+    on_progress: Progress | None = None,
+) -> dict[str, Answer]:
+    """The answers of one model by the questions' keys; those that the folder holds are not asked again.
+
+    Raises:
+        OSError: The folder cannot be written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = answers_file(folder, answerer.name)
+    answers = {key: answer for key, answer in _kept(path) if not answer.error}
+    left = [q for q in questions if q.key not in answers]
+    done = len(questions) - len(left)
+    with path.open("a", encoding="utf-8") as file:
+        if path.stat().st_size and not _ends_a_line(path):
+            file.write("\n")  # what was torn stays behind
+        for start in range(0, len(left), answerer.batch_size):
+            batch = left[start : start + answerer.batch_size]
+            for question, answer in zip(batch, answerer.answer(batch), strict=True):
+                answers[question.key] = answer
+                file.write(json.dumps({"key": question.key, **asdict(answer)}, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+            done += len(batch)
+            if on_progress is not None:
+                on_progress(answerer.name, done, len(questions))
+    return answers
+
+
+def _kept(path: Path) -> Iterator[tuple[str, Answer]]:
+    if not path.exists():
+        return
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            raw = json.loads(line)
+            yield str(raw.pop("key")), Answer(**raw)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue  # torn while it was written
+
+
+def _ends_a_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"

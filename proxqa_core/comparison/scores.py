@@ -1,0 +1,141 @@
+"""How good each model's answers are, judged alike.
+
+Promises: what cannot be parsed and what failed counts as wrong and is counted apart; intervals are by image; the rules
+"lower box edge is closer" and "larger box is closer" are scored on the same pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from proxqa_core.comparison.answerers import Answer, RecordedAnswer
+from proxqa_core.comparison.parsing import Choice, parse_choice
+from proxqa_core.comparison.questions import ComparisonQuestion
+from proxqa_core.datasets.benchmarks import WhichCloser
+from proxqa_core.evaluation.metrics import interval
+from proxqa_core.types import Box
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One question's answer. choice: None = not parsed, or failed."""
+
+    question: ComparisonQuestion
+    choice: Choice | None
+    failed: bool
+    probability: float
+
+    @property
+    def right(self) -> bool:
+        return self.choice is not None and self.choice == self.question.right
+
+
+def judge(questions: Sequence[ComparisonQuestion], answers: Mapping[str, Answer]) -> list[Judged]:
+    """Every question that has a right answer with what was made of the model's."""
+    judged = []
+    for q in questions:
+        if q.right is None:
+            continue
+        answer = answers.get(q.key, Answer(error="not asked"))
+        choice = None if answer.error else parse_choice(answer.text, q.names)
+        p = math.nan if answer.probability is None else answer.probability
+        judged.append(Judged(q, choice, bool(answer.error), p))
+    return judged
+
+
+def score(model: str, judged: Sequence[Judged]) -> dict[str, Any]:
+    """The figures of one model.
+
+    Returns:
+        accuracy: over all questions, unparsed and failed ones wrong. accuracy_one_order: over those in the item's own
+        order. accuracy_both_orders: pairs right in both. consistent: pairs with the same thing chosen in both orders.
+        counter_heuristic_accuracy: over pairs whose closer thing has not the lower box edge, NaN without boxes.
+        first_named: share of parsed answers that chose what was named first. Each share in [0, 1], NaN of nothing.
+    """
+    right = np.array([j.right for j in judged], dtype=np.float64)
+    image = _image_indices(judged)
+    counter = np.array([is_counter_heuristic(j.question.item) for j in judged], dtype=bool)
+    straight = np.array([not j.question.flipped for j in judged], dtype=bool)
+    parsed = [j for j in judged if j.choice is not None]
+    pairs = _pairs(judged)
+    return {
+        "model": model,
+        "questions": len(judged),
+        "unparsed": sum(j.choice is None and not j.failed for j in judged),
+        "failed": sum(j.failed for j in judged),
+        "accuracy": _mean(right),
+        "accuracy_95": interval(image, lambda i: _mean(right[i])),
+        "accuracy_one_order": _mean(right[straight]),
+        "pairs_in_both_orders": len(pairs),
+        "accuracy_both_orders": _mean(np.array([a.right and b.right for a, b in pairs], dtype=np.float64)),
+        "consistent": _mean(np.array([_same_thing(a, b) for a, b in pairs], dtype=np.float64)),
+        "first_named": _mean(np.array([j.choice == "A" for j in parsed], dtype=np.float64)),
+        "counter_heuristic_questions": int(counter.sum()),
+        "counter_heuristic_accuracy": _mean(right[counter]),
+    }
+
+
+def rule_scores(items: Sequence[WhichCloser]) -> list[dict[str, Any]]:
+    """The figures of the two simple rules over items that have boxes and answers; none where no item has boxes."""
+    judged = [i for i in items if i.boxes is not None and i.answer is not None]
+    if not judged:
+        return []
+    rules: dict[str, Callable[[Box], float]] = {
+        "rule: lower edge": lambda b: b.y2,
+        "rule: larger box": lambda b: (b.x2 - b.x1) * (b.y2 - b.y1),
+    }
+    return [{"model": name, "questions": len(judged), "accuracy": _mean(_by_rule(judged, rule)),
+             "counter_heuristic_accuracy": _mean(_by_rule([i for i in judged if is_counter_heuristic(i)], rule))}
+            for name, rule in rules.items()]  # fmt: skip
+
+
+def is_counter_heuristic(item: WhichCloser) -> bool:
+    """Whether the closer thing's box does not end lower: where the rule "lower is closer" is wrong."""
+    if item.boxes is None or item.answer is None:
+        return False
+    near, far = item.boxes if item.answer == "A" else (item.boxes[1], item.boxes[0])
+    return near.y2 <= far.y2
+
+
+def recorded_accuracy(rows: Sequence[RecordedAnswer]) -> float:
+    """The share of recorded predictions that are the recorded right answer: a published figure, recomputed."""
+    return _mean(np.array([r.prediction == r.right for r in rows], dtype=np.float64))
+
+
+def _by_rule(items: Sequence[WhichCloser], rule: Callable[[Box], float]) -> NDArray[np.float64]:
+    """1 right, 0 wrong, 0.5 where the rule cannot tell."""
+    values = []
+    for item in items:
+        assert item.boxes is not None
+        a, b = (rule(box) for box in item.boxes)
+        values.append(0.5 if a == b else float((a > b) == (item.answer == "A")))
+    return np.array(values, dtype=np.float64)
+
+
+def _image_indices(judged: Sequence[Judged]) -> NDArray[np.int64]:
+    number: dict[Any, int] = {}
+    keys = [j.question.item.image if not isinstance(j.question.item.image, bytes) else j.question.item.item_id
+            for j in judged]  # fmt: skip
+    return np.array([number.setdefault(k, len(number)) for k in keys], dtype=np.int64)
+
+
+def _pairs(judged: Sequence[Judged]) -> list[tuple[Judged, Judged]]:
+    """Those that were asked in both orders: (as the item has it, flipped)."""
+    by_item: dict[str, dict[bool, Judged]] = {}
+    for j in judged:
+        by_item.setdefault(j.question.item.item_id, {})[j.question.flipped] = j
+    return [(both[False], both[True]) for both in by_item.values() if len(both) == 2]
+
+
+def _same_thing(a: Judged, b: Judged) -> bool:
+    return a.choice is not None and b.choice is not None and a.choice != b.choice
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(values.mean()) if len(values) else math.nan
