@@ -35,6 +35,7 @@ RUN_TIME = [
     "pyyaml",
     "tqdm",
     "rosbags",
+    "ijson",
     "ros-kilted-rclpy[fastrtps]",
     "ros-kilted-diagnostic-msgs",
     "ros-kilted-geometry-msgs",
@@ -147,7 +148,7 @@ setup(
     package_data={"": ["*"]},
     python_requires=">=3.11",
     install_requires=RUN_TIME,
-    extras_require={"markers": ["ros-kilted-visualization-msgs"]},
+    extras_require={"markers": ["ros-kilted-visualization-msgs"], "data": ["scipy", "h5py", "pyarrow"]},
     entry_points={
         "console_scripts": [
             "proxqa = proxqa_core.cli:main",
