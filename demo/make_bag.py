@@ -28,7 +28,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from proxqa_core.errors import BadImageError
-from proxqa_core.rosbags.bag import nanoseconds, typestore
+from proxqa_core.rosbags.bag import typestore
+from proxqa_core.stamps import nanoseconds
 from proxqa_core.types import Box
 from proxqa_core.vision.image_file import read_raw
 from proxqa_ros.common.conversions import box_to_region

@@ -36,7 +36,8 @@ from demo.ros_side import RosSide, answer_of
 from demo.table import agreement, by_name, depth_table
 from proxqa_core.errors import BadObjectError, ProxqaError
 from proxqa_core.evaluation.bag_runner import Selection
-from proxqa_core.rosbags.bag import COMPRESSED, RAW, Bag, Beside, Recorded, names_in, nanoseconds
+from proxqa_core.rosbags.bag import COMPRESSED, RAW, Bag, Beside, Recorded, names_in
+from proxqa_core.stamps import nanoseconds
 from proxqa_core.types import Box
 from proxqa_core.vision.drawing import annotate
 from proxqa_ros.common.conversions import image_to_rgb, message_to_object, object_queries

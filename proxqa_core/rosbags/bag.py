@@ -41,11 +41,6 @@ class NoReaderError(ProxqaError):
     """The package that reads bags is not installed."""
 
 
-def nanoseconds(stamp: Any) -> int:
-    """A builtin_interfaces/Time in nanoseconds."""
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
-
-
 @dataclass(frozen=True)
 class Topic:
     """A topic of a bag. kind: such as sensor_msgs/msg/Image; count: its messages."""

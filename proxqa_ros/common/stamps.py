@@ -1,4 +1,4 @@
-"""Stamps of messages as numbers, and buffers of messages that are looked up by stamp."""
+"""Buffers of messages that are looked up by stamp."""
 
 from __future__ import annotations
 
@@ -7,17 +7,7 @@ from typing import Any
 
 from builtin_interfaces.msg import Time
 
-NS_PER_S = 1_000_000_000
-
-
-def nanoseconds(stamp: Time) -> int:
-    """A stamp in nanoseconds."""
-    return stamp.sec * NS_PER_S + stamp.nanosec
-
-
-def seconds(stamp: Time) -> float:
-    """A stamp in seconds."""
-    return stamp.sec + stamp.nanosec / NS_PER_S
+from proxqa_core.stamps import NS_PER_S, nanoseconds
 
 
 class StampedBuffer:

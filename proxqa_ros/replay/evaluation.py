@@ -28,10 +28,10 @@ from proxqa_core.evaluation.sequence import Answer, Run, report
 from proxqa_core.jsontext import to_json
 from proxqa_core.rosbags.bag import RAW, BadBagError, Bag, Recorded, Topic
 from proxqa_core.rosbags.image_messages import image_to_rgb
+from proxqa_core.stamps import nanoseconds
 from proxqa_core.types import ObjectQuery
 from proxqa_ros.common.conversions import message_to_object
 from proxqa_ros.common.qos import RELIABLE
-from proxqa_ros.common.stamps import nanoseconds
 from proxqa_ros.msg import ObjectDepthArray
 from proxqa_ros.replay.parameters import ReplayRequest
 from proxqa_ros.replay.player import Channel, Player

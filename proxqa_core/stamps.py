@@ -1,0 +1,31 @@
+"""Stamps of messages as numbers.
+
+Promises: exact in nanoseconds. Any object with the fields `sec` and `nanosec` of builtin_interfaces/Time will do, so
+messages of rclpy and of a bag alike. Knows nothing of ROS beyond these two fields.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+NS_PER_S = 1_000_000_000
+
+
+class Time(Protocol):
+    """The fields of builtin_interfaces/Time."""
+
+    @property
+    def sec(self) -> int: ...
+
+    @property
+    def nanosec(self) -> int: ...
+
+
+def nanoseconds(stamp: Time) -> int:
+    """A stamp in nanoseconds."""
+    return int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
+
+
+def seconds(stamp: Time) -> float:
+    """A stamp in seconds."""
+    return stamp.sec + stamp.nanosec / NS_PER_S
