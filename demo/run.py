@@ -36,7 +36,7 @@ from demo.ros_side import RosSide, answer_of
 from demo.table import agreement, by_name, depth_table
 from proxqa_core.errors import BadObjectError, ProxqaError
 from proxqa_core.evaluation.bag_runner import Selection
-from proxqa_core.rosbags.bag import COMPRESSED, RAW, Bag, Beside, Recorded, names_in
+from proxqa_core.rosbags.bag import COMPRESSED, RAW, Bag, Recorded, StampedReader, names_in
 from proxqa_core.stamps import nanoseconds
 from proxqa_core.types import Box
 from proxqa_core.vision.drawing import annotate
@@ -77,7 +77,7 @@ def message_of(frame: Recorded) -> Image | CompressedImage:
 def truth_in(bag: Bag) -> dict[int, Any]:
     """The true depths of objects (ObjectDepthArray) by image stamp (ns); empty where the bag holds none."""
     topic = bag.truth_topic()
-    return {} if topic is None else {nanoseconds(m.header.stamp): m for m in Beside(bag, topic)}
+    return {} if topic is None else {nanoseconds(m.header.stamp): m for m in StampedReader(bag, topic)}
 
 
 def said_truth(response: ProximityQuery.Response, truth: dict[int, Any]) -> str:

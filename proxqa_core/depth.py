@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from proxqa_core.errors import BadImageError
+from proxqa_core.errors import BadImageError, BadObjectError
 from proxqa_core.types import Box
 
 LOW_PERCENTILE = 2.0
 HIGH_PERCENTILE = 98.0
+ASPECT_TOLERANCE = 0.02
+"""Largest relative difference of the aspect ratios of an image and a depth image aligned with it."""
 
 
 def disparity_of(depth_m: NDArray[Any]) -> NDArray[np.float64]:
@@ -113,6 +115,42 @@ def central_half(box: Box, width: int, height: int) -> tuple[slice, slice]:
         return slice(start, max(start + 1, min(size, int(np.ceil(high - quarter)))))
 
     return middle(b.y1, b.y2, height), middle(b.x1, b.x2, width)
+
+
+def median_in_box(depth: NDArray[Any], box: Box, width: int, height: int, min_measured: float) -> float:
+    """How far what a box shows is, by a depth image aligned with the image: the median over the box's central half.
+
+    The caller chooses `min_measured` by what a wrong value costs: a label or a truth to judge by is kept for good and
+    asks for 0.5 of the pixels; a sample for the calibration is one of many, outliers among them are rejected, and the
+    cheap sensors that need it have many holes, so that 0.25 will do.
+
+    Args:
+        depth: Float [rows, columns] in any unit; NaN = not measured. Of any resolution, with the image's aspect ratio.
+        box: In pixels of the image.
+        width: Of the image, in pixels.
+        height: Of the image, in pixels.
+        min_measured: Smallest share of the central half that must be measured, in [0, 1].
+
+    Returns:
+        The median in the unit of `depth`; NaN where too little is measured, or where the box lies outside or covers
+        less than a pixel of the depth image.
+    """
+    rows, columns = depth.shape
+    across, down = columns / width, rows / height
+    scaled = Box(box.x1 * across, box.y1 * down, box.x2 * across, box.y2 * down)
+    try:
+        middle = depth[central_half(scaled, columns, rows)]
+    except BadObjectError:
+        return float("nan")
+    measured = middle[~np.isnan(middle)]
+    if not measured.size or measured.size < min_measured * middle.size:
+        return float("nan")
+    return float(np.median(measured))
+
+
+def same_aspect(columns: int, rows: int, width: int, height: int) -> bool:
+    """Whether a depth image of columns x rows pixels has the aspect ratio of an image of width x height pixels."""
+    return abs(columns * height - rows * width) <= ASPECT_TOLERANCE * rows * width
 
 
 def _check_map(values: NDArray[Any], what: str, unit: str, integers: bool = False) -> None:

@@ -102,10 +102,6 @@ class Record:
             raise BadImageError(f"{self.folder / self.depth_map}: is {raw.dtype}; expected a 16-bit PNG in millimetres")
         return metres_of(raw)
 
-    def load_relative_depth(self) -> NDArray[np.float32]:
-        """The depth map as relative depth, float32 [rows, columns] in [0, 1], NaN = not measured."""
-        return relative_depth_map(self.load_depth())
-
     def load_masks(self) -> NDArray[Any] | None:
         """The mask map, [rows, columns] of mask_id, 0 = no object; None where the record has none."""
         return None if self.mask_map is None else read_raw(self.folder / self.mask_map)

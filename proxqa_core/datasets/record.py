@@ -13,7 +13,6 @@ import hashlib
 import io
 import json
 import math
-import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,10 +24,16 @@ from PIL import Image as PilImage
 from tqdm import tqdm
 
 from proxqa_core.datasets.folder import ANNOTATIONS, SKY, metres_of
-from proxqa_core.depth import central_half, disparity_of, disparity_percentiles, relative_of_disparity
+from proxqa_core.depth import (
+    disparity_of,
+    disparity_percentiles,
+    median_in_box,
+    relative_of_disparity,
+    same_aspect,
+)
 from proxqa_core.errors import BadImageError, BadObjectError, ProxqaError
-from proxqa_core.evaluation.bag_truth import MEASURED, SAME_SHAPE
-from proxqa_core.rosbags.bag import BadBagError, Bag, Beside, Topic
+from proxqa_core.files import atomic_write
+from proxqa_core.rosbags.bag import BadBagError, Bag, StampedReader, Topic
 from proxqa_core.rosbags.boxes import Boxed, Boxes, BoxFile, BoxTopic, box_topic, read_names
 from proxqa_core.rosbags.image_messages import Compressed, Pixels, depth_to_metres, image_to_rgb
 from proxqa_core.types import Box
@@ -38,6 +43,8 @@ NONE = "none"
 """As `depth`: record without."""
 SAVE_EVERY = 50
 """Images after which annotations.json is brought up to date."""
+MIN_MEASURED = 0.5
+"""Smallest share of the central half of a box that must have a depth, in [0, 1]."""
 CHOICES = ("every_seconds", "every_images", "tolerance", "min_score", "complete")
 """The settings that identify a recording, besides what it is made from."""
 _EXIF_ORIENTATION = 0x0112
@@ -140,7 +147,7 @@ class _Recording:
         before: dict[str, dict[str, Any]],
     ) -> None:
         self.bag, self.topic, self.boxes, self.settings, self.out = bag, topic, boxes, settings, out
-        self.depth = None if depth is None else Beside(bag, depth)
+        self.depth = None if depth is None else StampedReader(bag, depth)
         self.before = before
         self.records: list[dict[str, Any]] = []
         self.summary = Summary()
@@ -214,10 +221,10 @@ class _Recording:
         suffix, content = _encoded(message, image)
         made: dict[str, Any] = {"image": f"images/{stamp}{suffix}", "width": width, "height": height}
         made |= {"source": self.bag.path.name, "objects": objects, "depth_map": None}
-        _put(self.out / made["image"], content)
+        _write(self.out / made["image"], content)
         if millimetres is not None:
             made["depth_map"] = f"depth/{stamp}.png"
-            _put(self.out / made["depth_map"], _png(millimetres))
+            _write(self.out / made["depth_map"], _png(millimetres))
         if self.settings.complete:
             made["exhaustive_for_source_classes"] = True
         return made
@@ -234,7 +241,7 @@ class _Recording:
             raise BadRecordingError(f"{said} are in frame {other[:60]!r}, the images in {frame[:60]!r}; {expected}")
         metres = depth_to_metres(beside)
         rows, columns = metres.shape
-        if abs(columns * height - rows * width) > SAME_SHAPE * rows * width:
+        if not same_aspect(columns, rows, width, height):
             raise BadRecordingError(f"{said} are {columns}x{rows} pixels, the images {width}x{height}; {expected}")
         millimetres = np.rint(np.nan_to_num(metres.astype(np.float64) * 1000, nan=0.0))
         # what is measured, however near, is not 0, which means not measured
@@ -243,9 +250,10 @@ class _Recording:
     def _objects(
         self, boxes: tuple[Boxed, ...], millimetres: NDArray[np.uint16] | None, width: int, height: int
     ) -> list[dict[str, Any]]:
-        low, high = math.nan, math.nan
+        low, high, measured = math.nan, math.nan, None
         if millimetres is not None:
             low, high = disparity_percentiles(disparity_of(metres_of(millimetres)))
+            measured = np.where(millimetres > 0, millimetres, np.nan)
         found = []
         for boxed in boxes:
             try:
@@ -253,7 +261,7 @@ class _Recording:
             except BadObjectError as error:
                 self.summary.leave_out("boxes outside their image", str(error))
                 continue
-            metres = None if millimetres is None else _median(millimetres, box, width, height)
+            metres = None if measured is None else _distance_m(measured, box, width, height)
             relative = None if metres is None else round(float(relative_of_disparity(1 / metres, low, high)), 4)
             corners = [round(v, 2) for v in box.xyxy]
             found.append({"name": boxed.name, "box": corners, "depth_m": metres, "depth": relative})
@@ -261,23 +269,13 @@ class _Recording:
 
     def _save(self) -> None:
         text = "[\n" + ",\n".join(json.dumps(r, ensure_ascii=False) for r in self.records) + "\n]\n"
-        _put(self.out / ANNOTATIONS, text.encode("utf-8"))
+        _write(self.out / ANNOTATIONS, text.encode("utf-8"))
 
 
-def _median(millimetres: NDArray[np.uint16], box: Box, width: int, height: int) -> float | None:
-    """The median in metres over the central half of a box; None where less than MEASURED of it has a depth."""
-    rows, columns = millimetres.shape
-    across, down = columns / width, rows / height
-    scaled = Box(box.x1 * across, box.y1 * down, box.x2 * across, box.y2 * down)
-    try:
-        middle = millimetres[central_half(scaled, columns, rows)]
-    except BadObjectError:  # less than a pixel of a small depth image
-        return None
-    measured = middle[middle > 0]
-    if not measured.size or measured.size < MEASURED * middle.size:
-        return None
-    median = float(np.median(measured))
-    return round(median / 1000, 4) if median < SKY else None
+def _distance_m(millimetres: NDArray[np.float64], box: Box, width: int, height: int) -> float | None:
+    """How far what a box shows is, in metres; None where too little of it is measured, or it is sky."""
+    median = median_in_box(millimetres, box, width, height, MIN_MEASURED)
+    return round(median / 1000, 4) if median < SKY else None  # NaN is not below
 
 
 def _depth_topic(bag: Bag, wanted: str) -> Topic | None:
@@ -338,7 +336,7 @@ def _begin(out: Path, identity: dict[str, Any]) -> dict[str, dict[str, Any]]:
     if not known.exists():
         if annotations.exists():
             raise BadRecordingError(f"{out}: holds a labelled folder that was not recorded; choose another --out")
-        _put(known, (json.dumps(identity, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
+        _write(known, (json.dumps(identity, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
         return {}
     try:
         earlier = json.loads(known.read_text(encoding="utf-8"))
@@ -374,9 +372,6 @@ def _png(array: NDArray[Any]) -> bytes:
     return out.getvalue()
 
 
-def _put(path: Path, content: bytes) -> None:
-    """Put a whole file in place, or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, path)
+def _write(path: Path, content: bytes) -> None:
+    with atomic_write(path) as work:
+        work.write_bytes(content)

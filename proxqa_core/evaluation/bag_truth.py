@@ -12,18 +12,23 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from proxqa_core.depth import central_half, disparity_of, disparity_percentiles, relative_of_disparity
-from proxqa_core.errors import BadImageError, BadObjectError
-from proxqa_core.evaluation.sequence import DEPTH_IMAGES, LABELS, NO_TRUTH, TrueObject, place_of
-from proxqa_core.rosbags.bag import BadBagError, Bag, Beside, Topic, names_in
+from proxqa_core.depth import (
+    disparity_of,
+    disparity_percentiles,
+    median_in_box,
+    relative_of_disparity,
+    same_aspect,
+)
+from proxqa_core.errors import BadImageError
+from proxqa_core.evaluation.sequence import DEPTH_IMAGES, LABELS, NO_TRUTH, TrueObject, region_of
+from proxqa_core.rosbags.bag import BadBagError, Bag, StampedReader, Topic, names_in
 from proxqa_core.rosbags.image_messages import depth_to_metres
 from proxqa_core.types import MAX_OBJECTS, Box, ObjectDepth, ObjectQuery, clean_text
 
-MEASURED = 0.5
-"""Least share of the middle of a region that must have a depth."""
-SAME_SHAPE = 0.02
-"""Most that the depth image's ratio of sides may differ from the image's."""
+MIN_MEASURED = 0.5
+"""Smallest share of the central half of a region that must have a depth, in [0, 1]."""
 
 
 class Truth(Protocol):
@@ -62,7 +67,7 @@ class LabelTruth:
     def __init__(self, bag: Bag, topic: Topic) -> None:
         self.topic = topic.name
         self.problem = ""
-        self._messages = Beside(bag, topic)
+        self._messages = StampedReader(bag, topic)
         self.names = names_in(list(self._messages), MAX_OBJECTS)
 
     def labels(self, stamp: int) -> dict[str, TrueObject]:
@@ -93,7 +98,7 @@ class DepthTruth:
     def __init__(self, bag: Bag, topic: Topic, tolerance: int) -> None:
         self.topic = topic.name
         self.problem = ""
-        self._messages = Beside(bag, topic)
+        self._messages = StampedReader(bag, topic)
         self._tolerance = tolerance
 
     def labels(self, stamp: int) -> dict[str, TrueObject]:
@@ -106,7 +111,7 @@ class DepthTruth:
                 return (None,) * len(objects)
             metres = depth_to_metres(message)
             rows, columns = metres.shape
-            if abs(columns * height - rows * width) > SAME_SHAPE * rows * width:
+            if not same_aspect(columns, rows, width, height):
                 raise BadImageError(
                     f"the depth image is {columns}x{rows} pixels, the image {width}x{height}; expected a depth image "
                     "aligned with the image"
@@ -115,25 +120,20 @@ class DepthTruth:
             self.problem = str(error)
             return (None,) * len(objects)
         low, high = disparity_percentiles(disparity_of(metres))
-        return tuple(self._at(metres, low, high, columns / width, rows / height, o) for o in objects)
+        return tuple(self._at(metres, low, high, width, height, o) for o in objects)
 
     @staticmethod
-    def _at(metres: Any, low: float, high: float, across: float, down: float, thing: ObjectDepth) -> TrueObject | None:
-        place = place_of(thing)
-        if place is None:
+    def _at(
+        metres: NDArray[np.float32], low: float, high: float, width: int, height: int, thing: ObjectDepth
+    ) -> TrueObject | None:
+        region = region_of(thing)
+        if region is None:
             return None
-        rows, columns = metres.shape
-        box = Box(place.x1 * across, place.y1 * down, place.x2 * across, place.y2 * down)
-        try:
-            middle = metres[central_half(box, columns, rows)]
-        except BadObjectError:  # outside, or less than a pixel
+        distance = median_in_box(metres, region, width, height, MIN_MEASURED)
+        if math.isnan(distance):
             return None
-        measured = middle[np.isfinite(middle)]
-        if not measured.size or measured.size < MEASURED * middle.size:
-            return None
-        distance = float(np.median(measured))
         # of the median, not the median of: both are the same value, since relative depth rises with the metres
-        return TrueObject(float(relative_of_disparity(1 / distance, low, high)), distance, place)
+        return TrueObject(float(relative_of_disparity(1 / distance, low, high)), distance, region)
 
 
 def truth_of(bag: Bag, labels: str | None, depth: str, tolerance: float) -> Truth:

@@ -133,7 +133,7 @@ def measurements(run: Run) -> Measurements:
         for said, true in zip(answer.objects, answer.truth, strict=True):
             if true is None and run.truth_kind == LABELS:
                 continue
-            box = (true.box if true is not None else None) or place_of(said)
+            box = (true.box if true is not None else None) or region_of(said)
             objects.append(
                 ObjectResult(
                     answer.image,
@@ -156,7 +156,7 @@ def measurements(run: Run) -> Measurements:
     )
 
 
-def place_of(thing: ObjectDepth) -> Box | None:
+def region_of(thing: ObjectDepth) -> Box | None:
     """Where an object was asked for, or found by a model that saw it; None where nobody knows."""
     return thing.box or (thing.found_at if thing.score >= VISIBLE else None)
 
@@ -171,7 +171,7 @@ def _pair_results(answer: Answer) -> Iterator[PairResult]:
         near, far = (i, j) if a.distance < b.distance else (j, i)
         depths = (answer.objects[near].depth, answer.objects[far].depth)
         compared = said.get((i, j))
-        boxes = [(t.box if t is not None else None) or place_of(answer.objects[k]) for k, t in ((i, a), (j, b))]
+        boxes = [(t.box if t is not None else None) or region_of(answer.objects[k]) for k, t in ((i, a), (j, b))]
         if near != i:
             boxes.reverse()
         yield PairResult(

@@ -234,7 +234,7 @@ class Bag:
         self._checked = True
 
 
-class Beside:
+class StampedReader:
     """The messages of one topic, found by their stamps; only stamps are held in memory."""
 
     def __init__(self, bag: Bag, topic: Topic) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from proxqa_core.errors import BadImageError, BadObjectError, ProxqaError
-from proxqa_core.rosbags.bag import TRUTH_TYPE, BadBagError, Bag, Beside, Topic
+from proxqa_core.rosbags.bag import TRUTH_TYPE, BadBagError, Bag, StampedReader, Topic
 from proxqa_core.types import Box, ObjectQuery
 
 DETECTIONS = "vision_msgs/msg/Detection2DArray"
@@ -102,7 +102,7 @@ class BoxTopic:
         self._names, self._min_score, self._kind = names, min_score, topic.kind
         if topic.kind == DETECTIONS:
             _learn_detections(bag)
-        self._messages = Beside(bag, topic)
+        self._messages = StampedReader(bag, topic)
 
     def at(self, number: int, stamp: int) -> tuple[Boxed, ...]:
         try:

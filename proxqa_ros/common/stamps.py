@@ -7,7 +7,9 @@ from typing import Any
 
 from builtin_interfaces.msg import Time
 
-from proxqa_core.stamps import NS_PER_S, nanoseconds
+from proxqa_core.stamps import NS_PER_S, nanoseconds, seconds
+
+__all__ = ["NS_PER_S", "StampedBuffer", "nanoseconds", "seconds"]
 
 
 class StampedBuffer:

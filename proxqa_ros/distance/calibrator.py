@@ -22,12 +22,11 @@ from std_msgs.msg import Header
 from proxqa_core.depth import central_half
 from proxqa_core.errors import BadImageError, BadObjectError, ProxqaError
 from proxqa_core.robot.calibration import Calibration, CalibrationState
-from proxqa_core.stamps import seconds
 from proxqa_core.types import VISIBLE, Box, ObjectDepth
 from proxqa_ros.common.camera import BadCameraError, Camera
 from proxqa_ros.common.conversions import depth_to_metres
 from proxqa_ros.common.errors import one_line
-from proxqa_ros.common.stamps import StampedBuffer
+from proxqa_ros.common.stamps import StampedBuffer, seconds
 from proxqa_ros.distance import known_sizes
 from proxqa_ros.distance.scan import CameraPose, from_scan
 

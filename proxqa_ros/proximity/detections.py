@@ -20,8 +20,8 @@ from functools import partial
 from typing import Any
 
 from proxqa_core.errors import BadObjectError
-from proxqa_core.stamps import nanoseconds
 from proxqa_core.types import MAX_OBJECTS, Box, ObjectQuery, clean_text
+from proxqa_ros.common.stamps import nanoseconds
 from proxqa_ros.proximity.worker import ObjectsIn
 
 try:

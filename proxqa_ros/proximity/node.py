@@ -36,7 +36,6 @@ from std_msgs.msg import Float64
 from std_srvs.srv import SetBool
 
 from proxqa_core.errors import BadImageError, BadObjectError
-from proxqa_core.stamps import nanoseconds
 from proxqa_core.types import ObjectDepth, ObjectQuery, clean_text
 from proxqa_ros.common.camera import BadCameraError, Camera
 from proxqa_ros.common.conversions import (
@@ -60,6 +59,7 @@ from proxqa_ros.common.qos import (
     Endpoint,
     incompatible_endpoints,
 )
+from proxqa_ros.common.stamps import nanoseconds
 from proxqa_ros.distance import known_sizes
 from proxqa_ros.distance.calibrator import DistanceCalibrator, no_lens
 from proxqa_ros.distance.scan import CameraPose

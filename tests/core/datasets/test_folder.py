@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from proxqa_core.datasets.folder import BadDatasetError, LabelledFolder
-from proxqa_core.depth import object_relative_depth
+from proxqa_core.depth import object_relative_depth, relative_depth_map
 from proxqa_core.errors import BadImageError
 
 
@@ -44,7 +44,7 @@ def test_images_and_maps(labelled: Path) -> None:
     assert image.dtype == np.uint8 and image.shape == (48, 64, 3)
     metres = record.load_depth()
     assert np.isinf(metres[0, 10]) and np.isnan(metres[20, 0]) and metres[47, 10] == pytest.approx(1.0)
-    relative = record.load_relative_depth()
+    relative = relative_depth_map(metres)
     assert relative[0, 10] == 1.0 and relative[47, 10] == 0.0 and np.isnan(relative[20, 0])
 
 
@@ -55,7 +55,8 @@ def test_true_depths_by_the_best_that_is_known(labelled: Path) -> None:
     near, far, middle, lamp = cups.relative_depths()
     assert 0 <= near < lamp < middle < far <= 1
     # An object at the depth of a row of the map has that row's relative depth.
-    metres, relative = cups.load_depth(), cups.load_relative_depth()
+    metres = cups.load_depth()
+    relative = relative_depth_map(metres)
     row = int(np.argmin(np.abs(metres[:, 10] - 2.0)))
     assert far == pytest.approx(float(relative[row, 10]), abs=0.02)
 
@@ -67,7 +68,7 @@ def test_without_metres_the_box_is_read_from_the_map(labelled: Path) -> None:
         del o["depth_m"]
     file.write_text(json.dumps(records))
     record = LabelledFolder(labelled).records[0]
-    expected = [object_relative_depth(record.load_relative_depth(), o.box) for o in record.objects]
+    expected = [object_relative_depth(relative_depth_map(record.load_depth()), o.box) for o in record.objects]
     assert record.relative_depths() == pytest.approx(expected)
 
 

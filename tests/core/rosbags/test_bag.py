@@ -17,14 +17,14 @@ from proxqa_core.evaluation.bag_truth import DepthTruth, LabelTruth, NoTruth, qu
 from proxqa_core.rosbags.bag import (
     BadBagError,
     Bag,
-    Beside,
     NoReaderError,
+    StampedReader,
     Topic,
     message_files,
     names_in,
-    nanoseconds,
 )
 from proxqa_core.rosbags.image_messages import depth_to_metres, image_to_rgb
+from proxqa_core.stamps import nanoseconds
 from proxqa_core.types import Box, ObjectDepth, ObjectQuery
 from tests import made_bag as made
 
@@ -168,7 +168,7 @@ def test_bytes_that_are_no_message(tmp_path: Path, data: bytes) -> None:
 
 def test_messages_beside_are_found_by_stamp(drive: Path) -> None:
     with Bag(drive) as bag:
-        depths = Beside(bag, bag.depth_topic(made.DEPTHS))
+        depths = StampedReader(bag, bag.depth_topic(made.DEPTHS))
         assert len(depths) == 3
         assert depths.nearest(made.START) is None  # a millisecond off
         near = depths.nearest(made.START + made.PERIOD, made.PERIOD)

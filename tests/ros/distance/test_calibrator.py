@@ -13,9 +13,8 @@ from sensor_msgs.msg import Image, Range, RegionOfInterest
 from std_msgs.msg import Header
 
 from proxqa_core.errors import BadImageError
-from proxqa_core.stamps import nanoseconds
 from proxqa_core.types import Box, ObjectDepth
-from proxqa_ros.common.stamps import StampedBuffer
+from proxqa_ros.common.stamps import StampedBuffer, nanoseconds
 from proxqa_ros.distance.calibrator import (
     DistanceCalibrator,
     from_depth_image,
