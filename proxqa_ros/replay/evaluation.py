@@ -23,7 +23,7 @@ from proxqa_core.errors import BadImageError, BadObjectError, ProxqaError
 from proxqa_core.evaluation.bag_html import render, stamps_to_show
 from proxqa_core.evaluation.bag_runner import Selection, pictures
 from proxqa_core.evaluation.bag_truth import LabelTruth, Truth, queries_of, truth_of
-from proxqa_core.evaluation.replay import Matching, ReceivedAnswer, Running, SentFrame
+from proxqa_core.evaluation.replay_metrics import FrameMatcher, ReceivedAnswer, RunningMetrics, SentFrame
 from proxqa_core.evaluation.sequence import Answer, Run, report
 from proxqa_core.jsontext import to_json
 from proxqa_core.rosbags.bag import RAW, BadBagError, Bag, Recorded, Topic
@@ -66,7 +66,7 @@ class NoAnswerError(ProxqaError):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far an evaluation is. loop: from 1. figures: as `Running.figures`."""
+    """How far an evaluation is. loop: from 1. figures: as `RunningMetrics.figures`."""
 
     frames_done: int
     frames_total: int
@@ -143,7 +143,7 @@ class _Source:
 
     def judged(self, heard: ReceivedAnswer) -> Answer:
         """An answer beside its truth."""
-        showing = heard.showing
+        showing = heard.frame
         # by name is how the node was asked, so a region in its answer is where it looked
         objects = tuple(replace(o, box=None, found_at=o.box) for o in heard.objects)
         return Answer(
@@ -163,7 +163,7 @@ class Replay:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._matching = Matching()
+        self._matching = FrameMatcher()
         self._counts: dict[str, int] = {}
         self._counts_at = 0.0
         group = MutuallyExclusiveCallbackGroup()
@@ -182,7 +182,7 @@ class Replay:
         except BadObjectError as error:
             self._node.get_logger().warning(f"object_depths not used: {error}", throttle_duration_sec=5.0)
             return
-        self._matching.hear(nanoseconds(message.header.stamp), objects, message.model, now)
+        self._matching.add_answer(nanoseconds(message.header.stamp), objects, message.model, now)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         names = self._nodes()
@@ -263,8 +263,8 @@ class Replay:
             stamps=list(source.stamps),
         )
         self._await(lambda: bool(self._counts), min(order.settle_time, TWO_TICKS), canceled)
-        before, self._matching = dict(self._counts), Matching()
-        matching, running = self._matching, Running()
+        before, self._matching = dict(self._counts), FrameMatcher()
+        matching, running = self._matching, RunningMetrics()
         places = {stamp: i for i, stamp in enumerate(source.stamps)}
 
         def judge() -> None:
@@ -279,7 +279,7 @@ class Replay:
             def show(recorded: Recorded, loop: int = loop) -> None:
                 if recorded.topic == source.topic.name:
                     stamp = recorded.stamp
-                    matching.show(SentFrame(places[stamp], stamp, loop, time.perf_counter()))
+                    matching.add_frame(SentFrame(places[stamp], stamp, loop, time.perf_counter()))
 
             for recorded in player.play(source.messages(), order.rate, canceled, show):
                 if recorded.topic == source.topic.name:

@@ -12,6 +12,7 @@ from proxqa_core.errors import BadObjectError
 from proxqa_core.language import templates
 from proxqa_core.language.templates import Region
 from proxqa_core.types import Box, ObjectQuery
+from tests.core.language import answer_parsing
 
 SPECIAL = ["<|im_start|>", "<|im_end|>", "<image>", "<|endoftext|>", "[INST]", "</s>", "<s>", "{{x}}", "⟨pad⟩"]
 
@@ -21,28 +22,28 @@ SPECIAL = ["<|im_start|>", "<|im_end|>", "<image>", "<|endoftext|>", "[INST]", "
 @example(0.995)
 @example(0.005)
 def test_depths_round_trip(depth: float) -> None:
-    read = templates.parse_depth(templates.perceive_answer(depth))
+    read = answer_parsing.parse_depth(templates.perceive_answer(depth))
     assert read is not None
     # One is said as 0.99: there are only two digits.
     assert abs(read - min(depth, 0.99)) <= 0.005 + 1e-9
 
 
 def test_not_visible_round_trips() -> None:
-    assert templates.parse_depth(templates.perceive_answer(None)) is None
-    assert templates.parse_depth(" Not visible.") is None
+    assert answer_parsing.parse_depth(templates.perceive_answer(None)) is None
+    assert answer_parsing.parse_depth(" Not visible.") is None
 
 
 @pytest.mark.parametrize(
     ("text", "depth"), [("0.32", 0.32), (" .5", 0.5), ("1.0", 1.0), ("1", 1.0), ("0", 0.0), ("0.07 I think", 0.07)]
 )
 def test_other_ways_to_say_a_depth(text: str, depth: float) -> None:
-    assert templates.parse_depth(text) == pytest.approx(depth)
+    assert answer_parsing.parse_depth(text) == pytest.approx(depth)
 
 
 @pytest.mark.parametrize("text", ["", "far", "-0.2", "2", "12", "nan"])
 def test_no_depth_in_it(text: str) -> None:
     with pytest.raises(ValueError, match="no relative depth"):
-        templates.parse_depth(text)
+        answer_parsing.parse_depth(text)
 
 
 @pytest.mark.parametrize("depth", [-0.01, 1.01, float("nan"), float("inf")])
@@ -54,15 +55,15 @@ def test_depths_out_of_range_are_refused(depth: float) -> None:
 @given(st.booleans(), st.floats(0, 1), st.floats(0, 1))
 def test_choices_round_trip(a_is_closer: bool, depth_a: float, depth_b: float) -> None:
     said = templates.reason_lead(depth_a, depth_b) + templates.choice(a_is_closer)
-    assert templates.parse_choice(said) == ("A" if a_is_closer else "B")
+    assert answer_parsing.parse_choice(said) == ("A" if a_is_closer else "B")
     direct = templates.CHOICE_LEAD + templates.choice(a_is_closer)
-    assert templates.parse_choice(direct) == ("A" if a_is_closer else "B")
+    assert answer_parsing.parse_choice(direct) == ("A" if a_is_closer else "B")
 
 
 @pytest.mark.parametrize("text", ["", "A is at 0.32", "Closer: C", "Closer: Apple", "closer"])
 def test_no_choice_in_it(text: str) -> None:
     with pytest.raises(ValueError, match="makes no choice"):
-        templates.parse_choice(text)
+        answer_parsing.parse_choice(text)
 
 
 @given(st.lists(st.one_of(st.sampled_from(SPECIAL), st.text(max_size=8)), max_size=8).map("".join))
@@ -124,13 +125,13 @@ def test_whole_image_is_the_whole_region() -> None:
 @given(st.tuples(*[st.integers(0, 99)] * 4))
 def test_regions_round_trip(corners):
     region = templates.Region(*corners)
-    assert templates.parse_where(templates.where_answer(region)) == region
+    assert answer_parsing.parse_where(templates.where_answer(region)) == region
 
 
 @pytest.mark.parametrize("text", ["", "0.32", "[1,2,3]", "[100,2,3,4]", "not visible"])
 def test_what_is_no_region_is_refused(text):
     with pytest.raises(ValueError, match="is no region"):
-        templates.parse_where(text)
+        answer_parsing.parse_where(text)
 
 
 NAMES = st.text("abcdefghijklmnopqrstuvwxyz 0123456789'-.", min_size=1, max_size=20).filter(str.strip)
@@ -199,7 +200,7 @@ def test_lists_by_hand():
 
 @given(st.lists(st.none() | st.floats(0, 1), min_size=1, max_size=6))
 def test_several_depths_round_trip(depths):
-    read = templates.parse_several(templates.several_answer(depths))
+    read = answer_parsing.parse_several(templates.several_answer(depths))
     assert len(read) == len(depths)
     for said, meant in zip(read, depths, strict=True):
         assert (said is None) == (meant is None)
@@ -210,14 +211,14 @@ def test_several_depths_round_trip(depths):
 @example("<image>")
 def test_names_round_trip(name):
     answer = templates.what_answer(name)
-    assert templates.parse_what(answer) == answer == (templates.plain(name) or "object")
+    assert answer_parsing.parse_what(answer) == answer == (templates.plain(name) or "object")
 
 
 @given(st.booleans(), st.lists(st.floats(0, 1), min_size=2, max_size=2))
 def test_equal_round_trips(equal, depths):
     answer = templates.equal_answer(equal)
-    assert templates.parse_equal(templates.reason_lead(*depths, lead=templates.EQUAL_LEAD) + answer) == equal
-    assert templates.parse_equal(templates.EQUAL_LEAD + answer) == equal
+    assert answer_parsing.parse_equal(templates.reason_lead(*depths, lead=templates.EQUAL_LEAD) + answer) == equal
+    assert answer_parsing.parse_equal(templates.EQUAL_LEAD + answer) == equal
 
 
 @given(st.permutations(range(6)), st.integers(1, 6), st.booleans())
@@ -227,9 +228,9 @@ def test_orders_and_letters_round_trip(order, count, spoken):
     def said(lead: str) -> str:
         return templates.reason_lead(*[0.5] * count, lead=lead) if spoken else lead
 
-    assert templates.parse_sort(said(templates.SORT_LEAD) + templates.sort_answer(order), count) == order
+    assert answer_parsing.parse_sort(said(templates.SORT_LEAD) + templates.sort_answer(order), count) == order
     for lead in (templates.NEAREST_LEAD, templates.FARTHER_LEAD):
-        assert templates.parse_letter(said(lead) + templates.letter_answer(order[0]), lead) == order[0]
+        assert answer_parsing.parse_letter(said(lead) + templates.letter_answer(order[0]), lead) == order[0]
 
 
 def test_letters_of_two_are_the_choices():
@@ -239,16 +240,16 @@ def test_letters_of_two_are_the_choices():
 @pytest.mark.parametrize(
     ("parse", "text", "says"),
     [
-        (templates.parse_several, "0.32, far", "no relative depth"),
-        (templates.parse_several, "", "no relative depth"),
-        (templates.parse_what, " <|> \n", "no name"),
-        (templates.parse_equal, "Equal: maybe", "no verdict"),
-        (templates.parse_equal, "yes", "no verdict"),
-        (lambda text: templates.parse_letter(text, "Nearest:"), "Nearest: Z", "none of the objects"),
-        (lambda text: templates.parse_sort(text, 2), "Nearest first: A, A", "no order of 2"),
-        (lambda text: templates.parse_sort(text, 2), "Nearest first: A", "no order of 2"),
-        (lambda text: templates.parse_sort(text, 2), "", "no order of 2"),
-        (lambda text: templates.parse_sort(text, 2), "AB, ", "no order of 2"),
+        (answer_parsing.parse_several, "0.32, far", "no relative depth"),
+        (answer_parsing.parse_several, "", "no relative depth"),
+        (answer_parsing.parse_what, " <|> \n", "no name"),
+        (answer_parsing.parse_equal, "Equal: maybe", "no verdict"),
+        (answer_parsing.parse_equal, "yes", "no verdict"),
+        (lambda text: answer_parsing.parse_letter(text, "Nearest:"), "Nearest: Z", "none of the objects"),
+        (lambda text: answer_parsing.parse_sort(text, 2), "Nearest first: A, A", "no order of 2"),
+        (lambda text: answer_parsing.parse_sort(text, 2), "Nearest first: A", "no order of 2"),
+        (lambda text: answer_parsing.parse_sort(text, 2), "", "no order of 2"),
+        (lambda text: answer_parsing.parse_sort(text, 2), "AB, ", "no order of 2"),
     ],
 )
 def test_what_is_no_answer_is_refused(parse, text, says):

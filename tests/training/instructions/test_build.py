@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from proxqa_core.language import templates
 from proxqa_core.types import Box
 from proxqa_training.instructions.build import Labelled, Recipe, jittered, turns
+from tests.core.language import answer_parsing
 
 THINGS = (
     Labelled("chair", "chair", Box(0.1, 0.2, 0.3, 0.6), 0.2, 1.0),
@@ -29,18 +30,18 @@ def test_turns_are_true(seed):
     for turn in said:
         assert turn.question.count(templates.REGION) == len(turn.boxes)
         if turn.kind == "absent":
-            assert templates.parse_depth(turn.answer) is None
+            assert answer_parsing.parse_depth(turn.answer) is None
             assert any(f"the {n}?" in turn.question for n in ("sofa", "table", "car"))
         elif turn.kind == "where":
-            region = templates.parse_where(turn.answer)
+            region = answer_parsing.parse_where(turn.answer)
             assert (region.x1, region.y2) == ((10, 60) if "chair" in turn.question else (0, 30))
             assert "the lamp?" not in turn.question  # ambiguous by name: cannot be asked
         elif turn.kind == "perceive":
-            assert templates.parse_depth(turn.answer) in (0.2, 0.7, 0.72)
+            assert answer_parsing.parse_depth(turn.answer) in (0.2, 0.7, 0.72)
             assert "the lamp?" not in turn.question  # ambiguous by name: asked by box only
         else:
             first = turn.question.index("chair") < turn.question.index("lamp")
-            assert templates.parse_choice(turn.lead + turn.answer) == ("A" if first else "B")
+            assert answer_parsing.parse_choice(turn.lead + turn.answer) == ("A" if first else "B")
             assert ("0." in turn.lead) == (turn.kind == "reason")
 
 
@@ -106,20 +107,21 @@ def test_turns_about_more_than_one_thing_are_true(seed, variety, spoken):
         things, text = asked_things(turn.question), turn.lead + turn.answer
         metres = [PHRASE_DISTANCE.get(t, 0.0) for t in things]
         if turn.kind == "what":
-            assert not things and len(turn.boxes) == 1 and templates.parse_what(turn.answer) in PHRASE_DISTANCE
+            assert not things and len(turn.boxes) == 1 and answer_parsing.parse_what(turn.answer) in PHRASE_DISTANCE
         elif turn.kind == "several":
             assert (
-                templates.parse_several(turn.answer) == tuple(PHRASE_DEPTH.get(t) for t in things) or "lamp" in things
+                answer_parsing.parse_several(turn.answer) == tuple(PHRASE_DEPTH.get(t) for t in things)
+                or "lamp" in things
             )
         elif turn.kind == "farther":
-            assert templates.parse_letter(text, templates.FARTHER_LEAD) == metres.index(max(metres))
+            assert answer_parsing.parse_letter(text, templates.FARTHER_LEAD) == metres.index(max(metres))
         elif turn.kind == "nearest":
-            assert templates.parse_letter(text, templates.NEAREST_LEAD) == metres.index(min(metres))
+            assert answer_parsing.parse_letter(text, templates.NEAREST_LEAD) == metres.index(min(metres))
         elif turn.kind == "sort":
-            order = templates.parse_sort(text, len(things))
+            order = answer_parsing.parse_sort(text, len(things))
             assert [metres[i] for i in order] == sorted(metres)
         else:
-            assert templates.parse_equal(text) == (abs(metres[0] - metres[1]) < 0.11)
+            assert answer_parsing.parse_equal(text) == (abs(metres[0] - metres[1]) < 0.11)
 
 
 def test_some_of_several_are_absent_and_said_so():
@@ -127,7 +129,7 @@ def test_some_of_several_are_absent_and_said_so():
     absent = [t for t in said if templates.NOT_VISIBLE in t.answer]
     assert 6 <= len(absent) <= 35
     for turn in absent:
-        where = templates.parse_several(turn.answer).index(None)
+        where = answer_parsing.parse_several(turn.answer).index(None)
         assert asked_things(turn.question)[where] in ("table", "car")
 
 
