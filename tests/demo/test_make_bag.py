@@ -16,7 +16,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from demo import make_bag
 from demo.run import OWN_BAG
 from proxqa_core.depth import disparity_of, disparity_percentiles, relative_of_disparity
-from proxqa_core.rosbags.bag import nanoseconds
+from proxqa_core.stamps import nanoseconds
 from proxqa_ros.common.conversions import depth_to_metres, image_to_rgb
 from proxqa_ros.msg import ObjectDepthArray
 

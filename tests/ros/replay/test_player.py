@@ -15,7 +15,8 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from proxqa_core.rosbags.bag import RAW, Recorded, nanoseconds
+from proxqa_core.rosbags.bag import RAW, Recorded
+from proxqa_core.stamps import nanoseconds
 from proxqa_ros.replay.player import Channel, Player
 
 
