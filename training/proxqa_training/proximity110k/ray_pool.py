@@ -1,0 +1,86 @@
+"""Labelling on Ray Data: one machine or a cluster, the same bytes out.
+
+Promises: shards come back in their order; a worker that is killed is started again by Ray and its shard labelled anew.
+Needs ``pip install 'proxqa_ros[scale]'``. Never in one process with rclpy: `ray.init` takes SIGTERM over.
+
+Source: Ray Data's `map_batches` with a class, https://docs.ray.io (data API).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+from proxqa_core.errors import ProxqaError
+from proxqa_training.proximity110k.build import LabelAll, Row, columns
+from proxqa_training.proximity110k.labelling import Labeller
+
+SHARDS_AT_ONCE = 64
+"""Shards that are with Ray together: what the driver holds in memory."""
+
+
+def ray_pool(workers: int, address: str | None = None, gpus_per_worker: float = 0.0) -> LabelAll:
+    """Labelling by Ray actors.
+
+    Args:
+        workers: Actors, each with a source of depth of its own.
+        address: Of a cluster (``auto`` = the one of this machine's environment); None = a Ray of our own, ended after.
+        gpus_per_worker: GPUs of each actor, also a fraction.
+
+    Raises:
+        ProxqaError: Ray is not installed.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise ProxqaError("labelling on Ray needs ray[data]; pip install 'proxqa_ros[scale]'") from error
+
+    def label_all(chunks: Iterator[list[Row]], make_labeller: Callable[[], Labeller]) -> Iterator[list[str]]:
+        ours = not ray.is_initialized()
+        if ours:
+            ray.init(address=address, num_cpus=workers if address is None else None, include_dashboard=False,
+                     log_to_driver=False)  # fmt: skip
+        try:
+            context = ray.data.DataContext.get_current()
+            context.execution_options.preserve_order = True  # off by default
+            context.enable_progress_bars = False
+            while group := list(islice(chunks, SHARDS_AT_ONCE)):
+                yield from _label_group(ray, group, make_labeller, workers, gpus_per_worker)
+        finally:
+            if ours:
+                ray.shutdown()
+
+    return label_all
+
+
+def _label_group(
+    ray: Any, group: list[list[Row]], make_labeller: Callable[[], Labeller], workers: int, gpus: float
+) -> Iterator[list[str]]:
+    """The lines of some shards, a shard a row."""
+    rows = [{"number": i, "chunk": chunk} for i, chunk in enumerate(group)]
+    data = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        ShardLabeller,
+        fn_constructor_args=(make_labeller,),
+        batch_size=1,
+        batch_format="numpy",
+        concurrency=workers,
+        num_gpus=gpus or None,
+        num_cpus=None if gpus else 1,
+    )
+    for expected, row in enumerate(data.iter_rows()):
+        if row["number"] != expected:
+            raise ProxqaError(f"Ray returned shard {row['number']} in place of {expected}; expected them in order")
+        yield list(row["lines"])
+
+
+class ShardLabeller:
+    """What an actor runs: whole shards through one `Labeller`."""
+
+    def __init__(self, make_labeller: Callable[[], Labeller]) -> None:
+        self._labeller = make_labeller()
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        """A batch of shards in, their numbers and lines out."""
+        lines = [self._labeller(columns([dict(row) for row in chunk]))["lines"] for chunk in batch["chunk"]]
+        return {"number": [int(n) for n in batch["number"]], "lines": lines}
