@@ -149,8 +149,8 @@ import sys, time
 from pathlib import Path
 from proxqa_training.proximity110k import build as b
 from tests.training.proximity110k.test_build import built
-whole = b.write_whole
-b.write_whole = lambda path, text: (whole(path, text), print(path.name, flush=True), time.sleep(0.3))
+whole = b.write_text
+b.write_text = lambda path, text: (whole(path, text), print(path.name, flush=True), time.sleep(0.3))
 built(Path(sys.argv[1]), Path(sys.argv[2]), shard_size=2)
 """
 

@@ -8,11 +8,11 @@ counted and named. Neither the records' file nor the result is ever in memory as
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
 import multiprocessing
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -25,6 +25,7 @@ from proxqa_core.datasets.folder import Record
 from proxqa_core.datasets.llava import read_conversations, write_turns
 from proxqa_core.datasets.reading import ReadReport
 from proxqa_core.errors import ProxqaError
+from proxqa_core.files import atomic_write, write_text
 from proxqa_training.proximity110k.depth_source import DepthSource
 from proxqa_training.proximity110k.labelling import Labeller, LabellingConfig, pack
 
@@ -126,11 +127,11 @@ def build(
     for number, chunk, lines in _labelled(chunks, shards, label_all, make_labeller):
         rows = [json.dumps({"image": r["image"], "digest": r["digest"], **json.loads(line)}, ensure_ascii=False)
                 for r, line in zip(chunk, lines, strict=True)]  # fmt: skip
-        write_whole(shards / shard_name(number), "".join(row + "\n" for row in rows))
+        write_text(shards / shard_name(number), "".join(row + "\n" for row in rows))
         if on_progress is not None:
             on_progress(len(chunk))
     report = put_together(out, config, labelling.seed)
-    write_whole(out / "report.json", json.dumps(report.as_dict(), indent=1, ensure_ascii=False) + "\n")
+    write_text(out / "report.json", json.dumps(report.as_dict(), indent=1, ensure_ascii=False) + "\n")
     return report
 
 
@@ -144,7 +145,7 @@ def _check_recipe(out: Path, labelling: LabellingConfig, config: BuildConfig) ->
     path = out / RECIPE
     if path.exists() and path.read_text(encoding="utf-8") != recipe:
         raise BadBuildError(f"{out}: holds shards of another recipe ({RECIPE}); use another folder, or delete this one")
-    write_whole(path, recipe)
+    write_text(path, recipe)
 
 
 def _chunks(records: Iterable[Record], config: BuildConfig) -> Iterator[list[Row]]:
@@ -229,7 +230,7 @@ def put_together(out: Path, config: BuildConfig, seed: int) -> BuildReport:
     seen: set[str] = set()
     extra = _mixed(config, report)
     with ExitStack() as stack:
-        files = {split: stack.enter_context(_ListFile(out / f"{split}.json")) for split in ("train", "val")}
+        files = {split: stack.enter_context(_json_list(out / f"{split}.json")) for split in ("train", "val")}
         owed = 0.0
         for row in _rows(out / SHARDS):
             if row["problem"] or row["digest"] in seen:
@@ -278,40 +279,24 @@ def _mixed(config: BuildConfig, report: BuildReport) -> Iterator[dict[str, Any]]
     )
 
 
-class _ListFile:
-    """A JSON list that is written one element at a time, and is there whole or not at all."""
+class _JsonList:
+    """A JSON list that is written to a file one element at a time."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._part, self._empty = path, path.with_name(f".{path.name}.part"), True
-        self._file: TextIO | None = None
-
-    def __enter__(self) -> _ListFile:
-        self._file = self._part.open("w", encoding="utf-8")
-        self._file.write("[")
-        return self
+    def __init__(self, file: TextIO) -> None:
+        self._file, self._empty = file, True
+        file.write("[")
 
     def add(self, value: Any) -> None:
-        assert self._file is not None
         self._file.write(("\n" if self._empty else ",\n") + json.dumps(value, ensure_ascii=False))
         self._empty = False
 
-    def __exit__(self, kind: Any, *_: Any) -> None:
-        assert self._file is not None
+    def end(self) -> None:
         self._file.write("\n]\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        if kind is None:
-            self._part.replace(self._path)
-        else:
-            self._part.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+@contextlib.contextmanager
+def _json_list(path: Path) -> Iterator[_JsonList]:
+    """A list that is there whole at the end of the `with` block, or not at all."""
+    with atomic_write(path) as work, work.open("w", encoding="utf-8") as file:
+        yield (elements := _JsonList(file))
+        elements.end()

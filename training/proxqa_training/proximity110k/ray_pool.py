@@ -8,6 +8,8 @@ Source: Ray Data's `map_batches` with a class, https://docs.ray.io (data API).
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
@@ -38,9 +40,12 @@ def ray_pool(workers: int, address: str | None = None, gpus_per_worker: float = 
 
     def label_all(chunks: Iterator[list[Row]], make_labeller: Callable[[], Labeller]) -> Iterator[list[str]]:
         ours = not ray.is_initialized()
-        if ours:
-            ray.init(address=address, num_cpus=workers if address is None else None, include_dashboard=False,
-                     log_to_driver=False)  # fmt: skip
+        if ours and address is not None:
+            ray.init(address=address, log_to_driver=False)
+        elif ours:  # workers are to import what this process does, also from a checkout
+            path = os.pathsep.join(p for p in (os.getcwd(), *sys.path) if p)
+            environment = {"env_vars": {"PYTHONPATH": path}}
+            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, runtime_env=environment)
         try:
             context = ray.data.DataContext.get_current()
             context.execution_options.preserve_order = True  # off by default
