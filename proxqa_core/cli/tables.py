@@ -142,3 +142,12 @@ def plain_value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(plain_value(v) for v in value) or "-"
     return "-" if value is None else str(value)
+
+
+def comparison_table(report: dict[str, Any]) -> str:
+    """The figures of every model of a comparison."""
+    from proxqa_core.comparison.page import COLUMNS, cell
+
+    head = [f"which is closer ({report['pairs']} pairs)", *COLUMNS.values()]
+    rows = [[score["model"], *(cell(score, key) for key in COLUMNS)] for score in report["models"]]
+    return "\n".join([columns([head, *rows]), *(f"left out: {line}" for line in report["left_out"])])

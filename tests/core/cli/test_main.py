@@ -18,7 +18,7 @@ from proxqa_core.errors import BadModelError, ModelNotFoundError
 from tests.core.fake_engine import FakeEngine
 
 ROOT = Path(__file__).parents[3]
-COMMANDS = {"ask", "depths", "eval", "eval-bag", "record", "bench", "info", "train"}
+COMMANDS = {"ask", "depths", "eval", "eval-bag", "compare", "record", "bench", "info", "train"}
 WITH_MODEL = COMMANDS - {"record", "train"}
 
 
