@@ -1,5 +1,6 @@
 """The pip way: run the package's own CMakeLists.txt, then lift its install tree into the wheel.
 
+Here is only what CMake needs, and the version, which package.xml holds; all else about the package is in pyproject.toml.
 `colcon build` never reads this file (package.xml says build type ament_cmake). `pip install -e .` is refused: install,
 then run from the checkout, whose modules win over the installed ones.
 """
@@ -14,36 +15,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from setuptools import Distribution, find_namespace_packages, setup
+from setuptools import Distribution, setup
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).resolve().parent
 NAME = "proxqa_ros"
-PYCACHE = ["*.__pycache__*", "*.__pycache__"]
 SITE = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
 VERSION = re.search(r"<version>([^<]+)</version>", (HERE / "package.xml").read_text()).group(1)
-
-RUN_TIME = [
-    "torch>=2.6",
-    "transformers>=5",
-    "peft",
-    "safetensors",
-    "gguf",
-    "numpy",
-    "opencv-python-headless",
-    "pillow",
-    "pyyaml",
-    "tqdm",
-    "rosbags",
-    "ijson",
-    "ros-kilted-rclpy[fastrtps]",
-    "ros-kilted-diagnostic-msgs",
-    "ros-kilted-geometry-msgs",
-    "ros-kilted-lifecycle-msgs",
-    "ros-kilted-sensor-msgs",
-    "ros-kilted-std-msgs",
-    "ros-kilted-std-srvs",
-]
 
 
 def ros_prefixes() -> list[str]:
@@ -134,28 +112,4 @@ class BinaryDistribution(Distribution):
         return True
 
 
-setup(
-    name=NAME,
-    version=VERSION,
-    description="Proximity QA for robots: how far named objects are and which is closer, from one image",
-    license="Apache-2.0",
-    distclass=BinaryDistribution,
-    packages=[
-        *find_namespace_packages(include=["proxqa_core*", "proxqa_ros*"], exclude=PYCACHE),
-        *find_namespace_packages("training", include=["proxqa_training*"], exclude=PYCACHE),
-    ],
-    package_dir={"proxqa_training": "training/proxqa_training"},
-    package_data={"": ["*"]},
-    python_requires=">=3.11",
-    install_requires=RUN_TIME,
-    extras_require={"markers": ["ros-kilted-visualization-msgs"], "data": ["scipy", "h5py", "pyarrow"]},
-    entry_points={
-        "console_scripts": [
-            "proxqa = proxqa_core.cli:main",
-            "proximity_node = proxqa_ros.proximity.node:main",
-            "replay_evaluation = proxqa_ros.replay.node:main",
-            "speed_governor = proxqa_ros.governor.node:main",
-        ]
-    },
-    cmdclass={"build_py": BuildWithInterfaces},
-)
+setup(version=VERSION, distclass=BinaryDistribution, cmdclass={"build_py": BuildWithInterfaces})
