@@ -4,9 +4,10 @@
 #            the same script runs two, and Accelerator(cpu=True) joins them over gloo.
 # Versions:  accelerate 1.15.0, torch 2.13.0, Python 3.11
 # Source:    https://github.com/huggingface/accelerate/issues/2741 (closed); accelerate/commands/launch.py:
-#            launch_command() takes the simple launcher when args.cpu is set and neither MPI nor a device is configured.
-# Matters:   a distributed sampler or a gathered metric of a VLM's training loop that was "tested with two processes on
-#            the CPU" was tested with one: lost or doubled samples show up only on the real machine.
+#            launch_command() takes the simple launcher when args.cpu is set and neither MPI nor a device is
+#            configured.
+# Matters:   a distributed sampler or a gathered metric of a VLM's training loop that was "tested with two processes
+#            on the CPU" was tested with one: lost or doubled samples show up only on the real machine.
 set -euo pipefail
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
