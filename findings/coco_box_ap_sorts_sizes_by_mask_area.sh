@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Guess:     COCO's AP small/medium/large for boxes sorts objects by the area of their boxes.
-# Behaviour: ground truth is sorted by its `area` field, which in COCO is the area of the *mask*; detections are sorted
-#            by the area of their box. A 60x60 box (3600 > 32*32) around a thin object counts as small, and the area
-#            field, not the box, decides.
+# Behaviour: ground truth is sorted by its `area` field, which in COCO is the area of the *mask*; detections are
+#            sorted by the area of their box. A 60x60 box (3600 > 32*32) around a thin object counts as small, and
+#            the area field, not the box, decides.
 # Versions:  pycocotools 2.0.11, numpy 2.4.6
 # Source:    https://github.com/cocodataset/cocoapi/issues/36; pycocotools/cocoeval.py, evaluateImg (g['area'])
-# Matters:   a data set exported with area = width * height gives other AP-small/-large than COCO's convention for the
-#            same boxes and detections: size-wise results of two data sets, or two exporters, cannot be compared.
+# Matters:   a data set exported with area = width * height gives other AP-small/-large than COCO's convention for
+#            the same boxes and detections: size-wise results of two data sets, or two exporters, cannot be
+#            compared.
 set -euo pipefail
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
@@ -32,7 +33,10 @@ def ap_by_size(area):
             "images": [{"id": 1, "width": 100, "height": 100}],
             "categories": [{"id": 1, "name": "pole"}],
             "annotations": [
-                {"id": 1, "image_id": 1, "category_id": 1, "bbox": BOX, "area": area, "iscrowd": 0, "segmentation": [MASK]}
+                {
+                    "id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0,
+                    "bbox": BOX, "area": area, "segmentation": [MASK],
+                }
             ],
         }
         truth.createIndex()
