@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Guess:     COCO.getCatIds(catNms="hot dog") gives the category "hot dog", as catIds=58 gives category 58.
-# Behaviour: it gives every category whose name is a part of the string: "dog" and "hot dog", in the order of the file.
-#            So [0] is dog. A list of names works; a name that does not exist gives [] in both cases.
+# Behaviour: it gives every category whose name is a part of the string: "dog" and "hot dog", in the order of the
+#            file. So [0] is dog. A list of names works; a name that does not exist gives [] in both cases.
 # Versions:  pycocotools 2.0.11
 # Source:    https://github.com/cocodataset/cocoapi/issues/291 (open since 2019: "carrot" gives car);
-#            pycocotools/coco.py, getCatIds: a str passes _isArrayLike, and `cat['name'] in catNms` is a substring test.
+#            pycocotools/coco.py, getCatIds: a str passes _isArrayLike, and `cat['name'] in catNms` is a substring
+#            test.
 # Matters:   the usual line coco.getCatIds(catNms=name)[0] trains and scores an object named in words on another
-#            object's boxes. Three of COCO's 80 names are hit; open vocabularies (Visual Genome's "table", "tablecloth")
-#            are full of such names.
+#            object's boxes. Three of COCO's 80 names are hit; open vocabularies (Visual Genome's "table",
+#            "tablecloth") are full of such names.
 set -euo pipefail
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
