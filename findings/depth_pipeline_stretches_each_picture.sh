@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Guess:     the `depth` picture that transformers' depth-estimation pipeline returns for a *metric* model shows metres on
-#            a fixed scale (0..max_depth, or mm as a 16-bit PNG), so two frames can be compared.
-# Behaviour: it is 8 bits, stretched from each frame's own smallest to its own largest depth. Walls at 2.4, 10 and 17.6 m,
-#            each flat to a hundredth of a millimetre, all become pictures from 0 to 255: only noise is seen. Metres are in
-#            `predicted_depth` alone.
+# Guess:     the `depth` picture that transformers' depth-estimation pipeline returns for a *metric* model shows
+#            metres on a fixed scale (0..max_depth, or mm as a 16-bit PNG), so two frames can be compared.
+# Behaviour: it is 8 bits, stretched from each frame's own smallest to its own largest depth. Walls at 2.4, 10 and
+#            17.6 m, each flat to a hundredth of a millimetre, all become pictures from 0 to 255: only noise is
+#            seen. Metres are in `predicted_depth` alone.
 # Versions:  transformers 5.23.0, torch 2.13.0, pillow 13.0.0, numpy 2.4.6
-# Source:    transformers/pipelines/depth_estimation.py, postprocess: (depth - min) / (max - min) * 255; its docstring says
-#            only "The predicted depth by the model as a PIL.Image"
-# Matters:   the picture is what most code saves. Thresholds, nearest distances and videos made of it are meaningless from
-#            one frame to the next, and for metric models white is far, for relative ones (inverse depth) white is near.
+# Source:    transformers/pipelines/depth_estimation.py, postprocess: (depth - min) / (max - min) * 255; its
+#            docstring says only "The predicted depth by the model as a PIL.Image"
+# Matters:   the picture is what most code saves. Thresholds, nearest distances and videos made of it are
+#            meaningless from one frame to the next, and for metric models white is far, for relative ones (inverse
+#            depth) white is near.
 set -euo pipefail
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
@@ -20,7 +21,8 @@ HF_HUB_OFFLINE=1 HF_HOME="$tmp/hf" "$tmp/venv/bin/python" - <<'PY'
 import numpy as np
 import torch
 from PIL import Image
-from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config, DPTImageProcessorPil, pipeline
+from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
+from transformers import DPTImageProcessorPil, pipeline
 
 torch.manual_seed(0)
 backbone = Dinov2Config(
@@ -40,7 +42,8 @@ for bias in (-2.0, 0.0, 2.0):
         model.head.conv3.bias.fill_(bias)  # the head gives max_depth * sigmoid(features + bias)
     result = estimate(photo)
     metres, picture = result["predicted_depth"], np.asarray(result["depth"])
-    print(f"predicted {metres.min():.5f} to {metres.max():.5f} m; picture {picture.dtype}, {picture.min()} to {picture.max()}")
+    print(f"predicted {metres.min():.5f} to {metres.max():.5f} m;", end=" ")
+    print(f"picture {picture.dtype}, {picture.min()} to {picture.max()}")
     assert metres.max() - metres.min() < 1e-3
     assert picture.dtype == np.uint8 and (picture.min(), picture.max()) == (0, 255)
 PY
