@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Guess:     hidden_states[-1] of a vision encoder is last_hidden_state (it is for language models), so "the last layer's
-#            features" are one thing, and swapping CLIP for SigLIP or DINOv2 keeps their meaning.
-# Behaviour: CLIP: equal, and both *without* the final layer norm, which goes into pooler_output only. SigLIP, DINOv2, ViT:
-#            last_hidden_state is normalised, hidden_states[-1] is not. And get_image_features() gives no tensor
-#            any more but an output object, whose pooler_output is the *projected* embedding.
+# Guess:     hidden_states[-1] of a vision encoder is last_hidden_state (it is for language models), so "the last
+#            layer's features" are one thing, and swapping CLIP for SigLIP or DINOv2 keeps their meaning.
+# Behaviour: CLIP: equal, and both *without* the final layer norm, which goes into pooler_output only. SigLIP,
+#            DINOv2, ViT: last_hidden_state is normalised, hidden_states[-1] is not. And get_image_features() gives
+#            no tensor any more but an output object, whose pooler_output is the *projected* embedding.
 # Versions:  transformers 5.23.0, torch 2.13.0
-# Source:    https://github.com/huggingface/transformers/issues/13461 (ViT), /pull/26142 (a note in the docs), /pull/40994
-#            (tied for language models, not for vision ones)
-# Matters:   heads and projectors trained on one of the two do worse on the other, without an error: a policy on DINOv3
-#            fell from 97 to 60 % of its tasks (https://github.com/H-EmbodVis/TurboVLA/pull/6). A LLaVA model's
-#            vision_feature_layer=-1 takes hidden_states[-1]: not normalised, for every one of these encoders.
+# Source:    https://github.com/huggingface/transformers/issues/13461 (ViT), /pull/26142 (a note in the docs),
+#            /pull/40994 (tied for language models, not for vision ones)
+# Matters:   heads and projectors trained on one of the two do worse on the other, without an error: a policy on
+#            DINOv3 fell from 97 to 60 % of its tasks (https://github.com/H-EmbodVis/TurboVLA/pull/6). A LLaVA
+#            model's vision_feature_layer=-1 takes hidden_states[-1]: not normalised, for every one of these
+#            encoders.
 set -euo pipefail
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
