@@ -4,10 +4,12 @@
 #            torch.export-based exporter). m.onnx copied alone, or handed over as bytes, cannot be loaded.
 #            external_data=False gives the one file that was guessed.
 # Versions:  torch 2.13.0, onnx 1.23.2, onnxscript 0.7.2, onnxruntime 1.32.0
-# Source:    docs of torch.onnx.export, external_data ("required for models ... that exceed the ONNX file size limit");
-#            https://github.com/painebenjamin/hey-buddy/issues/29 (the second file after an update of torch)
-# Matters:   deployment scripts that upload, cache or embed "the .onnx" of a vision encoder leave its weights behind, and
-#            a parser that gets bytes (TensorRT's parser.parse, an ONNX Runtime session) cannot find them.
+# Source:    docs of torch.onnx.export, external_data ("required for models ... that exceed the ONNX file size
+#            limit"); https://github.com/painebenjamin/hey-buddy/issues/29 (the second file after an update of
+#            torch)
+# Matters:   deployment scripts that upload, cache or embed "the .onnx" of a vision encoder leave its weights
+#            behind, and a parser that gets bytes (TensorRT's parser.parse, an ONNX Runtime session) cannot find
+#            them.
 set -euo pipefail
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
