@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Guess:     RealSense's decimation filter takes the median of each block ("downsampling by using the median with
 #            specific kernel size", says its header), so every depth that comes out was measured somewhere.
-# Behaviour: magnitudes 2 and 3 do. From 4 on it is the mean of the block's valid pixels: at the edge between 1 m and
-#            3 m it reports 1.5 m, where there is nothing. Magnitude 3 pads a 64-pixel row with invalid columns on the right.
+# Behaviour: magnitudes 2 and 3 do. From 4 on it is the mean of the block's valid pixels: at the edge between 1 m
+#            and 3 m it reports 1.5 m, where there is nothing. Magnitude 3 pads a 64-pixel row with invalid columns
+#            on the right.
 # Versions:  pyrealsense2 2.59.1.11053 (no camera needed: software_device), numpy 2.4.6, libusb-package 1.0.30.0
-# Source:    https://dev.intelrealsense.com/docs/post-processing-filters ("For larger kernels, 4-8 pixels, the mean depth
-#            is used due to performance considerations"), against include/librealsense2/hpp/rs_processing.hpp (quoted above)
+# Source:    https://dev.intelrealsense.com/docs/post-processing-filters ("For larger kernels, 4-8 pixels, the mean
+#            depth is used due to performance considerations"), against include/librealsense2/hpp/rs_processing.hpp
+#            (quoted above)
 # Matters:   turning the magnitude up from 3 to 4 to save time puts phantom points around every object: a nearest
 #            distance inside a box that touches an edge is then an invention.
 set -euo pipefail
