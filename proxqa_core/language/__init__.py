@@ -1,1 +1,1 @@
-"""The words of the project: templates of both stages and the understanding of free-text questions."""
+"""Language: prompt templates of both stages, understanding of free-text questions, answers as sentences."""

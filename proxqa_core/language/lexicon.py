@@ -7,6 +7,7 @@ from __future__ import annotations
 
 
 def words_of(text: str) -> frozenset[str]:
+    """The words of a text that are separated by white space."""
     return frozenset(text.split())
 
 
@@ -57,7 +58,14 @@ MEASURES = words_of("distance distances depth depths range proximity closeness n
 SAME = words_of("same similar equal identical comparable equally equidistant")
 ORDERED = words_of("order sorted ranked ordered arranged")
 NOTICED = words_of("visible seen detected known given named mentioned listed different various")
-"""Says no more of 'objects' than that they are there."""
+"""Adjectives that pick none of the "objects" that they stand before."""
+EVERYTHING = words_of("everything all objects things")
+ADVERBS_OF_PLACE = words_of("away off up down by back along")
+COURTESY = words_of(
+    "please hey hi hello ok okay so well robot can could would will you tell me us say i want to know like do need "
+    "just now and wonder wondering am i'm i'd if whether let's let check verify"
+)
+"""Words of "please", "can you tell me", "I want to know", "hey robot" before the question proper."""
 MORE = words_of("more greater larger bigger longer higher")
 LESS = words_of("less smaller shorter lower")
 COLOURS = words_of(
@@ -94,7 +102,7 @@ SYNONYMS = tuple(
         *(f"person {someone}" for someone in PEOPLE),
     )
 )
-"""Groups of names for one thing. What is in two groups does not join them."""
+"""Groups of names for one thing. A word that is in two groups does not join them."""
 
 
 def _typos() -> dict[str, str]:
@@ -128,7 +136,7 @@ TYPOS = _typos()
 CONTRACTED = words_of("what which who where how that it there here whats")
 PLACES = words_of("on in at with behind near under above in-front next by")
 JOINS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
-    # What is said with several words, as the one word that the rules look for. Longest first.
+    # Phrases of several words, and the one word that the rules look for instead. Longest first.
     (("in", "the", "front", "of"), ("in-front-of",)),
     (("in", "front", "of"), ("in-front-of",)),
     (("in-front", "of"), ("in-front-of",)),

@@ -43,18 +43,26 @@ EXAMPLE = "such as 'how far is the chair?' or 'which is closer, the chair or the
 
 @dataclass(frozen=True)
 class Token:
-    """A word, a punctuation mark or a whole name (quoted or known) of a question."""
+    """A word, a punctuation mark or a whole name (quoted or known) of a question.
 
-    text: str  # as said
-    word: str  # normalised; empty for a whole name
-    glued: bool = False  # written without a space before it
-    joined: bool = False  # made of several words by rule, e.g. "in-front"
+    Attributes:
+        text: As written.
+        word: Normalised; empty for a whole name.
+        glued: Written without a space before it.
+        joined: Made of several words by rule, such as "in-front".
+    """
+
+    text: str
+    word: str
+    glued: bool = False
+    joined: bool = False
 
     @property
     def is_name(self) -> bool:
         return not self.word
 
 
+_ONE = ("one", "ones")
 _SPLIT = re.compile(r"[,;:?!()\[\]{}/\u2026]|[^\s,;:?!()\[\]{}/\u2026]+")
 _QUOTES = {ord(c): '"' for c in "\u201c\u201d\u201e\u201f\u00ab\u00bb\u2033"} | {
     ord(c): "'" for c in "\u2018\u2019\u201a\u201b\u2032`\u00b4"
@@ -74,28 +82,29 @@ def _plain_tokens(text: str) -> Iterator[Token]:
             continue
         body = raw.strip("'*_\"-.~=+<>|\\^#@$")
         if not body:
-            # A lone dash between names parts them, as a comma does.
+            # A lone dash between names separates them, as a comma does.
             yield Token(raw, ",")
             continue
-        lower = body.casefold()
-        if lower.endswith("'s") and len(lower) > 2:
-            base, first = lower[:-2], body[:-2]
-            if base in CONTRACTED:
-                yield Token(first, TYPOS.get(base, base))
-                yield Token("is", "is")
-            else:
-                yield Token(first, TYPOS.get(base, base))
-                yield Token(body[-2:], "'s", glued=True)
-        elif lower.endswith("'re") and len(lower) > 3:
-            yield Token(body[:-3], lower[:-3])
-            yield Token("are", "are")
-        elif lower == "whats":
-            yield Token(body, "what")
-            yield Token("is", "is")
-        else:
-            yield Token(body, TYPOS.get(lower, lower))
+        yield from _word_tokens(body)
         if raw.endswith("."):
             yield Token(".", ".")
+
+
+def _word_tokens(body: str) -> Iterator[Token]:
+    """One written word, contractions taken apart: "what's" is "what is", "dog's" is "dog" and "'s"."""
+    lower = body.casefold()
+    if lower.endswith("'s") and len(lower) > 2:
+        base = lower[:-2]
+        yield Token(body[:-2], TYPOS.get(base, base))
+        yield Token("is", "is") if base in CONTRACTED else Token(body[-2:], "'s", glued=True)
+    elif lower.endswith("'re") and len(lower) > 3:
+        yield Token(body[:-3], lower[:-3])
+        yield Token("are", "are")
+    elif lower == "whats":
+        yield Token(body, "what")
+        yield Token("is", "is")
+    else:
+        yield Token(body, TYPOS.get(lower, lower))
 
 
 def _quoted(text: str) -> Iterator[tuple[str, bool]]:
@@ -113,8 +122,9 @@ def _quoted(text: str) -> Iterator[tuple[str, bool]]:
 
 
 def tokens_of(text: str) -> list[Token]:
+    """A question's words, punctuation marks and quoted names, words normalised (case, contractions, typos)."""
     text = text.translate(_QUOTES).strip()
-    # Quotes round the whole question say nothing.
+    # Quotes around the whole question mean nothing.
     for quote in "\"'":
         if len(text) > 2 and text[0] == text[-1] == quote and quote not in text[1:-1]:
             text = text[1:-1]
@@ -131,17 +141,25 @@ def tokens_of(text: str) -> list[Token]:
     return tokens
 
 
-def join_phrases(tokens: list[Token]) -> list[Token]:
-    by_first: dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]] = {}
+def _joins_by_first_word() -> dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]]:
+    found: dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]] = {}
     for words, instead in JOINS:
-        by_first.setdefault(words[0], []).append((words, instead))
+        found.setdefault(words[0], []).append((words, instead))
+    return found
+
+
+_JOINS = _joins_by_first_word()
+
+
+def join_phrases(tokens: list[Token]) -> list[Token]:
+    """The tokens with each phrase of `lexicon.JOINS` as the words that it stands for."""
     out: list[Token] = []
     i = 0
     while i < len(tokens):
-        for words, instead in by_first.get(tokens[i].word, ()):
+        for words, instead in _JOINS.get(tokens[i].word, ()):
             if tuple(t.word for t in tokens[i : i + len(words)]) == words:
-                said = " ".join(t.text for t in tokens[i : i + len(words)])
-                out += [Token(said, w, joined=True) for w in instead]
+                text = " ".join(t.text for t in tokens[i : i + len(words)])
+                out += [Token(text, w, joined=True) for w in instead]
                 i += len(words)
                 break
         else:
@@ -175,28 +193,27 @@ def without_viewpoint(tokens: list[Token]) -> list[Token]:
 
 def _viewpoint_end(tokens: list[Token], i: int) -> int:
     """Where the viewpoint phrase that starts with the preposition at i ends; i where there is none."""
-    j = i + 1
-    if j < len(tokens) and tokens[j].word in ("the", "this", "my", "our", "your", "where"):
-        if tokens[j].word == "where":
-            words = [t.word for t in tokens[j + 1 : j + 3]]
-            return j + 3 if words in (["i", "am"], ["we", "are"], ["you", "are"]) else i
-        j += 1
-    if j >= len(tokens):
+    words = [t.word for t in tokens[i : i + 5]] + [""] * 5  # a phrase has at most five words, "" is past the end
+    # 1. "from where I am"
+    if words[1] == "where":
+        return i + 4 if words[2:4] in (["i", "am"], ["we", "are"], ["you", "are"]) else i
+    # 2. "from my position"
+    determined = words[1] in ("the", "this", "my", "our", "your")
+    at = 2 if determined else 1
+    if words[1] in ("my", "our", "your") and words[2] in VIEWER_TAILS:
+        return i + 3
+    # 3. "from me", "from the camera"
+    if words[at] not in VIEWPOINT and not (words[at] == "you" and not determined):
         return i
-    if tokens[j].word in VIEWER_TAILS and tokens[j - 1].word in ("my", "our", "your"):
-        return j + 1
-    if tokens[j].word not in VIEWPOINT and not (tokens[j].word == "you" and j == i + 1):
+    end = at + 2 if words[at + 1] == "'s" else at + 1
+    # 4. "from the camera's position"
+    if words[end] in VIEWER_TAILS:
+        return i + end + 1
+    # 5. "the robot arm", "the camera bag" are names; "the camera", "the camera or …" the viewpoint.
+    following = tokens[i + end : i + end + 1]
+    if determined and following and (following[0].is_name or not _ends_noun(following[0].word)):
         return i
-    determined = j > i + 1
-    j += 1
-    if j < len(tokens) and tokens[j].word == "'s":
-        j += 1
-    if j < len(tokens) and tokens[j].word in VIEWER_TAILS:
-        return j + 1
-    # "the robot arm", "the camera bag" are names; "the camera", "the camera or …" the viewpoint.
-    if determined and j < len(tokens) and (tokens[j].is_name or not _ends_noun(tokens[j].word)):
-        return i
-    return j
+    return i + end
 
 
 def _ends_noun(word: str) -> bool:
@@ -237,7 +254,12 @@ def _synonymous(a: str, b: str) -> bool:
 
 
 class KnownNames:
-    """Names known beforehand, to cut questions and to spell names by."""
+    """Names known beforehand, to cut questions and to spell names by.
+
+    Attributes:
+        names: The names, each once, in their order.
+        by_key: Each name by its `key_of`.
+    """
 
     def __init__(self, names: Sequence[str]) -> None:
         first: dict[str, str] = {}
@@ -257,12 +279,12 @@ class KnownNames:
         i = 0
         while i < len(tokens):
             for size in range(min(self.longest, len(tokens) - i), 0, -1):
-                said = tokens[i : i + size]
-                if any(t.is_name or t.joined for t in said):
+                group = tokens[i : i + size]
+                if any(t.is_name or t.joined for t in group):
                     continue
-                words = tuple(t.text.casefold() for t in said)
+                words = tuple(t.text.casefold() for t in group)
                 if (*words[:-1], _singular(words[-1])) in self.by_key:
-                    out.append(Token(text_of(said), ""))
+                    out.append(Token(text_of(group), ""))
                     i += size
                     break
             else:
@@ -283,10 +305,12 @@ class KnownNames:
 
 
 def text_of(tokens: Iterable[Token]) -> str:
+    """The tokens as they were written."""
     return "".join(t.text if t.glued else f" {t.text}" for t in tokens).strip()
 
 
 def strippable(token: Token) -> bool:
+    """Whether a token is a function word or punctuation, which no name begins or ends with."""
     word = token.word
     return not token.is_name and (
         word in DETERMINERS or word in ASKING or word in AUXILIARY or word in FILLER or word in PUNCTUATION
@@ -294,14 +318,15 @@ def strippable(token: Token) -> bool:
 
 
 def stripped(tokens: Sequence[Token], extra: frozenset[str] = frozenset()) -> Sequence[Token]:
+    """The tokens without function words at both ends. extra: more words to take for such."""
     start, end = 0, len(tokens)
     while start < end and (strippable(tokens[start]) or tokens[start].word in extra):
         # "the one on the left": "one" is the noun here.
-        if tokens[start].word in ("one", "ones") and start + 1 < end and tokens[start + 1].word in PLACES:
+        if tokens[start].word in _ONE and start + 1 < end and tokens[start + 1].word in PLACES:
             break
         start += 1
     while end > start and (strippable(tokens[end - 1]) or tokens[end - 1].word in extra):
-        if tokens[end - 1].word in ("one", "ones") and end - 1 > start:
+        if tokens[end - 1].word in _ONE and end - 1 > start:
             break  # "the red one"
         end -= 1
     return tokens[start:end]
@@ -312,18 +337,23 @@ def pieces_of(tokens: Sequence[Token], separators: frozenset[str]) -> Iterator[S
     start = 0
     for i, token in enumerate(tokens):
         if token.word in PUNCTUATION or token.word in separators:
-            if (
-                token.word == "and"
-                and 0 < i < len(tokens) - 2
-                and tokens[i - 1].word in COLOURS
-                and tokens[i + 1].word in COLOURS
-                and tokens[i - 2 if i > 1 else i - 1].word not in ("or",)
-                and not _ends_noun(tokens[i + 2].word or "name")
-            ):
+            if _joins_colours(tokens, i):
                 continue
             yield tokens[start:i]
             start = i + 1
     yield tokens[start:]
+
+
+def _joins_colours(tokens: Sequence[Token], i: int) -> bool:
+    """Whether the token at i is the "and" of "black and white mug"."""
+    return (
+        tokens[i].word == "and"
+        and 0 < i < len(tokens) - 2
+        and tokens[i - 1].word in COLOURS
+        and tokens[i + 1].word in COLOURS
+        and tokens[i - 2 if i > 1 else i - 1].word != "or"
+        and not _ends_noun(tokens[i + 2].word or "name")
+    )
 
 
 def names_in(
@@ -333,22 +363,24 @@ def names_in(
     extra: frozenset[str] = frozenset(),
     noun: str = "",
 ) -> tuple[str, ...]:
-    """The object names in a stretch of a question, in order, each once, spelled as known where known."""
+    """The object names in a stretch of a question.
+
+    Args:
+        tokens: The stretch.
+        known: Names to spell by.
+        separators: Words between two names, besides punctuation.
+        extra: Words that no name begins or ends with, besides function words.
+        noun: What "one" stands for, '' = not known.
+
+    Returns:
+        The names in order, each once, spelled as known where known.
+
+    Raises:
+        NotUnderstoodError: A name is longer than MAX_NAME_LENGTH, or there are more than MAX_OBJECTS.
+    """
     names: dict[str, str] = {}
     for piece in pieces_of(tokens, separators):
-        kept = list(stripped(piece, extra))
-        if not kept or (kept[-1].word in GENERIC and all(t.word in GENERIC | NOTICED for t in kept[:-1])):
-            continue  # "the visible objects"
-        if noun and not kept[-1].is_name and not kept[0].is_name:
-            if kept[0].word in ("one", "ones"):
-                kept[0] = Token(noun, noun)
-            elif kept[-1].word in ("one", "ones"):
-                kept[-1] = Token(noun, noun)
-            elif all(t.word in COLOURS for t in kept):
-                kept.append(Token(noun, noun))
-        name = text_of(kept).strip("'\".- ")
-        while len(words := name.split(maxsplit=1)) > 1 and words[0].casefold() in ARTICLES:
-            name = words[1]  # of a quoted name
+        name = _name_of(stripped(piece, extra), noun)
         if not says_something(name):
             continue
         name = known.resolve(name)
@@ -361,3 +393,26 @@ def names_in(
     if len(names) > MAX_OBJECTS:
         raise NotUnderstoodError(f"the question names {len(names)} objects; at most {MAX_OBJECTS} fit one question")
     return tuple(names.values())
+
+
+def _name_of(piece: Sequence[Token], noun: str) -> str:
+    """The name in a stripped piece, '' where it has none ("the visible objects")."""
+    if not piece or (piece[-1].word in GENERIC and all(t.word in GENERIC | NOTICED for t in piece[:-1])):
+        return ""
+    name = text_of(_with_noun(piece, noun)).strip("'\".- ")
+    while len(words := name.split(maxsplit=1)) > 1 and words[0].casefold() in ARTICLES:
+        name = words[1]  # of a quoted name
+    return name
+
+
+def _with_noun(piece: Sequence[Token], noun: str) -> Sequence[Token]:
+    """The piece with the noun that "one", or a colour alone, stands for."""
+    if not noun or piece[-1].is_name or piece[0].is_name:
+        return piece
+    if piece[0].word in _ONE:
+        return [Token(noun, noun), *piece[1:]]
+    if piece[-1].word in _ONE:
+        return [*piece[:-1], Token(noun, noun)]
+    if all(t.word in COLOURS for t in piece):
+        return [*piece, Token(noun, noun)]
+    return piece

@@ -37,9 +37,13 @@ _IN_THE_MIDDLE = re.compile(rf"(?:({'|'.join(_MIDDLE)}) (.+)|(.+?) in the ({'|'.
 
 @dataclass(frozen=True)
 class Place:
-    """Which of several things: sorted along an axis (0 = x, 1 = y), maybe from its end, the one at `index`.
+    """Which of several things is meant.
 
-    middle: the middle one along x; the rest is not looked at then.
+    Attributes:
+        axis: The axis that they are sorted along, 0 = x, 1 = y.
+        from_end: Count from the axis' end: from the right, from the bottom.
+        index: Which one in that order, from 0.
+        middle: The middle one along x; the other fields are ignored then.
     """
 
     axis: int = 0
@@ -48,7 +52,17 @@ class Place:
     middle: bool = False
 
     def pick(self, boxes: Sequence[Box]) -> int:
-        """The index of the box that is meant; the last one there is where there are fewer. ValueError on none."""
+        """Pick one of several boxes.
+
+        Args:
+            boxes: The candidates, in pixels.
+
+        Returns:
+            The index of the box that is meant; the last in order where there are fewer.
+
+        Raises:
+            ValueError: There are no boxes.
+        """
         if not boxes:
             raise ValueError("no boxes to pick from")
 
@@ -61,18 +75,25 @@ class Place:
 
 
 def read_place(phrase: str) -> tuple[str, Place | None]:
-    """'leftmost chair' → ('chair', Place(0)); 'chair' → ('chair', None)."""
-    said = phrase.lower()
-    if match := _COUNTED.fullmatch(said):
+    """Split a phrase into a name and a place: 'leftmost chair' → ('chair', Place(0)); 'chair' → ('chair', None).
+
+    Args:
+        phrase: Such as 'second car from the left'.
+
+    Returns:
+        The name, and which of several it means; the phrase as it is and None where it has no place.
+    """
+    lower = phrase.lower()
+    if match := _COUNTED.fullmatch(lower):
         axis, end = _SIDES[match[3]]
         return match[2], Place(axis, end, _COUNTS[match[1]])
-    if match := _COUNTED_BEFORE.fullmatch(said):
+    if match := _COUNTED_BEFORE.fullmatch(lower):
         axis, end = _SIDES[match[2]]
         return match[3], Place(axis, end, _COUNTS[match[1]])
-    if match := _BEFORE.fullmatch(said):
+    if match := _BEFORE.fullmatch(lower):
         return match[2], Place(*_SIDES[match[1]])
-    if match := _AFTER.fullmatch(said):
+    if match := _AFTER.fullmatch(lower):
         return match[1], Place(*_SIDES[match[2]])
-    if match := _IN_THE_MIDDLE.fullmatch(said):
+    if match := _IN_THE_MIDDLE.fullmatch(lower):
         return match[2] or match[3], Place(middle=True)
     return phrase, None

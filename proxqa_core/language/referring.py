@@ -34,18 +34,21 @@ COLOURS: dict[str, tuple[str, ...]] = {
     "beige": ("brown", "white", "yellow"),
     "tan": ("brown", "orange"),
 }
-"""Colour words and the basic terms that a thing called so may be read as."""
+"""Colour words and the basic terms that they may stand for."""
 _COLOUR = "|".join(COLOURS)
 _SHADED = rf"(?:(?:dark|light|bright|pale|deep|pastel|vivid)(?:er)?[ -])?(?:{_COLOUR})(?:-colou?red)?"
-_SAID = re.compile(rf"\b{_SHADED}(?: and {_SHADED})* (?=\S)", re.IGNORECASE)
+_ADJECTIVES = re.compile(rf"\b{_SHADED}(?: and {_SHADED})* (?=\S)", re.IGNORECASE)
 _AFTER_THE_NOUN = re.compile(r" (?:with|on|in|of|by|at|under|near|behind|beside|from|next|to|without) ", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Expression:
-    """name: what is meant, without colour and place. colours: basic terms, one of which fits it; empty = not said.
+    """A referring expression taken apart.
 
-    place: which of several, None = not said.
+    Attributes:
+        name: What is meant, without colour and place.
+        colours: Basic colour terms, one of which fits it; empty = no colour given.
+        place: Which of several, None = no place given.
     """
 
     name: str
@@ -54,12 +57,17 @@ class Expression:
 
 
 def read_expression(phrase: str) -> Expression:
-    """'leftmost dark red chair' → ('chair', ('red',), leftmost); 'chair' → ('chair', (), None).
+    """Take a phrase apart: 'leftmost dark red chair' → ('chair', ('red',), leftmost); 'chair' → ('chair', (), None).
 
-    A colour is one that stands before the noun: an 'orange' alone is a fruit, and a 'mug with a red handle' a mug.
+    Args:
+        phrase: What an object is called. Only a word before the noun is a colour: an 'orange' alone is a fruit, and a
+            'mug with a red handle' a mug.
+
+    Returns:
+        The name, the colours and the place.
     """
     named, place = read_place(phrase)
     end = match.start() if (match := _AFTER_THE_NOUN.search(named)) else len(named)
-    said = " ".join(_SAID.findall(named[:end]))
-    terms = dict.fromkeys(t for word in re.findall(rf"\b(?:{_COLOUR})\b", said.lower()) for t in COLOURS[word])
-    return Expression(_SAID.sub("", named[:end]) + named[end:], tuple(terms), place)
+    adjectives = " ".join(_ADJECTIVES.findall(named[:end])).lower()
+    terms = dict.fromkeys(t for word in re.findall(rf"\b(?:{_COLOUR})\b", adjectives) for t in COLOURS[word])
+    return Expression(_ADJECTIVES.sub("", named[:end]) + named[end:], tuple(terms), place)

@@ -1,7 +1,7 @@
 """Answers as sentences for people.
 
-Promises: metres are said only where a distance is calibrated (not NaN), and an object that was not seen is said to be
-unseen instead of being given a number. Knows nothing of models or of how questions are understood.
+Promises: metres appear only where a distance is calibrated (not NaN), and an object that is not visible is reported as
+such instead of being given a number. Knows nothing of models or of how questions are understood.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ _ARTICLES = ("the ", "a ", "an ", "my ", "your ", "our ", "this ", "that ")
 def say_depths(objects: Sequence[ObjectDepth]) -> str:
     """How far some objects are, nearest first: "The chair is nearest at 0.21 ± 0.05; the table 0.60 ± 0.08.".
 
-    Objects with a score below VISIBLE come last: "I see no lamp.".
+    Args:
+        objects: The objects, in any order. Those with a score below VISIBLE come last: "I see no lamp.".
+
+    Returns:
+        One or several sentences.
     """
     if not objects:
         return "There is no object to speak of."
@@ -27,24 +31,29 @@ def say_depths(objects: Sequence[ObjectDepth]) -> str:
     seen.sort(key=lambda o: o.depth)
     unknown = [o for o in objects if o.score >= VISIBLE and not math.isfinite(o.depth)]
     unseen = [o for o in objects if not o.score >= VISIBLE]
-    said = []
+    sentences = []
     if len(seen) == 1:
-        said.append(f"{_capital(_the(seen[0].name))} is at {_how_far(seen[0])}.")
+        sentences.append(f"{_capital(_the(seen[0].name))} is at {_how_far(seen[0])}.")
     elif seen:
         first = f"{_capital(_the(seen[0].name))} is nearest at {_how_far(seen[0])}"
-        said.append("; ".join([first, *(f"{_the(o.name)} {_how_far(o)}" for o in seen[1:])]) + ".")
+        sentences.append("; ".join([first, *(f"{_the(o.name)} {_how_far(o)}" for o in seen[1:])]) + ".")
     if unknown:
-        said.append(f"I cannot tell how far {_and([_the(o.name) for o in unknown])} {_is(unknown)}.")
+        sentences.append(f"I cannot tell how far {_and([_the(o.name) for o in unknown])} {_is(unknown)}.")
     if unseen:
-        said.append(f"I see no {_and([_bare(o.name) for o in unseen], 'or')}.")
-    return " ".join(said)
+        sentences.append(f"I see no {_and([_bare(o.name) for o in unseen], 'or')}.")
+    return " ".join(sentences)
 
 
 def say_closer(closer: str | ObjectDepth, farther: str | ObjectDepth, probability: float) -> str:
     """Which of two objects is closer: "The chair is closer than the table (93 % sure).".
 
-    probability: that it is so, in [0.5, 1]; below SURE they are "about equally far". NaN says no certainty. Objects
-    given as ObjectDepth with a distance have it said in metres.
+    Args:
+        closer: The closer one; its distance in metres is added where it has one.
+        farther: The other one, likewise.
+        probability: That it is so, in [0.5, 1]; below SURE they are "about equally far". NaN: no certainty is given.
+
+    Returns:
+        One sentence.
     """
     near, far = _with_metres(closer), _with_metres(farther)
     if probability < SURE:
@@ -59,14 +68,26 @@ def about_equal(near: ObjectDepth, far: ObjectDepth, probability: float) -> bool
 
     They do where it is undecided which is closer (probability below SURE), or where their depths differ by no more
     than the standard deviation of that difference.
+
+    Args:
+        near: The closer object.
+        far: The other one.
+        probability: That it is so, in [0.5, 1].
     """
     return probability < SURE or abs(near.depth - far.depth) <= math.hypot(near.depth_stddev, far.depth_stddev)
 
 
 def say_equal(objects: Sequence[ObjectDepth], near: ObjectDepth, far: ObjectDepth, probability: float) -> str:
-    """Whether some objects that were all seen are about equally far: "Yes. The chair and …" or "No. The chair is …".
+    """Whether some objects are about equally far: "Yes. The chair and …" or "No. The chair is …".
 
-    near, far: the two that are farthest apart. probability: that near really is closer, in [0.5, 1].
+    Args:
+        objects: The objects, all of them visible.
+        near: The nearest of them.
+        far: The farthest of them.
+        probability: That `near` really is closer than `far`, in [0.5, 1].
+
+    Returns:
+        "Yes." or "No." and a sentence.
     """
     if not about_equal(near, far, probability):
         return f"No. {say_closer(near, far, probability)}"
@@ -75,13 +96,24 @@ def say_equal(objects: Sequence[ObjectDepth], near: ObjectDepth, far: ObjectDept
 
 
 def say_yes_or_no(holds: bool, probability: float, text: str) -> str:
-    """An answer with the yes or no put first; "Hard to say." where the probability is below SURE."""
+    """An answer with the yes or no put first; "Hard to say." where the probability is below SURE.
+
+    Args:
+        holds: Whether what was asked is so.
+        probability: That this is right, in [0.5, 1].
+        text: The answer without yes or no.
+    """
     lead = "Hard to say" if probability < SURE else "Yes" if holds else "No"
     return f"{lead}. {text}"
 
 
 def say_metres(distance: float, stddev: float = math.nan) -> str:
-    """A distance in metres with its standard deviation where there is one: "1.24 ± 0.10 m", "12.3 m"."""
+    """A distance with its standard deviation where there is one: "1.24 ± 0.10 m", "12.3 m".
+
+    Args:
+        distance: In metres.
+        stddev: In metres, NaN = not known.
+    """
     digits = 1 if distance >= 10 else 2
     spread = f" ± {stddev:.{digits}f}" if math.isfinite(stddev) else ""
     return f"{distance:.{digits}f}{spread} m"

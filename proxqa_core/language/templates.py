@@ -1,8 +1,8 @@
-"""What is said to the model and what it answers, for both stages: one source for training and for inference.
+"""Prompt templates: questions to the model and the answers it is trained on, for both stages.
 
-Promises: every question and answer that a model is trained on or asked is made here, and read back here. A name is
-data: it can never become a special token (`plain`). Knows nothing of tokenizers, of images or of how answers are
-chosen.
+Promises: one source for training and for inference: every question and answer that a model is trained on or asked is
+made here. A name is data: it can never become a special token (`plain`). Knows nothing of tokenizers, of images or of
+how answers are chosen.
 
 Stage 1 (perceive): "How far is the chair?" → "0.32" or "not visible".
 Stage 2 (reason): "Which is closer: A, the chair, or B, the table?" → "A is at 0.32, B at 0.61. Closer: A".
@@ -15,8 +15,8 @@ depths or, direct, without them.
 Each question has several forms. Form 0 is what the engine asks; the others are for training, so that a model learns
 what is asked rather than one sentence.
 
-An object with a box is said with its normalised corner coordinates in hundredths of the image's width and height,
-and with REGION, the place where the features inside the box stand in the prompt (a token like those of the image).
+An object with a box is written with its corner coordinates in hundredths of the image's width and height, and with
+REGION, the placeholder in the prompt for the features inside the box (a token like those of the image).
 Source: Proximity QA, arXiv 2401.17862, sections 3.2 and 3.3; the wording and the readable answers are ours.
 """
 
@@ -39,9 +39,9 @@ NEAREST_LEAD = "Nearest:"
 SORT_LEAD = "Nearest first:"
 EQUAL_LEAD = "Equal:"
 LETTERS = "ABCDEF"
-"""What the objects of one question are called in its answer, in the order said."""
+"""What the objects of one question are called in its answer, in the order of mention."""
 THING = "thing"
-"""Name of an object that is only pointed at."""
+"""Name of an object that is given by its box alone."""
 PERCEIVE_FORMS = (
     "How far is the {}?",
     "How far away is the {}?",
@@ -99,13 +99,13 @@ EQUAL_FORMS = (
 
 
 def plain(text: str) -> str:
-    """Text from outside with everything that a tokenizer or template could take for a special token taken out."""
+    """Text from outside without anything that a tokenizer or template could take for a special token."""
     return " ".join(re.sub(r"[<>|\[\]{}\u27e8\u27e9\ufffc]", " ", text).split())
 
 
 @dataclass(frozen=True)
 class Region:
-    """A box in hundredths of the image's width and height, integers 0 … 99."""
+    """A box in hundredths of the image's width (x1, x2) and height (y1, y2), integers from 0 to 99."""
 
     x1: int
     y1: int
@@ -114,7 +114,16 @@ class Region:
 
     @classmethod
     def of(cls, box: Box, width: int, height: int) -> Region:
-        """The region of a pixel box in an image of width × height pixels."""
+        """The region of a pixel box in an image.
+
+        Args:
+            box: In pixels.
+            width: Of the image, in pixels.
+            height: Of the image, in pixels.
+
+        Raises:
+            BadObjectError: The box lies outside the image.
+        """
         b = box.clipped(width, height)
 
         def hundredths(v: float, size: int) -> int:
@@ -127,7 +136,13 @@ class Region:
 
 
 def mention(name: str, region: Region | None, region_token: bool) -> str:
-    """How an object is said inside a question: 'chair', or 'chair<region> at [12,34,56,78]'."""
+    """How an object is written inside a question: 'chair', or 'chair<region> at [12,34,56,78]'.
+
+    Args:
+        name: Its name, from outside.
+        region: Where it is, None = given by name only.
+        region_token: Also place REGION, for models that are trained with region features.
+    """
     name = plain(name) or "object"
     if region is None:
         return name
@@ -135,12 +150,17 @@ def mention(name: str, region: Region | None, region_token: bool) -> str:
 
 
 def mention_of(query: ObjectQuery, width: int, height: int, region_token: bool) -> str:
-    """`mention` of a query in an image of width × height pixels."""
+    """`mention` of a query in an image of width × height pixels.
+
+    Raises:
+        BadObjectError: The query's box lies outside the image.
+    """
     region = Region.of(query.box, width, height) if query.box is not None else None
     return mention(query.name, region, region_token)
 
 
 def perceive_question(mentioned: str, form: int = 0) -> str:
+    """Stage 1: how far one object is. mentioned: as `mention` gives it. form: index into PERCEIVE_FORMS."""
     return PERCEIVE_FORMS[form].format(mentioned)
 
 
@@ -150,69 +170,80 @@ def perceive_answer(depth: float | None) -> str:
 
 
 def depth_digits(depth: float) -> str:
-    """The two digits after '0.' of a relative depth in [0, 1]; 1 is said as 0.99. ValueError outside."""
+    """The two digits after '0.' of a relative depth; 1 is written as 0.99, since there are only two digits.
+
+    Raises:
+        ValueError: The depth is outside [0, 1].
+    """
     if not 0.0 <= depth <= 1.0:
         raise ValueError(f"relative depth {depth} is outside [0, 1]")
     return f"{min(99, round(depth * 100)):02d}"
 
 
 def several_question(mentioned: Sequence[str], form: int = 0) -> str:
+    """How far several objects are. form: index into SEVERAL_FORMS."""
     return SEVERAL_FORMS[form].format(_listed([f"the {m}" for m in mentioned]))
 
 
 def several_answer(depths: Sequence[float | None]) -> str:
-    """'0.32, not visible, 0.61': what `perceive_answer` says of each, in the order asked."""
+    """'0.32, not visible, 0.61': the `perceive_answer` of each, in the order asked."""
     return ", ".join(perceive_answer(d) for d in depths)
 
 
 def where_question(mentioned: str, form: int = 0) -> str:
+    """Asks for the region of an object. form: index into WHERE_FORMS."""
     return WHERE_FORMS[form].format(mentioned)
 
 
 def where_answer(region: Region) -> str:
+    """'[12,34,56,78]'."""
     return str(region)
 
 
 def what_question(region: Region, region_token: bool, form: int = 0) -> str:
-    """Asks for the name of what is in a region."""
+    """Asks for the name of what is in a region. form: index into WHAT_FORMS."""
     return WHAT_FORMS[form].format(mention(THING, region, region_token))
 
 
 def what_answer(name: str) -> str:
+    """The name, without anything that could be a special token."""
     return plain(name) or "object"
 
 
 def closer_question(a: str, b: str, form: int = 0) -> str:
-    """Also as "Is A closer than B?": every form is answered by the closer one's letter."""
+    """Stage 2: which of two is closer. Every form of CLOSER_FORMS is answered by the closer one's letter."""
     return CLOSER_FORMS[form].format(a, b)
 
 
 def farther_question(a: str, b: str, form: int = 0) -> str:
-    """Every form is answered by the farther one's letter."""
+    """Which of two is farther. Every form of FARTHER_FORMS is answered by the farther one's letter."""
     return FARTHER_FORMS[form].format(a, b)
 
 
 def nearest_question(mentioned: Sequence[str], form: int = 0) -> str:
+    """Which of several is nearest. form: index into NEAREST_FORMS. ValueError on more than there are LETTERS."""
     return NEAREST_FORMS[form].format(_lettered(mentioned, "or"))
 
 
 def sort_question(mentioned: Sequence[str], form: int = 0) -> str:
+    """Several by distance. form: index into SORT_FORMS. ValueError on more than there are LETTERS."""
     return SORT_FORMS[form].format(_lettered(mentioned, "and"))
 
 
 def equal_question(a: str, b: str, form: int = 0) -> str:
+    """Whether two are about equally far. form: index into EQUAL_FORMS."""
     return EQUAL_FORMS[form].format(a, b)
 
 
-def _listed(said: Sequence[str], joint: str = "and") -> str:
+def _listed(items: Sequence[str], joint: str = "and") -> str:
     """'x', 'x and y', 'x, y and z'."""
-    return said[0] if len(said) == 1 else f"{', '.join(said[:-1])} {joint} {said[-1]}"
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {joint} {items[-1]}"
 
 
 def _lettered(mentioned: Sequence[str], joint: str) -> str:
     """'A, the chair, B, the table, or C, the lamp'. ValueError where there are more than there are LETTERS."""
-    said = [f"{letter}, the {m}" for letter, m in zip(_letters(len(mentioned)), mentioned, strict=True)]
-    return said[0] if len(said) == 1 else f"{', '.join(said[:-1])}, {joint} {said[-1]}"
+    items = [f"{letter}, the {m}" for letter, m in zip(_letters(len(mentioned)), mentioned, strict=True)]
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])}, {joint} {items[-1]}"
 
 
 def _letters(count: int) -> str:
@@ -222,24 +253,34 @@ def _letters(count: int) -> str:
 
 
 def reason_lead(*depths: float, lead: str = CHOICE_LEAD) -> str:
-    """The perceived depths, said first, up to where the answer stands: "A is at 0.32, B at 0.61. Closer:"."""
-    said = [f"{letter} at 0.{depth_digits(d)}" for letter, d in zip(_letters(len(depths)), depths, strict=True)]
-    return f"A is{', '.join(said)[1:]}. {lead}"
+    """An answer up to where the choice stands, the perceived depths first: "A is at 0.32, B at 0.61. Closer:".
+
+    Args:
+        depths: Relative depths in [0, 1], in the order of mention.
+        lead: What the choice follows, such as CHOICE_LEAD or SORT_LEAD.
+
+    Raises:
+        ValueError: A depth is outside [0, 1], or there are more than there are LETTERS.
+    """
+    parts = [f"{letter} at 0.{depth_digits(d)}" for letter, d in zip(_letters(len(depths)), depths, strict=True)]
+    return f"A is{', '.join(parts)[1:]}. {lead}"
 
 
 def letter_answer(index: int) -> str:
-    """' A' for the first object said in a question, ' B' for the second …; ValueError past the last letter."""
+    """' A' for the first object of a question, ' B' for the second …; ValueError past the last letter."""
     return f" {_letters(index + 1)[-1]}"
 
 
 def sort_answer(order: Sequence[int]) -> str:
-    """' B, A, C': the letters of the objects, nearest first. order: their indices as said in the question."""
+    """' B, A, C': the letters of the objects, nearest first. order: their indices in the question."""
     return ",".join(letter_answer(i) for i in order)
 
 
 def equal_answer(equal: bool) -> str:
+    """' yes' or ' no'."""
     return " yes" if equal else " no"
 
 
 def choice(a_is_closer: bool) -> str:
+    """' A' or ' B', as it follows CHOICE_LEAD."""
     return CHOICES[0] if a_is_closer else CHOICES[1]
