@@ -60,4 +60,4 @@ def run_record(options: argparse.Namespace) -> None:
         "left_out": dict(done.left_out),
         "problems": done.problems,
     }
-    common.write_report(options, report, tables.recording_text(report, done.said_left_out()))
+    common.write_report(options, report, tables.recording_text(report, done.left_out_text()))

@@ -1,7 +1,7 @@
 """Labelled folders: images with named, boxed objects and, where there is one, measured depth.
 
-Promises: a record that is handed out is valid; what is wrong is said in one line that names the file, the record and
-the field. Records are checked as they are reached and images are read only when asked for. Knows nothing of models
+Promises: a record that is handed out is valid; what is wrong is reported in one line that names the file, the record
+and the field. Records are checked as they are reached and images are read only when asked for. Knows nothing of models
 or metrics.
 
 The format is `annotations.json`, a list of
@@ -28,8 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from proxqa_core.depth import disparity_of, disparity_percentiles, object_relative_depth, relative_depth_map
-from proxqa_core.depth import relative_of_disparity as relative_of
+from proxqa_core.depth import disparity_of, disparity_percentiles, object_relative_depth, relative_of_disparity
 from proxqa_core.errors import BadImageError, BadObjectError, ProxqaError
 from proxqa_core.types import Box, ObjectQuery, clean_text
 from proxqa_core.vision.image_file import read_image, read_raw
@@ -47,9 +46,16 @@ class BadDatasetError(ProxqaError, ValueError):
 class LabelledObject:
     """One object of an image, as labelled.
 
-    depth_m: metres along the optical axis; depth: relative depth in [0, 1]; None = not given. ref: a phrase that
-    means it alone, None = ambiguous. visible: share of it that is not hidden, in [0, 1], NaN = not given. colour:
-    empty = not given. mask_id: its number in the mask map.
+    Attributes:
+        name: What it is called.
+        box: In pixels of the image.
+        depth_m: Metres along the optical axis, None = not given.
+        depth: Relative depth in [0, 1], None = not given.
+        ref: A phrase that means it alone, None = ambiguous.
+        unique: No other object of the image has its name.
+        visible: Share of it that is not hidden, in [0, 1], NaN = not given.
+        colour: '' = not given.
+        mask_id: Its number in the mask map, None = not given.
     """
 
     name: str
@@ -65,9 +71,18 @@ class LabelledObject:
 
 @dataclass(frozen=True)
 class Record:
-    """One image with its objects. image, depth_map, mask_map: paths relative to folder. width, height: pixels.
+    """One image with its objects.
 
-    visible_names: names of everything in view, labelled or not; None = not given.
+    Attributes:
+        folder: The folder of the data set.
+        image: Path of the image, relative to `folder`.
+        width: In pixels.
+        height: In pixels.
+        objects: The labelled objects.
+        depth_map: Path of the depth map, relative to `folder`; None = there is none.
+        mask_map: Path of the mask map, relative to `folder`; None = there is none.
+        source: Where the image is from, '' = not given.
+        visible_names: Names of everything in view, labelled or not; None = not given.
     """
 
     folder: Path
@@ -81,7 +96,14 @@ class Record:
     visible_names: tuple[str, ...] | None = None
 
     def load_image(self) -> NDArray[np.uint8]:
-        """The image, uint8 [height, width, 3], RGB. BadImageError where it is missing, damaged or of another size."""
+        """Read the image.
+
+        Returns:
+            uint8 [height, width, 3], RGB.
+
+        Raises:
+            BadImageError: The file is missing, damaged or of another size.
+        """
         image = read_image(self.folder / self.image)
         if image.shape[:2] != (self.height, self.width):
             raise BadImageError(
@@ -91,9 +113,14 @@ class Record:
         return image
 
     def load_depth(self) -> NDArray[np.float32]:
-        """The depth map in metres, float32 [rows, columns]: NaN = not measured, infinity = sky.
+        """Read the depth map.
 
-        BadDatasetError where the record has none, BadImageError where the file is damaged.
+        Returns:
+            Metres along the optical axis, float32 [rows, columns]: NaN = not measured, infinity = sky.
+
+        Raises:
+            BadDatasetError: The record has none.
+            BadImageError: The file is missing or damaged.
         """
         if self.depth_map is None:
             raise BadDatasetError(f"{self.folder / ANNOTATIONS}: {self.image} has no depth_map")
@@ -103,39 +130,59 @@ class Record:
         return metres_of(raw)
 
     def load_masks(self) -> NDArray[Any] | None:
-        """The mask map, [rows, columns] of mask_id, 0 = no object; None where the record has none."""
+        """Read the mask map.
+
+        Returns:
+            The mask_id of every pixel, [rows, columns], 0 = no object; None where the record has none.
+
+        Raises:
+            BadImageError: The file is missing or damaged.
+        """
         return None if self.mask_map is None else read_raw(self.folder / self.mask_map)
 
     def relative_depths(self) -> tuple[float, ...]:
-        """Each object's relative depth in [0, 1] by the best that is known of it, NaN where nothing is.
+        """Each object's relative depth by the best that is known of it.
 
         That is its labelled `depth`; else its `depth_m` on the scale of the depth map; else the depth map within its
         box. depth_m comes before the box since it was measured on the object, while a box may show what is behind.
+
+        Returns:
+            One value in [0, 1] for every object, NaN where nothing is known.
+
+        Raises:
+            BadImageError: The depth map is needed, and is missing or damaged.
         """
         if self.depth_map is None or all(o.depth is not None for o in self.objects):
             return tuple(math.nan if o.depth is None else o.depth for o in self.objects)
-        metres = self.load_depth()
-        low, high = disparity_percentiles(disparity_of(metres))
-        relative = relative_depth_map(metres)
+        disparity = disparity_of(self.load_depth())
+        low, high = disparity_percentiles(disparity)
+        relative = relative_of_disparity(disparity, low, high)
+        return tuple(self._relative_depth(o, relative, low, high) for o in self.objects)
+
+    def _relative_depth(self, o: LabelledObject, relative: NDArray[np.float32], low: float, high: float) -> float:
+        """One object's. relative: the depth map as relative depth. low, high: percentiles of its disparity."""
+        if o.depth is not None:
+            return o.depth
+        if o.depth_m is not None and math.isfinite(low):
+            return float(relative_of_disparity(1 / o.depth_m, low, high))
         rows, columns = relative.shape
-        found = []
-        for o in self.objects:
-            if o.depth is not None:
-                found.append(o.depth)
-            elif o.depth_m is not None and math.isfinite(low):
-                found.append(float(relative_of(1 / o.depth_m, low, high)))
-            else:
-                x1, y1, x2, y2 = o.box.xyxy
-                sx, sy = columns / self.width, rows / self.height
-                try:
-                    found.append(object_relative_depth(relative, Box(x1 * sx, y1 * sy, x2 * sx, y2 * sy)))
-                except BadObjectError:  # less than a pixel of a small depth map
-                    found.append(math.nan)
-        return tuple(found)
+        across, down = columns / self.width, rows / self.height
+        x1, y1, x2, y2 = o.box.xyxy
+        try:
+            return object_relative_depth(relative, Box(x1 * across, y1 * down, x2 * across, y2 * down))
+        except BadObjectError:  # less than a pixel of a small depth map
+            return math.nan
 
 
 def metres_of(raw: NDArray[Any]) -> NDArray[np.float32]:
-    """A depth map as it is stored, unsigned integers, in metres: NaN = not measured, infinity = sky."""
+    """A stored depth map in metres.
+
+    Args:
+        raw: Unsigned integers [rows, columns]: millimetres, 0 = not measured, SKY = beyond every range.
+
+    Returns:
+        float32 [rows, columns]: NaN = not measured, infinity = sky.
+    """
     metres: NDArray[np.float32] = raw.astype(np.float32) / np.float32(1000)
     metres[raw == 0] = np.nan
     metres[raw == SKY] = np.inf
@@ -145,7 +192,11 @@ def metres_of(raw: NDArray[Any]) -> NDArray[np.float32]:
 class LabelledFolder:
     """A folder with `annotations.json`. Iterating reads records one by one; `records` is all of them.
 
-    Raises BadDatasetError where the folder or its annotations cannot be read.
+    Args:
+        path: The folder.
+
+    Raises:
+        BadDatasetError: The folder or its annotations cannot be read.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -168,7 +219,7 @@ class LabelledFolder:
 
     def __iter__(self) -> Iterator[Record]:
         for i, raw in enumerate(self._raw):
-            yield _Reading(self.path, f"{self._file}: record {i}", raw).record()
+            yield _RecordReader(self.path, f"{self._file}: record {i}", raw).record()
 
     @cached_property
     def records(self) -> tuple[Record, ...]:
@@ -177,8 +228,14 @@ class LabelledFolder:
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """One JSON object being read: `where` says which, for messages."""
+class _RecordReader:
+    """One JSON object being read.
+
+    Attributes:
+        folder: The folder of the data set.
+        where: Which object of which file it is, for messages.
+        raw: The object.
+    """
 
     folder: Path
     where: str
@@ -196,16 +253,16 @@ class _Reading:
         image = self.path("image")
         if image is None:
             raise self.fail("image", "a path in the folder")
-        named = _Reading(self.folder, f"{self.where} ({image})", self.raw)
+        named = _RecordReader(self.folder, f"{self.where} ({image})", self.raw)
         width, height = named.whole("width"), named.whole("height")
         if not width or not height:
             raise named.fail("height" if width else "width", "a size in pixels")
         raws = self.raw.get("objects", [])
         if not isinstance(raws, list):
             raise named.fail("objects", "a list")
-        readings = [_Reading(self.folder, f"{named.where} objects[{i}]", raw) for i, raw in enumerate(raws)]
-        names = Counter(r.text("name") for r in readings)
-        objects = tuple(r.object(names, width, height) for r in readings)
+        readers = [_RecordReader(self.folder, f"{named.where} objects[{i}]", raw) for i, raw in enumerate(raws)]
+        names = Counter(r.text("name") for r in readers)
+        objects = tuple(r.object(names, width, height) for r in readers)
         return Record(
             self.folder,
             image,
@@ -227,13 +284,11 @@ class _Reading:
             raise self.fail("depth_m", "metres above 0")
         if depth is not None and not 0 <= depth <= 1:
             raise self.fail("depth", "a relative depth in [0, 1]")
-        alone = names[name] == 1
-        ref = self.text("ref") if "ref" in self.raw else (name if alone else None)
-        for field, value in (("name", name), ("ref", ref)):
-            try:
-                ObjectQuery(value if value is not None else name)
-            except BadObjectError as error:
-                raise self.fail(field, f"an object name ({error})") from error
+        unique = names[name] == 1
+        ref = self.text("ref") if "ref" in self.raw else (name if unique else None)
+        self._check_name("name", name)
+        if ref is not None:
+            self._check_name("ref", ref)
         visible = self.number("visible")
         return LabelledObject(
             name,
@@ -241,11 +296,17 @@ class _Reading:
             depth_m,
             depth,
             ref,
-            bool(self.raw.get("unique", alone)),
+            bool(self.raw.get("unique", unique)),
             math.nan if visible is None else visible,
             self.text("colour") or "",
             self.whole("mask_id"),
         )
+
+    def _check_name(self, field: str, value: str) -> None:
+        try:
+            ObjectQuery(value)
+        except BadObjectError as error:
+            raise self.fail(field, f"an object name ({error})") from error
 
     def box(self, width: int, height: int) -> Box:
         expected = "[x1, y1, x2, y2] in pixels, x1 < x2, y1 < y2, inside the image"
@@ -303,5 +364,5 @@ def _is_number(value: object) -> bool:
 
 
 def _short(value: object) -> str:
-    said = repr(value)
-    return said if len(said) <= 60 else said[:57] + "…"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,7 +1,7 @@
 """`proxqa record`: an RGB-D bag with boxes becomes a labelled folder (`proxqa_core.datasets.folder`) to train on.
 
 Promises: the same bag and settings give the same folder, byte for byte, stopped in between or not; the folder is whole
-and readable at any time, since files are put in place complete; what is left out is counted, and said why. Images that
+and readable at any time, since files are written atomically; what is left out is counted, with the reason. Images that
 are compressed in the bag are kept as they are. Knows nothing of models or of training.
 
 DIR holds annotations.json, images/STAMP.jpg or .png, depth/STAMP.png (16 bit, mm) and recording.json: from what, how.
@@ -33,19 +33,20 @@ from proxqa_core.depth import (
 )
 from proxqa_core.errors import BadImageError, BadObjectError, ProxqaError
 from proxqa_core.files import atomic_write
-from proxqa_core.rosbags.bag import BadBagError, Bag, StampedReader, Topic
+from proxqa_core.rosbags.bag import BadBagError, Bag, Recorded, StampedReader, Topic
 from proxqa_core.rosbags.boxes import Boxed, Boxes, BoxFile, BoxTopic, box_topic, read_names
 from proxqa_core.rosbags.image_messages import Compressed, Pixels, depth_to_metres, image_to_rgb
+from proxqa_core.stamps import NS_PER_S
 from proxqa_core.types import Box
 
 RECORDING = "recording.json"
-NONE = "none"
-"""As `depth`: record without."""
-SAVE_EVERY = 50
-"""Images after which annotations.json is brought up to date."""
+NO_DEPTH = "none"
+"""As `Settings.depth`: record without depth."""
+SAVE_EVERY_IMAGES = 50
+"""Number of new images after which annotations.json is updated."""
 MIN_MEASURED = 0.5
 """Smallest share of the central half of a box that must have a depth, in [0, 1]."""
-CHOICES = ("every_seconds", "every_images", "tolerance", "min_score", "complete")
+IDENTIFYING = ("every_seconds", "every_images", "tolerance", "min_score", "complete")
 """The settings that identify a recording, besides what it is made from."""
 _EXIF_ORIENTATION = 0x0112
 
@@ -58,12 +59,19 @@ class BadRecordingError(ProxqaError, ValueError):
 class Settings:
     """What to record.
 
-    topic: of the images, '' = the only one. depth: topic of depth images aligned with them, '' = the only one or none,
-    'none' = without. boxes: topic or JSON file, '' = the only topic (`proxqa_core.rosbags.boxes`). every_seconds: least
-    seconds between two images, >= 0, by their stamps. every_images: only each Nth image, from 1. tolerance: most
-    seconds between an image and its depth image. min_score: of a box. names: JSON file of what to call classes, None =
-    as they are. complete: everything of the names that come up is boxed wherever it is in view, so that what has no box
-    is not there.
+    Attributes:
+        topic: Of the images, '' = the only one.
+        depth: Topic of depth images aligned with them, '' = the only one or none, 'none' = without.
+        boxes: Topic or JSON file of boxes (`proxqa_core.rosbags.boxes`), '' = the only topic.
+        every_seconds: Smallest distance of two images by their stamps, in seconds, >= 0.
+        every_images: Only each Nth image, from 1.
+        tolerance: Largest difference of the stamps of an image and its depth image, in seconds.
+        min_score: Smallest score of a box, in [0, 1].
+        names: JSON file with names of the detector's classes, None = as they are.
+        complete: Everything of the names that occur is boxed wherever it is in view: what has no box is not there.
+
+    Raises:
+        BadRecordingError: A value is outside its range.
     """
 
     topic: str = ""
@@ -88,7 +96,16 @@ class Settings:
 
 @dataclass
 class Summary:
-    """What there is in the folder and what was left out, by reason. problems: the first of each kind, one line each."""
+    """What is in the folder and what was left out.
+
+    Attributes:
+        images: Number of images.
+        objects: Number of boxes.
+        measured: Number of boxes with a depth.
+        names: Number of boxes by name.
+        left_out: Number of images and boxes that were left out, by reason.
+        problems: The first problem by reason, one line each.
+    """
 
     images: int = 0
     objects: int = 0
@@ -98,18 +115,20 @@ class Summary:
     problems: dict[str, str] = field(default_factory=dict)
 
     def leave_out(self, why: str, problem: str = "") -> None:
+        """Count something that is left out. why: the reason. problem: one line about this one."""
         self.left_out[why] += 1
         if problem:
             self.problems.setdefault(why, problem)
 
     def add(self, record: dict[str, Any]) -> None:
+        """Count a record of annotations.json."""
         self.images += 1
         self.objects += len(record["objects"])
         self.measured += sum(o["depth_m"] is not None for o in record["objects"])
         self.names.update(o["name"] for o in record["objects"])
 
-    def said_left_out(self) -> str:
-        """One line, '' = nothing was left out."""
+    def left_out_text(self) -> str:
+        """What was left out, in one line; '' = nothing."""
         parts = [
             f"{count} {why}" + (f" ({self.problems[why]})" if why in self.problems else "")
             for why, count in self.left_out.items()
@@ -118,23 +137,37 @@ class Summary:
 
 
 def record(path: Path, out: Path, settings: Settings, progress: bool = False) -> Summary:
-    """Record a bag into the folder `out`, or what is missing there of a recording that was stopped.
+    """Record a bag into a labelled folder, or what is missing there of a recording that was stopped.
 
-    Raises BadBagError, BadBoxesError, BadRecordingError (also where nothing is left to record), NoReaderError.
+    Args:
+        path: The bag.
+        out: The folder, created where it is missing.
+        settings: What to record.
+        progress: Show a progress bar on stderr.
+
+    Returns:
+        What is in the folder, and what was left out.
+
+    Raises:
+        BadBagError: The bag cannot be used.
+        BadBoxesError: The boxes cannot be used.
+        BadRecordingError: Nothing can be recorded, or `out` holds something else.
+        NoReaderError: The package that reads bags is not installed.
+        OSError: A file cannot be written.
     """
     with Bag(path) as bag:
         topic = bag.image_topic(settings.topic)
         depth = _depth_topic(bag, settings.depth)
         stamps = _stamps(bag, topic)
-        boxes, said_boxes = _boxes(bag, settings, stamps)
-        before = _begin(out, _identity(bag, topic, depth, said_boxes, settings, stamps))
-        work = _Recording(bag, topic, depth, boxes, settings, out, before)
-        work.run(stamps, progress)
-        return work.summary
+        boxes, boxes_identity = _boxes(bag, settings, stamps)
+        earlier = _begin(out, _identity(bag, topic, depth, boxes_identity, settings, stamps))
+        recorder = _Recorder(bag, topic, depth, boxes, settings, out, earlier)
+        recorder.run(stamps, progress)
+        return recorder.summary
 
 
-class _Recording:
-    """One bag being recorded. before: records of an earlier, stopped run by their images."""
+class _Recorder:
+    """One bag being recorded. earlier: records of an earlier, stopped run by their images."""
 
     def __init__(
         self,
@@ -144,80 +177,95 @@ class _Recording:
         boxes: Boxes,
         settings: Settings,
         out: Path,
-        before: dict[str, dict[str, Any]],
+        earlier: dict[str, dict[str, Any]],
     ) -> None:
         self.bag, self.topic, self.boxes, self.settings, self.out = bag, topic, boxes, settings, out
         self.depth = None if depth is None else StampedReader(bag, depth)
-        self.before = before
+        self.earlier = earlier
+        self._tolerance_ns = round(settings.tolerance * NS_PER_S)
         self.records: list[dict[str, Any]] = []
         self.summary = Summary()
+        self._new = 0
+        self._last: int | None = None
+        self._taken: set[int] = set()
 
     def run(self, stamps: list[int], progress: bool) -> None:
-        last: int | None = None
-        new, taken = 0, set()
+        """Record every image that is chosen. stamps: of all images, in nanoseconds, in the order recorded."""
         messages = enumerate(self.bag.messages(self.topic))
         for number, recorded in tqdm(messages, total=len(stamps), disable=not progress, unit="image"):
-            if number % self.settings.every_images:
-                continue
             stamp = stamps[number]
-            # a stamp that goes back is another take: a bag that was played twice
-            if last is not None and 0 <= stamp - last < self.settings.every_seconds * 1e9:
-                continue
-            if stamp in taken:
-                self.summary.leave_out("images with the stamp of an earlier one")
-                continue
-            made = self._before(stamp)
-            if made is None:
-                try:
-                    made = self._made(number, stamp, recorded)
-                except BadImageError as error:
-                    self.summary.leave_out("images that cannot be used", str(error))
-                new += made is not None
-            if made is not None:
-                last = stamp
-                taken.add(stamp)
-                self.records.append(made)
-                self.summary.add(made)
-                if new and new % SAVE_EVERY == 0:
-                    self._save()
+            if self._is_chosen(number, stamp):
+                self._add(number, stamp, recorded)
         if self.boxes.refused:
             self.summary.left_out["boxes that cannot be used"] += self.boxes.refused
             self.summary.problems.setdefault("boxes that cannot be used", self.boxes.refusal)
         if not self.records:
             raise BadRecordingError(
                 f"bag {str(self.bag.path)!r}: none of the {len(stamps)} images on {self.topic.name} can be recorded: "
-                f"{self.summary.said_left_out()}"
+                f"{self.summary.left_out_text()}"
             )
         self._save()
 
-    def _before(self, stamp: int) -> dict[str, Any] | None:
+    def _is_chosen(self, number: int, stamp: int) -> bool:
+        if number % self.settings.every_images:
+            return False
+        # a stamp that goes back is another take: a bag that was played twice
+        if self._last is not None and 0 <= stamp - self._last < self.settings.every_seconds * NS_PER_S:
+            return False
+        if stamp in self._taken:
+            self.summary.leave_out("images with the stamp of an earlier one")
+            return False
+        return True
+
+    def _add(self, number: int, stamp: int, recorded: Recorded) -> None:
+        """Take one image into the records, made anew unless an earlier run made it."""
+        made = self._made_earlier(stamp)
+        if made is None:
+            try:
+                made = self._made(number, stamp, recorded)
+            except BadImageError as error:
+                self.summary.leave_out("images that cannot be used", str(error))
+            if made is None:
+                return
+            self._new += 1
+        self._last = stamp
+        self._taken.add(stamp)
+        self.records.append(made)
+        self.summary.add(made)
+        if self._new and self._new % SAVE_EVERY_IMAGES == 0:
+            self._save()
+
+    def _made_earlier(self, stamp: int) -> dict[str, Any] | None:
+        """The record that an earlier run made of this image, None where it or one of its files is missing."""
         for suffix in (".jpg", ".png"):
-            made = self.before.get(f"images/{stamp}{suffix}")
+            made = self.earlier.get(f"images/{stamp}{suffix}")
             if made is not None and (self.out / made["image"]).is_file():
                 return made if made["depth_map"] is None or (self.out / made["depth_map"]).is_file() else None
         return None
 
-    def _made(self, number: int, stamp: int, recorded: Any) -> dict[str, Any] | None:
+    def _made(self, number: int, stamp: int, recorded: Recorded) -> dict[str, Any] | None:
         """The record of one image, its files written; None where it has no boxes or no depth image. BadImageError."""
+        # 1. the boxes and the depth image of its stamp
         boxes = self.boxes.at(number, stamp)
         if not boxes:
-            self.summary.leave_out(f"images without boxes ({self.boxes.said})")
+            self.summary.leave_out(f"images without boxes ({self.boxes.label})")
             return None
-        beside = None
-        if self.depth is not None:
-            beside = self.depth.nearest(stamp, round(self.settings.tolerance * 1e9))
-            if beside is None:
-                seconds = f"{self.settings.tolerance:g} s"
-                self.summary.leave_out(f"images without a depth image within {seconds} (--depth none takes them too)")
-                return None
+        depth_image = None if self.depth is None else self.depth.nearest(stamp, self._tolerance_ns)
+        if self.depth is not None and depth_image is None:
+            seconds = f"{self.settings.tolerance:g} s"
+            self.summary.leave_out(f"images without a depth image within {seconds} (--depth none takes them too)")
+            return None
+        # 2. the image, uint8 [height, width, 3], and its depth map, uint16 [rows, columns]
         message = self.bag.decode(recorded)
         image = image_to_rgb(message)
         height, width = image.shape[:2]
-        millimetres = None if beside is None else self._millimetres(message, beside, width, height)
+        millimetres = None if depth_image is None else self._millimetres(message, depth_image, width, height)
+        # 3. the objects with their depths
         objects = self._objects(boxes, millimetres, width, height)
         if not objects:
             self.summary.leave_out("images whose boxes all lie outside")
             return None
+        # 4. the files
         suffix, content = _encoded(message, image)
         made: dict[str, Any] = {"image": f"images/{stamp}{suffix}", "width": width, "height": height}
         made |= {"source": self.bag.path.name, "objects": objects, "depth_map": None}
@@ -229,20 +277,18 @@ class _Recording:
             made["exhaustive_for_source_classes"] = True
         return made
 
-    def _millimetres(self, message: Any, beside: Any, width: int, height: int) -> NDArray[np.uint16]:
+    def _millimetres(self, message: Any, depth_image: Any, width: int, height: int) -> NDArray[np.uint16]:
         """The depth image as a depth map is stored. BadRecordingError where it is not aligned with the image."""
-        frame, other = str(message.header.frame_id), str(beside.header.frame_id)
         assert self.depth is not None
-        said, expected = (
-            f"depth images on {self.depth.topic.name}",
-            "expected depth aligned with the image (registered)",
-        )
+        frame, other = str(message.header.frame_id), str(depth_image.header.frame_id)
+        label = f"depth images on {self.depth.topic.name}"
+        expected = "expected depth aligned with the image (registered)"
         if frame != other:
-            raise BadRecordingError(f"{said} are in frame {other[:60]!r}, the images in {frame[:60]!r}; {expected}")
-        metres = depth_to_metres(beside)
+            raise BadRecordingError(f"{label} are in frame {other[:60]!r}, the images in {frame[:60]!r}; {expected}")
+        metres = depth_to_metres(depth_image)
         rows, columns = metres.shape
         if not same_aspect(columns, rows, width, height):
-            raise BadRecordingError(f"{said} are {columns}x{rows} pixels, the images {width}x{height}; {expected}")
+            raise BadRecordingError(f"{label} are {columns}x{rows} pixels, the images {width}x{height}; {expected}")
         millimetres = np.rint(np.nan_to_num(metres.astype(np.float64) * 1000, nan=0.0))
         # what is measured, however near, is not 0, which means not measured
         return np.where(np.isnan(metres), 0, np.clip(millimetres, 1, SKY)).astype(np.uint16)
@@ -279,7 +325,7 @@ def _distance_m(millimetres: NDArray[np.float64], box: Box, width: int, height: 
 
 
 def _depth_topic(bag: Bag, wanted: str) -> Topic | None:
-    if wanted == NONE:
+    if wanted == NO_DEPTH:
         return None
     topics = bag.depth_topics()
     if not wanted and len(topics) < 2:
@@ -291,7 +337,7 @@ def _depth_topic(bag: Bag, wanted: str) -> Topic | None:
 
 
 def _boxes(bag: Bag, settings: Settings, stamps: list[int]) -> tuple[Boxes, str]:
-    """Where boxes come from, and what identifies it."""
+    """The source of boxes, and what identifies it."""
     file = Path(settings.boxes) if settings.boxes else None
     if file is not None and (file.is_file() or file.suffix.lower() == ".json"):
         if settings.names is not None:
@@ -300,19 +346,13 @@ def _boxes(bag: Bag, settings: Settings, stamps: list[int]) -> tuple[Boxes, str]
         return source, f"file {hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
     topic = box_topic(bag, settings.boxes)
     names = {} if settings.names is None else read_names(settings.names)
-    said = json.dumps(names, sort_keys=True)
-    return BoxTopic(bag, topic, names, settings.min_score), f"{topic.name} {said if names else ''}".strip()
+    identity = f"{topic.name} {json.dumps(names, sort_keys=True)}" if names else topic.name
+    return BoxTopic(bag, topic, names, settings.min_score), identity
 
 
 def _stamps(bag: Bag, topic: Topic) -> list[int]:
-    """The stamps of all images, in the order recorded; when it was recorded, where the message is cut."""
-    found = []
-    for recorded in bag.messages(topic):
-        try:
-            found.append(recorded.stamp)
-        except BadImageError:
-            found.append(recorded.time)
-    return found
+    """The stamps of all images, in nanoseconds, in the order recorded."""
+    return [recorded.stamp_or_time for recorded in bag.messages(topic)]
 
 
 def _identity(
@@ -320,11 +360,11 @@ def _identity(
 ) -> dict[str, Any]:
     """What a recording is made from: the same again means the same folder."""
     digest = hashlib.sha256(repr(stamps).encode()).hexdigest()[:16]
-    chosen = {key: getattr(settings, key) for key in CHOICES}
+    chosen = {key: getattr(settings, key) for key in IDENTIFYING}
     return {
         "bag": bag.path.name,
         "images": f"{topic.name}, {len(stamps)} of them, stamps {digest}",
-        "depth": NONE if depth is None else depth.name,
+        "depth": NO_DEPTH if depth is None else depth.name,
         "boxes": boxes,
         **chosen,
     }
@@ -341,7 +381,7 @@ def _begin(out: Path, identity: dict[str, Any]) -> dict[str, dict[str, Any]]:
     try:
         earlier = json.loads(known.read_text(encoding="utf-8"))
         records = json.loads(annotations.read_text(encoding="utf-8")) if annotations.exists() else []
-        before = {r["image"]: r for r in records if "depth_map" in r}
+        by_image = {r["image"]: r for r in records if "depth_map" in r}
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise BadRecordingError(f"{out}: what is there of a recording cannot be read; choose another --out") from error
     if earlier != identity:
@@ -353,11 +393,11 @@ def _begin(out: Path, identity: dict[str, Any]) -> dict[str, dict[str, Any]]:
                     "choose another --out"
                 )
         raise BadRecordingError(f"{out}: holds something else; choose another --out")
-    return before
+    return by_image
 
 
 def _encoded(message: Any, image: Pixels) -> tuple[str, bytes]:
-    """(suffix, content) of the image's file: as it came, where a reader would see it as `image`; else a PNG."""
+    """Suffix and content of the image file: as in the bag, where a reader would see it as `image`; else a PNG."""
     if isinstance(message, Compressed):
         data = bytes(message.data)
         with PilImage.open(io.BytesIO(data)) as picture:

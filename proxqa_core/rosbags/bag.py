@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxqa_core.errors import BadImageError, ProxqaError
 from proxqa_core.rosbags.image_messages import is_depth
+from proxqa_core.stamps import NS_PER_S
 from proxqa_core.types import clean_text
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ TRUTH_TYPE = "proxqa_ros/msg/ObjectDepthArray"
 TRUTH_NAME = "ground_truth"
 """Part of the name of a topic that holds truth: a recorded `object_depths` has the same type."""
 PACKAGE = "proxqa_ros"
+MIN_STAMPED_BYTES = 12
+"""Size of the shortest message with a stamp: 4 bytes of encapsulation, then seconds and nanoseconds."""
 
 
 class BadBagError(ProxqaError, ValueError):
@@ -43,7 +46,13 @@ class NoReaderError(ProxqaError):
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic of a bag. kind: such as sensor_msgs/msg/Image; count: its messages."""
+    """A topic of a bag.
+
+    Attributes:
+        name: Such as /camera/image_raw.
+        kind: Its message type, such as sensor_msgs/msg/Image.
+        count: Number of its messages.
+    """
 
     name: str
     kind: str
@@ -51,12 +60,20 @@ class Topic:
 
     @property
     def compressed(self) -> bool:
+        """Whether it holds compressed images."""
         return self.kind == COMPRESSED
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """One message as it is stored. time: when it was recorded, nanoseconds; raw: CDR with its encapsulation."""
+    """One message as it is stored.
+
+    Attributes:
+        time: When it was recorded, in nanoseconds.
+        topic: The topic's name.
+        kind: The message type.
+        raw: CDR with its encapsulation.
+    """
 
     time: int
     topic: str
@@ -65,18 +82,38 @@ class Recorded:
 
     @property
     def stamp(self) -> int:
-        """The stamp of its header in nanoseconds; only for types that begin with a header. BadImageError if cut."""
-        if len(self.raw) < 12:
+        """The stamp of its header in nanoseconds; only for types that begin with a header.
+
+        Raises:
+            BadImageError: The message is cut.
+        """
+        if len(self.raw) < MIN_STAMPED_BYTES:
             raise BadImageError(f"message of {len(self.raw)} bytes on {self.topic} is cut: it holds no header")
         seconds, rest = struct.unpack_from("<iI" if self.raw[1] & 1 else ">iI", self.raw, 4)
-        return int(seconds) * 1_000_000_000 + int(rest)
+        return int(seconds) * NS_PER_S + int(rest)
+
+    @property
+    def stamp_or_time(self) -> int:
+        """`stamp`; where the message is cut, when it was recorded."""
+        try:
+            return self.stamp
+        except BadImageError:
+            return self.time
 
 
 class Bag:
     """An open bag; use it in a `with`.
 
-    path: a rosbag2's folder, or its .mcap or .db3 file alone. Raises BadBagError where it cannot be read, NoReaderError
-    where `rosbags` is not installed. asked_by: how the user names topics, for messages.
+    Args:
+        path: A rosbag2's folder, or its .mcap or .db3 file alone.
+        asked_by: How the user chooses a topic, for error messages.
+
+    Attributes:
+        path: As given.
+
+    Raises:
+        BadBagError: It cannot be read.
+        NoReaderError: `rosbags` is not installed.
     """
 
     def __init__(self, path: str | os.PathLike[str], asked_by: str = "--topic TOPIC") -> None:
@@ -127,32 +164,56 @@ class Bag:
         return [t for t in self.topics() if t.kind == TRUTH_TYPE and TRUTH_NAME in t.name and t.count]
 
     def image_topic(self, wanted: str = "") -> Topic:
-        """The image topic of that name, or with '' the only one. BadBagError with the choices otherwise."""
+        """The image topic of a name.
+
+        Args:
+            wanted: The name, with or without the leading slash; '' = the only image topic.
+
+        Raises:
+            BadBagError: There is no such topic, or several to choose from; the message lists them.
+        """
         return self._chosen(self.image_topics(), wanted, "colour images", "image topic", self._asked_by)
 
     def depth_topic(self, wanted: str) -> Topic:
-        """The depth topic of that name. BadBagError with the choices where there is none."""
+        """The depth topic of a name.
+
+        Args:
+            wanted: The name, with or without the leading slash.
+
+        Raises:
+            BadBagError: There is no such topic; the message lists those there are.
+        """
         return self._chosen(self.depth_topics(), wanted, "depth images", "depth topic", "its name")
 
     def truth_topic(self, wanted: str = "") -> Topic | None:
-        """The topic of true depths of that name; with '' the one that says it is truth, None where there is none."""
+        """The topic of true depths of a name.
+
+        Args:
+            wanted: The name, with or without the leading slash; '' = the one whose name contains "ground_truth".
+
+        Returns:
+            The topic; None where no name is given and there is none.
+
+        Raises:
+            BadBagError: There is no such topic, or several to choose from; the message lists them.
+        """
         topics = self.truth_topics() if not wanted else [t for t in self.topics() if t.kind == TRUTH_TYPE and t.count]
         if not wanted and not topics:
             return None
         return self._chosen(topics, wanted, f"{TRUTH_TYPE} messages", "topic of true depths", "its name")
 
     def _chosen(self, topics: Sequence[Topic], wanted: str, what: str, kind: str, asked_by: str) -> Topic:
-        said = f"bag {str(self.path)!r}"
+        label = f"bag {str(self.path)!r}"
         if not topics:
             asked = f" (asked for: {wanted!r})" if wanted else ""
             there = ", ".join(f"{t.name} ({t.kind}, {t.count})" for t in self.topics()) or "none"
-            raise BadBagError(f"{said} has no {what}{asked}; its topics: {there}")
+            raise BadBagError(f"{label} has no {what}{asked}; its topics: {there}")
         choices = ", ".join(f"{t.name} ({t.count} {'messages' if t.kind == TRUTH_TYPE else 'images'})" for t in topics)
         if not wanted and len(topics) > 1:
-            raise BadBagError(f"{said} has several topics of {what}; choose one with {asked_by}: {choices}")
+            raise BadBagError(f"{label} has several topics of {what}; choose one with {asked_by}: {choices}")
         chosen = [t for t in topics if not wanted or t.name.lstrip("/") == wanted.lstrip("/")]
         if not chosen:
-            raise BadBagError(f"{said} has no {kind} {wanted!r}; choose one with {asked_by}: {choices}")
+            raise BadBagError(f"{label} has no {kind} {wanted!r}; choose one with {asked_by}: {choices}")
         return chosen[0]
 
     def _images(self) -> list[Topic]:
@@ -169,9 +230,18 @@ class Bag:
     # -- messages ----------------------------------------------------------------------------------------------------
 
     def messages(self, *topics: Topic, start: int | None = None, stop: int | None = None) -> Iterator[Recorded]:
-        """The messages of one or several topics in the order recorded, as stored; none where no topic is given.
+        """The messages of one or several topics, as stored.
 
-        start, stop: only those recorded from `start` to before `stop`, nanoseconds. BadBagError where the bag breaks.
+        Args:
+            topics: The topics; without any there are no messages.
+            start: Only those recorded at or after this time, in nanoseconds.
+            stop: Only those recorded before this time, in nanoseconds.
+
+        Yields:
+            The messages in the order recorded.
+
+        Raises:
+            BadBagError: The bag is damaged.
         """
         wanted = {(t.name, t.kind) for t in topics}
         connections = [c for c in self._reader.connections if (c.topic, c.msgtype) in wanted]
@@ -189,9 +259,11 @@ class Bag:
             yield Recorded(time, connection.topic, connection.msgtype, bytes(raw))
 
     def decode(self, recorded: Recorded) -> Any:
-        """The message itself: an object with the fields of its type. BadImageError where the bytes make no message.
+        """The message itself: an object with the fields of its type.
 
-        BadBagError where the bag's messages of this package are of another version.
+        Raises:
+            BadImageError: The bytes are no message of that type.
+            BadBagError: The bag's messages of this package are of another version.
         """
         store = self.typestore()
         self._check_version(recorded, store)
@@ -235,7 +307,15 @@ class Bag:
 
 
 class StampedReader:
-    """The messages of one topic, found by their stamps; only stamps are held in memory."""
+    """The messages of one topic, looked up by their stamps; only the stamps are held in memory.
+
+    Args:
+        bag: The open bag.
+        topic: A topic whose type begins with a header.
+
+    Attributes:
+        topic: As given.
+    """
 
     def __init__(self, bag: Bag, topic: Topic) -> None:
         self.topic = topic
@@ -252,7 +332,18 @@ class StampedReader:
         return len(self._stamps)
 
     def nearest(self, stamp: int, tolerance: int = 0) -> Any:
-        """The message whose stamp is nearest, None where none is within `tolerance` (ns). BadImageError as `decode`."""
+        """The message whose stamp is nearest.
+
+        Args:
+            stamp: In nanoseconds.
+            tolerance: Largest difference, in nanoseconds.
+
+        Returns:
+            The message, None where none is near enough.
+
+        Raises:
+            BadImageError: The message cannot be decoded.
+        """
         at = bisect.bisect_left(self._stamps, stamp)
         near = min(self._stamps[max(0, at - 1) : at + 1], key=lambda s: abs(s - stamp), default=None)
         if near is None or abs(near - stamp) > tolerance:
@@ -273,9 +364,13 @@ class StampedReader:
 
 
 def typestore(described: dict[str, str] | None = None) -> Typestore:
-    """The messages of ROS and this package's. described: definitions to go by instead of the installed ones.
+    """The message types of ROS and of this package.
 
-    BadBagError where this package's cannot be found or do not parse.
+    Args:
+        described: Definitions by type, to be used instead of the installed ones.
+
+    Raises:
+        BadBagError: This package's definitions are missing or do not parse.
     """
     from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
 
@@ -296,7 +391,11 @@ def typestore(described: dict[str, str] | None = None) -> Typestore:
 
 
 def message_files() -> list[Path]:
-    """This package's .msg files: of the checkout, of a sourced workspace or of the environment it is installed in."""
+    """This package's .msg files: of the checkout, of a sourced workspace or of the environment it is installed in.
+
+    Raises:
+        BadBagError: They are in none of these.
+    """
     prefixes = [Path(p) for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
     shares = [prefix / "share" / PACKAGE / "msg" for prefix in (*prefixes, Path(sys.prefix))]
     for folder in (Path(__file__).resolve().parents[2] / "msg", *shares):
@@ -306,6 +405,6 @@ def message_files() -> list[Path]:
 
 
 def names_in(messages: Iterator[Any] | Sequence[Any], most: int) -> list[str]:
-    """The names that most of these ObjectDepthArrays hold, at most `most` of them, the most frequent first."""
+    """The names of objects in ObjectDepthArrays, the most frequent first, at most `most` of them."""
     counts = Counter(name for array in messages for o in array.objects if (name := clean_text(o.name)))
     return sorted(counts, key=lambda name: (-counts[name], name))[:most]

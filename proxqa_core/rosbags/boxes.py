@@ -4,7 +4,7 @@ Topics are vision_msgs/Detection2DArray, or proxqa_ros/ObjectDepthArray with reg
 whose stamp it carries. A file is JSON, `{key: [{"name": "chair", "box": [x1, y1, x2, y2]}, …], …}`, boxes in pixels; a
 key is an image's number in its topic (from 0) or its stamp, in nanoseconds or in seconds with a point.
 
-Promises: a box that is handed out has a name that can be asked for; what cannot be used is said in one line. Knows
+Promises: a box that is handed out has a name that can be asked for; what cannot be used is reported in one line. Knows
 nothing of images or of depth.
 """
 
@@ -22,13 +22,14 @@ from typing import Any, Protocol
 
 from proxqa_core.errors import BadImageError, BadObjectError, ProxqaError
 from proxqa_core.rosbags.bag import TRUTH_TYPE, BadBagError, Bag, StampedReader, Topic
+from proxqa_core.stamps import NS_PER_S
 from proxqa_core.types import Box, ObjectQuery
 
 DETECTIONS = "vision_msgs/msg/Detection2DArray"
 OBJECT_DEPTHS = TRUTH_TYPE
 KINDS = (DETECTIONS, OBJECT_DEPTHS)
-NEAR = 1_000_000
-"""A stamp in a file is taken to mean an image at most so far from it, nanoseconds: seconds are often rounded."""
+MAX_STAMP_DIFFERENCE_NS = 1_000_000
+"""A stamp in a file means the nearest image within this, in nanoseconds: seconds are often rounded."""
 
 DETECTION_DEFINITION = """\
 std_msgs/Header header
@@ -61,7 +62,7 @@ MSG: vision_msgs/Point2D
 float64 x
 float64 y
 """
-"""Of vision_msgs 4 (Humble and later), for bags that do not describe their types."""
+"""The definition in vision_msgs 4 (Humble and later), for bags that do not describe their types."""
 
 
 class BadBoxesError(ProxqaError, ValueError):
@@ -70,38 +71,56 @@ class BadBoxesError(ProxqaError, ValueError):
 
 @dataclass(frozen=True)
 class Boxed:
-    """A named box in pixels, not clipped yet."""
+    """A named box in pixels, not clipped to the image yet."""
 
     name: str
     box: Box
 
 
 class Boxes(Protocol):
-    """Where boxes come from."""
+    """A source of boxes.
 
-    said: str
-    """How to call it in messages."""
+    Attributes:
+        label: Its name in messages.
+        refused: Number of boxes that could not be used.
+        refusal: Why the first of them could not, '' = all could.
+    """
+
+    label: str
     refused: int
-    """How many boxes could not be used."""
     refusal: str
-    """Why the first of them could not, '' = all could."""
 
     def at(self, number: int, stamp: int) -> tuple[Boxed, ...]:
-        """The boxes of image `number` of the topic, of that stamp (ns); none where nothing is known of it."""
+        """The boxes of an image.
+
+        Args:
+            number: The image's number in its topic, from 0.
+            stamp: Its stamp, in nanoseconds.
+
+        Returns:
+            The boxes; none where nothing is known of that image.
+        """
         ...
 
 
 class BoxTopic:
-    """Boxes of a topic. names: what to call a class, None = leave it out; classes not in it keep their own name.
+    """Boxes of a topic.
 
-    min_score: boxes whose score is below are left out, in [0, 1].
+    Args:
+        bag: The open bag.
+        topic: A topic of one of KINDS.
+        names: The name of a class, None = leave it out; classes that are not in it keep their own name.
+        min_score: Boxes with a score below this are left out, in [0, 1].
+
+    Raises:
+        BadBagError: The bag's own definition of the type cannot be used.
     """
 
     def __init__(self, bag: Bag, topic: Topic, names: Mapping[str, str | None], min_score: float) -> None:
-        self.said, self.refused, self.refusal = f"topic {topic.name}", 0, ""
+        self.label, self.refused, self.refusal = f"topic {topic.name}", 0, ""
         self._names, self._min_score, self._kind = names, min_score, topic.kind
         if topic.kind == DETECTIONS:
-            _learn_detections(bag)
+            _register_detections(bag)
         self._messages = StampedReader(bag, topic)
 
     def at(self, number: int, stamp: int) -> tuple[Boxed, ...]:
@@ -145,7 +164,7 @@ class BoxTopic:
             return self._names[name]
         if name.strip().isdigit():
             raise BadBoxesError(
-                f"{self.said}: class {name!r} is a number; say what the numbers mean with --names FILE, "
+                f"{self.label}: class {name!r} is a number; say what the numbers mean with --names FILE, "
                 f'{{"{name}": "chair"}}'
             )
         return ObjectQuery(name).name
@@ -156,10 +175,18 @@ class BoxTopic:
 
 
 class BoxFile:
-    """Boxes of a JSON file. stamps: of all images, in the order of their numbers. BadBoxesError."""
+    """Boxes of a JSON file.
+
+    Args:
+        path: The file.
+        stamps: Of all images, in nanoseconds, in the order of their numbers.
+
+    Raises:
+        BadBoxesError: The file is not as the module says, or means an image that is not there.
+    """
 
     def __init__(self, path: Path, stamps: Sequence[int]) -> None:
-        self.said, self.refused, self.refusal = f"file {path}", 0, ""
+        self.label, self.refused, self.refusal = f"file {path}", 0, ""
         raw = read_json(path)
         expected = '{"0": [{"name": "chair", "box": [x1, y1, x2, y2]}]}'
         if not isinstance(raw, dict) or not raw:
@@ -184,24 +211,39 @@ def box_topics(bag: Bag) -> list[Topic]:
 
 
 def box_topic(bag: Bag, wanted: str = "") -> Topic:
-    """The topic of boxes of that name, or with '' the only one. BadBagError with the choices otherwise."""
-    topics, said = box_topics(bag), f"bag {str(bag.path)!r}"
+    """The topic of boxes of a name.
+
+    Args:
+        bag: The open bag.
+        wanted: The name, with or without the leading slash; '' = the only topic of boxes.
+
+    Raises:
+        BadBagError: There is no such topic, or several to choose from; the message lists them.
+    """
+    topics, label = box_topics(bag), f"bag {str(bag.path)!r}"
     choices = ", ".join(f"{t.name} ({t.kind}, {t.count})" for t in topics)
     if not topics:
         there = ", ".join(f"{t.name} ({t.kind})" for t in bag.topics()) or "none"
         raise BadBagError(
-            f"{said} has no topic of boxes ({' or '.join(KINDS)}); give --boxes FILE.json; its topics: {there}"
+            f"{label} has no topic of boxes ({' or '.join(KINDS)}); give --boxes FILE.json; its topics: {there}"
         )
     if not wanted and len(topics) > 1:
-        raise BadBagError(f"{said} has several topics of boxes; choose one with --boxes TOPIC: {choices}")
+        raise BadBagError(f"{label} has several topics of boxes; choose one with --boxes TOPIC: {choices}")
     for topic in topics:
         if not wanted or topic.name.lstrip("/") == wanted.lstrip("/"):
             return topic
-    raise BadBagError(f"{said} has no topic of boxes {wanted!r}, and there is no such file; there are: {choices}")
+    raise BadBagError(f"{label} has no topic of boxes {wanted!r}, and there is no such file; there are: {choices}")
 
 
 def read_names(path: Path) -> dict[str, str | None]:
-    """What to call a detector's classes, from JSON: {"17": "chair", "n/a": null}; null = leave out. BadBoxesError."""
+    """Names for a detector's classes.
+
+    Args:
+        path: A JSON file such as {"17": "chair", "n/a": null}; null = leave the class out.
+
+    Raises:
+        BadBoxesError: The file cannot be read or is no such JSON.
+    """
     raw = read_json(path)
     expected = '{"17": "chair", "n/a": null}'
     if not isinstance(raw, dict):
@@ -215,7 +257,11 @@ def read_names(path: Path) -> dict[str, str | None]:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds. BadBoxesError where it is none."""
+    """The content of a JSON file.
+
+    Raises:
+        BadBoxesError: The file cannot be read or is no JSON.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -224,8 +270,8 @@ def read_json(path: Path) -> Any:
         raise BadBoxesError(f"{path}: is no JSON ({' '.join(str(error).split())[:100]})") from error
 
 
-def _learn_detections(bag: Bag) -> None:
-    """Teach the bag's type store Detection2DArray, as the bag describes it where it does."""
+def _register_detections(bag: Bag) -> None:
+    """Add Detection2DArray to the bag's type store, as the bag describes it where it does."""
     from rosbags.typesys import TypesysError, get_types_from_msg
 
     store = bag.typestore()
@@ -237,7 +283,7 @@ def _learn_detections(bag: Bag) -> None:
 
 
 def _box_of(bbox: Any) -> Box:
-    """The upright box around a BoundingBox2D, which may be turned."""
+    """The axis-aligned box around a BoundingBox2D, which may be rotated."""
     centre = getattr(bbox.center, "position", bbox.center)  # before vision_msgs 4 it was a Pose2D of geometry_msgs
     cos, sin = abs(math.cos(bbox.center.theta)), abs(math.sin(bbox.center.theta))
     wide, high = bbox.size_x * cos + bbox.size_y * sin, bbox.size_x * sin + bbox.size_y * cos
@@ -245,15 +291,15 @@ def _box_of(bbox: Any) -> Box:
 
 
 def _number(path: Path, key: str, stamps: Sequence[int], order: Sequence[int]) -> int:
-    """The number of the image that a key of a file means. order: image numbers by stamp."""
+    """The number of the image that a key of a file means. order: image numbers sorted by stamp."""
     if not re.fullmatch(r"\d{1,20}(\.\d{1,9})?", key):
         raise BadBoxesError(f"{path}: key {key!r} is neither an image's number nor a stamp (nanoseconds, or seconds.x)")
     if "." not in key and int(key) < len(stamps):
         return int(key)
-    stamp = int(Decimal(key) * 1_000_000_000) if "." in key else int(key)
+    stamp = int(Decimal(key) * NS_PER_S) if "." in key else int(key)
     at = bisect.bisect_left(order, stamp, key=lambda i: stamps[i])
     near = min(order[max(0, at - 1) : at + 1], key=lambda i: abs(stamps[i] - stamp), default=None)
-    if near is None or abs(stamps[near] - stamp) > NEAR:
+    if near is None or abs(stamps[near] - stamp) > MAX_STAMP_DIFFERENCE_NS:
         span = f", stamps {min(stamps)} to {max(stamps)}" if stamps else ""
         raise BadBoxesError(f"{path}: there is no image {key!r}; the topic has {len(stamps)} images{span}")
     return near
@@ -273,5 +319,5 @@ def _boxed(where: str, raw: Any) -> Boxed:
 
 
 def _short(value: object) -> str:
-    said = repr(value)
-    return said if len(said) <= 60 else said[:57] + "…"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"

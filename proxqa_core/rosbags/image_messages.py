@@ -2,7 +2,7 @@
 
 Promises: an image message becomes uint8 RGB [height, width, 3] of its own memory, a depth image float32 metres, or a
 BadImageError of one line that says what came and what was expected; nothing is guessed from sizes. `step` padding and
-both byte orders are honoured. Knows nothing of ROS: any object with the fields of sensor_msgs/Image or
+both byte orders are handled. Imports no ROS: any object with the fields of sensor_msgs/Image or
 sensor_msgs/CompressedImage will do.
 """
 
@@ -25,7 +25,7 @@ Pixels = NDArray[np.uint8]
 
 
 class RawImage(Protocol):
-    """The fields of sensor_msgs/Image that count here."""
+    """The fields of sensor_msgs/Image that are used here."""
 
     encoding: str
     height: int
@@ -37,7 +37,7 @@ class RawImage(Protocol):
 
 @runtime_checkable
 class Compressed(Protocol):
-    """The fields of sensor_msgs/CompressedImage that count here."""
+    """The fields of sensor_msgs/CompressedImage that are used here."""
 
     format: str
     data: Any
@@ -49,14 +49,14 @@ _JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB\x60\x82"
 MAX_COMPRESSED_PIXELS = 89_478_485
 """Most pixels of a compressed image, Pillow's own limit: a few kilobytes can claim, and hold, any number of them."""
-_TAIL = 1024
+_TAIL_BYTES = 1024
 """Bytes at the end of a compressed image in which its end marker is looked for (some cameras pad)."""
-_DEPTH_HEADER = 12
+_DEPTH_HEADER_BYTES = 12
 """Bytes before the PNG of a compressedDepth image: its format, then two numbers that scale inverse depth."""
 
 
 def is_depth(message: RawImage | Compressed) -> bool:
-    """Whether the message says that it is a depth image: 16UC1, 32FC1 or compressedDepth."""
+    """Whether a message is declared as a depth image: 16UC1, 32FC1 or compressedDepth."""
     if isinstance(message, Compressed):
         return "compressedDepth" in message.format or message.format.startswith(DEPTH_ENCODINGS)
     return message.encoding in DEPTH_ENCODINGS
@@ -142,7 +142,13 @@ def _pixels(message: RawImage, size: int, channels: int, kind: str) -> NDArray[n
 def check_message(message: RawImage | Compressed) -> None:
     """The checks that cost next to nothing (encoding, sizes, start and end markers), for use on every frame.
 
-    Raises BadImageError. Passing them promises that `image_to_rgb` finds a whole message, not that it can decode it.
+    A message that passes is whole; it may still fail to decode in `image_to_rgb`.
+
+    Args:
+        message: A colour or grey image.
+
+    Raises:
+        BadImageError: The message is not whole, or of an encoding that is not supported.
     """
     if isinstance(message, Compressed):
         _check_compressed(message)
@@ -151,11 +157,18 @@ def check_message(message: RawImage | Compressed) -> None:
 
 
 def image_to_rgb(message: RawImage | Compressed) -> Pixels:
-    """uint8 RGB [height, width, 3], contiguous, of its own memory. Raises BadImageError.
+    """Decode an image message.
 
-    Raw: the encodings of sensor_msgs/image_encodings with 8 bits per channel, mono16, Bayer (8 and 16 bit), YUV 4:2:2.
-    Compressed: JPEG and PNG, decoded whole or refused; a JPEG whose middle is damaged gives a damaged picture, since
-    the format has no checksum.
+    Args:
+        message: Raw, in the encodings of sensor_msgs/image_encodings with 8 bits per channel, mono16, Bayer (8 and 16
+            bit), YUV 4:2:2. Or compressed, JPEG or PNG, decoded whole or refused; a JPEG whose middle is damaged gives
+            a damaged picture, since the format has no checksum.
+
+    Returns:
+        uint8 RGB [height, width, 3], contiguous, of its own memory.
+
+    Raises:
+        BadImageError: The message is damaged, or of an encoding or a size that is not supported.
     """
     if isinstance(message, Compressed):
         image = _decode_compressed(message)
@@ -169,17 +182,17 @@ def image_to_rgb(message: RawImage | Compressed) -> Pixels:
 
 def _check_compressed(message: Compressed) -> bytes:
     data = bytes(message.data)
-    said = f"compressed image (format {message.format[:60]!r}, {len(data)} bytes)"
+    label = f"compressed image (format {message.format[:60]!r}, {len(data)} bytes)"
     if "compressedDepth" in message.format:
-        raise BadImageError(f"{said} is a depth image; expected a colour or grey image as JPEG or PNG")
+        raise BadImageError(f"{label} is a depth image; expected a colour or grey image as JPEG or PNG")
     if not data:
-        raise BadImageError(f"{said} is empty; expected JPEG or PNG data")
+        raise BadImageError(f"{label} is empty; expected JPEG or PNG data")
     for name, start, end in (("JPEG", _JPEG_START, _JPEG_END), ("PNG", _PNG_START, _PNG_END)):
         if data.startswith(start):
-            if end not in data[-_TAIL:]:
-                raise BadImageError(f"{said} is truncated: the end marker of {name} is missing")
+            if end not in data[-_TAIL_BYTES:]:
+                raise BadImageError(f"{label} is truncated: the end marker of {name} is missing")
             return data
-    raise BadImageError(f"{said} is neither JPEG nor PNG: it starts with {data[:8].hex(' ')}")
+    raise BadImageError(f"{label} is neither JPEG nor PNG: it starts with {data[:8].hex(' ')}")
 
 
 def _decode_compressed(message: Compressed) -> NDArray[np.generic]:
@@ -208,10 +221,17 @@ def _decode_compressed(message: Compressed) -> NDArray[np.generic]:
 
 
 def depth_to_metres(message: RawImage | Compressed) -> NDArray[np.float32]:
-    """float32 [height, width] in metres along the optical axis (REP 118); NaN where there is no measurement.
+    """Decode a depth image (REP 118).
 
-    16UC1 (and mono16) is millimetres with 0 = none; 32FC1 is metres, where not finite or <= 0 = none (REP 117).
-    compressedDepth of either is read where it holds a PNG. Raises BadImageError.
+    Args:
+        message: 16UC1 (or mono16): millimetres, 0 = not measured. 32FC1: metres, not finite or <= 0 = not measured
+            (REP 117). Or compressedDepth of either with a PNG inside.
+
+    Returns:
+        Metres along the optical axis, float32 [height, width]; NaN = not measured.
+
+    Raises:
+        BadImageError: The message is damaged, or of another encoding.
     """
     if isinstance(message, Compressed):
         return _compressed_depth(message)
@@ -231,21 +251,21 @@ def _measured(metres: NDArray[np.float32]) -> NDArray[np.float32]:
 def _compressed_depth(message: Compressed) -> NDArray[np.float32]:
     """A PNG of 16 bit behind compressed_depth_image_transport's header, or one alone (compressed_image_transport)."""
     data = bytes(message.data)
-    said = f"compressed depth image (format {message.format[:60]!r}, {len(data)} bytes)"
+    label = f"compressed depth image (format {message.format[:60]!r}, {len(data)} bytes)"
     if not is_depth(message):
-        raise BadImageError(f"{said} says it is no depth image; expected a format that begins with 16UC1 or 32FC1")
-    behind = 0 if data.startswith(_PNG_START) else _DEPTH_HEADER
+        raise BadImageError(f"{label} is declared as no depth image; expected a format that begins with 16UC1 or 32FC1")
+    behind = 0 if data.startswith(_PNG_START) else _DEPTH_HEADER_BYTES
     if not data[behind:].startswith(_PNG_START):
-        raise BadImageError(f"{said} holds no PNG; expected compressedDepth with PNG inside (not RVL)")
-    if _PNG_END not in data[-_TAIL:]:
-        raise BadImageError(f"{said} is truncated: the end marker of PNG is missing")
+        raise BadImageError(f"{label} holds no PNG; expected compressedDepth with PNG inside (not RVL)")
+    if _PNG_END not in data[-_TAIL_BYTES:]:
+        raise BadImageError(f"{label} is truncated: the end marker of PNG is missing")
     stored = cv2.imdecode(np.frombuffer(data, np.uint8, offset=behind), cv2.IMREAD_UNCHANGED)
     if stored is None or stored.dtype != np.uint16 or stored.ndim != 2:
-        raise BadImageError(f"{said} cannot be decoded; expected a PNG of one channel of 16 bit")
+        raise BadImageError(f"{label} cannot be decoded; expected a PNG of one channel of 16 bit")
     if not message.format.startswith("32FC1"):
         return _measured(stored.astype(np.float32) / np.float32(1000))
     if not behind:
-        raise BadImageError(f"{said} has no scale of its inverse depth; expected compressedDepth's header")
+        raise BadImageError(f"{label} has no scale of its inverse depth; expected compressedDepth's header")
     scale, offset = struct.unpack_from("<ff", data, 4)
     with np.errstate(divide="ignore", invalid="ignore"):
         metres = np.where(stored > 0, scale / (stored.astype(np.float32) - np.float32(offset)), np.nan)

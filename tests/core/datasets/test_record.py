@@ -205,7 +205,7 @@ def test_a_bag_that_was_played_twice(tmp_path: Path) -> None:
 
 
 def test_a_stopped_recording_goes_on_and_ends_the_same(drive: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(module, "SAVE_EVERY", 1)
+    monkeypatch.setattr(module, "SAVE_EVERY_IMAGES", 1)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     record(drive, whole, Settings())
     decoded, real = [], module.image_to_rgb
