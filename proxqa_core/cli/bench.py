@@ -24,5 +24,5 @@ def run_bench(options: argparse.Namespace) -> None:
     from proxqa_core.evaluation.bench import bench
 
     with common.stdout_to_stderr():
-        report = bench(common.load_engine(options), options.repeats, progress=log.info)
+        report = bench(common.load_engine(options), options.repeats, on_progress=log.info)
     common.write_report(options, report, tables.bench_table(report))

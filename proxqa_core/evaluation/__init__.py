@@ -1,1 +1,1 @@
-"""How good a model is on a labelled folder: reader, metrics, runner and report."""
+"""How good a model is, on a labelled folder, a bag or a running node: truth, runners, metrics and reports."""

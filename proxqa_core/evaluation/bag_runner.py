@@ -1,8 +1,8 @@
 """Ask a model about a bag's images, one after the other, without ROS.
 
-Promises: the same bag, model and choices give the same answers; the model is asked through the engine's public face
-only, all objects of an image in one call, all its pairs in another; images that cannot be read are counted and passed
-over. Knows nothing of how figures are made.
+Promises: the same bag, model and choices give the same answers; the model is asked through the engine's public API
+only, all objects of an image in one call, all its pairs in another; images that cannot be read are counted and
+skipped. Knows nothing of how figures are computed.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ from proxqa_core.evaluation.runner import PROMPTS, Engine, closer_answers, depth
 from proxqa_core.evaluation.sequence import LABELS, Answer, Compared, Run, true_pairs
 from proxqa_core.rosbags.bag import BadBagError, Bag, Recorded, Topic
 from proxqa_core.rosbags.image_messages import image_to_rgb
+from proxqa_core.stamps import NS_PER_S
 from proxqa_core.types import ObjectQuery
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which images of a topic.
+    """Which images of a topic are used.
 
     Attributes:
         every_images: Only each Nth image, from 1.
-        rate: At most so many per second of the recording on average, Hz; inf = no limit.
-        limit: At most so many; None = all.
-        seconds: Of the topic's first so many seconds; inf = all.
-        every_seconds: Least seconds between two images, by their stamps; 0 = no limit.
+        rate: Largest mean number of images per second of the recording, in Hz; inf = no limit.
+        limit: Largest number of images; None = no limit.
+        seconds: Only the first seconds of the topic; inf = all of it.
+        every_seconds: Smallest distance of two images by their stamps, in seconds; 0 = no limit.
 
     Raises:
         ValueError: A value is outside its range.
@@ -59,35 +60,27 @@ class Selection:
             raise ValueError(f"every_seconds is {self.every_seconds}; expected seconds from 0")
 
     def of(self, messages: Iterable[Recorded]) -> Iterator[Recorded]:
-        """Those messages that are meant, in their order."""
+        """The chosen ones of a topic's messages, in their order."""
         start = due = last = None
         count = 0
         for i, recorded in enumerate(messages):
             start = recorded.time if start is None else start
-            if (self.limit is not None and count >= self.limit) or recorded.time - start > self.seconds * 1e9:
+            if (self.limit is not None and count >= self.limit) or recorded.time - start > self.seconds * NS_PER_S:
                 return
             if i % self.every_images or (due is not None and recorded.time < due):
                 continue
-            stamp = _stamp(recorded) if self.every_seconds else 0
+            stamp = recorded.stamp_or_time if self.every_seconds else 0
             # a stamp that goes back is another take: a bag that was played twice
-            if last is not None and 0 <= stamp - last < self.every_seconds * 1e9:
+            if last is not None and 0 <= stamp - last < self.every_seconds * NS_PER_S:
                 continue
             if math.isfinite(self.rate):
                 # from the time due, not from this message: else a camera's own rhythm would make it rarer than asked
-                period = 1e9 / self.rate
+                period = NS_PER_S / self.rate
                 late = recorded.time - (recorded.time if due is None else due)
                 due = recorded.time - (late if late < period else 0) + period
             count += 1
             last = stamp
             yield recorded
-
-
-def _stamp(recorded: Recorded) -> int:
-    """The stamp of a message in nanoseconds; when it was recorded, where the message is cut."""
-    try:
-        return recorded.stamp
-    except BadImageError:
-        return recorded.time
 
 
 def evaluate_bag(
@@ -98,13 +91,23 @@ def evaluate_bag(
     queries: Sequence[ObjectQuery],
     selection: Selection | None = None,
     prompt: str = "name",
-    progress: Callable[[Run], None] | None = None,
+    on_progress: Callable[[Run], None] | None = None,
 ) -> Run:
     """All answers of a model on a bag's images.
 
-    prompt: "name" asks by name; "box" asks by name and labelled box, so only for what is labelled in the image.
-    progress: called after every image. Raises ValueError on another prompt, BadBagError where no image can be read or
-    where boxes are wanted and there are no labels.
+    Args:
+        engine: The engine to ask.
+        bag: The open bag.
+        topic: Of the images.
+        truth: To judge the answers by.
+        queries: The objects to ask about.
+        selection: Which images are used, None = all.
+        prompt: "name" asks by name; "box" asks by name and labelled box, so only for what is labelled in the image.
+        on_progress: Called after every image.
+
+    Raises:
+        ValueError: `prompt` is another one.
+        BadBagError: No image can be read, or boxes are wanted and there are no labels.
     """
     if prompt not in PROMPTS:
         raise ValueError(f"prompt is {prompt!r}; expected one of {', '.join(PROMPTS)}")
@@ -134,8 +137,8 @@ def evaluate_bag(
                 run.stamps.append(stamp)
                 run.answers.append(_ask(engine, image, stamp, asked, truth, len(run.stamps) - 1))
         run.truth_problem = truth.problem
-        if progress is not None:
-            progress(run)
+        if on_progress is not None:
+            on_progress(run)
     if run.bad == run.sent:
         reason = f", the first: {run.bad_reasons[0]}" if run.bad_reasons else ""
         raise BadBagError(f"none of {run.sent} images on {topic.name} can be read{reason}")

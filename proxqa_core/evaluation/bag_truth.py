@@ -1,8 +1,8 @@
 """What is true of the objects in a bag's images, by the image's stamp.
 
-Two sources: labels (ObjectDepthArray messages of the very stamp of the image) and aligned depth images (nearest stamp
-within a tolerance), which are read where the model looked. Promises: what the bag does not know is None, never a guess.
-Knows nothing of models or figures.
+Two sources: labels (ObjectDepthArray messages with exactly the stamp of the image) and aligned depth images (nearest
+stamp within a tolerance), which are read where the model located the object. Promises: what the bag does not know is
+None, never a guess. Knows nothing of models or figures.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from proxqa_core.errors import BadImageError
 from proxqa_core.evaluation.sequence import DEPTH_IMAGES, LABELS, NO_TRUTH, TrueObject, region_of
 from proxqa_core.rosbags.bag import BadBagError, Bag, StampedReader, Topic, names_in
 from proxqa_core.rosbags.image_messages import depth_to_metres
+from proxqa_core.stamps import NS_PER_S
 from proxqa_core.types import MAX_OBJECTS, Box, ObjectDepth, ObjectQuery, clean_text
 
 MIN_MEASURED = 0.5
@@ -32,18 +33,31 @@ MIN_MEASURED = 0.5
 
 
 class Truth(Protocol):
-    """A source of truth. kind: as in `sequence`; topic: '' = none; problem: why the last was of no use, '' = none."""
+    """A source of truth.
+
+    Attributes:
+        kind: NO_TRUTH, LABELS or DEPTH_IMAGES of `sequence`.
+        topic: The topic's name, '' = none.
+        problem: Why the last message could not be used, '' = it could.
+    """
 
     kind: str
     topic: str
     problem: str
 
     def labels(self, stamp: int) -> dict[str, TrueObject]:
-        """By name, what is labelled in the image of this stamp; a name labelled twice means neither and is left out."""
+        """What is labelled in the image of a stamp (ns), by name; a name that is labelled twice is left out."""
         ...
 
     def of(self, stamp: int, width: int, height: int, objects: Sequence[ObjectDepth]) -> tuple[TrueObject | None, ...]:
-        """The truth of each object of the image of this stamp, in pixels width x height."""
+        """The truth of each object of an image, None = not known.
+
+        Args:
+            stamp: Of the image, in nanoseconds.
+            width: Of the image, in pixels.
+            height: Of the image, in pixels.
+            objects: As the model answered; their names and regions are used.
+        """
         ...
 
 
@@ -60,7 +74,15 @@ class NoTruth:
 
 
 class LabelTruth:
-    """ObjectDepthArray messages; names: every name in them, the most frequent first."""
+    """ObjectDepthArray messages.
+
+    Args:
+        bag: The open bag.
+        topic: The topic of the messages.
+
+    Attributes:
+        names: The names in them, the most frequent first, at most MAX_OBJECTS.
+    """
 
     kind = LABELS
 
@@ -91,7 +113,13 @@ class LabelTruth:
 
 
 class DepthTruth:
-    """Depth images aligned with the images, read where each object was looked for. tolerance: nanoseconds."""
+    """Depth images aligned with the images, read where each object was located.
+
+    Args:
+        bag: The open bag.
+        topic: The topic of the depth images.
+        tolerance: Largest difference of the stamps of an image and its depth image, in nanoseconds.
+    """
 
     kind = DEPTH_IMAGES
 
@@ -119,6 +147,7 @@ class DepthTruth:
         except BadImageError as error:
             self.problem = str(error)
             return (None,) * len(objects)
+        # s2, s98 of this view: the scale of relative depth
         low, high = disparity_percentiles(disparity_of(metres))
         return tuple(self._at(metres, low, high, width, height, o) for o in objects)
 
@@ -139,11 +168,18 @@ class DepthTruth:
 def truth_of(bag: Bag, labels: str | None, depth: str, tolerance: float) -> Truth:
     """The truth to judge by: the depth topic where one is named, else labels, else none.
 
-    labels: topic of ObjectDepthArray, '' = the one that calls itself ground truth, where there is one; None = do not
-    look. tolerance: most seconds between an image and its depth image. BadBagError where a topic cannot be used.
+    Args:
+        bag: The open bag.
+        labels: Topic of ObjectDepthArray, '' = the one whose name contains "ground_truth", where there is one; None =
+            do not look for one.
+        depth: Topic of depth images, '' = do not use any.
+        tolerance: Largest difference of the stamps of an image and its depth image, in seconds.
+
+    Raises:
+        BadBagError: A topic cannot be used.
     """
     if depth:
-        return DepthTruth(bag, bag.depth_topic(depth), round(tolerance * 1e9))
+        return DepthTruth(bag, bag.depth_topic(depth), round(tolerance * NS_PER_S))
     topic = None if labels is None else bag.truth_topic(labels)
     return NoTruth() if topic is None else LabelTruth(bag, topic)
 
@@ -151,7 +187,13 @@ def truth_of(bag: Bag, labels: str | None, depth: str, tolerance: float) -> Trut
 def queries_of(bag: Bag, truth: Truth, wanted: Sequence[ObjectQuery]) -> list[ObjectQuery]:
     """The objects to ask about: those wanted, else all that the labels name.
 
-    BadBagError where there are none, or where a wanted one is in no label: it could never be judged.
+    Args:
+        bag: The open bag.
+        truth: The truth to judge by.
+        wanted: The objects that the user named.
+
+    Raises:
+        BadBagError: There are none, or a wanted one is in no label: it could never be judged.
     """
     if not isinstance(truth, LabelTruth):
         if not wanted:

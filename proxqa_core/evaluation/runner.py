@@ -1,9 +1,9 @@
 """Ask a model everything that a labelled folder knows the answer to.
 
-Promises: the model is asked through the engine's public face only, as a user would ask; all objects of an image go in
-one `depths` call, all its pairs in one `closer_many` call where the view has one. Nothing of the labels but names,
-phrases and (prompt "box") boxes reaches the model. What else is asked (absent names, pairs without depths) comes after
-that and is not timed. Knows nothing of how figures are made.
+Promises: the model is asked through the engine's public API only, as a user would ask; all objects of an image go in
+one `depths` call, all its pairs in one `closer_many` call where there is one. Nothing of the labels but names, phrases
+and (prompt "box") boxes reaches the model. What else is asked (absent names, pairs without depths) comes after that
+and is not timed. Knows nothing of how figures are computed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import math
 import os
 import random
 import re
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from proxqa_core.datasets.folder import BadDatasetError, LabelledFolder, LabelledObject, Record
 from proxqa_core.errors import ProxqaError
@@ -29,6 +29,7 @@ from proxqa_core.evaluation.metrics import MIN_GAP, AbsentResult, Measurements, 
 from proxqa_core.types import MAX_OBJECTS, ObjectDepth, ObjectQuery, ProximityAnswer
 
 PROMPTS = ("name", "box")
+_BAR = "{desc}: {n_fmt} of {total_fmt} images{postfix}"
 
 
 class NoDirectError(ProxqaError):
@@ -36,7 +37,7 @@ class NoDirectError(ProxqaError):
 
 
 class EncodedImage(Protocol):
-    """What the runner needs of a view."""
+    """What the runner needs of an encoded image."""
 
     def depths(self, objects: Sequence[ObjectQuery]) -> tuple[ObjectDepth, ...]: ...
 
@@ -62,7 +63,18 @@ def evaluate(
     absent: int = 0,
     direct: bool = False,
 ) -> dict[str, Any]:
-    """The report on a model and a folder: `metrics.summary` of `measure`. train: folder to fit a baseline on."""
+    """The report on a model and a folder: `metrics.summary` of `measure`.
+
+    Args:
+        engine: As for `measure`.
+        folder: As for `measure`.
+        prompt: As for `measure`.
+        limit: As for `measure`.
+        progress: As for `measure`.
+        train: Folder to fit the straight-line baseline on, None = leave one image out.
+        absent: As for `measure`.
+        direct: As for `measure`.
+    """
     measured = measure(engine, folder, prompt, limit, progress, absent, direct)
     return summary(measured, None if train is None else labels(train))
 
@@ -78,68 +90,104 @@ def measure(
 ) -> Measurements:
     """All answers of a model on a folder.
 
-    prompt: "name" asks by the phrase that means the object alone (`ref`), "box" by its name and box. limit: only the
-    first images. progress: say on stderr how far it is. absent: of each image whose record says what is in view, also
-    ask so many names that are not, the same ones in every run. direct: also ask every pair without perceived depths.
-    Neither counts in the seconds. Raises ValueError on another prompt, a limit below 1 or absent below 0,
-    BadDatasetError and BadImageError where the folder is at fault or has nothing to ask, NoDirectError where the
-    engine cannot do it.
+    Args:
+        engine: The engine to ask.
+        folder: The labelled folder.
+        prompt: "name" asks by the phrase that means the object alone (`ref`), "box" by its name and box.
+        limit: Only the first images, None = all.
+        progress: Show on stderr how far it is.
+        absent: For each image whose record lists what is in view, also ask for this many names that are not, the same
+            ones in every run. Not counted in the seconds.
+        direct: Also ask every pair without perceived depths. Not counted in the seconds.
+
+    Raises:
+        ValueError: `prompt` is another one, `limit` is below 1 or `absent` below 0.
+        BadDatasetError: The folder is at fault, or has nothing to ask for.
+        BadImageError: An image or a depth map is missing or damaged.
+        NoDirectError: The engine cannot be asked directly.
     """
+    _check_options(prompt, limit, absent)
+    labelled = folder if isinstance(folder, LabelledFolder) else LabelledFolder(folder)
+    total = len(labelled) if limit is None else min(limit, len(labelled))
+    names = sorted({o.name for record in labelled.records for o in record.objects}) if absent else []
+    collector = _Collector(engine, prompt, names, absent, direct)
+    bar = tqdm(total=total, disable=not progress, desc=labelled.path.name, bar_format=_BAR)
+    with bar:
+        for record in itertools.islice(labelled, total):
+            collector.ask(record)
+            bar.set_postfix_str(f"{len(collector.pairs)} pairs", refresh=False)
+            bar.update()
+    if not collector.objects:
+        raise BadDatasetError(f"{labelled.path}: has no object to ask for; expected objects with a name and a ref")
+    return collector.measurements()
+
+
+def _check_options(prompt: str, limit: int | None, absent: int) -> None:
     if prompt not in PROMPTS:
         raise ValueError(f"prompt is {prompt!r}; expected one of {', '.join(PROMPTS)}")
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; expected at least 1")
     if absent < 0:
         raise ValueError(f"absent is {absent}; expected at least 0")
-    labelled = folder if isinstance(folder, LabelledFolder) else LabelledFolder(folder)
-    total = len(labelled) if limit is None else min(limit, len(labelled))
-    names = sorted({o.name for record in labelled.records for o in record.objects}) if absent else []
-    not_there: list[AbsentResult] = []
-    pairs: list[PairResult] = []
-    objects: list[ObjectResult] = []
-    seconds: list[float] = []
-    images: list[str] = []
-    for record in itertools.islice(labelled, total):
-        asked = _asked(record, prompt)
-        if asked:
-            image = record.load_image()
-            started = time.perf_counter()
-            view = engine.encode_image(image)
-            found = depths_of(view, [query for _, query in asked])
-            wanted = list(_pairs(asked))
-            questions = [(asked[i][1], asked[j][1]) for i, j in wanted]
-            answers = closer_answers(view, questions)
-            seconds.append(time.perf_counter() - started)
-            directly = _directly(engine, view, questions) if direct else [None] * len(wanted)
-            index = len(images)
-            images.append(record.image)
-            objects += _object_results(index, record, asked, found)
-            pairs += [
-                _pair_result(index, asked, found, *ij, answer, unaided)
-                for ij, answer, unaided in zip(wanted, answers, directly, strict=True)
-            ]
-            missing = [ObjectQuery(name) for name in absent_names(record, names, absent)]
-            not_there += [AbsentResult(index, said.name, said.score) for said in depths_of(view, missing)]
-        if progress:
-            done = f"{len(images)} of {total} images, {len(pairs)} pairs"
-            print(f"\r{labelled.path.name}: {done}", end="", file=sys.stderr, flush=True)
-    if progress:
-        print(file=sys.stderr)  # ends the line that was written over
-    if not objects:
-        raise BadDatasetError(f"{labelled.path}: has no object to ask for; expected objects with a name and a ref")
-    return Measurements(
-        engine.model_name,
-        prompt,
-        tuple(pairs),
-        tuple(objects),
-        tuple(seconds),
-        tuple(images),
-        tuple(not_there) if absent else None,
-    )
+
+
+class _Collector:
+    """Asks about one record after the other. names: those of all records, to draw absent ones from."""
+
+    def __init__(self, engine: Engine, prompt: str, names: Sequence[str], absent: int, direct: bool) -> None:
+        self.engine, self.prompt, self.names, self.absent, self.direct = engine, prompt, names, absent, direct
+        self.pairs: list[PairResult] = []
+        self.objects: list[ObjectResult] = []
+        self.not_there: list[AbsentResult] = []
+        self.seconds: list[float] = []
+        self.images: list[str] = []
+
+    def ask(self, record: Record) -> None:
+        """Ask everything about one image; nothing where it has no object to ask for."""
+        asked = _asked(record, self.prompt)
+        if not asked:
+            return
+        image = record.load_image()
+        # 1. what is timed: the image, all depths, all pairs
+        started = time.perf_counter()
+        encoded = self.engine.encode_image(image)
+        found = depths_of(encoded, [query for _, query in asked])
+        wanted = list(_pairs(asked))
+        questions = [(asked[i][1], asked[j][1]) for i, j in wanted]
+        answers = closer_answers(encoded, questions)
+        self.seconds.append(time.perf_counter() - started)
+        # 2. what is not: the pairs without depths, names that are not in view
+        directly = _directly(self.engine, encoded, questions) if self.direct else [None] * len(wanted)
+        missing = [ObjectQuery(name) for name in absent_names(record, self.names, self.absent)]
+        index = len(self.images)
+        self.images.append(record.image)
+        self.objects += _object_results(index, record, asked, found)
+        self.pairs += [
+            _pair_result(index, asked, found, *ij, answer, unaided)
+            for ij, answer, unaided in zip(wanted, answers, directly, strict=True)
+        ]
+        self.not_there += [AbsentResult(index, d.name, d.score) for d in depths_of(encoded, missing)]
+
+    def measurements(self) -> Measurements:
+        """All answers so far."""
+        return Measurements(
+            self.engine.model_name,
+            self.prompt,
+            tuple(self.pairs),
+            tuple(self.objects),
+            tuple(self.seconds),
+            tuple(self.images),
+            tuple(self.not_there) if self.absent else None,
+        )
 
 
 def labels(folder: str | os.PathLike[str] | LabelledFolder) -> list[ObjectResult]:
-    """Every object of a folder with its true depth and no answer: to fit baselines on."""
+    """Every object of a folder with its true depth and no answer, to fit baselines on.
+
+    Raises:
+        BadDatasetError: The folder is at fault.
+        BadImageError: A depth map is missing or damaged.
+    """
     labelled = folder if isinstance(folder, LabelledFolder) else LabelledFolder(folder)
     return [
         ObjectResult(i, o.name, math.nan, math.nan, truth, o.box.y2 / record.height)
@@ -154,7 +202,8 @@ Asked = list[tuple[LabelledObject, ObjectQuery]]
 def _asked(record: Record, prompt: str) -> Asked:
     """The objects that can be asked for, and how.
 
-    By box, an object whose name is not the only one of the image goes by its ref, so that answers can be told apart.
+    By box, an object that shares its name with another one of the image is called by its ref, so that answers can be
+    told apart.
     """
     if prompt == "name":
         return [(o, ObjectQuery(o.ref)) for o in record.objects if o.ref is not None]
@@ -175,9 +224,17 @@ def _pairs(asked: Asked) -> Iterator[tuple[int, int]]:
 
 
 def absent_names(record: Record, names: Sequence[str], count: int) -> list[str]:
-    """Up to count of some names that nothing in view can be meant by; none where a record does not say what is in view.
+    """Draw names that nothing in view can be called by.
 
-    Drawn by a seed of the image's own, so that neither the other images nor a limit change them.
+    The seed is the image's own, so that neither the other images nor a limit change them.
+
+    Args:
+        record: The image.
+        names: To draw from.
+        count: Largest number of names.
+
+    Returns:
+        At most `count` names; none where the record does not list what is in view.
     """
     if record.visible_names is None:
         return []
@@ -192,31 +249,32 @@ def _alike(a: str, b: str) -> bool:
     return a in b or b in a or bool(set(re.findall(r"\w+", a)) & set(re.findall(r"\w+", b)))
 
 
-def depths_of(view: EncodedImage, queries: Sequence[ObjectQuery]) -> list[ObjectDepth]:
+def depths_of(encoded: EncodedImage, queries: Sequence[ObjectQuery]) -> list[ObjectDepth]:
     """The depths of any number of objects, MAX_OBJECTS a call."""
     found: list[ObjectDepth] = []
     for start in range(0, len(queries), MAX_OBJECTS):
-        found += view.depths(list(queries[start : start + MAX_OBJECTS]))
+        found += encoded.depths(list(queries[start : start + MAX_OBJECTS]))
     return found
 
 
-def closer_answers(view: Any, pairs: list[tuple[ObjectQuery, ObjectQuery]]) -> list[ProximityAnswer]:
-    """The answer to which is closer for every pair, in one call where the view can."""
+def closer_answers(encoded: Any, pairs: list[tuple[ObjectQuery, ObjectQuery]]) -> list[ProximityAnswer]:
+    """The answer to which is closer for every pair, in one call where the encoded image has `closer_many`."""
     if not pairs:
         return []
-    if hasattr(view, "closer_many"):
-        return list(view.closer_many(pairs))
-    return [view.closer(a, b) for a, b in pairs]
+    if hasattr(encoded, "closer_many"):
+        return list(encoded.closer_many(pairs))
+    return [encoded.closer(a, b) for a, b in pairs]
 
 
-def _directly(engine: Engine, view: Any, pairs: list[tuple[ObjectQuery, ObjectQuery]]) -> list[ProximityAnswer]:
-    """`_closer` without perceived depths. NoDirectError where the view has no such thing."""
+def _directly(engine: Engine, encoded: Any, pairs: list[tuple[ObjectQuery, ObjectQuery]]) -> list[ProximityAnswer]:
+    """`closer_answers` without perceived depths. NoDirectError where the encoded image cannot do it."""
     if not pairs:
         return []
-    many = getattr(view, "closer_many", None)
+    many = getattr(encoded, "closer_many", None)
     if many is None or "direct" not in inspect.signature(many).parameters:
         raise NoDirectError(
-            f"{engine.model_name}: cannot be asked directly; expected a view with closer_many(direct=True)"
+            f"{engine.model_name}: cannot be asked directly; expected an engine whose images have "
+            "closer_many(direct=True)"
         )
     return list(many(pairs, direct=True))
 
@@ -224,10 +282,8 @@ def _directly(engine: Engine, view: Any, pairs: list[tuple[ObjectQuery, ObjectQu
 def _object_results(index: int, record: Record, asked: Asked, found: Sequence[ObjectDepth]) -> list[ObjectResult]:
     truths = dict(zip(map(id, record.objects), record.relative_depths(), strict=True))
     return [
-        ObjectResult(
-            index, query.name, said.depth, said.score, truths[id(o)], o.box.y2 / record.height, said.depth_stddev
-        )
-        for (o, query), said in zip(asked, found, strict=True)
+        ObjectResult(index, query.name, d.depth, d.score, truths[id(o)], o.box.y2 / record.height, d.depth_stddev)
+        for (o, query), d in zip(asked, found, strict=True)
     ]
 
 

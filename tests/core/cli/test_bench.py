@@ -17,9 +17,9 @@ from tests.core.fake_engine import FakeEngine
 def measured(fake: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is measured, but a round is reported."""
 
-    def bench(engine: Any, repeats: int, progress: Callable[[str], None]) -> dict[str, Any]:
+    def bench(engine: Any, repeats: int, on_progress: Callable[[str], None]) -> dict[str, Any]:
         assert engine is fake
-        progress("a round")
+        on_progress("a round")
         spans = {"shared": {"p50": 100.0, "p95": 120.4}, "one_by_one": {"p50": 900.0, "p95": 950.0}}
         return {"objects": 8, "repeats": repeats, "milliseconds": spans, "ratio": 9.0, "same_answers": 1.0}
 

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.model
 
 def test_both_ways_say_the_same_and_sharing_is_faster(exact):
     lines: list[str] = []
-    report = bench(exact, repeats=2, names=NAMES[:4], progress=lines.append)
+    report = bench(exact, repeats=2, names=NAMES[:4], on_progress=lines.append)
     assert (report["objects"], report["repeats"], len(lines)) == (4, 2, 2)
     for spans in report["milliseconds"].values():
         assert 0 < spans["p50"] <= spans["p95"]
