@@ -1,7 +1,7 @@
 """The report on a sequence of frames as one HTML file for people: figures, depths over time, best and worst frames.
 
-Promises: self-contained as `html`'s page, whatever came from outside is escaped, and its size does not grow with the
-length of the sequence. Knows nothing of models, bags or ROS; the figures come from `sequence.report`.
+Promises: self-contained like the page of `html`, whatever came from outside is escaped, and its size does not grow
+with the length of the sequence. Knows nothing of models, bags or ROS; the figures come from `sequence.report`.
 """
 
 from __future__ import annotations
@@ -18,27 +18,37 @@ from numpy.typing import NDArray
 from proxqa_core.errors import BadImageError
 from proxqa_core.evaluation.html import accuracy, escaped, jpeg_of, notes, number, page, percent, picture, table
 from proxqa_core.evaluation.sequence import NO_TRUTH, Answer, Run
+from proxqa_core.stamps import NS_PER_S
 from proxqa_core.types import VISIBLE, Box, ObjectDepth
 from proxqa_core.vision.drawing import annotate
 
-SHOWN = 3
-"""How many of the best and of the worst frames are shown."""
-PLOTS = 12
-"""Most objects whose depth over time is drawn."""
-POINTS = 400
-"""Most points of one line."""
-WIDTH = 480
-"""Width of a picture in pixels; smaller images are enlarged by a whole number, so that labels can be read."""
-_SAID, _TRUE = "#2a788e", "#d1495b"
+MAX_FRAMES = 3
+"""Number of the best and of the worst frames that are shown."""
+MAX_PLOTS = 12
+"""Number of objects whose depth over time is drawn."""
+MAX_POINTS = 400
+"""Number of points of one line."""
+WIDTH_PX = 480
+"""Width of a picture, in pixels; smaller images are enlarged by a whole number, so that labels can be read."""
+_PREDICTED_COLOUR, _TRUE_COLOUR = "#2a788e", "#d1495b"
 
 
 def render(report: dict[str, Any], run: Run, images: Mapping[int, NDArray[np.uint8]]) -> str:
-    """The page. images: by stamp, uint8 RGB; a frame to be shown that is not among them gets no picture."""
+    """The report of a run as an HTML page.
+
+    Args:
+        report: As `sequence.report` gives it.
+        run: The run that it was computed from.
+        images: uint8 RGB [height, width, 3] by stamp; a frame of `stamps_to_show` that is missing gets no picture.
+
+    Returns:
+        The whole page.
+    """
     title = f"proxqa: {report['model']} on {report['source']}, asked by {report['prompt']}"
     frames = report["frames"]
     parts = [
-        f"<p>{_said_asked(frames)} on {escaped(report['topic'])}; {report['objects']} objects, "
-        f"{report['pairs']} pairs. {_said_truth(report)}</p>",
+        f"<p>{_asked_text(frames)} on {escaped(report['topic'])}; {report['objects']} objects, "
+        f"{report['pairs']} pairs. {_truth_text(report)}</p>",
         "<h2>Frames</h2>",
         _frames(report),
         "<h2>From frame to frame</h2>",
@@ -57,11 +67,11 @@ def frames_to_show(run: Run) -> list[tuple[str, list[Answer]]]:
     """The frames shown in the page, under their titles: the best and the worst; without truth some evenly spread."""
     if run.truth_kind == NO_TRUTH or not any(math.isfinite(error_of(a)) for a in run.answers):
         every = run.answers
-        places = sorted({round(x) for x in np.linspace(0, len(every) - 1, SHOWN)}) if every else []
+        places = sorted({round(x) for x in np.linspace(0, len(every) - 1, MAX_FRAMES)}) if every else []
         return [("Some frames", [every[i] for i in places])]
     judged = sorted((a for a in run.answers if math.isfinite(error_of(a))), key=lambda a: (error_of(a), a.image))
-    half = min(SHOWN, (len(judged) + 1) // 2)
-    worst = judged[max(half, len(judged) - SHOWN) :][::-1]
+    half = min(MAX_FRAMES, (len(judged) + 1) // 2)
+    worst = judged[max(half, len(judged) - MAX_FRAMES) :][::-1]
     return [("Best frames", judged[:half]), ("Worst frames", worst)]
 
 
@@ -80,20 +90,20 @@ def error_of(answer: Answer) -> float:
     return sum(errors) / len(errors) if errors else math.nan
 
 
-def _said_asked(frames: dict[str, Any]) -> str:
+def _asked_text(frames: dict[str, Any]) -> str:
     if frames["passes"] == 1:
         return f"{frames['asked']} of {frames['in_source']} images"
     return f"{frames['asked']} images in {frames['passes']} passes over the {frames['in_source']}"
 
 
-def _said_truth(report: dict[str, Any]) -> str:
+def _truth_text(report: dict[str, Any]) -> str:
     truth = report["truth"]
     if truth["kind"] == NO_TRUTH:
         return "There is no truth to judge by."
-    said = f"Judged by {truth['kind']} of {truth['topic']}, in {truth['frames']} frames."
+    text = f"Judged by {truth['kind']} of {truth['topic']}, in {truth['frames']} frames."
     if truth["problem"]:
-        said += f" Last problem: {truth['problem']}"
-    return escaped(said)
+        text += f" Last problem: {truth['problem']}"
+    return escaped(text)
 
 
 def _frames(report: dict[str, Any]) -> str:
@@ -116,7 +126,7 @@ def _temporal(report: dict[str, Any]) -> str:
     rows = [
         [f"Mean change of depth ({steady['steps']} {steady['basis']})", number(steady["depth_change"])],
         ["Mean change of the error", number(steady["jitter"])],
-        [f"Order of two turned round ({steady['pair_steps']} steps of pairs)", percent(steady["flip_rate"])],
+        [f"Order of two flipped ({steady['pair_steps']} steps of pairs)", percent(steady["flip_rate"])],
     ]
     return table(["", ""], rows)
 
@@ -126,14 +136,14 @@ def _by_object(report: dict[str, Any]) -> str:
         [name, str(of["asked"]), str(of["in_view"]), str(of["with_truth"]), number(of["mae"])]
         for name, of in report["by_object"].items()
     ]
-    return table(["object", "asked", "said in view", "with truth", "mean error"], rows)
+    return table(["object", "asked", "predicted in view", "with truth", "mean error"], rows)
 
 
 # -- plots ------------------------------------------------------------------------------------------------------------
 
 
 def _over_time(run: Run) -> str:
-    """Per object, the depth said (line; grey band: one standard deviation) and the true one, over the first pass."""
+    """Per object, the predicted depth (grey band: one standard deviation) and the true one, over the first pass."""
     answers = [a for a in run.answers if a.pass_number == 0]
     if len(answers) < 2:
         return ""
@@ -142,18 +152,20 @@ def _over_time(run: Run) -> str:
         for o, t in zip(a.objects, a.truth, strict=True):
             series.setdefault(o.name, []).append((a.stamp, o, math.nan if t is None else t.depth))
     start, end = min(a.stamp for a in answers), max(a.stamp for a in answers)
-    plots = [_plot(name, points, start, end) for name, points in list(series.items())[:PLOTS]]
-    note = f"<p class=note>Relative depth over {(end - start) / 1e9:.1f} s, 0 at the bottom; "
-    note += f'<span style="color:{_SAID}">said</span> ± its standard deviation where it was said to be in view, '
-    note += f'<span style="color:{_TRUE}">true</span>.'
-    if len(series) > PLOTS:
-        note += f" {PLOTS} of {len(series)} objects."
+    plots = [_plot(name, points, start, end) for name, points in list(series.items())[:MAX_PLOTS]]
+    note = f"<p class=note>Relative depth over {(end - start) / NS_PER_S:.1f} s, 0 at the bottom; "
+    note += f'<span style="color:{_PREDICTED_COLOUR}">predicted</span> ± its standard deviation where in view, '
+    note += f'<span style="color:{_TRUE_COLOUR}">true</span>.'
+    if len(series) > MAX_PLOTS:
+        note += f" {MAX_PLOTS} of {len(series)} objects."
     return f"<div class=pairs>{''.join(plots)}</div>{note}</p>"
 
 
 def _plot(name: str, points: Sequence[tuple[int, ObjectDepth, float]], start: int, end: int) -> str:
     width, height, pad = 300, 110, 4
-    points = [points[i] for i in sorted({round(x) for x in np.linspace(0, len(points) - 1, min(len(points), POINTS))})]
+    points = [
+        points[i] for i in sorted({round(x) for x in np.linspace(0, len(points) - 1, min(len(points), MAX_POINTS))})
+    ]
 
     def x(stamp: int) -> float:
         return pad + (stamp - start) / max(1, end - start) * (width - 2 * pad)
@@ -161,24 +173,24 @@ def _plot(name: str, points: Sequence[tuple[int, ObjectDepth, float]], start: in
     def y(depth: float) -> float:
         return height - pad - min(1.0, max(0.0, depth)) * (height - 2 * pad)
 
-    seen = [(s, o) for s, o, _ in points if o.score >= VISIBLE and math.isfinite(o.depth)]
+    visible = [(s, o) for s, o, _ in points if o.score >= VISIBLE and math.isfinite(o.depth)]
     bars = "".join(
         f'<line x1="{x(s):.1f}" x2="{x(s):.1f}" y1="{y(o.depth - o.depth_stddev):.1f}" '
         f'y2="{y(o.depth + o.depth_stddev):.1f}" stroke="#ccc" stroke-width="2"/>'
-        for s, o in seen
+        for s, o in visible
         if math.isfinite(o.depth_stddev)
     )
-    said = _line([(x(s), y(o.depth)) for s, o in seen], _SAID)
-    true = _line([(x(s), y(t)) for s, _, t in points if math.isfinite(t)], _TRUE)
+    predicted = _line([(x(s), y(o.depth)) for s, o in visible], _PREDICTED_COLOUR)
+    true = _line([(x(s), y(t)) for s, _, t in points if math.isfinite(t)], _TRUE_COLOUR)
     return (
         f'<figure><svg width="{width}" height="{height}" role="img" aria-label="depth of {escaped(name)} over time">'
-        f'<rect width="{width}" height="{height}" fill="none" stroke="#ccc"/>{bars}{true}{said}</svg>'
+        f'<rect width="{width}" height="{height}" fill="none" stroke="#ccc"/>{bars}{true}{predicted}</svg>'
         f"<figcaption>{escaped(name)}</figcaption></figure>"
     )
 
 
 def _line(places: Iterable[tuple[float, float]], colour: str) -> str:
-    """A line with a dot at every place, so that single ones are seen too."""
+    """A line with a dot at every place, so that single ones show too."""
     places = list(places)
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="1.5" fill="{colour}"/>' for x, y in places)
@@ -198,17 +210,17 @@ def _pictures(run: Run, images: Mapping[int, NDArray[np.uint8]]) -> str:
 
 
 def _figure(answer: Answer, image: NDArray[np.uint8] | None) -> str:
-    said = f"{answer.stamp // 1_000_000_000}.{answer.stamp % 1_000_000_000:09d}"
+    stamp = f"{answer.stamp // NS_PER_S}.{answer.stamp % NS_PER_S:09d}"
     shown = "<p class=note>no picture</p>"
     if image is not None:
         try:
-            shown = picture(jpeg_of(_drawn(image, answer.objects)), f"image of {said}")
+            shown = picture(jpeg_of(_drawn(image, answer.objects)), f"image of {stamp}")
         except BadImageError as error:
             shown = f"<p class=note>{escaped(error)}</p>"
     mean_error = error_of(answer)
-    caption = said + (f", mean error {mean_error:.3f}" if math.isfinite(mean_error) else "")
+    caption = stamp + (f", mean error {mean_error:.3f}" if math.isfinite(mean_error) else "")
     known = [
-        f"{o.name} {number(o.depth, 2)}{'' if o.score >= VISIBLE else ' (not seen)'}, true {number(t.depth, 2)}"
+        f"{o.name} {number(o.depth, 2)}{'' if o.score >= VISIBLE else ' (not visible)'}, true {number(t.depth, 2)}"
         for o, t in zip(answer.objects, answer.truth, strict=True)
         if t is not None
     ]
@@ -216,9 +228,9 @@ def _figure(answer: Answer, image: NDArray[np.uint8] | None) -> str:
 
 
 def _drawn(image: NDArray[np.uint8], objects: Sequence[ObjectDepth]) -> NDArray[np.uint8]:
-    """The image at about WIDTH pixels with the objects drawn in."""
+    """The image at about WIDTH_PX pixels with the objects drawn in."""
     height, width = image.shape[:2]
-    times = max(1.0, float(WIDTH // width)) if width < WIDTH else WIDTH / width
+    times = max(1.0, float(WIDTH_PX // width)) if width < WIDTH_PX else WIDTH_PX / width
     size = (max(16, round(width * times)), max(16, round(height * times)))
     large = cv2.resize(image, size, interpolation=cv2.INTER_AREA if times < 1 else cv2.INTER_CUBIC)
 

@@ -20,9 +20,9 @@ from proxqa_core.datasets.folder import LabelledFolder, Record
 from proxqa_core.errors import BadImageError
 from proxqa_core.evaluation.metrics import Measurements, PairResult
 
-WORST = 24
-"""How many wrong pairs are shown."""
-THUMBNAIL = 320
+MAX_WORST_PAIRS = 24
+"""Number of wrong pairs that are shown."""
+THUMBNAIL_PX = 320
 """Longest side of a picture in the report, in pixels."""
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.25rem .8rem;border-bottom:1px solid #ddd;text-align:left}
@@ -32,7 +32,16 @@ figure{margin:0;width:20rem}figure img{max-width:100%;border-radius:4px}figcapti
 
 
 def render(report: dict[str, Any], measured: Measurements, folder: LabelledFolder) -> str:
-    """The report of a run as an HTML page. folder: where its images come from; one that is gone gets no picture."""
+    """The report of a run as an HTML page.
+
+    Args:
+        report: As `metrics.summary` gives it.
+        measured: The answers that it was computed from.
+        folder: The images; one that is missing gets no picture.
+
+    Returns:
+        The whole page.
+    """
     title = f"proxqa: {report['model']} on {folder.path.name}, asked by {report['prompt']}"
     parts = [
         f"<p>{report['images']} images, {report['pairs']} pairs, {report['objects']} objects; "
@@ -69,7 +78,7 @@ def page(title: str, parts: Sequence[str]) -> str:
 
 
 def notes(report: dict[str, Any]) -> str:
-    """What the figures mean, as the report says it."""
+    """The report's own explanations of its figures."""
     return "\n".join(
         f"<p class=note>{escaped(name)}: {escaped(note)}</p>" for name, note in report.get("notes", {}).items()
     )
@@ -91,7 +100,12 @@ def percent(value: float | None) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table: first column text, the others numbers. Cells are escaped here."""
+    """A table: first column text, the others numbers.
+
+    Args:
+        head: Column titles; escaped here.
+        rows: Cells, as many in every row as there are titles; escaped here.
+    """
 
     def row(cells: Sequence[str], tag: str) -> str:
         kinds = ["", *[" class=n"] * (len(cells) - 1)]
@@ -102,6 +116,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def figures_table(report: dict[str, Any]) -> str:
+    """The main figures beside those of simple rules, with intervals. report: as `metrics.summary` gives it."""
     base = report["baselines"]
     intervals = report.get("interval_95", {})
 
@@ -111,7 +126,7 @@ def figures_table(report: dict[str, Any]) -> str:
     rows = [
         ["Which is closer: right", percent(report["pair_accuracy"]), between("pair_accuracy", percent),
          f"lower edge {percent(base['lower_edge'])}, larger box {percent(base['larger_box'])}, chance 50 %"],
-        [f"… where the lower edge misleads ({report['pairs_breaking']} pairs)",
+        [f"… counter-heuristic pairs (lower edge misleads; {report['pairs_breaking']})",
          percent(report["pair_accuracy_breaking"]), between("pair_accuracy_breaking", percent),
          f"lower edge {percent(base['lower_edge_breaking'])}, larger box {percent(base['larger_box_breaking'])}"],
         ["… by comparing the two depths", percent(report["pair_accuracy_from_depths"]),
@@ -122,21 +137,21 @@ def figures_table(report: dict[str, Any]) -> str:
          f"constant {number(base['constant_rmse'])}, line from lower edge {number(base['lower_edge_line_rmse'])}"],
         ["Relative depth: rank correlation", number(report["spearman"]), between("spearman", number),
          f"line from lower edge {number(base['lower_edge_line_spearman'])}"],
-        ["Relative depth: truth within the standard deviation said", percent(report["within_sigma"]),
+        ["Relative depth: truth within the predicted standard deviation", percent(report["within_sigma"]),
          between("within_sigma", percent), "68 % if it is right"],
         ["Objects answered", percent(report["valid_rate"]), "–", ""],
-        ["Calibration error of 'closer'", number(report["ece"]), "–", ""],
+        ["Expected calibration error", number(report["ece"]), "–", ""],
     ]  # fmt: skip
     if (absent := report["absent"]) is not None:
         rows += [
-            [f"Names not in view: called so ({absent['asked']} names)", percent(absent["said_absent"]), "–", ""],
+            [f"Names not in view: predicted absent ({absent['asked']} names)", percent(absent["said_absent"]), "–", ""],
             ["… share of comparisons in which what is there scores higher (AUROC)", number(absent["auroc"]),
              _between(absent.get("interval_95"), number), "chance 0.5"],
         ]  # fmt: skip
     if (direct := report["direct"]) is not None:
         rows += [
             ["Which is closer, asked without depths: right", percent(direct["pair_accuracy"]), "–", ""],
-            ["… where the lower edge misleads", percent(direct["pair_accuracy_breaking"]), "–", ""],
+            ["… counter-heuristic pairs", percent(direct["pair_accuracy_breaking"]), "–", ""],
             ["… gained by perceiving depths first", percent(direct["difference"]),
              _between(direct.get("interval_95"), percent), ""],
         ]  # fmt: skip
@@ -150,6 +165,7 @@ def _between(bounds: tuple[float, float] | None, show: Any) -> str:
 
 
 def gap_table(report: dict[str, Any]) -> str:
+    """Accuracy by the difference in depth. report: as `metrics.summary` gives it."""
     rows = [
         [f"{name} %", str(report["pairs_by_gap"][name]), percent(accuracy)]
         for name, accuracy in report["pair_accuracy_by_gap"].items()
@@ -158,48 +174,57 @@ def gap_table(report: dict[str, Any]) -> str:
 
 
 def calibration_plot(bins: Sequence[tuple[float, float, int]], ece: float) -> str:
-    """Stated probability against share that was right; the dots' area goes with the number of pairs."""
+    """Reliability diagram as SVG: stated probability against accuracy, larger dots for more pairs.
+
+    Args:
+        bins: As `metrics.calibration_bins` gives them.
+        ece: Expected calibration error, in [0, 1].
+    """
     if not bins:
         return "<p>No answer came with a probability.</p>"
+    # 1. scales: 50 to 100 % stated across, 0 to 100 % right upwards, in pixels
     size, margin = 300, 44
 
-    def place(v: float) -> float:
-        return margin + min(1.0, max(0.0, v)) * size
+    def across(share: float) -> float:
+        return margin + min(1.0, max(0.0, share)) * size
 
-    def up(v: float) -> float:
-        return margin / 2 + size - min(1.0, max(0.0, v)) * size
+    def up(share: float) -> float:
+        return margin / 2 + size - min(1.0, max(0.0, share)) * size
 
+    # 2. one dot per bin
     most = max(count for _, _, count in bins)
     dots = "".join(
-        f'<circle cx="{place((stated - 0.5) * 2):.1f}" cy="{up(right):.1f}" r="{3 + 9 * math.sqrt(count / most):.1f}" '
-        f'fill="#2a788e" fill-opacity=".75"><title>{percent(stated)} said, {percent(right)} right, {count} pairs'
+        f'<circle cx="{across((stated - 0.5) * 2):.1f}" cy="{up(right):.1f}" r="{3 + 9 * math.sqrt(count / most):.1f}" '
+        f'fill="#2a788e" fill-opacity=".75"><title>{percent(stated)} stated, {percent(right)} right, {count} pairs'
         "</title></circle>"
         for stated, right, count in bins
     )
+    # 3. labels of the axes
     ticks = "".join(
-        f'<text x="{place((v - 50) / 50):.0f}" y="{up(0) + 18:.0f}" text-anchor="middle">{v} %</text>'
+        f'<text x="{across((v - 50) / 50):.0f}" y="{up(0) + 18:.0f}" text-anchor="middle">{v} %</text>'
         for v in (50, 75, 100)
     ) + "".join(
         f'<text x="{margin - 6}" y="{up(v / 100) + 4:.0f}" text-anchor="end">{v} %</text>' for v in (0, 50, 100)
     )
+    # 4. frame, diagonal of perfect calibration, note
     width, height = size + 2 * margin, size + margin + margin / 2
     return (
         f'<svg width="{width}" height="{height:.0f}" role="img" aria-label="calibration plot">'
         f'<rect x="{margin}" y="{margin / 2}" width="{size}" height="{size}" fill="none" stroke="#ccc"/>'
-        f'<line x1="{place(0)}" y1="{up(0.5)}" x2="{place(1)}" y2="{up(1)}" stroke="#999" stroke-dasharray="4 4"/>'
+        f'<line x1="{across(0)}" y1="{up(0.5)}" x2="{across(1)}" y2="{up(1)}" stroke="#999" stroke-dasharray="4 4"/>'
         f"{dots}{ticks}</svg>"
-        f"<p class=note>Probability said (across) and share right (up); on the dashed line both agree. "
+        f"<p class=note>Stated probability (across) and share right (up); on the dashed line both agree. "
         f"Calibration error {number(ece)}.</p>"
     )
 
 
 def _worst(measured: Measurements, folder: LabelledFolder) -> str:
-    """The wrong answers of which the model was surest, then those of the largest difference."""
+    """The wrong answers with the highest confidence, of equal ones those of the largest difference."""
     wrong = [p for p in measured.pairs if not p.correct]
     wrong.sort(key=lambda p: (-(p.confidence if math.isfinite(p.confidence) else 0.0), -p.gap))
     if not wrong:
         return "<p>No pair was answered wrongly.</p>"
-    shown = wrong[:WORST]
+    shown = wrong[:MAX_WORST_PAIRS]
     needed = {measured.images[p.image] for p in shown}
     records = {r.image: r for r in folder if r.image in needed}
     figures = "".join(_figure(p, records.get(measured.images[p.image])) for p in shown)
@@ -209,7 +234,7 @@ def _worst(measured: Measurements, folder: LabelledFolder) -> str:
 def _figure(pair: PairResult, record: Record | None) -> str:
     caption = (
         f"{escaped(pair.near)} (yellow) is closer than {escaped(pair.far)} (violet) by {100 * pair.gap:.0f} %; "
-        f"the model said the opposite, {percent(pair.confidence)} sure"
+        f"the model answered the opposite, {percent(pair.confidence)} sure"
     )
     shown = ""
     if record is not None:
@@ -221,9 +246,17 @@ def _figure(pair: PairResult, record: Record | None) -> str:
 
 
 def thumbnail(image: NDArray[np.uint8], pair: PairResult) -> bytes:
-    """A JPEG of an image, uint8 RGB, with a pair's boxes: the closer one yellow, the other violet."""
+    """A small JPEG of an image with a pair's boxes: the closer one yellow, the other violet.
+
+    Args:
+        image: uint8 RGB [height, width, 3].
+        pair: The pair.
+
+    Raises:
+        BadImageError: It cannot be written.
+    """
     height, width = image.shape[:2]
-    scale = min(1.0, THUMBNAIL / max(height, width))
+    scale = min(1.0, THUMBNAIL_PX / max(height, width))
     small = cv2.resize(
         image, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA
     )
@@ -235,13 +268,17 @@ def thumbnail(image: NDArray[np.uint8], pair: PairResult) -> bytes:
 
 
 def jpeg_of(image: NDArray[np.uint8]) -> bytes:
-    """A JPEG of an image, uint8 RGB. BadImageError where it cannot be written."""
+    """A JPEG of an image, uint8 RGB [height, width, 3].
+
+    Raises:
+        BadImageError: It cannot be written.
+    """
     ok, jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
     if not ok:
         raise BadImageError("the picture could not be written as JPEG")
     return bytes(jpeg)
 
 
-def picture(jpeg: bytes, said: str) -> str:
-    """The HTML of a JPEG. said: what it shows, in words."""
-    return f'<img alt="{escaped(said)}" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'
+def picture(jpeg: bytes, alt: str) -> str:
+    """The HTML of a JPEG. alt: what it shows, in words."""
+    return f'<img alt="{escaped(alt)}" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'

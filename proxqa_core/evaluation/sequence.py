@@ -1,8 +1,8 @@
 """What came out of a sequence of frames: answers beside the truth of the same moment, and the figures they make.
 
-Promises: `report` gives the keys of `proxqa eval` where they mean the same, and what only a sequence can tell beside
-them: how steady answers are from frame to frame, how late they come, which frames were lost. Frames may come from a
-model that was asked here or from a node that answered over topics. Knows nothing of models, bags or ROS.
+Promises: `report` gives the keys of `proxqa eval` where they mean the same, and besides what only a sequence can tell:
+how steady answers are from frame to frame, how late they come, which frames were lost. Frames may come from a model
+that was asked here or from a node that answered over topics. Knows nothing of models, bags or ROS.
 """
 
 from __future__ import annotations
@@ -18,21 +18,27 @@ import numpy as np
 from proxqa_core.evaluation.metrics import MIN_GAP, Measurements, ObjectResult, PairResult, summary
 from proxqa_core.types import VISIBLE, Box, ObjectDepth
 
-STILL = 0.02
-"""Between two frames an object's true depth counts as unchanged where it differs by no more than this."""
-MAX_STEP = 2_000_000_000
-"""Two frames follow one another if their stamps are no farther apart, nanoseconds."""
-REASONS = 5
-"""How many reasons for bad frames are kept."""
+MAX_UNCHANGED_DEPTH = 0.02
+"""Between two frames an object's true relative depth counts as unchanged if it differs by no more than this."""
+MAX_STEP_NS = 2_000_000_000
+"""Two frames follow one another if their stamps are no farther apart than this, in nanoseconds."""
+MAX_REASONS = 5
+"""Number of reasons for bad frames that are kept."""
 UNKNOWN_BOX = (math.nan, math.nan, math.nan, math.nan)
 
 NO_TRUTH, LABELS, DEPTH_IMAGES = "none", "labels", "depth images"
-"""Kinds of truth: none; depths of named objects; depth images, looked up where the model looked."""
+"""Kinds of truth: none; depths of named objects; depth images, read where the model located the object."""
 
 
 @dataclass(frozen=True)
 class TrueObject:
-    """What is true of one object. depth: relative, in [0, 1]; distance: metres; NaN = not known. box: pixels."""
+    """What is true of one object.
+
+    Attributes:
+        depth: Relative depth in [0, 1], NaN = not known.
+        distance: Metres along the optical axis, NaN = not known.
+        box: In pixels, None = not known.
+    """
 
     depth: float
     distance: float = math.nan
@@ -41,9 +47,13 @@ class TrueObject:
 
 @dataclass(frozen=True)
 class Compared:
-    """A pair that was asked about: indices into the frame's objects, and what was said.
+    """A pair that was asked about, and the answer.
 
-    says_first: whether the first one was called the closer one. confidence: probability of what was said, NaN = none.
+    Attributes:
+        first: Index into the frame's objects.
+        second: Index into the frame's objects.
+        says_first: Whether the answer is that the first one is closer.
+        confidence: The answer's probability, NaN = none.
     """
 
     first: int
@@ -54,11 +64,18 @@ class Compared:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back for one frame.
+    """The answer to one frame.
 
-    image: index of the frame among those asked about. stamp: its header's, nanoseconds. height: pixels. truth: one per
-    object, None = not known. latency: seconds until the depths were there. seconds: for everything asked. pass_number:
-    which time the frame was shown, from 0. compared: the pairs asked about, None = pairs were not asked about.
+    Attributes:
+        image: Index of the frame among those asked about.
+        stamp: Of its header, in nanoseconds.
+        height: Of the image, in pixels.
+        objects: The objects with their predicted depths.
+        truth: One per object, None = not known.
+        latency: Seconds until the depths were there.
+        seconds: Seconds for everything that was asked.
+        pass_number: Which time the frame was sent, from 0.
+        compared: The pairs asked about, None = pairs were not asked about.
     """
 
     image: int
@@ -76,9 +93,22 @@ class Answer:
 class Run:
     """One run over a sequence. Frames are added while it lasts; `report` can be made at any time.
 
-    source, topic: what was played, and the images' topic. truth_kind: one of the kinds above; truth_topic: '' = none;
-    truth_problem: why the last truth was of no use, '' = none. prompt: as in `proxqa eval`. model: '' until known.
-    in_source: all images there are. wanted: images to be asked about, over all passes; sent: that were so far.
+    Attributes:
+        source: Name of the bag.
+        topic: Of the images.
+        truth_kind: NO_TRUTH, LABELS or DEPTH_IMAGES.
+        truth_topic: '' = none.
+        truth_problem: Why the last truth could not be used, '' = it could.
+        prompt: As in `proxqa eval`.
+        model: Name of the model, '' = not known yet.
+        in_source: Number of images in the source.
+        wanted: Number of images to ask about, over all passes.
+        sent: Number of images asked about so far.
+        passes: Number of passes over the source so far.
+        stamps: Of the frames by their index, in nanoseconds.
+        answers: One for every answered frame.
+        bad: Number of frames that could not be read.
+        bad_reasons: Why, the first MAX_REASONS.
     """
 
     source: str
@@ -93,7 +123,6 @@ class Run:
     sent: int = 0
     passes: int = 1
     stamps: list[int] = field(default_factory=list)
-    """By index of the frame."""
     answers: list[Answer] = field(default_factory=list)
     bad: int = 0
     bad_reasons: list[str] = field(default_factory=list)
@@ -101,19 +130,19 @@ class Run:
     def add_bad(self, reason: str) -> None:
         """Count a frame that could not be read."""
         self.bad += 1
-        if len(self.bad_reasons) < REASONS:
+        if len(self.bad_reasons) < MAX_REASONS:
             self.bad_reasons.append(reason)
 
 
 def true_pairs(truth: Sequence[TrueObject | None]) -> Iterator[tuple[int, int]]:
-    """Pairs of objects (indices) that truly differ enough in depth, in order: those a model can be judged by."""
+    """Pairs of objects (indices) that a model can be judged by: their true distances differ by MIN_GAP or more."""
     for i, j in itertools.combinations(range(len(truth)), 2):
         if math.isfinite(_gap(truth[i], truth[j])):
             yield i, j
 
 
 def _gap(a: TrueObject | None, b: TrueObject | None) -> float:
-    """Difference in metres as a share of the farther one; NaN where unknown or too small to be judged."""
+    """Difference in metres as a share of the farther one; NaN where not known or below MIN_GAP."""
     if a is None or b is None or not (math.isfinite(a.distance) and math.isfinite(b.distance)):
         return math.nan
     farther = max(a.distance, b.distance)
@@ -124,25 +153,25 @@ def _gap(a: TrueObject | None, b: TrueObject | None) -> float:
 def measurements(run: Run) -> Measurements:
     """The sequence as `metrics.summary` takes it.
 
-    Objects: with labels those that the labels hold, else all. A pair that was not asked about is judged by the order of
-    the two depths, equal ones are wrong.
+    Objects: with labels those that are labelled, else all. A pair that was not asked about is judged by the order of
+    the two predicted depths; equal ones are wrong.
     """
     objects: list[ObjectResult] = []
     pairs: list[PairResult] = []
     for answer in run.answers:
-        for said, true in zip(answer.objects, answer.truth, strict=True):
+        for predicted, true in zip(answer.objects, answer.truth, strict=True):
             if true is None and run.truth_kind == LABELS:
                 continue
-            box = (true.box if true is not None else None) or region_of(said)
+            box = (true.box if true is not None else None) or region_of(predicted)
             objects.append(
                 ObjectResult(
                     answer.image,
-                    said.name,
-                    said.depth,
-                    said.score,
+                    predicted.name,
+                    predicted.depth,
+                    predicted.score,
                     math.nan if true is None else true.depth,
                     math.nan if box is None else box.y2 / answer.height,
-                    said.depth_stddev,
+                    predicted.depth_stddev,
                 )
             )
         pairs += _pair_results(answer)
@@ -157,20 +186,20 @@ def measurements(run: Run) -> Measurements:
 
 
 def region_of(thing: ObjectDepth) -> Box | None:
-    """Where an object was asked for, or found by a model that saw it; None where nobody knows."""
+    """The box that an object was asked with, or in which a model located a visible one; None where there is neither."""
     return thing.box or (thing.found_at if thing.score >= VISIBLE else None)
 
 
 def _pair_results(answer: Answer) -> Iterator[PairResult]:
-    said = {(c.first, c.second): c for c in answer.compared or ()}
+    by_pair = {(c.first, c.second): c for c in answer.compared or ()}
     for i, j in true_pairs(answer.truth):
-        if answer.compared is not None and (i, j) not in said:
+        if answer.compared is not None and (i, j) not in by_pair:
             continue
         a, b = answer.truth[i], answer.truth[j]
         assert a is not None and b is not None  # true_pairs gave them
         near, far = (i, j) if a.distance < b.distance else (j, i)
         depths = (answer.objects[near].depth, answer.objects[far].depth)
-        compared = said.get((i, j))
+        compared = by_pair.get((i, j))
         boxes = [(t.box if t is not None else None) or region_of(answer.objects[k]) for k, t in ((i, a), (j, b))]
         if near != i:
             boxes.reverse()
@@ -188,7 +217,15 @@ def _pair_results(answer: Answer) -> Iterator[PairResult]:
 
 
 def report(run: Run, intervals: bool = True) -> dict[str, Any]:
-    """The report of a run: `metrics.summary` and what only a sequence can tell."""
+    """The report of a run: `metrics.summary` and what only a sequence can tell.
+
+    Args:
+        run: The run, finished or not.
+        intervals: Add 95 % bootstrap intervals.
+
+    Returns:
+        Figures by name; NaN where there is nothing to compute one from.
+    """
     measured = measurements(run)
     found = summary(measured, intervals=intervals)
     answers = run.answers
@@ -227,37 +264,40 @@ def report(run: Run, intervals: bool = True) -> dict[str, Any]:
 def temporal(run: Run) -> dict[str, Any]:
     """How steady answers are between frames that follow one another.
 
-    Over steps of an object that is seen in both frames: depth_change is the mean absolute change of its depth where its
-    true depth stays within STILL (without truth: over all steps), jitter the mean absolute change of its error.
-    flip_rate: share of steps of a pair in which the order of the two depths turns round while the true order stays as
-    it was (without truth: in which it turns round at all).
+    Over steps of an object that is visible in both frames: `depth_change` is the mean absolute change of its depth
+    where its true depth changes by at most MAX_UNCHANGED_DEPTH (without truth: over all steps), `jitter` the mean
+    absolute change of its error. `flip_rate`: share of steps of a pair in which the order of the two depths flips
+    while the true order stays (without truth: in which it flips at all).
+
+    Args:
+        run: The run.
+
+    Returns:
+        These figures, NaN where there are no steps, and the numbers of steps that they rest on.
     """
-    blind = run.truth_kind == NO_TRUTH
+    without_truth = run.truth_kind == NO_TRUTH
     changes: list[float] = []
     jitter: list[float] = []
     flips: list[bool] = []
     for before, after in steps(run.answers):
-        places = {o.name: i for i, o in enumerate(before.objects)}
-        both = [
-            (i, j)
-            for j, o in enumerate(after.objects)
-            if (i := places.get(o.name)) is not None and _seen(o) and _seen(before.objects[i])
-        ]
-        for i, j in both:
+        # 1. the objects visible in both frames: their indices before and after
+        tracked = _tracked(before, after)
+        # 2. how the depth of each of them changes, and how its true depth does
+        for i, j in tracked:
             change = after.objects[j].depth - before.objects[i].depth
-            was, now = before.truth[i], after.truth[j]
-            moved = math.nan if was is None or now is None else now.depth - was.depth
-            if blind or abs(moved) <= STILL:
+            true_change = _true_change(before.truth[i], after.truth[j])
+            if without_truth or abs(true_change) <= MAX_UNCHANGED_DEPTH:
                 changes.append(abs(change))
-            if math.isfinite(moved):
-                jitter.append(abs(change - moved))
-        for (i, j), (k, m) in itertools.combinations(both, 2):
+            if math.isfinite(true_change):
+                jitter.append(abs(change - true_change))
+        # 3. whether the order of each two of them flips
+        for (i, j), (k, m) in itertools.combinations(tracked, 2):
             old = before.objects[i].depth - before.objects[k].depth
             new = after.objects[j].depth - after.objects[m].depth
-            if blind or _same_order(before.truth[i], before.truth[k], after.truth[j], after.truth[m]):
+            if without_truth or _same_order(before.truth[i], before.truth[k], after.truth[j], after.truth[m]):
                 flips.append(old * new < 0)
     return {
-        "basis": "all steps" if blind else "steps in which the truth stays",
+        "basis": "all steps" if without_truth else "steps in which the truth stays",
         "steps": len(changes),
         "depth_change": _mean(changes),
         "jitter": _mean(jitter),
@@ -266,15 +306,29 @@ def temporal(run: Run) -> dict[str, Any]:
     }
 
 
+def _tracked(before: Answer, after: Answer) -> list[tuple[int, int]]:
+    """Indices in both frames of every object that is visible in both."""
+    places = {o.name: i for i, o in enumerate(before.objects)}
+    return [
+        (i, j)
+        for j, o in enumerate(after.objects)
+        if (i := places.get(o.name)) is not None and _is_visible(o) and _is_visible(before.objects[i])
+    ]
+
+
+def _true_change(before: TrueObject | None, after: TrueObject | None) -> float:
+    return math.nan if before is None or after is None else after.depth - before.depth
+
+
 def steps(answers: Iterable[Answer]) -> Iterator[tuple[Answer, Answer]]:
-    """Answers to frames that follow one another: of one pass, forward in time by at most MAX_STEP."""
+    """Answers to frames that follow one another: of one pass, forward in time by at most MAX_STEP_NS."""
     ordered = sorted(answers, key=lambda a: (a.pass_number, a.image))
     for before, after in itertools.pairwise(ordered):
-        if before.pass_number == after.pass_number and 0 < after.stamp - before.stamp <= MAX_STEP:
+        if before.pass_number == after.pass_number and 0 < after.stamp - before.stamp <= MAX_STEP_NS:
             yield before, after
 
 
-def _seen(thing: ObjectDepth) -> bool:
+def _is_visible(thing: ObjectDepth) -> bool:
     return thing.score >= VISIBLE and math.isfinite(thing.depth)
 
 
@@ -287,71 +341,71 @@ def _same_order(a: TrueObject | None, b: TrueObject | None, c: TrueObject | None
 
 
 def _distance(answers: Iterable[Answer]) -> dict[str, Any] | None:
-    """How right the metres are, of objects seen that have some; None where no answer has."""
-    said = [
+    """How right the distances in metres are, of visible objects that have one; None where no answer has."""
+    predicted = [
         (o.distance, o.distance_stddev, t.distance)
         for a in answers
         for o, t in zip(a.objects, a.truth, strict=True)
-        if t is not None and _seen(o) and math.isfinite(o.distance) and math.isfinite(t.distance)
+        if t is not None and _is_visible(o) and math.isfinite(o.distance) and math.isfinite(t.distance)
     ]
-    if not said:
+    if not predicted:
         return None
-    relative = [abs(d - true) / true for d, _, true in said if true > 0]
+    relative = [abs(d - true) / true for d, _, true in predicted if true > 0]
     return {
-        "objects": len(said),
-        "mae_m": _mean([abs(d - true) for d, _, true in said]),
+        "objects": len(predicted),
+        "mae_m": _mean([abs(d - true) for d, _, true in predicted]),
         "relative_error": _mean(relative),
         "median_relative_error": float(np.median(relative or [math.nan])),
-        "within_sigma": _mean([abs(d - true) <= sigma for d, sigma, true in said if math.isfinite(sigma)]),
+        "within_sigma": _mean([abs(d - true) <= sigma for d, sigma, true in predicted if math.isfinite(sigma)]),
     }
 
 
 def _not_labelled(run: Run) -> dict[str, Any] | None:
-    """Objects asked for in frames whose labels do not hold them: hidden, out of view, or forgotten."""
+    """Objects asked for in frames in which they are not labelled: hidden, out of view, or forgotten."""
     if run.truth_kind != LABELS:
         return None
-    said = [
+    in_view = [
         o.score >= VISIBLE
         for a in run.answers
         if any(t is not None for t in a.truth)
         for o, t in zip(a.objects, a.truth, strict=True)
         if t is None
     ]
-    return {"asked": len(said), "said_in_view": _mean(said)}
+    return {"asked": len(in_view), "said_in_view": _mean(in_view)}
 
 
 def _by_object(run: Run) -> dict[str, dict[str, Any]]:
-    """Per name, in the order first asked: how often asked, seen, with truth; mean error and mean change."""
+    """Per name, in the order first asked: how often asked, predicted in view, with truth; mean error."""
     found: dict[str, list[tuple[ObjectDepth, TrueObject | None]]] = {}
     for a in run.answers:
         for o, t in zip(a.objects, a.truth, strict=True):
             found.setdefault(o.name, []).append((o, t))
     return {
         name: {
-            "asked": len(said),
-            "in_view": sum(o.score >= VISIBLE for o, _ in said),
-            "with_truth": sum(t is not None and math.isfinite(t.depth) for _, t in said),
-            "mae": _mean([e for o, t in said if t is not None and math.isfinite(e := abs(o.depth - t.depth))]),
+            "asked": len(of),
+            "in_view": sum(o.score >= VISIBLE for o, _ in of),
+            "with_truth": sum(t is not None and math.isfinite(t.depth) for _, t in of),
+            "mae": _mean([e for o, t in of if t is not None and math.isfinite(e := abs(o.depth - t.depth))]),
         }
-        for name, said in found.items()
+        for name, of in found.items()
     }
 
 
 def _notes(run: Run) -> dict[str, str]:
     notes = {
-        "temporal": f"frames at most {MAX_STEP / 1e9:g} s apart, objects seen in both; depth_change: where the true "
-        f"depth changes by no more than {STILL:g} (without truth: everywhere); jitter: change of the error; flip_rate: "
-        "pairs whose order turns round while the true order stays",
+        "temporal": f"frames at most {MAX_STEP_NS / 1e9:g} s apart, objects visible in both; depth_change: where the "
+        f"true depth changes by no more than {MAX_UNCHANGED_DEPTH:g} (without truth: everywhere); jitter: change of "
+        "the error; flip_rate: pairs whose order flips while the true order stays",
         "latency_seconds": "from the image to its depths",
     }
     if run.truth_kind == DEPTH_IMAGES:
         notes["truth"] = (
-            "depth images, read in the middle of the region in which the model looked: this judges the depth said for "
-            "that place, not whether the right thing was found there"
+            "depth images, read in the middle of the region in which the model located the object: this judges the "
+            "depth predicted for that place, not whether the right thing was found there"
         )
     elif run.truth_kind == LABELS:
         notes["truth"] = "labelled depths, by name and stamp"
-        notes["not_labelled"] = "asked for in frames whose labels do not hold them: not counted in the other figures"
+        notes["not_labelled"] = "asked for in frames in which they are not labelled: not counted in the other figures"
     else:
         notes["truth"] = "none: only how steady, how fast and how often, not how right"
     if all(a.compared is None for a in run.answers):

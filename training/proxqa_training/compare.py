@@ -38,7 +38,7 @@ def difference(first: Measurements, other: Measurements) -> dict[str, Any]:
     measured = [(a, b) for a, b in objects if all(math.isfinite(v) for v in (a.truth, a.depth, b.depth))]
     figures = {
         "pair_accuracy": [(a.image, a.correct, b.correct) for a, b in pairs],
-        "pair_accuracy_breaking": [(a.image, a.correct, b.correct) for a, b in pairs if a.breaking],
+        "pair_accuracy_breaking": [(a.image, a.correct, b.correct) for a, b in pairs if a.counter_heuristic],
         "pair_accuracy_from_depths": [(a.image, a.from_depths, b.from_depths) for a, b in pairs],
         "mae": [(a.image, abs(a.depth - a.truth), abs(b.depth - b.truth)) for a, b in measured],
     }

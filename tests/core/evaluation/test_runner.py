@@ -156,7 +156,7 @@ def test_page_shows_what_was_asked_beside(labelled: Path) -> None:
     in_view(labelled, ["cup", "lamp"], None, None)
     measured = measure(FakeEngine(RIGHT, DirectEncodedImage), labelled, progress=False, absent=2, direct=True)
     page = render(summary(measured), measured, LabelledFolder(labelled))
-    assert "not in view: called so (2 names)" in page and "asked without depths" in page
+    assert "not in view: predicted absent (2 names)" in page and "asked without depths" in page
     plain = measure(FakeEngine(RIGHT), labelled, progress=False)
     page = render(summary(plain), plain, LabelledFolder(labelled))
     assert "called so" not in page and "asked without depths: right" not in page
