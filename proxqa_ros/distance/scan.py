@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import LaserScan
 
 from proxqa_core.errors import ProxqaError
-from proxqa_core.robot.calibration import MAX_METRES
+from proxqa_core.robot.calibration import MAX_DISTANCE_M
 from proxqa_core.types import ObjectDepth
 from proxqa_ros.common.camera import Camera
 
@@ -129,7 +129,7 @@ def _readings(message: LaserScan) -> tuple[Floats, Floats]:
     angles = message.angle_min + message.angle_increment * np.arange(len(ranges))
     known = np.isinf(ranges) | ((low <= ranges) & (ranges <= high))
     ranges, angles = ranges[known], angles[known]
-    at = np.clip(ranges, low, min(high, MAX_METRES))
+    at = np.clip(ranges, low, min(high, MAX_DISTANCE_M))
     return np.stack([at * np.cos(angles), at * np.sin(angles), np.zeros(len(at))], axis=1), ranges
 
 

@@ -160,7 +160,7 @@ def test_page_shows_what_was_asked_beside(labelled: Path) -> None:
     plain = measure(FakeEngine(RIGHT), labelled, progress=False)
     page = render(summary(plain), plain, LabelledFolder(labelled))
     assert "called so" not in page and "asked without depths: right" not in page
-    assert "within the standard deviation said" in page
+    assert "within the predicted standard deviation" in page
 
 
 def test_page_without_pictures_or_mistakes(labelled: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxqa_core.depth import disparity_of, disparity_percentiles, object_relative_depth, relative_depth_map
-from proxqa_core.robot.calibration import BACK, MAX_METRES, MIN_SAMPLES, MIN_SPREAD, Calibration
+from proxqa_core.robot.calibration import MAX_DISORDER_S, MAX_DISTANCE_M, MIN_SAMPLES, MIN_SPREAD, Calibration
 from proxqa_core.types import Box
 
 quick = settings(max_examples=60, deadline=None)
@@ -72,7 +72,7 @@ def test_metres_are_positive_and_finite_or_nan_whatever_comes(samples, nearest, 
         for d in (sample[0], 0.0, 0.5, 1.0, 1.5):
             distance, deviation = calibration.distance(time, d, sample[1])
             assert math.isnan(distance) == math.isnan(deviation)
-            assert math.isnan(distance) or (0 < distance <= MAX_METRES and 0 <= deviation < distance)
+            assert math.isnan(distance) or (0 < distance <= MAX_DISTANCE_M and 0 <= deviation < distance)
 
 
 @quick
@@ -157,7 +157,7 @@ def test_it_forgets_slowly_and_follows_a_new_scene():
 def test_a_jump_back_in_time_starts_anew_and_a_little_disorder_does_not(how):
     depth = np.tile([0.1, 0.3, 0.5, 0.7], 20)
     calibration = taught(depth, 1 / (1.1 - depth))
-    assert not math.isnan(calibration.distance(8.0 - BACK / 2, 0.5, 0.1)[0])
+    assert not math.isnan(calibration.distance(8.0 - MAX_DISORDER_S / 2, 0.5, 0.1)[0])
     if how == "add":
         calibration.add(1.0, 0.5, 0.1, 2.0)
         assert calibration.state().samples == 1
