@@ -1,11 +1,11 @@
 """How fast a robot may go, given how far the objects that matter are: frozen values and pure functions.
 
-Promises: whatever cannot be judged (no depths, old ones, an object nobody looks for, numbers that are none) gives the
-fail-safe limit or a stop, never a faster one; a limited motion keeps its direction and its curve. Distances are metres
-where they are calibrated; relative depth is not metres, is said to be so in every reason, and has thresholds of its
-own. Knows nothing of ROS, topics or clocks: it is given the time.
+Promises: whatever cannot be judged (no depths, old ones, an object nobody looks for, NaN) gives the fail-safe limit or
+a stop, never a faster one; a limited velocity keeps its direction and its curvature. Distances are metres where they
+are calibrated; relative depth is not metres, every reason says so, and it has thresholds of its own. Knows nothing of
+ROS, topics or clocks: it is given the time.
 
-It is no safety device: a camera and a language model see what they see.
+It is no safety device: a camera and a language model may miss any object.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from dataclasses import dataclass, fields
 from enum import Enum, IntEnum
 
 from proxqa_core.errors import ProxqaError
+from proxqa_core.stamps import NS_PER_S
 from proxqa_core.types import ObjectDepth, clean_text
 
 Vector = tuple[float, float, float]
 
-NAV2_LEAST = 0.01
-"""Metres per second: Nav2 takes a speed limit of 0 for "no limit", so a stop is said as this."""
+NAV2_MIN_SPEED_M_S = 0.01
+"""In m/s: Nav2 takes a speed limit of 0 as "no limit", so a stop is sent as this."""
 
 
 class BadGovernorConfigError(ProxqaError, ValueError):
-    """Rules that contradict themselves or have a number that is none."""
+    """A configuration that contradicts itself or has a value outside its range."""
 
 
 class Zone(IntEnum):
-    """Where the nearest object is; a higher one is more careful."""
+    """Where the nearest object is; a higher value is stricter."""
 
     CLEAR = 0
     SLOW = 1
@@ -38,7 +39,7 @@ class Zone(IntEnum):
 
 
 class Measure(str, Enum):
-    """What a decision was made by."""
+    """The quantity that a decision is based on."""
 
     METRES = "metres"
     RELATIVE = "relative depth, not metres"
@@ -49,13 +50,31 @@ class Measure(str, Enum):
 class GovernorConfig:
     """What to slow down for, and to what. Every number is finite and >= 0.
 
-    objects: names, upper and lower case alike; () = whatever is reported. min_score: in [0, 1], objects below it are
-    ignored. slow_distance, stop_distance, distance_hysteresis: metres. slow_depth, stop_depth, depth_hysteresis:
-    relative depth, for objects without a distance; use_relative_depth False: these give the fail-safe limit. sigmas: so
-    many standard deviations nearer than it was read is where an object is taken to be. *_speed: m/s. *_turn_rate:
-    rad/s. limit_reverse: whether backward motion (linear x < 0) is limited by objects too.
-    max_depths_age: seconds, of depths, also ahead of the clock. command_timeout: seconds.
-    Raises BadRulesError.
+    Attributes:
+        objects: Names, case-insensitive; () = whatever is reported.
+        min_score: Objects with a score below this are ignored, in [0, 1].
+        slow_distance: Slow down for objects within this, in metres.
+        stop_distance: Stop for objects within this, in metres.
+        distance_hysteresis: A zone is left only beyond its threshold plus this, in metres.
+        use_relative_depth: Whether objects without a distance are judged by relative depth; else they give the
+            fail-safe limit.
+        slow_depth: As `slow_distance`, relative depth.
+        stop_depth: As `stop_distance`, relative depth.
+        depth_hysteresis: As `distance_hysteresis`, relative depth.
+        sigmas: An object is assumed to be this many standard deviations nearer than predicted.
+        max_speed: Linear speed where the way is clear, in m/s.
+        slow_speed: Linear speed in the slow zone, in m/s.
+        fail_safe_speed: Linear speed where it is not known how far the objects are, in m/s.
+        max_turn_rate: Angular speed where the way is clear, in rad/s.
+        slow_turn_rate: Angular speed in the slow zone, in rad/s.
+        stop_turn_rate: Angular speed in the stop zone, in rad/s.
+        fail_safe_turn_rate: Angular speed where it is not known how far the objects are, in rad/s.
+        limit_reverse: Whether backward motion (linear x < 0) is limited by objects too.
+        max_depths_age: Largest age of depths, also ahead of the clock, in seconds.
+        command_timeout: Largest age of a command, in seconds.
+
+    Raises:
+        BadGovernorConfigError: A number is not finite or negative, or a stricter zone has a looser value.
     """
 
     objects: tuple[str, ...]
@@ -100,17 +119,22 @@ class GovernorConfig:
                 )
 
     def speed(self, zone: Zone) -> float:
-        """The highest linear speed in a zone, m/s."""
+        """The largest linear speed in a zone, in m/s."""
         return (self.max_speed, self.slow_speed, 0.0, self.fail_safe_speed)[zone]
 
     def turn_rate(self, zone: Zone) -> float:
-        """The highest angular speed in a zone, rad/s."""
+        """The largest angular speed in a zone, in rad/s."""
         return (self.max_turn_rate, self.slow_turn_rate, self.stop_turn_rate, self.fail_safe_turn_rate)[zone]
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What was seen, and when: stamp_ns is the image's own stamp in nanoseconds."""
+    """The objects of one image.
+
+    Attributes:
+        stamp_ns: The image's own stamp, in nanoseconds.
+        objects: The objects with their depths.
+    """
 
     stamp_ns: int
     objects: tuple[ObjectDepth, ...]
@@ -118,7 +142,14 @@ class Observation:
 
 @dataclass(frozen=True)
 class Decision:
-    """The zone, why (one line), by what measure, and the object that decided it where one did."""
+    """The outcome of `assess`.
+
+    Attributes:
+        zone: The zone.
+        reason: Why, in one line.
+        measure: The quantity that it is based on.
+        nearest: The object that decided it, None = no object did.
+    """
 
     zone: Zone
     reason: str
@@ -128,7 +159,12 @@ class Decision:
 
 @dataclass(frozen=True)
 class Velocity:
-    """A commanded velocity in the robot's frame (REP-103): linear m/s, angular rad/s."""
+    """A commanded velocity in the robot's frame (REP 103).
+
+    Attributes:
+        linear: x, y, z in m/s.
+        angular: Around x, y, z in rad/s.
+    """
 
     linear: Vector
     angular: Vector
@@ -137,62 +173,74 @@ class Velocity:
 ZERO_VELOCITY = Velocity((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
 
 
-def assess(report: Observation | None, now_ns: int, previous: Zone, rules: GovernorConfig) -> Decision:
-    """The decision on the newest report at now_ns (0 = the clock has not started), coming from the zone `previous`."""
+def assess(observation: Observation | None, now_ns: int, previous: Zone, config: GovernorConfig) -> Decision:
+    """Decide on the newest observation.
+
+    Args:
+        observation: The newest one, None = there is none yet.
+        now_ns: The time, in nanoseconds; 0 = the clock has not started.
+        previous: The zone before.
+        config: What to slow down for.
+    """
     if now_ns == 0:
         return Decision(Zone.FAIL_SAFE, "the clock has not started; is /clock published?")
-    if report is None:
+    if observation is None:
         return Decision(Zone.FAIL_SAFE, "no object_depths yet")
-    age = (now_ns - report.stamp_ns) / 1e9
-    if age > rules.max_depths_age:
+    age = (now_ns - observation.stamp_ns) / NS_PER_S
+    if age > config.max_depths_age:
         return Decision(Zone.FAIL_SAFE, f"the newest object_depths are {age:.2f} s old")
-    if age < -rules.max_depths_age:
+    if age < -config.max_depths_age:
         return Decision(Zone.FAIL_SAFE, f"the newest object_depths are {-age:.2f} s ahead of the clock")
-    return decide(report.objects, previous, rules)
+    return decide(observation.objects, previous, config)
 
 
-def decide(objects: Sequence[ObjectDepth], previous: Zone, rules: GovernorConfig) -> Decision:
-    """The decision on objects that are up to date.
+def decide(objects: Sequence[ObjectDepth], previous: Zone, config: GovernorConfig) -> Decision:
+    """Decide on objects that are up to date.
 
     A zone is entered at its threshold and left only beyond threshold + hysteresis (FAIL_SAFE is left as STOP is);
     deciding again on the same objects changes nothing.
+
+    Args:
+        objects: The objects reported.
+        previous: The zone before.
+        config: What to slow down for.
     """
     reported = {o.name.casefold() for o in objects}
-    if missing := [name for name in rules.objects if name.casefold() not in reported]:
+    if missing := [name for name in config.objects if name.casefold() not in reported]:
         return Decision(
             Zone.FAIL_SAFE, f"nobody looks for {', '.join(missing)}: not among the objects of object_depths"
         )
-    wanted = {name.casefold() for name in rules.objects} or reported
-    seen = [o for o in objects if o.name.casefold() in wanted and not o.score < rules.min_score]
+    wanted = {name.casefold() for name in config.objects} or reported
+    seen = [o for o in objects if o.name.casefold() in wanted and not o.score < config.min_score]
     if not seen:
         return Decision(Zone.CLEAR, "no object that matters is in view")
-    # the most careful zone decides; in it metres go before relative depths, near before far
+    # the strictest zone decides; in it metres come before relative depths, near before far
     return max(
-        (_judge(o, previous, rules) for o in seen),
-        key=lambda d: (d.zone, d.measure is Measure.METRES, -_nearness(d.nearest, rules)),
+        (_judge(o, previous, config) for o in seen),
+        key=lambda d: (d.zone, d.measure is Measure.METRES, -_nearness(d.nearest, config)),
     )
 
 
-def _nearness(o: ObjectDepth | None, rules: GovernorConfig) -> float:
-    """Where an object is taken to be, in its own measure: metres or relative depth; -inf where it has neither."""
+def _nearness(o: ObjectDepth | None, config: GovernorConfig) -> float:
+    """How far an object is assumed to be, in metres or as relative depth; -inf where it has neither."""
     assert o is not None
     value, stddev = (o.distance, o.distance_stddev) if math.isfinite(o.distance) else (o.depth, o.depth_stddev)
     if not math.isfinite(value):
         return -math.inf
-    return value - rules.sigmas * (stddev if math.isfinite(stddev) else 0.0)
+    return value - config.sigmas * (stddev if math.isfinite(stddev) else 0.0)
 
 
-def _judge(o: ObjectDepth, previous: Zone, rules: GovernorConfig) -> Decision:
-    value, name = _nearness(o, rules), clean_text(o.name)
+def _judge(o: ObjectDepth, previous: Zone, config: GovernorConfig) -> Decision:
+    value, name = _nearness(o, config), clean_text(o.name)
     if math.isfinite(o.distance):
         measure, reason = Measure.METRES, f"{name} at {o.distance:.2f} m (stddev {o.distance_stddev:.2f} m)"
-        stop, slow, hysteresis = rules.stop_distance, rules.slow_distance, rules.distance_hysteresis
-    elif not rules.use_relative_depth:
+        stop, slow, hysteresis = config.stop_distance, config.slow_distance, config.distance_hysteresis
+    elif not config.use_relative_depth:
         return Decision(Zone.FAIL_SAFE, f"{name} has no distance in metres (not calibrated)", Measure.NOTHING, o)
     else:
         measure = Measure.RELATIVE
         reason = f"{name} at relative depth {o.depth:.2f} (stddev {o.depth_stddev:.2f}; not metres)"
-        stop, slow, hysteresis = rules.stop_depth, rules.slow_depth, rules.depth_hysteresis
+        stop, slow, hysteresis = config.stop_depth, config.slow_depth, config.depth_hysteresis
     zone = Zone.CLEAR
     for candidate, threshold in ((Zone.SLOW, slow), (Zone.STOP, stop)):
         if value <= threshold + (hysteresis if previous >= candidate else 0.0):
@@ -200,25 +248,39 @@ def _judge(o: ObjectDepth, previous: Zone, rules: GovernorConfig) -> Decision:
     return Decision(zone, reason, measure, o)
 
 
-def is_fresh(received_ns: int, now_ns: int, rules: GovernorConfig) -> bool:
-    """Whether a command received then still holds now; one from the future does not (the clock was set back)."""
-    return 0 <= now_ns - received_ns <= rules.command_timeout * 1e9
+def is_fresh(received_ns: int, now_ns: int, config: GovernorConfig) -> bool:
+    """Whether a command is recent enough; one from the future is not (the clock was set back).
+
+    Args:
+        received_ns: When it was received, in nanoseconds.
+        now_ns: The time, in nanoseconds.
+        config: Its `command_timeout` is used.
+    """
+    return 0 <= now_ns - received_ns <= config.command_timeout * NS_PER_S
 
 
-def limit(motion: Velocity, zone: Zone, rules: GovernorConfig) -> Velocity:
-    """The motion, slowed down as a whole to what the zone allows; STILL where one of its numbers is none.
+def limit(velocity: Velocity, zone: Zone, config: GovernorConfig) -> Velocity:
+    """Scale a velocity down to what the zone allows.
 
     Linear and angular are scaled by the same factor: the robot drives the same curve, only slower.
+
+    Args:
+        velocity: As commanded.
+        zone: The current zone.
+        config: The limits.
+
+    Returns:
+        The limited velocity; ZERO_VELOCITY where one of the numbers is not finite.
     """
-    numbers = (*motion.linear, *motion.angular)
+    numbers = (*velocity.linear, *velocity.angular)
     if not all(math.isfinite(v) for v in numbers):
         return ZERO_VELOCITY
-    if motion.linear[0] < 0 and not rules.limit_reverse and zone < Zone.FAIL_SAFE:
+    if velocity.linear[0] < 0 and not config.limit_reverse and zone < Zone.FAIL_SAFE:
         zone = Zone.CLEAR
     factor = 1.0
     for length, highest in (
-        (math.hypot(*motion.linear), rules.speed(zone)),
-        (math.hypot(*motion.angular), rules.turn_rate(zone)),
+        (math.hypot(*velocity.linear), config.speed(zone)),
+        (math.hypot(*velocity.angular), config.turn_rate(zone)),
     ):
         if length > highest:
             factor = min(factor, highest / length)
@@ -226,6 +288,6 @@ def limit(motion: Velocity, zone: Zone, rules: GovernorConfig) -> Velocity:
     return Velocity((x, y, z), (roll, pitch, yaw))
 
 
-def nav2_limit(zone: Zone, rules: GovernorConfig) -> float:
-    """The speed limit for Nav2, m/s: 0 = none (its own NO_SPEED_LIMIT) where the way is clear, else > 0."""
-    return 0.0 if zone == Zone.CLEAR else max(rules.speed(zone), NAV2_LEAST)
+def nav2_limit(zone: Zone, config: GovernorConfig) -> float:
+    """The speed limit for Nav2, in m/s: 0 = none (Nav2's NO_SPEED_LIMIT) where the way is clear, else > 0."""
+    return 0.0 if zone == Zone.CLEAR else max(config.speed(zone), NAV2_MIN_SPEED_M_S)

@@ -230,7 +230,7 @@ def test_a_command_that_is_no_number_is_a_stop(motion, where, bad, zone):
 
 
 def test_nav2_is_never_told_zero_for_a_stop():
-    assert [s.nav2_limit(zone, RULES) for zone in Zone] == [0.0, 0.3, s.NAV2_LEAST, 0.1]
+    assert [s.nav2_limit(zone, RULES) for zone in Zone] == [0.0, 0.3, s.NAV2_MIN_SPEED_M_S, 0.1]
     assert s.nav2_limit(Zone.FAIL_SAFE, replace(RULES, fail_safe_speed=0.0)) > 0
 
 

@@ -22,7 +22,7 @@ from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import RegionOfInterest
 
-from proxqa_core.robot.speed_limits import NAV2_LEAST
+from proxqa_core.robot.speed_limits import NAV2_MIN_SPEED_M_S
 from proxqa_ros.governor import node as speed_governor
 from proxqa_ros.governor import parameters as governor_parameters
 from proxqa_ros.governor.node import SpeedGovernor
@@ -334,7 +334,7 @@ def test_nav2_is_told_where_its_messages_are_installed(graph, monkeypatch):
     monkeypatch.setattr(LifecycleNode, "create_lifecycle_publisher", create_lifecycle_publisher)
     robot = Robot(graph)
     assert wait_until(lambda: said) and said[0].speed_limit == pytest.approx(0.1)
-    for distance, speed in ((9.0, 0.0), (1.5, 0.3), (0.5, NAV2_LEAST)):  # 0 = no limit, in Nav2's own words
+    for distance, speed in ((9.0, 0.0), (1.5, 0.3), (0.5, NAV2_MIN_SPEED_M_S)):  # 0 = no limit, in Nav2's own words
         robot.see(person(distance))
         assert wait_until(lambda speed=speed: said[-1].speed_limit == pytest.approx(speed))
         assert not said[-1].percentage and said[-1].header.stamp.sec > 0
