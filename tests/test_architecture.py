@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
-import sys
+import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import setuptools
@@ -132,16 +130,16 @@ def test_the_node_does_not_import_training() -> None:
     assert not [name for _, name in imported_by("proxqa_ros") if name.startswith("proxqa_training")]
 
 
-def test_nothing_called_training_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, Any] = {}
-    monkeypatch.setattr(setuptools, "setup", lambda **options: asked.update(options))
-    monkeypatch.chdir(ROOT)
-    spec = importlib.util.spec_from_file_location("proxqa_setup", ROOT / "setup.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "proxqa_setup", module)
-    spec.loader.exec_module(module)
-    assert {name.split(".")[0] for name in asked["packages"]} == INSTALLED
+def test_nothing_called_training_is_installed() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    find = settings["packages"]["find"]
+    packages = [
+        package
+        for where in find["where"]
+        for package in setuptools.find_namespace_packages(str(ROOT / where), find["exclude"], find["include"])
+    ]
+    assert {name.split(".")[0] for name in packages} == INSTALLED
+    assert not [name for name in packages if name.endswith("__pycache__")]
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
