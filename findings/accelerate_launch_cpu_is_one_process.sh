@@ -24,6 +24,7 @@ accelerator = Accelerator(cpu=True)
 ranks = accelerator.gather(torch.tensor([accelerator.process_index])).tolist()
 if accelerator.is_main_process:
     print("RANKS", ranks)
+accelerator.end_training()  # leave the process group in order
 PY
 export OMP_NUM_THREADS=1 PATH="$tmp/venv/bin:$PATH" HF_HOME="$tmp/hf"
 accelerate launch --cpu --num_processes 2 train.py >launched 2>&1 || cat launched
