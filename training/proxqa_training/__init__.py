@@ -1,1 +1,1 @@
-"""Everything that makes models: rendered scenes, instructions, training, export."""
+"""Everything that makes models: rendered scenes, instructions, training, calibration. `proxqa train` runs it."""

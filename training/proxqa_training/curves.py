@@ -1,25 +1,39 @@
-"""The curves of a run as one picture: `python -m proxqa_training.curves RUN … [--png FILE]`.
+"""The curves of runs as one picture.
 
-Promises: every figure in `log.jsonl` is drawn against images seen, smoothed, one panel a figure and one line a run.
-Needs matplotlib (`pip install matplotlib`). Knows nothing of training.
+Promises: every figure in `log.jsonl` is drawn against the steps, smoothed, one panel a figure and one line a run. Needs
+matplotlib.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
-SMOOTH = 0.9
+from proxqa_training.logs import LOG_FILE
+
+SMOOTHING = 0.9
+"""Share of the earlier average that each value keeps."""
+MAX_COLUMNS = 4
 Curve = tuple[list[int], list[float]]
 
 
 def read_curves(run: Path) -> dict[str, Curve]:
-    """'stage: figure' → (steps, values) of a run's log, in the order they were logged. ValueError on an empty log."""
+    """Read a run's log.
+
+    Args:
+        run: Folder of the run.
+
+    Returns:
+        'stage: figure' → (steps, values), in the order they were logged; of a step that a resumed run saw again, the
+        later values.
+
+    Raises:
+        ValueError: The log has no steps.
+    """
     curves: dict[str, Curve] = defaultdict(lambda: ([], []))
-    for line in (run / "log.jsonl").read_text().splitlines():
+    for line in (run / LOG_FILE).read_text().splitlines():
         values = json.loads(line)
         if "step" in values:
             for key, value in values.items():
@@ -34,28 +48,37 @@ def read_curves(run: Path) -> dict[str, Curve]:
     return dict(curves)
 
 
-def smoothed(values: list[float], by: float = SMOOTH) -> list[float]:
+def smoothed(values: list[float], momentum: float = SMOOTHING) -> list[float]:
     """Exponential moving average, from the first value on."""
     out: list[float] = []
     for value in values:
-        out.append(value if not out else by * out[-1] + (1 - by) * value)
+        out.append(value if not out else momentum * out[-1] + (1 - momentum) * value)
     return out
 
 
-def draw(runs: list[Path], png: Path) -> None:
-    """Write the picture."""
+def draw(runs: Sequence[Path], png: Path) -> None:
+    """Draw the curves of runs.
+
+    Args:
+        runs: Their folders.
+        png: The picture to write.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        ValueError: A log has no steps.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    read = {run.name: read_curves(run) for run in runs}
-    titles = list(dict.fromkeys(title for curves in read.values() for title in curves))
-    columns = min(4, len(titles))
+    curves_of = {run.name: read_curves(run) for run in runs}
+    titles = list(dict.fromkeys(title for curves in curves_of.values() for title in curves))
+    columns = min(MAX_COLUMNS, len(titles))
     rows = -(-len(titles) // columns)
     figure, axes = pyplot.subplots(rows, columns, figsize=(3.6 * columns, 2.4 * rows), squeeze=False)
     for axis, title in zip(axes.flat, titles, strict=False):
-        for name, curves in read.items():
+        for name, curves in curves_of.items():
             if title in curves:
                 axis.plot(curves[title][0], smoothed(curves[title][1]), label=name, linewidth=1)
         axis.set_title(title, fontsize=9)
@@ -66,25 +89,3 @@ def draw(runs: list[Path], png: Path) -> None:
         axes.flat[0].legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(png, dpi=110)
-
-
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m proxqa_training.curves", description=__doc__.splitlines()[0])
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
-    parser.add_argument("--png", type=Path, help="where to write it (default: RUN/curves.png of the first)")
-    args = parser.parse_args(argv)
-    png = args.png or args.runs[0] / "curves.png"
-    try:
-        draw(args.runs, png)
-    except ImportError:
-        print("curves: matplotlib is not installed; run: pip install matplotlib", file=sys.stderr)
-        return 2
-    except (OSError, ValueError) as error:
-        print(f"curves: {error}", file=sys.stderr)
-        return 2
-    print(f"wrote {png}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

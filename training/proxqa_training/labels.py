@@ -1,6 +1,6 @@
-"""Labelled folders as training reads them: rendered images and photographs alike, and what is surely not in them.
+"""Labelled folders as training reads them: rendered images and photographs alike, and what is certainly not in them.
 
-Promises: one rule says which names may be taken for absent where they are not labelled. Knows nothing of models.
+Promises: one rule tells which names may be taken for absent where they are not labelled.
 """
 
 from __future__ import annotations
@@ -9,15 +9,18 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxqa_core.datasets.folder import LabelledFolder, Record
+from proxqa_core.datasets.folder import ANNOTATIONS, LabelledFolder, Record
 
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """One labelled image. rendered: depth and masks are exact and every visible name is known.
+    """One labelled image.
 
-    present: names of what is in it. absent_known: names that may be taken for absent where they are not labelled;
-    None = all of them.
+    Attributes:
+        record: Its labels and files.
+        rendered: Depth and masks are exact and every visible name is known.
+        present: Names of what is in it.
+        absent_known: Names that may be taken for absent where they are not labelled; None = all of them.
     """
 
     record: Record
@@ -27,9 +30,16 @@ class LabelledImage:
 
 
 def read_images(folder: Path) -> list[LabelledImage]:
-    """All images of a folder that have labels or depth. BadDatasetError where the folder is at fault."""
+    """All images of a folder that have labels or depth.
+
+    Args:
+        folder: In the format of `proxqa_core.datasets.folder`.
+
+    Raises:
+        BadDatasetError: The folder is at fault.
+    """
     records = LabelledFolder(folder).records
-    raw = json.loads((folder / "annotations.json").read_text(encoding="utf-8"))
+    raw = json.loads((folder / ANNOTATIONS).read_text(encoding="utf-8"))
     classes = frozenset(o.name for r in records for o in r.objects)
     images = []
     for record, fields in zip(records, raw, strict=True):

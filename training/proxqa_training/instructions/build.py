@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from proxqa_core.language import templates
 from proxqa_core.types import Box
+from proxqa_training.config_file import require_fraction
 
 STAGE_1 = ("perceive", "present", "where", "absent", "what", "several")
 STAGE_2 = ("reason", "direct", "farther", "nearest", "sort", "equal")
@@ -32,11 +33,16 @@ UNIT = 10_000
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """One labelled object. ref: phrase that means it alone, None = ambiguous by name. box: in [0, 1] of the image.
+class ImageObject:
+    """One labelled object.
 
-    depth: relative, in [0, 1]; distance: metres along the optical axis; None = not measured (both or none).
-    also: other words for it, as good as its ref.
+    Attributes:
+        name: Its label.
+        ref: Phrase that means it alone; None = ambiguous by name.
+        box: In [0, 1] of the image.
+        depth: Relative, in [0, 1]; None = not measured.
+        distance: Metres along the optical axis; None = not measured, as is its depth then.
+        synonyms: Other words for it, as good as its ref.
     """
 
     name: str
@@ -44,13 +50,20 @@ class Labelled:
     box: Box
     depth: float | None
     distance: float | None
-    also: tuple[str, ...] = ()
+    synonyms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One question and its answer. boxes: one per region token in the question. lead: the part of the answer that is
-    given, not learned; `answer` is what is learned. depth: the relative depth that `answer` says, if it says just one.
+    """One question and its answer.
+
+    Attributes:
+        kind: Of `STAGE_1` or `STAGE_2`.
+        question: As it is asked, with a region token for each box.
+        boxes: Of the region tokens, in order, in [0, 1] of the image.
+        lead: The part of the answer that is given, not learned.
+        answer: The part that is learned.
+        depth: The relative depth that `answer` says, if it says just one.
     """
 
     kind: str
@@ -65,12 +78,20 @@ class Turn:
 class Recipe:
     """How many turns of each kind an image gets (fewer where its objects do not suffice), and how they are varied.
 
-    spoken: share of the farther, nearest, sort and equal turns that are led by the perceived depths; the others are
-    asked directly. variety: share of questions worded in another form than the one that the engine asks. listed: most
-    objects in a several, nearest or sort turn.
-    by_box: share of mentions said with a box. box_jitter: standard deviation of box edges, as share of the box's
-    side. depth_noise: standard deviation of the depths said as lead of a reasoning turn, so that stage 2 learns to
-    live with stage 1's errors. min_gap: least difference of distances of a pair, as share of the farther.
+    Attributes:
+        perceive: Turns of this kind; the eleven fields that follow likewise.
+        depths_first_fraction: Share of the farther, nearest, sort and equal turns that are led by the perceived depths;
+            the others are asked directly.
+        paraphrase_fraction: Share of questions worded in another form than the one that the engine asks.
+        max_listed: Most objects in a several, nearest or sort turn.
+        box_fraction: Share of mentions with a box.
+        box_jitter: Standard deviation of box edges, as share of the box's side.
+        depth_noise: Standard deviation of the depths that lead a reasoning turn, so that stage 2 learns to live with
+            stage 1's errors.
+        min_gap: Least difference of distances of a pair, as share of the farther.
+
+    Raises:
+        ValueError: Quotes a value that is out of range.
     """
 
     perceive: int = 8
@@ -85,10 +106,10 @@ class Recipe:
     nearest: int = 0
     sort: int = 0
     equal: int = 0
-    spoken: float = 1.0
-    variety: float = 0.0
-    listed: int = 4
-    by_box: float = 0.5
+    depths_first_fraction: float = 1.0
+    paraphrase_fraction: float = 0.0
+    max_listed: int = 4
+    box_fraction: float = 0.5
     box_jitter: float = 0.04
     depth_noise: float = 0.06
     min_gap: float = 0.08
@@ -97,48 +118,55 @@ class Recipe:
         for key in (*STAGE_1, *STAGE_2):
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} is {getattr(self, key)}; expected a count of 0 or more")
-        for key in ("by_box", "spoken", "variety"):
-            if not 0 <= getattr(self, key) <= 1:
-                raise ValueError(f"{key} is {getattr(self, key)}; expected a share in [0, 1]")
-        if not 2 <= self.listed <= len(templates.LETTERS):
-            raise ValueError(f"listed is {self.listed}; expected 2 to {len(templates.LETTERS)} objects")
+        require_fraction(self, "box_fraction", "depths_first_fraction", "paraphrase_fraction")
+        if not 2 <= self.max_listed <= len(templates.LETTERS):
+            raise ValueError(f"max_listed is {self.max_listed}; expected 2 to {len(templates.LETTERS)} objects")
 
 
-Point = Callable[[str], Box]
-"""Where a model that finds things by name looks for one: a box in [0, 1] of the image, right or wrong."""
+Ground = Callable[[str], Box]
+"""Where a grounding head finds a phrase: a box in [0, 1] of the image, right or wrong."""
 
 
-def turns(
-    objects: Sequence[Labelled],
+def build_turns(
+    objects: Sequence[ImageObject],
     names: Sequence[str],
     recipe: Recipe,
     rng: random.Random,
     region_token: bool = True,
-    point: Point | None = None,
+    ground: Ground | None = None,
 ) -> list[Turn]:
-    """Draw the turns of one image. names: from which absent ones are drawn, where they are not in the image.
+    """Draw the turns of one image.
 
-    point: as the engine does, things asked by name are said with the box where they were found.
+    Args:
+        objects: What is labelled in it.
+        names: From which absent ones are drawn, where they are not in the image.
+        recipe: How many turns of which kind.
+        rng: Draws them.
+        region_token: Whether a box is also mentioned as a region token.
+        ground: As in the engine, things asked for by name are mentioned with the box where this finds them.
+
+    Returns:
+        The turns, stage 1 before stage 2.
     """
-    drawn = _Drawing(objects, names, recipe, rng, region_token, point)
-    return [*drawn.perceiving(), *drawn.choosing(), *drawn.ordering()]
+    sampler = _TurnSampler(objects, names, recipe, rng, region_token, ground)
+    return [*sampler.perceiving(), *sampler.choosing(), *sampler.ordering()]
 
 
-class _Drawing:
-    """The turns of one image being drawn."""
+class _TurnSampler:
+    """Draws the turns of one image."""
 
     def __init__(
         self,
-        objects: Sequence[Labelled],
+        objects: Sequence[ImageObject],
         names: Sequence[str],
         recipe: Recipe,
         rng: random.Random,
         region_token: bool,
-        point: Point | None,
+        ground: Ground | None,
     ) -> None:
         self.everything, self.recipe, self.rng, self.region_token = objects, recipe, rng, region_token
         self.objects = [o for o in objects if o.depth is not None]
-        self.point = point
+        self.ground = ground
         here = {o.name for o in objects} | {o.ref for o in objects}
         self.elsewhere = [
             n for n in names if not any(n == h or (h and (n in h.split() or h in n.split())) for h in here)
@@ -147,45 +175,45 @@ class _Drawing:
     # ---------------------------------------------------------------- stage 1
     def perceiving(self) -> list[Turn]:
         recipe, rng = self.recipe, self.rng
-        said: list[Turn] = []
+        turns: list[Turn] = []
         for thing in _some(self.objects, recipe.perceive, rng):
             mention, boxes = self._mention(thing)
             answer = templates.perceive_answer(thing.depth)
             question = templates.perceive_question(mention, self._form(templates.PERCEIVE_FORMS))
-            said.append(Turn("perceive", question, boxes, "", answer, thing.depth))
+            turns.append(Turn("perceive", question, boxes, "", answer, thing.depth))
         unmeasured = [o for o in self.everything if o.depth is None]
         for thing in _some(unmeasured, recipe.present, rng):
             mention, boxes = self._mention(thing)
             question = templates.perceive_question(mention, self._form(templates.PERCEIVE_FORMS))
-            said.append(Turn("present", question, boxes, "", templates.DEPTH_LEAD))
+            turns.append(Turn("present", question, boxes, "", templates.DEPTH_LEAD))
         findable = [o for o in self.everything if o.ref is not None]
         for thing in rng.sample(findable, min(recipe.where, len(findable))):
             mention = templates.mention(thing.ref or "", None, self.region_token)
             question = templates.where_question(mention, self._form(templates.WHERE_FORMS))
-            said.append(Turn("where", question, (), "", templates.where_answer(_region(thing.box))))
+            turns.append(Turn("where", question, (), "", templates.where_answer(_region(thing.box))))
         for name in rng.sample(self.elsewhere, min(recipe.absent, len(self.elsewhere))):
             mention, boxes = self._by_name(name)
             question = templates.perceive_question(mention, self._form(templates.PERCEIVE_FORMS))
-            said.append(Turn("absent", question, boxes, "", templates.perceive_answer(None)))
-        return said + [self._what(t) for t in _some(self.everything, recipe.what, rng)] + self._several()
+            turns.append(Turn("absent", question, boxes, "", templates.perceive_answer(None)))
+        return turns + [self._what(t) for t in _some(self.everything, recipe.what, rng)] + self._several()
 
-    def _what(self, thing: Labelled) -> Turn:
+    def _what(self, thing: ImageObject) -> Turn:
         box = jittered(thing.box, self.recipe.box_jitter, self.rng)
         question = templates.what_question(_region(box), self.region_token, self._form(templates.WHAT_FORMS))
         return Turn("what", question, (box,) if self.region_token else (), "", templates.what_answer(thing.name))
 
     def _several(self) -> list[Turn]:
         """Depths of two or more things at once; in some of the turns one of them is absent."""
-        rng, said = self.rng, []
+        rng, turns = self.rng, []
         for _ in range(self.recipe.several if len(self.objects) > 1 else 0):
-            things = rng.sample(list(self.objects), min(len(self.objects), rng.randint(2, self.recipe.listed)))
+            things = rng.sample(list(self.objects), min(len(self.objects), rng.randint(2, self.recipe.max_listed)))
             asked: list[tuple[str, tuple[Box, ...], float | None]] = [(*self._mention(t), t.depth) for t in things]
             if self.elsewhere and rng.random() < ABSENT_AMONG_SEVERAL:
                 asked[rng.randrange(len(asked))] = (*self._by_name(rng.choice(self.elsewhere)), None)
             question = templates.several_question([m for m, _, _ in asked], self._form(templates.SEVERAL_FORMS))
             boxes = tuple(b for _, bs, _ in asked for b in bs)
-            said.append(Turn("several", question, boxes, "", templates.several_answer([d for _, _, d in asked])))
-        return said
+            turns.append(Turn("several", question, boxes, "", templates.several_answer([d for _, _, d in asked])))
+        return turns
 
     # ---------------------------------------------------------------- stage 2
     def choosing(self) -> list[Turn]:
@@ -193,122 +221,127 @@ class _Drawing:
         recipe, rng = self.recipe, self.rng
         gaps = [(a, b, _gap(a, b)) for i, a in enumerate(self.objects) for b in self.objects[i + 1 :]]
         pairs = [(a, b) for a, b, gap in gaps if gap >= recipe.min_gap]
-        said: list[Turn] = []
+        turns: list[Turn] = []
         closer = templates.closer_question, templates.CLOSER_FORMS, templates.CHOICE_LEAD
         farther = templates.farther_question, templates.FARTHER_FORMS, templates.FARTHER_LEAD
         for kind, count in (("reason", recipe.reason), ("direct", recipe.direct)):
             for pair in rng.sample(pairs, min(count, len(pairs))):
                 a, b = self._either_order(pair)
-                answer = templates.choice(a.distance < b.distance)
-                said.append(self._about_two(kind, a, b, *closer, kind == "reason", answer))
+                answer = templates.choice(_metres(a) < _metres(b))
+                turns.append(self._about_two(kind, a, b, *closer, kind == "reason", answer))
         for pair in rng.sample(pairs, min(recipe.farther, len(pairs))):
             a, b = self._either_order(pair)
-            answer = templates.choice(a.distance > b.distance)
-            said.append(self._about_two("farther", a, b, *farther, self._spoken(), answer))
-        return said + self._equal(gaps)
+            answer = templates.choice(_metres(a) > _metres(b))
+            turns.append(self._about_two("farther", a, b, *farther, self._depths_first(), answer))
+        return turns + self._equal(gaps)
 
-    def _equal(self, gaps: Sequence[tuple[Labelled, Labelled, float]]) -> list[Turn]:
+    def _equal(self, gaps: Sequence[tuple[ImageObject, ImageObject, float]]) -> list[Turn]:
         """Half of them with "yes" where there are such pairs; a gap of min_gap to twice that is not asked about."""
         like = [(a, b) for a, b, gap in gaps if gap < self.recipe.min_gap]
         unlike = [(a, b) for a, b, gap in gaps if gap >= 2 * self.recipe.min_gap]
         equal = templates.equal_question, templates.EQUAL_FORMS, templates.EQUAL_LEAD
-        said: list[Turn] = []
+        turns: list[Turn] = []
         for _ in range(self.recipe.equal if like or unlike else 0):
             yes = bool(like) and (not unlike or self.rng.random() < 0.5)
             a, b = self._either_order(self.rng.choice(like if yes else unlike))
-            said.append(self._about_two("equal", a, b, *equal, self._spoken(), templates.equal_answer(yes)))
-        return said
+            turns.append(self._about_two("equal", a, b, *equal, self._depths_first(), templates.equal_answer(yes)))
+        return turns
 
     def _about_two(
         self,
         kind: str,
-        a: Labelled,
-        b: Labelled,
+        a: ImageObject,
+        b: ImageObject,
         ask: Callable[[str, str, int], str],
         forms: Sequence[str],
         lead: str,
-        spoken: bool,
+        depths_first: bool,
         answer: str,
     ) -> Turn:
-        (said_a, box_a), (said_b, box_b) = self._mention(a), self._mention(b)
-        said_first = self._lead((a, b), lead, spoken)
-        return Turn(kind, ask(said_a, said_b, self._form(forms)), box_a + box_b, said_first, answer)
+        (mention_a, box_a), (mention_b, box_b) = self._mention(a), self._mention(b)
+        given = self._lead((a, b), lead, depths_first)
+        return Turn(kind, ask(mention_a, mention_b, self._form(forms)), box_a + box_b, given, answer)
 
     def ordering(self) -> list[Turn]:
         """Questions about two or more things, all at clearly different distances: nearest, sort."""
-        said = []
+        turns = []
         for kind in ("nearest",) * self.recipe.nearest + ("sort",) * self.recipe.sort:
-            things = self._well_apart(self.rng.randint(2, self.recipe.listed))
+            things = self._well_apart(self.rng.randint(2, self.recipe.max_listed))
             if len(things) < 2:
                 break
             asked = [self._mention(t) for t in things]
             mentions, boxes = [m for m, _ in asked], tuple(b for _, bs in asked for b in bs)
-            order = sorted(range(len(things)), key=lambda i: things[i].distance)
+            order = sorted(range(len(things)), key=lambda i: _metres(things[i]))
             if kind == "nearest":
                 question = templates.nearest_question(mentions, self._form(templates.NEAREST_FORMS))
                 lead, answer = templates.NEAREST_LEAD, templates.letter_answer(order[0])
             else:
                 question = templates.sort_question(mentions, self._form(templates.SORT_FORMS))
                 lead, answer = templates.SORT_LEAD, templates.sort_answer(order)
-            said.append(Turn(kind, question, boxes, self._lead(things, lead, self._spoken()), answer))
-        return said
+            turns.append(Turn(kind, question, boxes, self._lead(things, lead, self._depths_first()), answer))
+        return turns
 
-    def _well_apart(self, count: int) -> list[Labelled]:
+    def _well_apart(self, count: int) -> list[ImageObject]:
         """Up to `count` objects in any order, every two of them at least min_gap apart."""
-        chosen: list[Labelled] = []
+        chosen: list[ImageObject] = []
         for thing in self.rng.sample(list(self.objects), len(self.objects)):
             if len(chosen) < count and all(_gap(thing, c) >= self.recipe.min_gap for c in chosen):
                 chosen.append(thing)
         return chosen
 
     # ---------------------------------------------------------------- shared
-    def _mention(self, thing: Labelled) -> tuple[str, tuple[Box, ...]]:
+    def _mention(self, thing: ImageObject) -> tuple[str, tuple[Box, ...]]:
         """By name where the phrase means this object alone and chance says so, else by name and jittered box."""
         rng, recipe = self.rng, self.recipe
         ref = thing.ref
-        if ref is not None and thing.also and rng.random() < OTHER_WORDS:
-            ref = rng.choice(thing.also)
-        if ref is not None and rng.random() >= recipe.by_box:
+        if ref is not None and thing.synonyms and rng.random() < OTHER_WORDS:
+            ref = rng.choice(thing.synonyms)
+        if ref is not None and rng.random() >= recipe.box_fraction:
             return self._by_name(ref)
         name = ref if ref is not None and rng.random() < 0.3 else thing.name
         return self._by_box(name, jittered(thing.box, recipe.box_jitter, rng))
 
     def _by_name(self, phrase: str) -> tuple[str, tuple[Box, ...]]:
         """As the engine says it: with the box where it was found, where there is something that finds."""
-        if self.point is None:
+        if self.ground is None:
             return templates.mention(phrase, None, self.region_token), ()
-        return self._by_box(phrase, self.point(phrase))
+        return self._by_box(phrase, self.ground(phrase))
 
     def _by_box(self, name: str, box: Box) -> tuple[str, tuple[Box, ...]]:
         return templates.mention(name, _region(box), self.region_token), (box,) if self.region_token else ()
 
     def _form(self, forms: Sequence[str]) -> int:
-        """0, the form that the engine asks, or with the recipe's variety another."""
-        varied = self.recipe.variety > 0 and self.rng.random() < self.recipe.variety
+        """0, the form that the engine asks, or by the recipe's share of paraphrases another."""
+        varied = self.recipe.paraphrase_fraction > 0 and self.rng.random() < self.recipe.paraphrase_fraction
         return self.rng.randrange(1, len(forms)) if varied else 0
 
-    def _spoken(self) -> bool:
-        return self.recipe.spoken >= 1 or self.rng.random() < self.recipe.spoken
+    def _depths_first(self) -> bool:
+        return self.recipe.depths_first_fraction >= 1 or self.rng.random() < self.recipe.depths_first_fraction
 
-    def _either_order(self, pair: tuple[Labelled, Labelled]) -> tuple[Labelled, Labelled]:
+    def _either_order(self, pair: tuple[ImageObject, ImageObject]) -> tuple[ImageObject, ImageObject]:
         return pair if self.rng.random() < 0.5 else (pair[1], pair[0])
 
-    def _lead(self, things: Sequence[Labelled], lead: str, spoken: bool) -> str:
+    def _lead(self, things: Sequence[ImageObject], lead: str, depths_first: bool) -> str:
         """The perceived depths, as wrong as stage 1 may be, and what stands before the answer; or only that."""
-        noisy = [min(1.0, max(0.0, t.depth + self.rng.gauss(0, self.recipe.depth_noise))) for t in things]
-        return templates.reason_lead(*noisy, lead=lead) if spoken else lead
+        noisy = [min(1.0, max(0.0, (t.depth or 0.0) + self.rng.gauss(0, self.recipe.depth_noise))) for t in things]
+        return templates.reason_lead(*noisy, lead=lead) if depths_first else lead
 
 
-def _gap(a: Labelled, b: Labelled) -> float:
+def _gap(a: ImageObject, b: ImageObject) -> float:
     """Difference of distances as share of the farther."""
-    assert a.distance is not None and b.distance is not None  # only measured objects are compared
-    farther = max(a.distance, b.distance)
-    return abs(a.distance - b.distance) / farther if farther else 0.0
+    farther = max(_metres(a), _metres(b))
+    return abs(_metres(a) - _metres(b)) / farther if farther else 0.0
 
 
-def _some(objects: Sequence[Labelled], count: int, rng: random.Random) -> list[Labelled]:
+def _metres(thing: ImageObject) -> float:
+    """The distance of an object that is measured, as all are that are compared."""
+    assert thing.distance is not None
+    return thing.distance
+
+
+def _some(objects: Sequence[ImageObject], count: int, rng: random.Random) -> list[ImageObject]:
     """`count` objects, each once before any twice: asked again, a thing is asked in another way."""
-    chosen: list[Labelled] = []
+    chosen: list[ImageObject] = []
     while objects and len(chosen) < count:
         chosen += rng.sample(list(objects), min(len(objects), count - len(chosen)))
         if len(chosen) >= 2 * len(objects):

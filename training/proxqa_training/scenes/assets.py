@@ -37,6 +37,7 @@ class Item:
 
     @property
     def bounds(self) -> np.ndarray:
+        """Corners [2, 3] of its surroundings in the world, metres."""
         return np.stack([self.points.min(0), self.points.max(0)])
 
 
@@ -152,7 +153,9 @@ class Stage:
         """Gives most of an item's surface one clear colour; its smallest parts keep their own."""
         shade = self.rng.choice(COLOURS[colour])
         material = self.material(shade, rough=self.rng.uniform(0.3, 0.8))
-        areas = mesh_of(item.model).slot_areas
+        mesh = mesh_of(item.model)
+        assert mesh is not None  # it stands in the scene
+        areas = mesh.slot_areas
         covered = 0.0
         for slot in sorted(range(len(item.handle.material_slots)), key=lambda i: -areas[i]):
             if covered < 0.75 or areas[slot] > 0.12:

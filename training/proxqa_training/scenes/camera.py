@@ -61,16 +61,21 @@ class Camera:
 
 
 def looking(
-    position: Sequence[float], direction: Sequence[float], roll: float, fov: float, size: tuple[int, int]
+    position: Sequence[float] | np.ndarray,
+    direction: Sequence[float] | np.ndarray,
+    roll: float,
+    fov: float,
+    size: tuple[int, int],
 ) -> Camera:
-    """The camera at `position` that looks along `direction`, turned by `roll` about it."""
+    """The camera at `position` (m) that looks along `direction`, turned by `roll` (rad) about it."""
     f = np.asarray(direction, float) / np.linalg.norm(direction)
     right = np.cross(f, (0, 0, 1))
     right = right / np.linalg.norm(right) if np.linalg.norm(right) > 1e-3 else np.array([1.0, 0, 0])
     up = np.cross(right, f)
     c, s = math.cos(roll), math.sin(roll)
     rotation = np.stack([c * right + s * up, c * up - s * right, -f], 1)
-    return Camera(tuple(float(v) for v in position), rotation, fov, *size)
+    x, y, z = (float(v) for v in position)
+    return Camera((x, y, z), rotation, fov, *size)
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ class Views:
                 continue
             boxes = [b for b in (self._in_frame(camera, t) for t in targets) if b is not None]
             if len(boxes) >= self.want:
-                good.append((_breaking(boxes), camera))
+                good.append((_counter_heuristic(boxes), camera))
                 if len(good) == wanted:
                     break
         return max(good, key=lambda g: g[0])[1] if good else None
@@ -141,8 +146,8 @@ class Views:
         return float(uvz[inside, 1].max()), float(np.median(uvz[inside, 2]))
 
 
-def _breaking(boxes: list[tuple[float, float]]) -> float:
-    """How much the pairs 8 % or more apart break the rule that the lower edge is closer: their share, times √pairs."""
+def _counter_heuristic(boxes: list[tuple[float, float]]) -> float:
+    """Share, times √pairs, of the pairs 8 % or more apart in which the lower edge is not closer."""
     pairs = broken = 0
     for i, (edge, depth) in enumerate(boxes):
         for other_edge, other_depth in boxes[i + 1 :]:

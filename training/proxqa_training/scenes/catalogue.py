@@ -16,11 +16,23 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxqa_training.scenes.names import COLOURS, SYNONYMS, could_mean, is_asked_for, said_as
+from proxqa_training.scenes.names import COLOURS, SYNONYMS, common_name, could_mean, is_asked_for
 
-__all__ = ["COLOURS", "SYNONYMS", "Model", "ModelsMissingError", "could_mean", "read", "said_as", "textures", "unpack"]
+__all__ = [
+    "COLOURS",
+    "SYNONYMS",
+    "Model",
+    "ModelsMissingError",
+    "common_name",
+    "could_mean",
+    "read",
+    "textures",
+    "unpack",
+]
 
 MODELS_DIR = Path("/usr/share/sweethome3d")
+CACHE_DIR = Path(".cache/sweethome3d")
+"""Where the archives are unpacked."""
 INSTALL_MODELS = "apt-get install --no-install-recommends sweethome3d-furniture sweethome3d"
 HELDOUT_SHARE = 0.18
 MODEL_SETS = ("seen", "heldout", "all")
@@ -66,26 +78,32 @@ class Model:
 
     @property
     def person(self) -> bool:
+        """A human being."""
         return self.name in ("man", "woman", "boy", "girl")
 
     @property
     def animal(self) -> bool:
+        """A small animal, such as live in houses and gardens."""
         return self.category == "Characters" and not self.person and self.reach < 1.4
 
     @property
     def vehicle(self) -> bool:
+        """Something to travel with."""
         return self.category == "Vehicles"
 
     @property
     def planted(self) -> bool:
+        """A plant."""
         return bool(_PLANTED.search(self.name))
 
     @property
     def on_wall(self) -> bool:
+        """Hangs on a wall."""
         return bool(_WALL.fullmatch(self.name)) and self.size[1] < 0.5
 
     @property
     def on_ceiling(self) -> bool:
+        """Hangs from a ceiling."""
         return self.name == "ceiling lamp"
 
     @property
@@ -114,15 +132,17 @@ class Model:
 
     @property
     def outdoor(self) -> bool:
+        """Stands outdoors."""
         return self.category == "Exterior" and not self.on_wall
 
     @property
     def may_be_recoloured(self) -> bool:
+        """Looks right in other colours than its own."""
         return self.category not in _NO_COLOUR_CATEGORIES and not self.planted and not _FOOD.search(self.name)
 
 
 def is_heldout(model_path: str) -> bool:
-    """Whether the model whose OBJ file lies at this path inside its archive is kept from proxqa_training; stable for ever."""
+    """Whether the model whose OBJ file lies at this path inside its archive is kept from training; stable for ever."""
     return int(hashlib.sha1(model_path.encode()).hexdigest()[:8], 16) / 2**32 < HELDOUT_SHARE
 
 
@@ -169,7 +189,7 @@ def _entries(properties: Path) -> list[dict[str, str]]:
 
 def _model(folder: Path, entry: dict[str, str]) -> Model | None:
     raw = entry["name"]
-    name = said_as(raw)
+    name = common_name(raw)
     file = folder / entry["model"].lstrip("/")
     if not is_asked_for(raw) or entry["category"] == "Staircases":
         return None

@@ -1,23 +1,22 @@
-"""`python -m proxqa_training.scenes.contact_sheet DIR`: many images of a data set in one PNG, with boxes, names and depths.
+"""Many images of a data set in one PNG, with boxes, names and depths.
 
 Knows only the folder format, not how the images were made.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw
 
 from proxqa_training.scenes import dataset
 
-CELL = (300, 240)
+CELL_PX = (300, 240)
 
 
-def draw(folder: Path, record: dict) -> Image.Image:
+def draw(folder: Path, record: dict[str, Any]) -> Image.Image:
     """One image with what its record says."""
     picture = Image.open(folder / record["image"]).convert("RGB")
     pen = ImageDraw.Draw(picture)
@@ -36,31 +35,32 @@ def sheet(folder: Path, count: int, columns: int) -> Image.Image:
     records = json.loads((folder / "annotations.json").read_text())
     records = records[:: max(1, len(records) // count)][:count]
     rows = -(-len(records) // columns)
-    out = Image.new("RGB", (CELL[0] * columns, CELL[1] * rows))
+    out = Image.new("RGB", (CELL_PX[0] * columns, CELL_PX[1] * rows))
     for i, record in enumerate(records):
         picture = draw(folder, record)
-        picture.thumbnail((CELL[0] - 4, CELL[1] - 4))
-        out.paste(picture, (i % columns * CELL[0], i // columns * CELL[1]))
+        picture.thumbnail((CELL_PX[0] - 4, CELL_PX[1] - 4))
+        out.paste(picture, (i % columns * CELL_PX[0], i // columns * CELL_PX[1]))
     return out
 
 
-def main() -> int:
-    p = argparse.ArgumentParser(
-        prog="python -m proxqa_training.scenes.contact_sheet", description=__doc__.splitlines()[0]
-    )
-    p.add_argument("folder", type=Path)
-    p.add_argument("--count", type=int, default=30)
-    p.add_argument("--columns", type=int, default=6)
-    p.add_argument("--png", type=Path, help="where it is written (default: contact_sheet.png in the folder)")
-    args = p.parse_args()
-    if not (args.folder / "annotations.json").is_file():
-        print(f"contact_sheet: no annotations.json in {args.folder}", file=sys.stderr)
-        return 2
-    png = args.png or args.folder / "contact_sheet.png"
-    sheet(args.folder, args.count, args.columns).save(png)
-    print(png, json.dumps(dataset.shares(json.loads((args.folder / "annotations.json").read_text()))))
-    return 0
+def write(folder: Path, count: int = 30, columns: int = 6, png: Path | None = None) -> dict[str, Any]:
+    """Write a contact sheet.
 
+    Args:
+        folder: Of the data set.
+        count: Images on the sheet.
+        columns: Images in a row.
+        png: The file (default: contact_sheet.png in the folder).
 
-if __name__ == "__main__":
-    sys.exit(main())
+    Returns:
+        `png`, and the figures of `dataset.shares`.
+
+    Raises:
+        ValueError: The folder is no data set.
+    """
+    annotations = folder / "annotations.json"
+    if not annotations.is_file():
+        raise ValueError(f"{folder}: has no annotations.json; expected a rendered data set")
+    png = png or folder / "contact_sheet.png"
+    sheet(folder, count, columns).save(png)
+    return {"png": str(png), **dataset.shares(json.loads(annotations.read_text()))}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from proxqa_training.scenes.catalogue import MODEL_SETS, could_mean
+from proxqa_core.files import atomic_write
+from proxqa_training.scenes.catalogue import CACHE_DIR, MODEL_SETS, MODELS_DIR, could_mean
 
 SPLITS = ("train", "val", "test")
 LICENCE = "rendered from Sweet Home 3D models (CC-BY 3.0, CC0, see NOTICE)"
@@ -29,7 +29,23 @@ MIN_GAP = 0.08
 
 @dataclass(frozen=True)
 class RenderConfig:
-    """One run: how many images go where. Raises ValueError, quoting the value, on one that cannot be."""
+    """One run: how many images go where.
+
+    Attributes:
+        out: Folder of the data set; finished scenes in it are kept.
+        count: Images in all.
+        seed: The same one gives the same scenes.
+        split: train, val or test, written into the records.
+        models_set: seen, heldout or all models.
+        workers: Processes of one thread each.
+        views: Images of a scene.
+        samples: Per pixel.
+        models: Folder with the archives of models.
+        cache: Folder in which they are unpacked.
+
+    Raises:
+        ValueError: Quotes a value that is out of range.
+    """
 
     out: Path
     count: int
@@ -39,8 +55,8 @@ class RenderConfig:
     workers: int = 2
     views: int = 5
     samples: int = 7
-    models: Path = Path("/usr/share/sweethome3d")
-    cache: Path = Path(".cache/sweethome3d")
+    models: Path = MODELS_DIR
+    cache: Path = CACHE_DIR
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -59,6 +75,7 @@ class RenderConfig:
 
     @property
     def scenes(self) -> int:
+        """How many scenes there are."""
         return -(-self.count // self.views)
 
     def views_of(self, scene: int) -> int:
@@ -91,7 +108,7 @@ def disparity_of(depth_map: np.ndarray) -> np.ndarray:
 
 
 def relative_depth(disparity: float, low: float, high: float) -> float:
-    """The design's relative depth (0 = nearest) of a disparity, given the image's 2nd and 98th percentiles."""
+    """Relative depth in [0, 1], 0 = nearest, of a disparity (1/m), given the image's 2nd and 98th percentiles."""
     return float(np.clip(1 - (disparity - low) / max(high - low, 1e-9), 0, 1))
 
 
@@ -100,8 +117,18 @@ def describe(
 ) -> dict[str, Any]:
     """Objects, percentiles and visible names of one image: the part of a record that comes from its maps.
 
-    Labels at most `most` objects, the best visible; an object with fewer than `min_pixels` or less than 40 % visible
-    is not labelled, but still keeps others of its name from being `unique`.
+    An object with fewer than `min_pixels` or less than 40 % visible is not labelled, but still keeps others of its name
+    from being `unique`.
+
+    Args:
+        depth_map: 16-bit millimetres [height, width].
+        numbers: Object numbers [height, width].
+        seen: The instances in view.
+        min_pixels: Fewest pixels of a labelled object.
+        most: Objects labelled at most, the best visible ones.
+
+    Returns:
+        The fields `disparity_p2`, `disparity_p98`, `visible_names` and `objects` of a record.
     """
     disparity = disparity_of(depth_map)
     low, high = (float(v) for v in np.nanpercentile(disparity, [2, 98]))
@@ -199,28 +226,30 @@ def _area(o: dict[str, Any]) -> int:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file so that it is seen whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(data)
-    os.replace(part, path)
+    """Write a file so that it is seen whole or not at all."""
+    with atomic_write(path) as part:
+        part.write_bytes(data)
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write compact JSON so that it is seen whole or not at all."""
     write_whole(path, json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def png(array: np.ndarray) -> bytes:
+    """An array [height, width], 8 or 16 bits, as a PNG file."""
     out = io.BytesIO()
     Image.fromarray(array).save(out, "PNG")
     return out.getvalue()
 
 
 def scene_name(seed: int, scene: int) -> str:
+    """With what the names of a scene's images begin."""
     return f"{seed}-{scene:05d}"
 
 
 def scene_file(out: Path, seed: int, scene: int) -> Path:
+    """The records of a finished scene: that the file exists marks the scene as done."""
     return out / "scenes" / f"{scene_name(seed, scene)}.json"
 
 
@@ -236,7 +265,7 @@ def write_image(
 
 
 def assemble(out: Path) -> list[dict[str, Any]]:
-    """Makes annotations.json of all finished scenes and returns its records."""
+    """Make annotations.json of all finished scenes; returns its records."""
     records = [r for f in sorted((out / "scenes").glob("*.json")) for r in json.loads(f.read_text())]
     write_whole(out / "annotations.json", json.dumps(records, ensure_ascii=False, indent=0).encode())
     return records

@@ -1,17 +1,15 @@
-"""`python -m proxqa_training.scenes.drive --out DIR`: a robot's short drive through one room, with the truth of every frame.
+"""A robot's short drive through one room, with the truth of every frame.
 
 Promises: the data set's own folder format plus `poses.json`: for every frame its time, the camera's pose and every
 object's relative depth, metres and box. Every object has a name of its own; a model that training never saw is taken
-where there is one (`model_set` says which). Knows nothing of bags or of ROS.
+where there is one (`model_set` tells which). Knows nothing of bags or of ROS.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import random
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +20,16 @@ import numpy as np
 from proxqa_training.scenes import catalogue, dataset
 from proxqa_training.scenes.camera import Camera, looking
 from proxqa_training.scenes.catalogue import Model
-from proxqa_training.scenes.cli import check_parts
+from proxqa_training.scenes.generate import check_parts
 
 if TYPE_CHECKING:
-    from proxqa_training.scenes.assets import Stage
+    from proxqa_training.scenes.assets import Item, Stage
 
-SIZE = (320, 240)
-CAMERA_HEIGHT = 0.5
-FIELD_OF_VIEW = math.radians(68)
-ROOM = (5.4, 7.6, 2.6)
+SIZE_PX = (320, 240)
+CAMERA_HEIGHT_M = 0.5
+FIELD_OF_VIEW_RAD = math.radians(68)
+ROOM_M = (5.4, 7.6, 2.6)
+MAX_FRAMES = 10_000
 
 
 @dataclass(frozen=True)
@@ -68,27 +67,37 @@ def choose(rng: random.Random, seen: Sequence[Model], heldout: Sequence[Model], 
 
 
 def furnish(rng: random.Random, stage: Stage, seen: Sequence[Model], heldout: Sequence[Model]) -> None:
-    """Builds the room. Raises LookupError where the catalogue has no usable model of a name."""
+    """Build the room.
+
+    Args:
+        rng: Draws the models.
+        stage: Where they are put.
+        seen: Models that training may have seen.
+        heldout: Models that it never saw, taken first.
+
+    Raises:
+        ModelsMissingError: The catalogue has no usable model of a name.
+    """
     from proxqa_training.scenes.placing import Decorator, Room
 
-    Room(Decorator(rng, [], stage), *ROOM)
-    table_top = None
-    for spot in (*SPOTS, ON_TABLE):
-        if spot == ON_TABLE:
-            assert table_top is not None
-            spot = Spot(ON_TABLE, *table_top[:2], 0.0, reach=0.9)
-            floor = table_top[2]
-        else:
-            floor = spot.z
+    def put(spot: Spot, floor: float) -> Item:
         placed = (stage.put(m, spot.x, spot.y, floor, spot.yaw) for m in choose(rng, seen, heldout, spot))
         item = next((i for i in placed if i), None)
         if item is None:
-            raise LookupError(f"no usable model called {spot.name!r}; expected one in the catalogue")
+            raise catalogue.ModelsMissingError(f"no usable model called {spot.name!r}; expected one in the catalogue")
+        return item
+
+    Room(Decorator(rng, [], stage), *ROOM_M)
+    on_table: tuple[Spot, float] | None = None
+    for spot in SPOTS:
+        item = put(spot, spot.z)
         if spot.z:
             width = max(item.model.size[:2]) * 1.2
             stage.block((spot.x, spot.y, spot.z / 2), (width, width, spot.z), stage.surface(), spot.yaw)
         if spot.name == "table":
-            table_top = (spot.x - 0.2, spot.y, item.model.top)
+            on_table = Spot(ON_TABLE, spot.x - 0.2, spot.y, 0.0, reach=0.9), item.model.top
+    assert on_table is not None
+    put(*on_table)
 
 
 def path(seconds: float, rate: float) -> Iterator[tuple[float, Camera]]:
@@ -97,10 +106,10 @@ def path(seconds: float, rate: float) -> Iterator[tuple[float, Camera]]:
     for i in range(count):
         t = i / max(1, count - 1)
         s = t * t * (3 - 2 * t)
-        position = (-0.35 + 0.4 * s, 0.9 + 1.5 * s, CAMERA_HEIGHT)
+        position = (-0.35 + 0.4 * s, 0.9 + 1.5 * s, CAMERA_HEIGHT_M)
         yaw = -0.06 + 0.14 * math.sin(2 * math.pi * s) * 0.6 + 0.1 * s
         direction = (math.sin(yaw), math.cos(yaw), math.tan(math.radians(3)))
-        yield i / rate, looking(position, direction, 0.0, FIELD_OF_VIEW, SIZE)
+        yield i / rate, looking(position, direction, 0.0, FIELD_OF_VIEW_RAD, SIZE_PX)
 
 
 def truth(record: dict[str, Any], stage: Stage, depth_map: np.ndarray, numbers: np.ndarray) -> list[dict[str, Any]]:
@@ -120,8 +129,37 @@ def truth(record: dict[str, Any], stage: Stage, depth_map: np.ndarray, numbers: 
     return rows
 
 
-def render(out: Path, seed: int, models: Path, cache: Path, seconds: float, rate: float, samples: int) -> int:
-    """Renders the drive into `out`; how many frames it has."""
+def render(
+    out: Path,
+    seed: int = 1,
+    seconds: float = 12.0,
+    rate_hz: float = 5.0,
+    samples: int = 16,
+    models: Path = catalogue.MODELS_DIR,
+    cache: Path = catalogue.CACHE_DIR,
+) -> int:
+    """Render a drive.
+
+    Args:
+        out: Folder of the data set.
+        seed: The same one gives the same drive.
+        seconds: Length of the drive.
+        rate_hz: Frames per second.
+        samples: Per pixel.
+        models: Folder with the archives of models.
+        cache: Folder in which they are unpacked.
+
+    Returns:
+        How many frames it has.
+
+    Raises:
+        ModelsMissingError: The 3D models are not installed.
+        ModuleNotFoundError: Blender is not installed.
+        ValueError: It would have no frames, or too many.
+    """
+    if not (seconds > 0 and rate_hz > 0 and 1 <= seconds * rate_hz <= MAX_FRAMES):
+        raise ValueError(f"{seconds!r} s at {rate_hz!r} Hz; expected 1 to {MAX_FRAMES} frames")
+    check_parts(models, cache)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Blender tells of every file on stdout
     from proxqa_training.scenes.assets import Stage
     from proxqa_training.scenes.render import Renderer
@@ -132,13 +170,13 @@ def render(out: Path, seed: int, models: Path, cache: Path, seconds: float, rate
     stage = Stage(rng, catalogue.textures(folders))
     furnish(rng, stage, catalogue.read(folders, "seen"), catalogue.read(folders, "heldout"))
     records, frames, gain = [], [], None
-    for i, (time, camera) in enumerate(path(seconds, rate)):
+    for i, (time, camera) in enumerate(path(seconds, rate_hz)):
         view, gain = renderer.steady(camera, gain)
         depth_map, name = dataset.depth_to_map(view.depth), f"{i:04d}"
         record = describe(stage, camera, view, "drive")
         dataset.write_image(out, name, view.jpeg, depth_map, view.numbers, {o["mask_id"] for o in record["objects"]})
         files = {"image": f"images/{name}.jpg", "depth_map": f"depth/{name}.png", "mask_map": f"masks/{name}.png"}
-        records.append({**files, **record, "scene": f"drive-{seed}", "camera_height": CAMERA_HEIGHT})
+        records.append({**files, **record, "scene": f"drive-{seed}", "camera_height": CAMERA_HEIGHT_M})
         pose = {
             "position": [round(v, 5) for v in camera.position],
             "orientation": [round(v, 6) for v in camera.quaternion],
@@ -148,10 +186,10 @@ def render(out: Path, seed: int, models: Path, cache: Path, seconds: float, rate
     dataset.write_json(out / "annotations.json", records)
     about = {
         "start": 0.0,
-        "period": 1 / rate,
+        "period": 1 / rate_hz,
         "frame": "world: z up, metres; orientation x, y, z, w of the optical frame (x right, y down, z forward)",
         "intrinsics": records[0]["intrinsics"],
-        "size": list(SIZE),
+        "size": list(SIZE_PX),
         "objects": [
             {"name": i.model.name, "model": i.model.id, "model_set": "heldout" if i.model.heldout else "seen"}
             for i in stage.items
@@ -160,31 +198,3 @@ def render(out: Path, seed: int, models: Path, cache: Path, seconds: float, rate
     }
     dataset.write_json(out / "poses.json", about)
     return len(frames)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    p = argparse.ArgumentParser(
-        prog="python -m proxqa_training.scenes.drive", description="Render a robot's drive through a room."
-    )
-    p.add_argument("--out", type=Path, required=True)
-    p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--seconds", type=float, default=12.0)
-    p.add_argument("--rate", type=float, default=5.0, help="frames per second (default: %(default)s)")
-    p.add_argument("--samples", type=int, default=16)
-    p.add_argument("--models", type=Path, default=catalogue.MODELS_DIR)
-    p.add_argument("--cache", type=Path, default=Path(".cache/sweethome3d"))
-    args = p.parse_args(argv)
-    try:
-        if not (args.seconds > 0 and args.rate > 0 and 1 <= args.seconds * args.rate <= 10_000):
-            raise ValueError(f"{args.seconds!r} s at {args.rate!r} Hz; expected 1 to 10000 frames")
-        check_parts(args.models, args.cache)
-        frames = render(**vars(args))
-    except (ValueError, LookupError, ModuleNotFoundError, catalogue.ModelsMissingError) as error:
-        print(f"proxqa_training.scenes.drive: {error}", file=sys.stderr)
-        return 2
-    print(f"{frames} frames in {args.out}", file=sys.stderr)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

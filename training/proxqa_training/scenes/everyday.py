@@ -9,7 +9,7 @@ import math
 
 from proxqa_training.scenes.camera import ANY_HEIGHT, SIZES_INDOOR, Views
 from proxqa_training.scenes.catalogue import Model
-from proxqa_training.scenes.placing import Decorator, Room
+from proxqa_training.scenes.placing import Decorator, Room, Rule
 
 _SIDES = ("left", "right")
 _APPLIANCES = ("refrigerator", "stove", "oven", "dishwasher", "sink", "washing machine", "cabinet")
@@ -131,6 +131,11 @@ def corridor(dec: Decorator) -> Views:
     return Views(xs, (0.25, depth * 0.55), ANY_HEIGHT, (42, 80), 0.6, 0.16, SIZES_INDOOR, forward=0.5)
 
 
+def _appliance(width: float) -> Rule:
+    """Appliances as high as a worktop that are narrower than a width, metres."""
+    return lambda m: m.name in _APPLIANCES and m.size[2] > 0.7 and m.size[0] < width
+
+
 def _counter(dec: Decorator, here: Room, wall: str) -> None:
     """Worktops and appliances side by side along a wall, with things on them; cupboards and shelves above."""
     r, st = dec.rng, dec.stage
@@ -140,7 +145,7 @@ def _counter(dec: Decorator, here: Room, wall: str) -> None:
     at = low + r.uniform(0.02, 0.5)
     while at < high - 0.4:
         left = high - 0.02 - at
-        model = dec.pick(lambda m, left=left: m.name in _APPLIANCES and m.size[2] > 0.7 and m.size[0] < left)
+        model = dec.pick(_appliance(left))
         if model and r.random() < 0.5:
             item = here.against_wall(model, walls=(wall,), along=at + model.size[0] / 2)
             if item and item.model.top < 1.3 and item.model.name != "sink":

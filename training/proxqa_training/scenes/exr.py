@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-_TYPES = {0: np.dtype("<u4"), 1: np.dtype("<f2"), 2: np.dtype("<f4")}
+_TYPES: dict[int, np.dtype[Any]] = {0: np.dtype("<u4"), 1: np.dtype("<f2"), 2: np.dtype("<f4")}
 
 
 def _text(data: bytes, at: int) -> tuple[str, int]:
@@ -29,7 +30,7 @@ def _header(data: bytes, at: int) -> tuple[dict[str, bytes], int]:
     return header, at + 1
 
 
-def _channels(raw: bytes) -> list[tuple[str, np.dtype]]:
+def _channels(raw: bytes) -> list[tuple[str, np.dtype[Any]]]:
     found, at = [], 0
     while raw[at]:
         name, at = _text(raw, at)
@@ -39,7 +40,17 @@ def _channels(raw: bytes) -> list[tuple[str, np.dtype]]:
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """All channels of the file. Raises ValueError on compressed files."""
+    """Read all channels of a file.
+
+    Args:
+        path: A scan-line OpenEXR file without compression.
+
+    Returns:
+        Channel name (with the part's name before it where there are several) → float32 [height, width].
+
+    Raises:
+        ValueError: The file is compressed.
+    """
     data = path.read_bytes()
     several = bool(struct.unpack_from("<I", data, 4)[0] & 0x1000)
     headers, at = [], 8

@@ -183,7 +183,7 @@ def is_asked_for(raw: str) -> bool:
     return not _DROPPED.search(raw) or bool(_KEPT.search(raw))
 
 
-def said_as(raw: str) -> str:
+def common_name(raw: str) -> str:
     """The name people say for a catalogue name: lowercase and singular."""
     name = " ".join(raw.lower().split())
     for pattern, replacement in _RENAMES:

@@ -139,29 +139,9 @@ def road(dec: Decorator) -> Views:
     ground = Ground(dec)
     lane = wide / 4
 
-    def far(low: float, high: float) -> float:
-        return low + (high - low) * r.random() ** 1.4
-
-    def put(rule: Rule, x: float, y: float, yaw: float | None = None, gap: float = 0.3) -> None:
-        ground.put(dec.pick(rule), (x, x), (y, y), yaw=yaw, gap=gap, tries=1)
-
+    far, put = _far(dec), _put(dec, ground)
     for side in (-1, 1):
-        if r.random() < 0.75:
-            y = r.uniform(5, 12)
-            while y < 60:
-                if r.random() < 0.6:
-                    along = 0 if r.random() < 0.8 else math.pi
-                    put(lambda m: m.name in ("car", "van"), side * (wide / 2 - 0.2), y, along + r.gauss(0, 0.03))
-                y += r.uniform(5.5, 9)
-        for _ in range(r.randint(2, 7)):
-            put(lambda m: m.planted and m.reach > 1.2, side * (wide / 2 + r.uniform(1.5, 5)), far(6, 60))
-        for _ in range(r.randint(0, 4)):
-            put(lambda m: m.name in _ROADSIDE, side * (wide / 2 + r.uniform(1, 2.5)), far(4, 35))
-        for _ in range(r.randint(2, 6)):
-            put(lambda m: m.person or (m.animal and r.random() < 0.2), side * (wide / 2 + r.uniform(1, 3)), far(4, 40))
-        for _ in range(r.randint(0, 3)):
-            near = sorted((side * (wide / 2 + 1), side * (wide / 2 + 3)))
-            dec.pedestal(ground, lambda m: m.person or m.name in _ROADSIDE, tuple(near), (5, 25), (0.3, 1.6))
+        _roadside(dec, ground, side, wide)
     for _ in range(r.randint(2, 6)):
         side = r.choice([-1, 1])
         put(lambda m: m.name in _CARS, side * lane * r.uniform(0.8, 1.1), far(7, 60), math.pi * (side < 0))
@@ -173,6 +153,41 @@ def road(dec: Decorator) -> Views:
             put(lambda m: m.person, x, far(5, 35), gap=0.1)
     height = ((1.4, 1.8, 1.0),)
     return Views((-lane - 0.3, lane + 0.3), (-3, 6), height, (65, 95), 1.0, 0.8, SIZES_DASH, want=3, forward=0.9)
+
+
+def _far(dec: Decorator) -> Callable[[float, float], float]:
+    """Draws distances between two, the near ones more often."""
+    return lambda low, high: low + (high - low) * dec.rng.random() ** 1.4
+
+
+def _put(dec: Decorator, ground: Ground) -> Callable[..., None]:
+    """Puts a thing that keeps a rule at a place."""
+
+    def put(rule: Rule, x: float, y: float, yaw: float | None = None, gap: float = 0.3) -> None:
+        ground.put(dec.pick(rule), (x, x), (y, y), yaw=yaw, gap=gap, tries=1)
+
+    return put
+
+
+def _roadside(dec: Decorator, ground: Ground, side: int, wide: float) -> None:
+    """What stands along one side of a road: parked vehicles, plants, lamps, people, some on blocks and low walls."""
+    r, far, put = dec.rng, _far(dec), _put(dec, ground)
+    if r.random() < 0.75:
+        y = r.uniform(5, 12)
+        while y < 60:
+            if r.random() < 0.6:
+                along = 0 if r.random() < 0.8 else math.pi
+                put(lambda m: m.name in ("car", "van"), side * (wide / 2 - 0.2), y, along + r.gauss(0, 0.03))
+            y += r.uniform(5.5, 9)
+    for _ in range(r.randint(2, 7)):
+        put(lambda m: m.planted and m.reach > 1.2, side * (wide / 2 + r.uniform(1.5, 5)), far(6, 60))
+    for _ in range(r.randint(0, 4)):
+        put(lambda m: m.name in _ROADSIDE, side * (wide / 2 + r.uniform(1, 2.5)), far(4, 35))
+    for _ in range(r.randint(2, 6)):
+        put(lambda m: m.person or (m.animal and r.random() < 0.2), side * (wide / 2 + r.uniform(1, 3)), far(4, 40))
+    for _ in range(r.randint(0, 3)):
+        left, right = sorted((side * (wide / 2 + 1), side * (wide / 2 + 3)))
+        dec.pedestal(ground, lambda m: m.person or m.name in _ROADSIDE, (left, right), (5, 25), (0.3, 1.6))
 
 
 def garden(dec: Decorator) -> Views:

@@ -64,15 +64,7 @@ class Decorator:
                     u += r.uniform(0.1, 0.35)
                     continue
                 free = width / 2 - 0.03 - u
-                model = self.pick(
-                    lambda m, room=room, free=free: (
-                        m.small
-                        and m.size[2] < room
-                        and m.reach > 0.1
-                        and m.size[0] < min(free, 0.55)
-                        and m.size[1] < depth + 0.08
-                    )
-                )
+                model = self.pick(_fits_shelf(room, free, depth))
                 if model is None:
                     break
                 slack = max(0.0, depth - model.size[1]) / 2
@@ -140,11 +132,21 @@ class Decorator:
         model = self.pick(rule)
         height = self.rng.uniform(*heights)
         item = ground.put(model, xs, ys, z=floor + height, gap=0.06) if model else None
-        if item:
+        if model and item:
             size = (model.size[0] * self.rng.uniform(1, 1.25), model.size[1] * self.rng.uniform(1, 1.25), height)
             x, y, _ = item.place
             self.stage.block((x, y, floor + height / 2), size, self.stage.surface(), item.yaw)
         return item
+
+
+def _fits_shelf(height: float, width: float, depth: float) -> Rule:
+    """Small things that fit on a shelf of this clear height, width and depth, metres."""
+
+    def fits(m: Model) -> bool:
+        wide, deep, high = m.size
+        return m.small and high < height and m.reach > 0.1 and wide < min(width, 0.55) and deep < depth + 0.08
+
+    return fits
 
 
 class Ground:
@@ -155,9 +157,11 @@ class Ground:
         self.taken: list[tuple[float, float, float, float]] = []
 
     def free(self, x: float, y: float, half_x: float, half_y: float) -> bool:
+        """Whether nothing stands in a rectangle, given by its centre and half its sides, metres."""
         return all(x + half_x < t[0] or t[2] < x - half_x or y + half_y < t[1] or t[3] < y - half_y for t in self.taken)
 
     def take(self, x: float, y: float, half_x: float, half_y: float) -> None:
+        """Note that something stands in a rectangle."""
         self.taken.append((x - half_x, y - half_y, x + half_x, y + half_y))
 
     def put(

@@ -33,9 +33,10 @@ class Worker:
         self.renderer = Renderer(config.samples)
 
     def scene(self, number: int) -> list[dict[str, Any]]:
-        """Renders the scene unless it is done; its records."""
+        """Render a scene and write it; returns its records."""
         config = self.config
-        wanted, records, attempt = config.views_of(number), [], 0
+        records: list[dict[str, Any]] = []
+        wanted, attempt = config.views_of(number), 0
         while len(records) < wanted and attempt < MAX_TRIES:
             rng = random.Random(f"{config.seed}/{number}/{attempt}")
             records += self._views(rng, number, len(records), wanted)

@@ -1,0 +1,1 @@
+"""LoRA and projector with the language model: perceive, reason, fine-tuning and calibration."""

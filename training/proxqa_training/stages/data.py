@@ -1,212 +1,297 @@
-"""Labelled folders as training samples: cached vision features, objects, and names that are surely absent.
+"""Labelled folders as training samples: cached vision features, objects, and names that are certainly absent.
 
-Promises: every image goes through the vision tower once (plain and mirrored) and never again: the features are kept in
+Promises: every image goes through the vision tower once (plain and flipped) and never again: the features are kept in
 a cache folder, keyed by the tower and the image list. Rendered folders and photographs (whose objects have no depth)
-are read alike. Knows nothing of prompts or of optimisers.
+are read alike.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
+from numpy.typing import NDArray
 
 from proxqa_core.backends.vision_encoder import TorchVisionEncoder
-from proxqa_core.datasets.folder import Record
+from proxqa_core.datasets.folder import LabelledObject, Record
+from proxqa_core.files import write_text
 from proxqa_core.language.referring import read_expression
-from proxqa_core.model.loading import LoadedModel
+from proxqa_core.model.loading import LoadedModel, choose_dtype
 from proxqa_core.types import Box
 from proxqa_core.vision.colours import Colours, by_colour, patch_colours
 from proxqa_core.vision.grounding_head import GroundingHead, choose, find, likelihood, read
 from proxqa_core.vision.tower import split_grid
-from proxqa_training.instructions.build import Labelled
+from proxqa_training.distributed import DistributedContext
+from proxqa_training.instructions.build import ImageObject
 from proxqa_training.labels import LabelledImage, read_images
-from proxqa_training.prefetch import prepared
+from proxqa_training.logs import progress
+from proxqa_training.prefetch import prefetch
 from proxqa_training.tower.words import means, same, unsure
 
-BATCH = 16
-MIRRORED = {"left": "right", "right": "left", "leftmost": "rightmost", "rightmost": "leftmost"}
+BATCH_SIZE = 16
+"""Images that go through the vision tower at once, plain and flipped."""
+FLUSH_EVERY_BATCHES = 16
+FLIPPED = {"left": "right", "right": "left", "leftmost": "rightmost", "rightmost": "leftmost"}
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image, or its mirror image. absent: names of things that are surely not in it."""
+    """One image, or its mirror image.
 
-    objects: tuple[Labelled, ...]
+    Attributes:
+        objects: What is labelled in it.
+        absent: Names of things that are certainly not in it.
+    """
+
+    objects: tuple[ImageObject, ...]
     absent: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class TrainingSet:
-    """features: one array [2 · images, tokens, hidden], float16, a folder: even rows plain, odd rows mirrored.
+class FeatureDataset:
+    """Images as features, with what is known of them.
 
-    colours: of the patches, [2 · images, side², 3], uint8, likewise. samples: of all folders in turn.
+    Attributes:
+        features: One array [2 · images, tokens, hidden], float16, for each folder: even rows plain, odd rows flipped.
+        colours: Of the patches, [2 · images, side², 3], uint8, likewise.
+        samples: Of all folders in turn, in the order of the rows.
     """
 
-    features: tuple[np.ndarray, ...]
-    colours: tuple[np.ndarray, ...]
+    features: tuple[NDArray[np.float16], ...]
+    colours: tuple[NDArray[np.uint8], ...]
     samples: tuple[Sample, ...]
 
-    def __getitem__(self, index: int) -> np.ndarray:
-        """The features [tokens, hidden] of sample number `index`."""
-        return _at(self.features, index)
+    def __getitem__(self, index: int) -> NDArray[np.float16]:
+        """The features [tokens, hidden] of a sample."""
+        row: NDArray[np.float16] = _at(self.features, index)
+        return row
 
-    def patch_colours(self, index: int) -> np.ndarray:
-        """The mean colours [side², 3], in [0, 1], of the patches of sample number `index`."""
-        return _at(self.colours, index).astype(np.float32) / 255
+    def patch_colours(self, index: int) -> NDArray[np.float32]:
+        """The mean colours [side², 3], in [0, 1], of the patches of a sample."""
+        colours: NDArray[np.float32] = _at(self.colours, index).astype(np.float32) / np.float32(255)
+        return colours
 
     @property
     def names(self) -> list[str]:
+        """The names of all objects, sorted."""
         return sorted({o.name for s in self.samples for o in s.objects})
 
 
-def open_set(folders: Path | Sequence[Path], model: LoadedModel, cache: Path, workers: int = 0) -> TrainingSet:
-    """Read folders in the evaluation's format. cache: where the features go. workers: of `prepared`, for the images.
+def open_dataset(
+    folders: Path | Sequence[Path], model: LoadedModel, cache: Path, num_workers: int = 0
+) -> FeatureDataset:
+    """Read labelled folders, and run their images through the vision tower where that has not been done.
 
-    A cache goes by the folders' names and their lists of images: it is of no use where images were exchanged.
+    Args:
+        folders: In the format of `proxqa_core.datasets.folder`.
+        model: Whose vision tower it is.
+        cache: Where the features go. It is keyed by the folders' names and their lists of images: delete it where
+            images were exchanged.
+        num_workers: Processes that read images ahead.
+
+    Raises:
+        BadDatasetError: A folder is at fault.
     """
     folders = [folders] if isinstance(folders, Path) else list(folders)
-    read = [(folder, [i for i in read_images(folder) if i.record.objects]) for folder in folders]
-    everything = frozenset(o.name for _, images in read for i in images for o in i.record.objects)
+    labelled = [(folder, [i for i in read_images(folder) if i.record.objects]) for folder in folders]
+    all_names = frozenset(o.name for _, images in labelled for i in images for o in i.record.objects)
     features, colours, samples = [], [], []
-    places: Counter[str] = Counter()
-    for folder, images in read:
+    occurrences: Counter[str] = Counter()
+    for folder, images in labelled:
         if not images:
             continue
         for image in images:
-            plain = _sample(image, everything)
-            samples += [plain, _mirrored(plain)]
-        earlier = places[folder.name]  # folders of the same name
-        places[folder.name] += 1
+            plain = _sample(image, all_names)
+            samples += [plain, _flipped(plain)]
+        earlier = occurrences[folder.name]  # folders of the same name
+        occurrences[folder.name] += 1
         place = cache / str(earlier) if earlier else cache
-        seen = _features(folder, [i.record for i in images], model, place, workers)
-        features.append(seen[0])
-        colours.append(seen[1])
-    return TrainingSet(tuple(features), tuple(colours), tuple(samples))
+        arrays = FeatureCache(folder, [i.record for i in images], model, place).fill(num_workers)
+        features.append(arrays[0])
+        colours.append(arrays[1])
+    return FeatureDataset(tuple(features), tuple(colours), tuple(samples))
 
 
-def _at(parts: Sequence[np.ndarray], index: int) -> np.ndarray:
-    """The row of number `index` of all parts in turn."""
-    for part in parts:
-        if index < len(part):
-            row: np.ndarray = part[index]
-            return row
-        index -= len(part)
-    raise IndexError(index)
+def open_dataset_distributed(
+    folders: Sequence[Path],
+    model: LoadedModel,
+    cache: Path,
+    context: DistributedContext,
+    num_workers: int = 0,
+    dtype: str = "auto",
+) -> FeatureDataset:
+    """`open_dataset` in all processes of a run: the main one makes the features that the others read.
+
+    Args:
+        folders: As of `open_dataset`.
+        model: Moved to the process's device.
+        cache: As of `open_dataset`.
+        context: This process among the others.
+        num_workers: As of `open_dataset`.
+        dtype: 'auto', 'float32' or 'bfloat16', of the model from now on.
+    """
+    model.llava.to(context.device, choose_dtype(dtype, context.device))
+    data = open_dataset(folders, model, cache, num_workers) if context.is_main_process else None
+    context.barrier()
+    return open_dataset(folders, model, cache) if data is None else data
 
 
-def pointing(
+def grounder(
     grounding_head: GroundingHead,
     table: torch.Tensor,
     model: LoadedModel,
     features: torch.Tensor,
     patches: torch.Tensor,
 ) -> Callable[[str], Box]:
-    """Where the engine would look for a phrase in an image of these features and mean colours of patches.
+    """Where the engine would find a phrase in an image.
 
-    Returns a box in [0, 1]. table: of words.
+    Args:
+        grounding_head: What finds it.
+        table: Word embeddings [vocabulary, hidden].
+        model: Whose prompter tells the words of a phrase.
+        features: Of the image, [tokens, hidden].
+        patches: Mean colours [side², 3] of its patches, in [0, 1].
+
+    Returns:
+        A function from a phrase to a box in [0, 1] of the image, right or wrong.
     """
     reading = read(grounding_head, split_grid(features[None].float(), model.spatial_merge_size)[0])
 
-    def point(phrase: str) -> Box:
+    def ground(phrase: str) -> Box:
         meant = read_expression(phrase)
         words = table[model.prompter.plain_ids(" " + meant.name)].mean(0)[None]
-        found = find(grounding_head, reading, words)[0]
+        candidates = find(grounding_head, reading, words)[0]
         if meant.colours:
             likely = likelihood(grounding_head, reading, words)[:, 0].cpu()
-            found = by_colour(found, Colours.of(patches), meant.colours, likely)
-        return choose(found, meant.place)
+            candidates = by_colour(candidates, Colours.of(patches), meant.colours, likely)
+        return choose(candidates, meant.place)
 
-    return point
+    return ground
 
 
-def _sample(image: LabelledImage, everything: frozenset[str]) -> Sample:
-    """everything: all labels of all folders."""
-    record, present = image.record, image.present
-    known = everything if image.absent_known is None else image.absent_known
-    absent = [n for n in sorted(known) if not any(means(n, p) or unsure(n, p) for p in present)]
-    counts = Counter(o.name for o in record.objects)
-    objects = []
-    for thing in record.objects:
-        box = Box(*(v / s for v, s in zip(thing.box.xyxy, (record.width, record.height) * 2, strict=True)))
-        box = Box(max(0, box.x1), max(0, box.y1), min(1, box.x2), min(1, box.y2))
-        measured = thing.depth is not None and thing.depth_m is not None
-        alone = thing.ref == thing.name and counts[thing.name] == 1
-        others = [p for p in present if p != thing.name]
-        also = [w for w in sorted(same(thing.name)) if w != thing.name and not any(means(w, p) for p in others)]
-        objects.append(
-            Labelled(
-                thing.name,
-                thing.ref,
-                box,
-                thing.depth if measured else None,
-                thing.depth_m if measured else None,
-                tuple(also) if alone else (),
-            )
-        )
+class FeatureCache:
+    """The features and patch colours of one folder on disk, made image by image: a stopped run goes on where it was.
+
+    Args:
+        folder: Of the images, for the name of the files.
+        records: The images.
+        model: Whose vision tower it is.
+        cache: Folder of the files.
+    """
+
+    def __init__(self, folder: Path, records: list[Record], model: LoadedModel, cache: Path):
+        self.folder, self.records, self.model = folder, records, model
+        cache.mkdir(parents=True, exist_ok=True)
+        digest = hashlib.sha256(json.dumps([str(r.image) for r in records]).encode())
+        for weights in model.llava.model.vision_tower.state_dict().values():
+            digest.update(weights.detach().float().cpu().numpy().tobytes())
+        key = f"{folder.name}-{digest.hexdigest()[:16]}"
+        self.paths = cache / f"{key}.npy", cache / f"{key}-colours.npy"
+        self.progress = cache / f"{key}.json"
+
+    def fill(self, num_workers: int) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+        """Make what is missing.
+
+        Args:
+            num_workers: Processes that read images ahead.
+
+        Returns:
+            Features [2 · images, tokens, hidden] and colours [2 · images, side², 3], in files.
+        """
+        done = self._done()
+        model, side = self.model, self.model.patches_a_side
+        hidden = model.llava.config.vision_config.hidden_size
+        features = self._array(0, np.float16, (model.prompter.image_tokens, hidden), done)
+        colours = self._array(1, np.uint8, (side * side, 3), done)
+        encoder = TorchVisionEncoder(model.llava)
+        starts = range(done, len(self.records), BATCH_SIZE)
+        batches = prefetch(self._pixels, starts, num_workers)
+        bar = progress(batches, total=len(starts), desc=f"features of {self.folder.name}", unit="batch")
+        for start, pixels in zip(starts, bar, strict=True):
+            rows = slice(2 * start, 2 * start + len(pixels))
+            features[rows] = encoder.encode(pixels).to(torch.float16).cpu().numpy()
+            seen = patch_colours(model.preprocessing.as_seen(pixels), side)
+            colours[rows] = (255 * seen).round().byte().numpy()
+            last = start + BATCH_SIZE >= len(self.records)
+            if last or (start // BATCH_SIZE) % FLUSH_EVERY_BATCHES == FLUSH_EVERY_BATCHES - 1:
+                features.flush()
+                colours.flush()
+                write_text(self.progress, json.dumps({"done": min(start + BATCH_SIZE, len(self.records))}))
+        return features, colours
+
+    def _done(self) -> int:
+        """How many images are made already."""
+        begun = self.progress.exists() and all(p.exists() for p in self.paths)
+        return int(json.loads(self.progress.read_text())["done"]) if begun else 0
+
+    def _array(self, number: int, kind: Any, shape: tuple[int, ...], done: int) -> Any:
+        """An array [2 · images, *shape] in a file."""
+        rows = 2 * len(self.records)
+        mode = "r+" if done else "w+"
+        return np.lib.format.open_memmap(self.paths[number], mode=mode, dtype=kind, shape=(rows, *shape))
+
+    def _pixels(self, start: int) -> torch.Tensor:
+        """The images from a number on, each plain and flipped, [2 · n, 3, size, size]."""
+        images = [r.load_image() for r in self.records[start : start + BATCH_SIZE]]
+        both = [view for image in images for view in (image, np.ascontiguousarray(image[:, ::-1]))]
+        return self.model.preprocessing.pixels(both)
+
+
+def _at(parts: Sequence[NDArray[Any]], index: int) -> NDArray[Any]:
+    """The row of a number in all parts in turn."""
+    for part in parts:
+        if index < len(part):
+            row: NDArray[Any] = part[index]
+            return row
+        index -= len(part)
+    raise IndexError(index)
+
+
+def _sample(image: LabelledImage, all_names: frozenset[str]) -> Sample:
+    """An image's sample. all_names: all labels of all folders."""
+    known = all_names if image.absent_known is None else image.absent_known
+    absent = [n for n in sorted(known) if not any(means(n, p) or unsure(n, p) for p in image.present)]
+    counts = Counter(o.name for o in image.record.objects)
+    objects = (_object(thing, image, counts[thing.name] == 1) for thing in image.record.objects)
     return Sample(tuple(objects), tuple(absent))
 
 
-def _mirrored(sample: Sample) -> Sample:
+def _object(thing: LabelledObject, image: LabelledImage, alone: bool) -> ImageObject:
+    """A labelled object as turns are made of it. alone: no other object of the image has its name."""
+    record = image.record
+    box = Box(*(v / s for v, s in zip(thing.box.xyxy, (record.width, record.height) * 2, strict=True)))
+    box = Box(max(0, box.x1), max(0, box.y1), min(1, box.x2), min(1, box.y2))
+    measured = thing.depth is not None and thing.depth_m is not None
+    others = [p for p in image.present if p != thing.name]
+    synonyms = [w for w in sorted(same(thing.name)) if w != thing.name and not any(means(w, p) for p in others)]
+    return ImageObject(
+        thing.name,
+        thing.ref,
+        box,
+        thing.depth if measured else None,
+        thing.depth_m if measured else None,
+        tuple(synonyms) if alone and thing.ref == thing.name else (),
+    )
+
+
+def _flipped(sample: Sample) -> Sample:
+    """The sample of the image flipped left to right."""
     objects = tuple(
-        Labelled(
+        ImageObject(
             o.name,
-            None if o.ref is None else " ".join(MIRRORED.get(w, w) for w in o.ref.split()),
+            None if o.ref is None else " ".join(FLIPPED.get(w, w) for w in o.ref.split()),
             Box(1 - o.box.x2, o.box.y1, 1 - o.box.x1, o.box.y2),
             o.depth,
             o.distance,
-            o.also,
+            o.synonyms,
         )
         for o in sample.objects
     )
     return Sample(objects, sample.absent)
-
-
-def _features(
-    folder: Path, records: list[Record], model: LoadedModel, cache: Path, workers: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The cached features and colours of a folder; made image by image so that a stopped run goes on where it was."""
-    tower = model.llava.model.vision_tower
-    cache.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256(json.dumps([str(r.image) for r in records]).encode())
-    for weights in tower.state_dict().values():
-        digest.update(weights.detach().float().cpu().numpy().tobytes())
-    key = f"{folder.name}-{digest.hexdigest()[:16]}"
-    paths, progress = (cache / f"{key}.npy", cache / f"{key}-colours.npy"), cache / f"{key}.json"
-    hidden, side = model.llava.config.vision_config.hidden_size, model.patches_a_side
-    begun = progress.exists() and all(p.exists() for p in paths)
-    done = json.loads(progress.read_text())["done"] if begun else 0
-    array, colours = (
-        np.lib.format.open_memmap(path, mode="r+" if done else "w+", dtype=kind, shape=(2 * len(records), *shape))
-        for path, kind, shape in zip(
-            paths, (np.float16, np.uint8), ((model.prompter.image_tokens, hidden), (side * side, 3)), strict=True
-        )
-    )
-    encoder = TorchVisionEncoder(model.llava)
-
-    def pixels(start: int) -> torch.Tensor:
-        images = [r.load_image() for r in records[start : start + BATCH]]
-        both = [view for image in images for view in (image, np.ascontiguousarray(image[:, ::-1]))]
-        return model.preprocessing.pixels(both)
-
-    starts = range(done, len(records), BATCH)
-    bar = tqdm(prepared(pixels, starts, workers), total=len(starts), desc=f"features of {folder.name}", unit="batch")
-    for start, both in zip(starts, bar, strict=True):
-        rows = slice(2 * start, 2 * start + len(both))
-        array[rows] = encoder.encode(both).to(torch.float16).cpu().numpy()
-        colours[rows] = (255 * patch_colours(model.preprocessing.as_seen(both), side)).round().byte().numpy()
-        if (start // BATCH) % 16 == 15 or start + BATCH >= len(records):
-            array.flush()
-            colours.flush()
-            part = progress.with_suffix(".part")
-            part.write_text(json.dumps({"done": min(start + BATCH, len(records))}))
-            os.replace(part, progress)
-    return array, colours

@@ -1,8 +1,8 @@
 """Two-stage training of projector and LoRA on cached features.
 
-Promises: one run is one YAML file and one folder; stopped at any time it goes on from its last checkpoint; the result
-is an adapter folder (`proxqa_core.model.adapter`). Every turn of an image branches off the same prefix with the very mask
-and positions used for answering, so what is trained is what is asked. Knows nothing of rendering or of evaluation.
+Promises: stopped at any time it goes on from its last checkpoint; the result is an adapter folder
+(`proxqa_core.model.adapter`). Every turn of an image branches off the same prefix with the very mask and positions used
+for answering, so what is trained is what is asked.
 
 Memory-frugal on purpose: base and LoRA in bfloat16 where the hardware multiplies it, with float32 master weights, and
 logits only where an answer is supervised.
@@ -14,99 +14,100 @@ import json
 import math
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from proxqa_core.llm.branching import pack
 from proxqa_core.model.adapter import Lora
 from proxqa_core.model.loading import LoadedModel, choose_dtype
 from proxqa_core.vision.grounding_head import GroundingHead
 from proxqa_core.vision.regions import region_tokens
+from proxqa_training.checkpoints import load_checkpoint, load_weights, save_checkpoint
+from proxqa_training.depth_digits import soft_digits
 from proxqa_training.distributed import DistributedContext
-from proxqa_training.instructions.build import Recipe, Turn, turns
-from proxqa_training.prefetch import prepared
-from proxqa_training.stages.data import Sample, TrainingSet, pointing
-from proxqa_training.tower.run import soft_digits
+from proxqa_training.instructions.build import Turn, build_turns
+from proxqa_training.logs import RunningMean, progress
+from proxqa_training.prefetch import prefetch
+from proxqa_training.schedules import cosine_with_warmup
+from proxqa_training.stages.config import LoraSettings, StageConfig
+from proxqa_training.stages.data import FeatureDataset, Sample, grounder
 
 LORA_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 IGNORE = -100
-
-
-@dataclass(frozen=True)
-class StageConfig:
-    """One stage. images: how many image conversations are seen. batch: of them a step. rates: peaks of a cosine.
-
-    row_tokens: length of every row; turns that do not fit are left out, so that all steps have one shape.
-    photo_share: share of images from those without measured depth, where there are any.
-    """
-
-    name: str
-    images: int
-    recipe: Recipe = field(default_factory=Recipe)
-    batch: int = 8
-    lora_rate: float = 6e-4
-    projector_rate: float = 3e-4
-    warmup: float = 0.05
-    depth_spread: float = 0.025
-    row_tokens: int = 320
-    photo_share: float = 0.25
-
-    def __post_init__(self) -> None:
-        for key in ("images", "batch", "lora_rate", "projector_rate", "row_tokens"):
-            if getattr(self, key) <= 0:
-                raise ValueError(f"stage {self.name!r}: {key} is {getattr(self, key)}; expected more than 0")
-
-
-@dataclass(frozen=True)
-class LoraSettings:
-    """rank and alpha of LoRA on every linear layer of the language model's blocks."""
-
-    rank: int = 16
-    alpha: int = 32
-
-    def __post_init__(self) -> None:
-        if self.rank < 1 or self.alpha < 1:
-            raise ValueError(f"LoRA rank {self.rank}, alpha {self.alpha}: expected at least 1")
+"""Target of a token that is not supervised."""
+TENTHS, HUNDREDTHS = "tenths", "hundredths"
+PLAIN_WEIGHT = 0.25
+"""Weight of an answer's tokens other than the tenths of a depth and the letter of a choice, which have 1."""
+LR_FLOOR = 0.03
+"""Share of the peak learning rates that is left at the end."""
+LOG_EVERY_STEPS = 5
+CHECKPOINT_MINUTES = 4.0
 
 
 class MasterAdamW:
-    """AdamW on float32 copies of bfloat16 weights: small steps are not lost to rounding."""
+    """AdamW on float32 copies of bfloat16 weights: small steps are not lost to rounding.
+
+    Attributes:
+        parameters: The weights in training.
+        masters: Their float32 copies.
+        inner: The optimizer of the copies.
+
+    Args:
+        groups: Parameters and their peak learning rate, each.
+    """
 
     def __init__(self, groups: list[tuple[list[torch.nn.Parameter], float]]):
-        self.live = [p for params, _ in groups for p in params]
-        self.masters = [p.detach().float().clone() for p in self.live]
+        self.parameters = [p for parameters, _ in groups for p in parameters]
+        self.masters = [p.detach().float().clone() for p in self.parameters]
         start, made = 0, []
-        for params, rate in groups:
-            made.append({"params": self.masters[start : start + len(params)], "lr": rate, "peak": rate})
-            start += len(params)
+        for parameters, lr in groups:
+            made.append({"params": self.masters[start : start + len(parameters)], "lr": lr, "peak_lr": lr})
+            start += len(parameters)
         self.inner = torch.optim.AdamW(made, betas=(0.9, 0.98), weight_decay=0.0)
 
-    def step(self, factor: float, clip: float = 1.0) -> float:
-        """Clip, step at factor × the peak rates, write back. Returns the gradient's length."""
-        for master, live in zip(self.masters, self.live, strict=True):
-            master.grad = None if live.grad is None else live.grad.float()
-            live.grad = None
-        norm = float(torch.nn.utils.clip_grad_norm_(self.masters, clip))
+    def step(self, lr_factor: float, max_norm: float = 1.0) -> float:
+        """Clip the gradients and step.
+
+        Args:
+            lr_factor: On the peak learning rates.
+            max_norm: To which the gradient is clipped.
+
+        Returns:
+            The gradient's norm before clipping.
+        """
+        for master, parameter in zip(self.masters, self.parameters, strict=True):
+            master.grad = None if parameter.grad is None else parameter.grad.float()
+            parameter.grad = None
+        norm = float(torch.nn.utils.clip_grad_norm_(self.masters, max_norm))
         for group in self.inner.param_groups:
-            group["lr"] = group["peak"] * factor
+            group["lr"] = group["peak_lr"] * lr_factor
         self.inner.step()
-        with torch.no_grad():
-            for master, live in zip(self.masters, self.live, strict=True):
-                live.copy_(master)
+        self.write_back()
         return norm
+
+    def write_back(self) -> None:
+        """Put the copies' values into the weights."""
+        with torch.no_grad():
+            for master, parameter in zip(self.masters, self.parameters, strict=True):
+                parameter.copy_(master)
 
 
 @dataclass
-class Row:
-    """One image conversation as numbers: embeddings are made in `Trainer.loss`."""
+class PackedSample:
+    """One image conversation as numbers; embeddings are made in `Trainer.loss`.
+
+    Attributes:
+        suffixes: Token ids of each turn.
+        boxes: Of the turns' region tokens, in order, [n, 4] in [0, 1].
+        targets: The next token of each token of each turn; IGNORE where it is not supervised.
+        depths: The relative depth that a turn's answer says; None where it does not say just one.
+    """
 
     suffixes: list[tuple[int, ...]]
     boxes: torch.Tensor
@@ -114,79 +115,132 @@ class Row:
     depths: list[float | None]
 
 
-class Trainer:
-    """Trains one model on one set. folder: where checkpoints and the log go.
+@dataclass
+class _Supervised:
+    """The t tokens of a batch that are supervised.
 
-    lora: settings of new LoRA weights, or those of an adapter to go on from (BadModelError where they do not fit).
-    workers: of `prepared`.
+    Attributes:
+        where: (sequence, position) of each.
+        targets: Its next token.
+        digits: TENTHS or HUNDREDTHS where its next token is that digit of a depth, else None.
+        depths: That depth.
+    """
+
+    where: list[tuple[int, int]] = field(default_factory=list)
+    targets: list[int] = field(default_factory=list)
+    digits: list[str | None] = field(default_factory=list)
+    depths: list[float | None] = field(default_factory=list)
+
+    def add(self, sequence: int, start: int, sample: PackedSample) -> None:
+        """Add those of a sample whose turns begin at position `start` of a sequence."""
+        for suffix, target, depth in zip(sample.suffixes, sample.targets, sample.depths, strict=True):
+            supervised = [i for i, t in enumerate(target) if t != IGNORE]
+            self.where += [(sequence, start + i) for i in supervised]
+            self.targets += [target[i] for i in supervised]
+            digits: list[str | None] = [None] * len(supervised)
+            if depth is not None:  # an answer '0.dd' ends: tenths, hundredths, end of turn
+                digits[-3:-1] = [TENTHS, HUNDREDTHS]
+            self.digits += digits
+            self.depths += [depth] * len(supervised)
+            start += len(suffix)
+
+
+class Trainer:
+    """Trains the projector and the LoRA weights of one model on one dataset.
+
+    Args:
+        model: The default model; changed in place.
+        data: Features of its vision tower.
+        lora: Settings of new LoRA weights, or those of an adapter to go on from.
+        folder: Where checkpoints go.
+        seed: Of everything that is drawn.
+        torch_compile: Whether the language model's blocks are compiled.
+        grounding_head: Finds what is asked for by name, as in the engine; None = nothing does.
+        context: This process among those of the run (default: alone, on the CPU).
+        num_workers: Processes that prepare conversations ahead.
+        dtype: 'auto', 'float32' or 'bfloat16', of the model; master weights are float32.
+
+    Raises:
+        BadModelError: The LoRA weights to go on from do not fit the model.
     """
 
     def __init__(
         self,
         model: LoadedModel,
-        data: TrainingSet,
+        data: FeatureDataset,
         lora: LoraSettings | Lora,
         folder: Path,
         seed: int,
-        compiled: bool = False,
+        torch_compile: bool = False,
         grounding_head: GroundingHead | None = None,
-        world: DistributedContext | None = None,
-        workers: int = 0,
+        context: DistributedContext | None = None,
+        num_workers: int = 0,
+        dtype: str = "auto",
     ):
-        self.model, self.data, self.folder, self.seed, self.workers = model, data, folder, seed, workers
+        self.model, self.data, self.folder, self.seed, self.num_workers = model, data, folder, seed, num_workers
         self.grounding_head = grounding_head
-        self.world = world or DistributedContext("cpu")
+        self.context = context or DistributedContext("cpu")
         useful = [i for i, s in enumerate(data.samples) if s.objects]
         self.measured = [i for i in useful if any(o.depth is not None for o in data.samples[i].objects)]
         self.photos = [i for i in useful if all(o.depth is None for o in data.samples[i].objects)]
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(seed)
-        self.dtype = choose_dtype("auto", self.world.device)
-        llava = model.llava
-        self.words = llava.get_input_embeddings().weight.detach().float().cpu()
+        self.dtype = choose_dtype(dtype, self.context.device)
+        self.words = model.llava.get_input_embeddings().weight.detach().float().cpu()
+        self.llm = self._add_lora(lora, torch_compile)
+        self.projector = model.llava.model.multi_modal_projector.requires_grad_(True)
+        self.lora = [p for p in self.llm.parameters() if p.requires_grad]
+        self.end = model.prompter.tokenizer.eos_token_id
+        self.digits = torch.tensor(model.prompter.digits, device=self.context.device)
+
+    def _add_lora(self, lora: LoraSettings | Lora, torch_compile: bool) -> torch.nn.Module:
+        """Freeze the model and wrap its language model with LoRA weights."""
+        llava = self.model.llava
         llava.requires_grad_(False)
-        llava.to(self.world.device, self.dtype)
+        llava.to(self.context.device, self.dtype)
         layers = list(lora.targets) if isinstance(lora, Lora) else LORA_LAYERS
         stabilised = isinstance(lora, Lora) and lora.rank_stabilised
         config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=layers, use_rslora=stabilised)
-        # plain attention fuses better than the library's kernels on rows this short, and its backward pass is faster
+        # plain attention fuses better than the library's kernels on sequences this short, and goes back faster
         llava.model.language_model.set_attn_implementation("eager")
-        self.llm = get_peft_model(llava.model.language_model, config, autocast_adapter_dtype=False)
+        llm = get_peft_model(llava.model.language_model, config, autocast_adapter_dtype=False)
         if isinstance(lora, Lora):
-            lora.put(self.llm, "to go on from")
-        if compiled:
-            for layer in self.llm.base_model.model.layers:
+            lora.put(llm, "to go on from")
+        if torch_compile:
+            for layer in llm.base_model.model.layers:
                 layer.forward = torch.compile(layer.forward, dynamic=False)
-        self.projector = llava.model.multi_modal_projector.requires_grad_(True)
-        self.lora = [p for p in self.llm.parameters() if p.requires_grad]
-        self.end = model.prompter.tokenizer.eos_token_id
-        self.digits = torch.tensor(model.prompter.digits, device=self.world.device)
+        return llm
 
-    # ---------------------------------------------------------------- rows
-    def rows(self, stage: StageConfig, step: int) -> list[tuple[int, Row]]:
-        """A step's images, each with its row; drawn from (seed, stage, step) alone: a resumed run sees what an unbroken
-        one would.
+    # ---------------------------------------------------------------- samples
+    def batch(self, stage: StageConfig, step: int) -> list[tuple[int, PackedSample]]:
+        """A step's images, each with its conversation.
+
+        Drawn from (seed, stage, step) alone: a resumed run sees what an unbroken one would.
         """
-        rng = random.Random(self.world.seed(f"{self.seed}/{stage.name}/{step}"))
+        rng = random.Random(self.context.rank_seed(f"{self.seed}/{stage.name}/{step}"))
         pools = [self.photos or self.measured, self.measured or self.photos]
-        picked = [rng.choice(pools[rng.random() >= stage.photo_share]) for _ in range(stage.batch)]
-        return [(i, self.row(i, stage, rng)) for i in picked]
+        picked = [rng.choice(pools[rng.random() >= stage.real_fraction]) for _ in range(stage.batch_size)]
+        return [(i, self.pack_sample(i, stage, rng)) for i in picked]
 
-    def row(self, index: int, stage: StageConfig, rng: random.Random) -> Row:
-        """The turns of one image as a row; reasoning turns come first in line for the room there is."""
+    def pack_sample(self, index: int, stage: StageConfig, rng: random.Random) -> PackedSample:
+        """Draw the turns of one image; reasoning turns come first where there is not room for all.
+
+        Args:
+            index: Of the sample.
+            stage: Its recipe and its length of sequences.
+            rng: Draws the turns.
+        """
         sample: Sample = self.data.samples[index]
-        point = None
+        ground = None
         if self.grounding_head is not None:
-            features, colours = self.data[index], self.data.patch_colours(index)
-            point = pointing(
-                self.grounding_head, self.words, self.model, torch.from_numpy(features), torch.from_numpy(colours)
-            )
-        said = turns(sample.objects, sample.absent, stage.recipe, rng, point=point)
-        said.sort(key=lambda turn: turn.kind == "perceive")
-        room = stage.row_tokens - self.model.prompter.prefix_length
+            features, colours = torch.from_numpy(self.data[index]), torch.from_numpy(self.data.patch_colours(index))
+            ground = grounder(self.grounding_head, self.words, self.model, features, colours)
+        turns = build_turns(sample.objects, sample.absent, stage.recipe, rng, ground=ground)
+        turns.sort(key=lambda turn: turn.kind == "perceive")
+        room = stage.max_seq_len - self.model.prompter.prefix_length
         suffixes, targets, depths, boxes = [], [], [], []
-        for turn in said:
-            ids, target = self._turn(turn)
+        for turn in turns:
+            ids, target = self._tokens(turn)
             if len(ids) > room:
                 continue
             room -= len(ids)
@@ -194,10 +248,10 @@ class Trainer:
             targets.append(target)
             depths.append(turn.depth)
             boxes += [b.xyxy for b in turn.boxes]
-        return Row(suffixes, torch.tensor(boxes).reshape(-1, 4), targets, depths)
+        return PackedSample(suffixes, torch.tensor(boxes).reshape(-1, 4), targets, depths)
 
-    def _turn(self, turn: Turn) -> tuple[list[int], list[int]]:
-        """(ids of question, lead and answer; target of each id's next token, IGNORE where none)."""
+    def _tokens(self, turn: Turn) -> tuple[list[int], list[int]]:
+        """Ids of question, lead and answer; and the target of each id's next token, IGNORE where it has none."""
         prompter = self.model.prompter
         start = list(prompter.question(turn.question, turn.boxes, turn.lead).ids)
         if turn.kind in ("reason", "direct"):
@@ -210,165 +264,171 @@ class Trainer:
         return ids, [IGNORE] * (len(start) - 1) + answer
 
     # ---------------------------------------------------------------- one step
-    def loss(self, chosen: list[tuple[int, Row]], stage: StageConfig) -> tuple[torch.Tensor, dict[str, float]]:
-        """Mean loss of a batch of (index of the image's features, its row)."""
-        with self.world.device:  # where new tensors are made
-            return self._loss(chosen, stage)
+    def loss(self, batch: list[tuple[int, PackedSample]], stage: StageConfig) -> tuple[torch.Tensor, dict[str, float]]:
+        """The loss of a batch.
 
-    def _loss(self, chosen: list[tuple[int, Row]], stage: StageConfig) -> tuple[torch.Tensor, dict[str, float]]:
-        device = self.world.device
-        prompter, llava = self.model.prompter, self.model.llava
-        table = llava.get_input_embeddings()
-        rows, positions, masks, wheres, targets, depths = [], [], [], [], [], []
-        for index, row in chosen:
-            features = torch.from_numpy(self.data[index]).to(device, self.dtype)
-            image = self.projector(features)
-            prefix = [table(torch.tensor(prompter.before_image)), image, table(torch.tensor(prompter.after_image))]
-            flat = torch.tensor([i for s in row.suffixes for i in s])
-            words = table(flat)
-            if len(row.boxes):
-                places = (flat == prompter.image_token_id).nonzero()[:, 0]
-                pooled = region_tokens(features.float(), row.boxes.to(device), self.model.spatial_merge_size).to(
-                    self.dtype
-                )
-                words = words.index_put((places,), self.projector(pooled))
-            embeddings = torch.cat([*prefix, words])
-            length = prompter.prefix_length
-            position, allowed = pack([(len(s), 0) for s in row.suffixes])
-            n = len(embeddings)
-            mask = torch.zeros(n, n, dtype=torch.bool)
-            mask[:length, :length] = torch.ones(length, length).tril().bool()
-            mask[length:, :length] = True
-            mask[length:, length:] = torch.from_numpy(allowed).to(device)
-            rows.append(embeddings)
-            positions.append(torch.cat([torch.arange(length), torch.from_numpy(position).to(device) + length]))
+        Args:
+            batch: Index of each image's features, and its conversation.
+            stage: Its length of sequences and its soft targets.
+
+        Returns:
+            The mean loss, and the figures for the log.
+        """
+        with self.context.device:  # where new tensors are made
+            return self._loss(batch, stage)
+
+    def _loss(self, batch: list[tuple[int, PackedSample]], stage: StageConfig) -> tuple[torch.Tensor, dict[str, float]]:
+        prefix, longest = self.model.prompter.prefix_length, stage.max_seq_len
+        # 1. each sequence of l tokens by itself: embeddings [l, hidden], positions [l], mask [l, l], what is supervised
+        embeddings, positions, masks, supervised = [], [], [], _Supervised()
+        for number, (index, sample) in enumerate(batch):
+            embeddings.append(self._embed(index, sample))
+            position, mask = self._branches(sample)
+            positions.append(position)
             masks.append(mask)
-            at = length
-            for suffix, target, depth in zip(row.suffixes, row.targets, row.depths, strict=True):
-                told = [i for i, t in enumerate(target) if t != IGNORE]
-                wheres += [(len(rows) - 1, at + i) for i in told]
-                targets += [target[i] for i in told]
-                # an answer '0.dd' ends: tenths, hundredths, end of turn
-                order = [None] * (len(told) - 3) + ["tenths", "hundredths", None] if depth is not None else []
-                depths += [(o, depth) for o in order] or [(None, None)] * len(told)
-                at += len(suffix)
-        longest = stage.row_tokens
-        batch = torch.stack([F.pad(r, (0, 0, 0, longest - len(r))) for r in rows])
+            supervised.add(number, prefix, sample)
+        # 2. padded to one length: [n, longest, hidden], [n, longest], [n, 1, longest, longest]
+        inputs = torch.stack([F.pad(e, (0, 0, 0, longest - len(e))) for e in embeddings])
         position_ids = torch.stack([F.pad(p, (0, longest - len(p))) for p in positions])
-        bias = torch.full((len(rows), 1, longest, longest), torch.finfo(self.dtype).min, dtype=self.dtype)
+        bias = torch.full((len(masks), 1, longest, longest), torch.finfo(self.dtype).min, dtype=self.dtype)
         for i, mask in enumerate(masks):
             bias[i, 0, : len(mask), : len(mask)].masked_fill_(mask, 0)
             bias[i, 0, len(mask) :, 0] = 0  # padding looks at the first token, so that no row is empty
+        # 3. hidden states [n, longest, hidden] → logits [t, vocabulary] of what is supervised
         hidden = self.llm(
-            inputs_embeds=batch, attention_mask=bias, position_ids=position_ids, use_cache=False
+            inputs_embeds=inputs, attention_mask=bias, position_ids=position_ids, use_cache=False
         ).last_hidden_state
-        rows_at, cols_at = (torch.tensor(v) for v in zip(*wheres, strict=True))
-        logits = llava.lm_head(hidden[rows_at, cols_at]).float()
-        return self._answer_loss(logits, torch.tensor(targets), depths, stage.depth_spread)
+        where = torch.tensor(supervised.where, dtype=torch.long).reshape(-1, 2)
+        logits = self.model.llava.lm_head(hidden[where[:, 0], where[:, 1]]).float()
+        # 4. their losses
+        return self._answer_loss(logits, supervised, stage.depth_label_std)
+
+    def _embed(self, index: int, sample: PackedSample) -> torch.Tensor:
+        """Embeddings [tokens, hidden] of a conversation: what stands before the image, image, after it, the turns."""
+        prompter, table, device = self.model.prompter, self.model.llava.get_input_embeddings(), self.context.device
+        features = torch.from_numpy(self.data[index]).to(device, self.dtype)
+        image = self.projector(features)
+        prefix = [table(torch.tensor(prompter.before_image)), image, table(torch.tensor(prompter.after_image))]
+        ids = torch.tensor([i for s in sample.suffixes for i in s], dtype=torch.long)
+        words = table(ids)
+        if len(sample.boxes):  # region tokens stand where the prompt has an image token
+            places = (ids == prompter.image_token_id).nonzero()[:, 0]
+            pooled = region_tokens(features.float(), sample.boxes.to(device), self.model.spatial_merge_size)
+            words = words.index_put((places,), self.projector(pooled.to(self.dtype)))
+        return torch.cat([*prefix, words])
+
+    def _branches(self, sample: PackedSample) -> tuple[torch.Tensor, torch.Tensor]:
+        """Positions [tokens] and mask [tokens, tokens], True = seen: a turn sees the prefix and itself."""
+        device, length = self.context.device, self.model.prompter.prefix_length
+        position, allowed = pack([(len(s), 0) for s in sample.suffixes])
+        n = length + len(position)
+        mask = torch.zeros(n, n, dtype=torch.bool)
+        mask[:length, :length] = torch.ones(length, length).tril().bool()
+        mask[length:, :length] = True
+        mask[length:, length:] = torch.from_numpy(allowed).to(device)
+        return torch.cat([torch.arange(length), torch.from_numpy(position).to(device) + length]), mask
 
     def _answer_loss(
-        self, logits: torch.Tensor, targets: torch.Tensor, depths: list[Any], spread: float
+        self, logits: torch.Tensor, supervised: _Supervised, std: float
     ) -> tuple[torch.Tensor, dict[str, float]]:
-        """Cross-entropy; digits of a depth have soft targets, so that near misses cost less than far ones, and the
-        depth that the tenths amount to should be near the truth too.
+        """Cross-entropy of the answers, with soft targets for the digits of a depth, so that near misses cost less.
+
+        The depth that the tenths amount to should be near the truth too. logits: [t, vocabulary].
         """
+        choices = self.model.prompter.choices
+        targets = torch.tensor(supervised.targets, dtype=torch.long)
+        # 1. plain cross-entropy and weights, [t] each
         losses = F.cross_entropy(logits, targets, reduction="none")
-        weight = torch.full_like(losses, 0.25)
-        tenths = torch.tensor([i for i, (o, _) in enumerate(depths) if o == "tenths"])
-        shown: dict[str, float] = {}
-        said = (targets[:, None] == torch.tensor(self.model.prompter.choices)).any(-1)
-        weight[said] = 1.0
+        weight = torch.full_like(losses, PLAIN_WEIGHT)
+        is_choice = (targets[:, None] == torch.tensor(choices)).any(-1)
+        weight[is_choice] = 1.0
+        # 2. the d answers that are a depth
+        figures: dict[str, float] = {}
+        tenths = torch.tensor([i for i, digit in enumerate(supervised.digits) if digit == TENTHS], dtype=torch.long)
         if len(tenths):
-            depth = torch.tensor([depths[i][1] for i in tenths])
-            log = logits[tenths].log_softmax(-1)[:, self.digits]
-            soft = soft_digits(depth.clamp(0, 0.99), spread)
-            guess = logits[tenths][:, self.digits].softmax(-1) @ (torch.arange(10) * 0.1 + 0.05)
-            losses = losses.index_put((tenths,), -(soft * log).sum(-1) + (guess - depth).abs())
+            depth = torch.tensor([supervised.depths[i] for i in tenths.tolist()])
+            soft, figures["mae"] = self._depth_losses(logits, targets, tenths, depth, std)
+            losses = losses.index_put((torch.cat([tenths, tenths + 1]),), soft)
             weight[tenths] = 1.0
-            hundredths = tenths + 1
-            first = (targets[tenths][:, None] == self.digits).int().argmax(-1).float() * 0.1
-            within = ((depth - first) * 10).clamp(0, 0.99)  # where inside the tenth
-            soft = soft_digits(within, max(spread * 10, 0.1))
-            log = logits[hundredths].log_softmax(-1)[:, self.digits]
-            losses = losses.index_put((hundredths,), -(soft * log).sum(-1))
-            shown["mae"] = (guess - depth).abs().mean().item()
+        # 3. for the log: how many choices are right
         with torch.no_grad():
-            if said.any():
-                two = logits[said][:, self.model.prompter.choices].argmax(-1)
-                truth = (targets[said] == self.model.prompter.choices[1]).long()
-                shown["choice"] = (two == truth).float().mean().item()
+            if is_choice.any():
+                predicted = logits[is_choice][:, choices].argmax(-1)
+                truth = (targets[is_choice] == choices[1]).long()
+                figures["choice"] = (predicted == truth).float().mean().item()
         total = (losses * weight).sum() / weight.sum()
-        shown["loss"] = total.item()
-        return total, shown
+        figures["loss"] = total.item()
+        return total, figures
+
+    def _depth_losses(
+        self, logits: torch.Tensor, targets: torch.Tensor, tenths: torch.Tensor, depth: torch.Tensor, std: float
+    ) -> tuple[torch.Tensor, float]:
+        """Losses [2 · d] of the tenths, then of the hundredths, of d depths; and the mean error of the tenths.
+
+        logits: [t, vocabulary]; tenths: [d], which of the t; depth: [d], true.
+        """
+        # 1. tenths: cross-entropy with soft targets, [d], and the error of the depth they amount to
+        log = logits[tenths].log_softmax(-1)[:, self.digits]
+        mean = logits[tenths][:, self.digits].softmax(-1) @ (torch.arange(10) * 0.1 + 0.05)
+        error = (mean - depth).abs()
+        first = -(soft_digits(depth.clamp(0, 0.99), std) * log).sum(-1) + error
+        # 2. hundredths: the same within the true tenth
+        tenth = (targets[tenths][:, None] == self.digits).int().argmax(-1).float() * 0.1
+        within = ((depth - tenth) * 10).clamp(0, 0.99)
+        log = logits[tenths + 1].log_softmax(-1)[:, self.digits]
+        second = -(soft_digits(within, max(std * 10, 0.1)) * log).sum(-1)
+        return torch.cat([first, second]), error.mean().item()
 
     # ---------------------------------------------------------------- a stage
-    def run(self, stage: StageConfig, log: Any, minutes_between_checkpoints: float = 4.0) -> None:
-        """Train one stage, or what is left of it."""
+    def run(
+        self,
+        stage: StageConfig,
+        metrics: Callable[..., None],
+        minutes_between_checkpoints: float = CHECKPOINT_MINUTES,
+    ) -> None:
+        """Train one stage, or what is left of it.
+
+        Args:
+            stage: What shapes it.
+            metrics: Called with `stage`, `step` and the figures of every fifth step, in the main process.
+            minutes_between_checkpoints: 0 = after every step.
+        """
         done_mark = self.folder / f"{stage.name}.done"
         if done_mark.exists():
             return
         projector = list(self.projector.parameters())
-        optimiser = MasterAdamW([(self.lora, stage.lora_rate), (projector, stage.projector_rate)])
-        first = self._resume(stage.name, optimiser)
-        steps = math.ceil(stage.images / stage.batch)
-        saved = time.perf_counter()
-        smooth: dict[str, float] = {}
+        optimizer = MasterAdamW([(self.lora, stage.lora_lr), (projector, stage.projector_lr)])
+        first = load_checkpoint(self._checkpoint(stage.name), optimizer.inner)
+        optimizer.write_back()
+        num_steps = math.ceil(stage.num_samples / stage.batch_size)
+        saved, smooth = time.perf_counter(), RunningMean(0.95)
         self.llm.train()
-        coming = prepared(partial(self.rows, stage), range(first, steps), self.workers)
-        bar = tqdm(coming, initial=first, total=steps, desc=stage.name, unit="step")
-        for step, chosen in enumerate(bar, first):
-            warm = min(1.0, (step + 1) / max(1, stage.warmup * steps))
-            factor = warm * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * step / steps)))
-            loss, shown = self.loss(chosen, stage)
+        batches = prefetch(partial(self.batch, stage), range(first, num_steps), self.num_workers)
+        bar = progress(batches, initial=first, total=num_steps, desc=stage.name, unit="step")
+        for step, batch in enumerate(bar, first):
+            loss, figures = self.loss(batch, stage)
             loss.backward()
-            self.world.average(optimiser.live)
-            optimiser.step(factor)
-            for key, value in shown.items():
-                smooth[key] = value if key not in smooth else 0.95 * smooth[key] + 0.05 * value
-            bar.set_postfix({k: f"{v:.3f}" for k, v in smooth.items()})
-            if step % 5 == 0 and self.world.writes:
-                log(stage=stage.name, step=step, **shown)
+            self.context.all_reduce_mean(optimizer.parameters)
+            optimizer.step(cosine_with_warmup(step, num_steps, stage.warmup_ratio, LR_FLOOR))
+            smooth.update(figures)
+            bar.set_postfix(smooth.as_text())
+            if step % LOG_EVERY_STEPS == 0 and self.context.is_main_process:
+                metrics(stage=stage.name, step=step, **figures)
             if time.perf_counter() - saved > 60 * minutes_between_checkpoints:
-                self._checkpoint(stage.name, step + 1, optimiser)
+                self._save(stage.name, step + 1, optimizer)
                 saved = time.perf_counter()
-        self._checkpoint(stage.name, steps, optimiser)
-        if self.world.writes:
-            done_mark.write_text(json.dumps({"steps": steps}))
-        self.world.wait()
+        self._save(stage.name, num_steps, optimizer)
+        if self.context.is_main_process:
+            done_mark.write_text(json.dumps({"steps": num_steps}))
+        self.context.barrier()
 
-    def _checkpoint(self, name: str, step: int, optimiser: MasterAdamW) -> None:
-        if not self.world.writes:
-            return
-        tensors = {f"master.{i}": m for i, m in enumerate(optimiser.masters)}
-        for i, master in enumerate(optimiser.masters):
-            state = optimiser.inner.state.get(master, {})
-            tensors |= {f"{k}.{i}": state[k].clone() for k in ("exp_avg", "exp_avg_sq", "step") if k in state}
-        path = self.folder / f"{name}.safetensors"
-        save_file(tensors, path.with_suffix(".part"), metadata={"step": str(step)})
-        path.with_suffix(".part").replace(path)
+    def _checkpoint(self, stage: str) -> Path:
+        return self.folder / f"{stage}.safetensors"
 
-    def _resume(self, name: str, optimiser: MasterAdamW) -> int:
-        path = self.folder / f"{name}.safetensors"
-        if not path.exists():
-            return 0
-        from safetensors import safe_open
+    def _save(self, stage: str, step: int, optimizer: MasterAdamW) -> None:
+        if self.context.is_main_process:
+            save_checkpoint(self._checkpoint(stage), step, optimizer.inner)
 
-        with safe_open(path, "pt") as file:
-            step = int(file.metadata()["step"])
-        self._put(load_file(path), optimiser)
-        return step
-
-    def _put(self, tensors: dict[str, torch.Tensor], optimiser: MasterAdamW) -> None:
-        with torch.no_grad():
-            for i, (master, live) in enumerate(zip(optimiser.masters, optimiser.live, strict=True)):
-                master.copy_(tensors[f"master.{i}"])
-                live.copy_(master)
-                if f"exp_avg.{i}" in tensors:
-                    optimiser.inner.state[master] = {k: tensors[f"{k}.{i}"] for k in ("step", "exp_avg", "exp_avg_sq")}
-
-    def restore(self, name: str) -> None:
+    def restore(self, stage: str) -> None:
         """Put the weights that a finished stage ended with into the model."""
-        tensors = load_file(self.folder / f"{name}.safetensors")
-        with torch.no_grad():
-            for i, live in enumerate([*self.lora, *self.projector.parameters()]):
-                live.copy_(tensors[f"master.{i}"])
+        load_weights(self._checkpoint(stage), [*self.lora, *self.projector.parameters()])

@@ -1,136 +1,165 @@
 """Train the colour reader, which tells "the red chair" from the blue one, on objects whose colour is labelled.
 
-`python -m proxqa_training.tower.colours --data DIR … [--validate DIR] --out FILE`
-
-Promises: rendered folders teach it, by the objects that were given a clear colour; a minute on one core. What is in the
-box is replaced by giving its file as --out. Knows nothing of models.
+Promises: rendered folders teach it, by the objects that were given a clear colour; a minute on one core. The bundled
+one is replaced by giving its file as the output.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch.nn import functional as F
-from tqdm import tqdm
 
-from proxqa_core.datasets.folder import LabelledFolder
-from proxqa_core.errors import ProxqaError
+from proxqa_core.datasets.folder import LabelledFolder, Record
 from proxqa_core.language.referring import TERMS
 from proxqa_core.vision.colours import ColourReader, light_of, patch_colours
 from proxqa_core.vision.preprocessing import Preprocessing
+from proxqa_training.checkpoints import write_tensors
+from proxqa_training.logs import progress
 
-SIDE, PATCH = 24, 14
-"""Patches a side and pixels a patch: as the vision tower in the box sees an image."""
-STEPS = 800
-RATE, DECAY = 0.01, 0.05
-LIGHTER, TINTED = 0.2, 0.05
-"""Spread (log) of how an image's brightness and its channels are changed while training."""
+SIDE, PATCH_PX = 24, 14
+"""Patches a side and pixels a patch: as the bundled vision tower sees an image."""
+NUM_STEPS = 800
+LR, WEIGHT_DECAY = 0.01, 0.05
+BRIGHTNESS_STD, TINT_STD = 0.2, 0.05
+"""Standard deviations (log) by which an image's brightness and its channels are changed while training."""
+SHOWS = 0.25
+"""A patch shows an object that covers this share of what it covers of the patch it covers most."""
 
 
 @dataclass(frozen=True)
-class Things:
-    """n things of one colour each, m patches that show them.
+class ColourDataset:
+    """n objects of one colour each, m patches that show them.
 
-    patches: [m, 3], mean colours. of: [m], whose patch it is. share: [m], of each patch in its thing, in all 1.
-    light: [n, 9]. terms: [n], index of the true term.
+    Attributes:
+        patches: [m, 3], mean colours in [0, 1].
+        object_index: [m], whose patch it is.
+        share: [m], of each patch in its object; 1 in all.
+        light: [n, 9], of the object's image, see `proxqa_core.vision.colours.light_of`.
+        terms: [n], number of the true colour term.
     """
 
     patches: torch.Tensor
-    of: torch.Tensor
+    object_index: torch.Tensor
     share: torch.Tensor
     light: torch.Tensor
     terms: torch.Tensor
 
     def logits(self, network: ColourReader, gain: torch.Tensor | None = None) -> torch.Tensor:
-        """[n, terms]. gain: of each thing's image, [n, 3]."""
+        """Logits of the colour terms.
+
+        Args:
+            network: What reads them.
+            gain: Factors [n, 3] on the channels of each object's image.
+
+        Returns:
+            [n, terms].
+        """
         patches, light = self.patches, self.light
         if gain is not None:
-            patches = (patches * gain[self.of]).clamp(0, 1)
+            patches = (patches * gain[self.object_index]).clamp(0, 1)
             light = (light * gain.repeat(1, light.shape[1] // 3)).clamp(0, 1)
-        said = network(patches, light[self.of]) * self.share[:, None]
-        return torch.zeros(len(light), len(TERMS)).index_add(0, self.of, said)
+        weighted = network(patches, light[self.object_index]) * self.share[:, None]
+        return torch.zeros(len(light), len(TERMS)).index_add(0, self.object_index, weighted)
 
 
-def read_things(folders: Sequence[Path]) -> Things:
-    """All objects of known colour that have a mask. ValueError where there are none."""
-    preprocessing = Preprocessing(SIDE * PATCH)
-    patches, of, share, light, terms = [], [], [], [], []
+def read_dataset(folders: Sequence[Path]) -> ColourDataset:
+    """All objects of known colour that have a mask.
+
+    Args:
+        folders: Labelled folders.
+
+    Raises:
+        BadDatasetError: A folder is at fault.
+        ValueError: There are none.
+    """
+    preprocessing = Preprocessing(SIDE * PATCH_PX)
+    patches: list[torch.Tensor] = []
+    share: list[torch.Tensor] = []
+    light: list[torch.Tensor] = []
+    terms: list[int] = []
     for folder in folders:
-        for record in tqdm(LabelledFolder(folder).records, desc=f"colours of {folder.name}", unit="image"):
-            objects = [o for o in record.objects if o.colour in TERMS and o.mask_id is not None]
-            masks = record.load_masks() if objects else None
-            if masks is None:
-                continue
-            pixels = preprocessing.pixels([record.load_image()])[0]
-            seen = patch_colours(preprocessing.as_seen(pixels), SIDE)
-            for thing in objects:
-                mask = (masks == thing.mask_id).astype(np.float32)
-                cover = cv2.resize(mask, (SIDE, SIDE), interpolation=cv2.INTER_AREA).reshape(-1)
-                clear = cover > 0.25 * cover.max()
+        for record in progress(LabelledFolder(folder).records, desc=f"colours of {folder.name}", unit="image"):
+            for seen, cover, term in _objects(record, preprocessing):
+                clear = cover > SHOWS * cover.max()
                 patches.append(seen[torch.from_numpy(clear)])
-                of.append(torch.full((int(clear.sum()),), len(terms)))
                 share.append(torch.from_numpy(cover[clear] / cover[clear].sum()))
                 light.append(light_of(seen))
-                terms.append(TERMS.index(thing.colour))
+                terms.append(term)
     if not terms:
         raise ValueError(f"{', '.join(map(str, folders))}: no objects with a colour and a mask to learn from")
-    return Things(torch.cat(patches), torch.cat(of), torch.cat(share), torch.stack(light), torch.tensor(terms))
+    index = torch.cat([torch.full((len(p),), i) for i, p in enumerate(patches)])
+    return ColourDataset(torch.cat(patches), index, torch.cat(share), torch.stack(light), torch.tensor(terms))
 
 
-def train(things: Things, seed: int = 0) -> ColourReader:
+def _objects(record: Record, preprocessing: Preprocessing) -> list[tuple[torch.Tensor, Any, int]]:
+    """(patches of the image [side², 3], cover of them [side²], colour term) of each object of known colour."""
+    objects = [(o, o.colour) for o in record.objects if o.colour in TERMS and o.mask_id is not None]
+    masks = record.load_masks() if objects else None
+    if masks is None:
+        return []
+    pixels = preprocessing.pixels([record.load_image()])[0]
+    seen = patch_colours(preprocessing.as_seen(pixels), SIDE)
+    found = []
+    for thing, colour in objects:
+        mask = (masks == thing.mask_id).astype(np.float32)
+        cover = cv2.resize(mask, (SIDE, SIDE), interpolation=cv2.INTER_AREA).reshape(-1)
+        found.append((seen, cover, TERMS.index(str(colour))))
+    return found
+
+
+def train(data: ColourDataset, seed: int = 0) -> ColourReader:
+    """Train a colour reader.
+
+    Args:
+        data: What to train on.
+        seed: Of the weights and of how the images are changed.
+    """
     torch.manual_seed(seed)
     network = ColourReader()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
-    for _ in tqdm(range(STEPS), desc="colours", unit="step"):
-        n = len(things.terms)
-        gain = torch.exp(LIGHTER * torch.randn(n, 1) + TINTED * torch.randn(n, 3))
-        loss = F.cross_entropy(things.logits(network, gain), things.terms)
-        optimiser.zero_grad()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, NUM_STEPS)
+    for _ in progress(range(NUM_STEPS), desc="colours", unit="step"):
+        n = len(data.terms)
+        gain = torch.exp(BRIGHTNESS_STD * torch.randn(n, 1) + TINT_STD * torch.randn(n, 3))
+        loss = F.cross_entropy(data.logits(network, gain), data.terms)
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
     return network.eval()
 
 
 @torch.inference_mode()
-def share_right(network: ColourReader, things: Things) -> float:
-    """Share of the things whose true term is the likeliest."""
-    return float((things.logits(network).argmax(1) == things.terms).float().mean())
+def accuracy(network: ColourReader, data: ColourDataset) -> float:
+    """Share of the objects whose true term is the likeliest."""
+    return float((data.logits(network).argmax(1) == data.terms).float().mean())
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m proxqa_training.tower.colours", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="labelled folders to train on")
-    parser.add_argument("--validate", type=Path, help="a labelled folder for a look at the result")
-    parser.add_argument("--out", type=Path, required=True, help="file to write, colours.safetensors")
-    args = parser.parse_args(argv)
-    try:
-        things = read_things(args.data)
-        network = train(things)
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        part = args.out.with_name(args.out.name + ".part")
-        save_file(network.state_dict(), part)
-        part.replace(args.out)
-        print(f"{share_right(network, things):.1%} of {len(things.terms)} things trained on told right")
-        if args.validate:
-            other = read_things([args.validate])
-            print(f"{share_right(network, other):.1%} of {len(other.terms)} things not trained on told right")
-    except (ProxqaError, ValueError, OSError) as error:
-        print(f"training: {error}", file=sys.stderr)
-        return 2
-    return 0
+def train_colours(folders: Sequence[Path], out: Path, val_folder: Path | None = None) -> dict[str, Any]:
+    """Train a colour reader and write it.
 
+    Args:
+        folders: Labelled folders to train on.
+        out: File to write, colours.safetensors.
+        val_folder: A labelled folder to validate on.
 
-if __name__ == "__main__":
-    sys.exit(main())
+    Returns:
+        `out`, and for `train` and `validation` how many `objects` there are and the `accuracy`.
+
+    Raises:
+        BadDatasetError: A folder is at fault.
+        ValueError: There is nothing to learn from.
+    """
+    data = read_dataset(folders)
+    network = train(data)
+    write_tensors(out, network.state_dict())
+    sets = {"train": data} | ({"validation": read_dataset([val_folder])} if val_folder else {})
+    figures = {k: {"objects": len(d.terms), "accuracy": accuracy(network, d)} for k, d in sets.items()}
+    return {"out": str(out), **figures}

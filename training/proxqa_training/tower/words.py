@@ -1,7 +1,7 @@
 """Which words people use for which things: so that training asks for a thing in more ways than its label's.
 
-Promises: `means(said, label)` holds where a thing labelled so may be called so; `unsure` where it may or may not be,
-such as an "armchair" that is only labelled "chair": there a label says neither yes nor no. Knows nothing of images.
+Promises: `means(word, label)` holds where a thing labelled so may be called so; `unsure` where it may or may not be,
+such as an "armchair" that is only labelled "chair": there a label says neither yes nor no.
 """
 
 from __future__ import annotations
@@ -94,15 +94,15 @@ def general(label: str) -> frozenset[str]:
     return frozenset(words)
 
 
-def means(said: str, label: str) -> bool:
-    """Whether a thing labelled `label` is rightly called `said`."""
-    return said in general(label)
+def means(word: str, label: str) -> bool:
+    """Whether a thing labelled `label` is rightly called `word`."""
+    return word in general(label)
 
 
-def unsure(said: str, label: str) -> bool:
-    """Whether a thing labelled `label` might be called `said` but need not."""
-    if means(said, label):
+def unsure(word: str, label: str) -> bool:
+    """Whether a thing labelled `label` might be called `word` but need not."""
+    if means(word, label):
         return False
-    if means(label, said) or label.endswith(" " + said) or said.endswith(" " + label):
+    if means(label, word) or label.endswith(" " + word) or word.endswith(" " + label):
         return True
-    return any(said in same(k) and label in KINDS[k] for k in UNSURE_KINDS) or bool(general(said) & same(label))
+    return any(word in same(k) and label in KINDS[k] for k in UNSURE_KINDS) or bool(general(word) & same(label))
