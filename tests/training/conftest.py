@@ -1,17 +1,52 @@
-"""Two small labelled folders to train on."""
+"""Two small labelled folders to train on, and the default model to train."""
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
+from proxqa_core.model.loading import LoadedModel
+
+
+@pytest.fixture(scope="session")
+def pristine() -> LoadedModel:
+    """The default model without an adapter, loaded once. Not to be trained: see `fresh_model`."""
+    from proxqa_core.model.loading import NO_ADAPTER, load
+
+    return load("default", NO_ADAPTER, device="cpu", dtype="float32")
+
 
 @pytest.fixture
-def blocks(tmp_path):
-    """Rendered, so to say: four pictures of two coloured blocks, the lower one nearer or farther by turns."""
+def fresh_model(pristine: LoadedModel) -> Callable[[], LoadedModel]:
+    """Gives a copy of the default model without an adapter at every call, as if it had been loaded anew."""
+    return lambda: dataclasses.replace(pristine, llava=copy.deepcopy(pristine.llava))
+
+
+@pytest.fixture
+def train(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs `proxqa train …`; gives its exit code, what it printed and what it complained of."""
+    from proxqa_core.cli import main
+
+    def run(*arguments: Any) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main(["train", *map(str, arguments)])
+        output = capsys.readouterr()
+        return code, output.out, output.err
+
+    return run
+
+
+@pytest.fixture
+def blocks(tmp_path: Path) -> Path:
+    """Four pictures of two coloured blocks, as if rendered, the lower one nearer or farther by turns."""
     place = tmp_path / "blocks"
     for name in ("images", "depth", "masks"):
         (place / name).mkdir(parents=True)
@@ -42,7 +77,7 @@ def blocks(tmp_path):
 
 
 @pytest.fixture
-def photographs(tmp_path):
+def photographs(tmp_path: Path) -> Path:
     """Two pictures with a named box each, no depth, and all of their classes labelled."""
     place = tmp_path / "photographs"
     (place / "images").mkdir(parents=True)

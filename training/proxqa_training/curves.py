@@ -67,12 +67,12 @@ def draw(runs: Sequence[Path], png: Path) -> None:
         ImportError: matplotlib is not installed.
         ValueError: A log has no steps.
     """
+    curves_of = {run.name: read_curves(run) for run in runs}
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    curves_of = {run.name: read_curves(run) for run in runs}
     titles = list(dict.fromkeys(title for curves in curves_of.values() for title in curves))
     columns = min(MAX_COLUMNS, len(titles))
     rows = -(-len(titles) // columns)

@@ -6,6 +6,7 @@ Promises and ignorance as in `layouts`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from proxqa_training.scenes.camera import SIZES_DASH, SIZES_INDOOR, SIZES_STREET, Views
 from proxqa_training.scenes.catalogue import Model
