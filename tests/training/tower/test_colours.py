@@ -1,6 +1,10 @@
 """The colour reader is learned from labelled colours; a folder without any is refused."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,10 +12,12 @@ from safetensors.torch import load_file
 
 from proxqa_core.language.referring import TERMS
 from proxqa_core.vision.colours import ColourReader
-from proxqa_training.tower.colours import main, read_things, share_right
+from proxqa_training.tower.colours import accuracy, read_dataset
+
+Train = Callable[..., tuple[int, str, str]]
 
 
-def name_colours(folder):
+def name_colours(folder: Path) -> None:
     path = folder / "annotations.json"
     records = json.loads(path.read_text())
     for record in records:
@@ -20,20 +26,22 @@ def name_colours(folder):
     path.write_text(json.dumps(records))
 
 
-def test_it_learns_the_colours_it_is_shown(blocks, tmp_path, capsys):
+def test_it_learns_the_colours_it_is_shown(blocks: Path, tmp_path: Path, train: Train) -> None:
     name_colours(blocks)
-    file = tmp_path / "new" / "colours.safetensors"
-    assert main(["--data", str(blocks), "--validate", str(blocks), "--out", str(file)]) == 0
-    assert "100.0% of 8 things not trained on told right" in capsys.readouterr().out
+    file, report = tmp_path / "new" / "colours.safetensors", tmp_path / "report.json"
+    code, output, _ = train("colours", "--data", blocks, "--validate", blocks, "--out", file, "--json", report)
+    assert code == 0 and "100.0% of 8 objects not trained on classified right" in output
+    assert json.loads(report.read_text())["validation"] == {"objects": 8, "accuracy": 1.0}
     network = ColourReader()
     network.load_state_dict(load_file(file))
-    things = read_things([blocks])
-    assert share_right(network, things) == 1.0
-    assert [TERMS[t] for t in things.terms] == ["red", "blue"] * 4
-    assert torch.zeros(8).index_add(0, things.of, things.share).tolist() == pytest.approx([1.0] * 8)
+    data = read_dataset([blocks])
+    assert accuracy(network, data) == 1.0
+    assert [TERMS[t] for t in data.terms] == ["red", "blue"] * 4
+    assert torch.zeros(8).index_add(0, data.object_index, data.share).tolist() == pytest.approx([1.0] * 8)
 
 
-def test_a_folder_without_colours_is_one_line(blocks, tmp_path, capsys):
-    assert main(["--data", str(blocks), "--out", str(tmp_path / "colours.safetensors")]) == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("training:")]
+def test_a_folder_without_colours_is_one_line(blocks: Path, tmp_path: Path, train: Train) -> None:
+    code, _, error = train("colours", "--data", blocks, "--out", tmp_path / "colours.safetensors")
+    assert code == 2
+    (line,) = [line for line in error.splitlines() if line.startswith("proxqa: ")]
     assert "no objects with a colour and a mask" in line and not (tmp_path / "colours.safetensors").exists()
