@@ -18,7 +18,7 @@ import pytest
 Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
 pytest.importorskip("tqdm", reason="tqdm is not installed")
 
-from proxqa_training.scenes import catalogue, cli, dataset, layouts, placing  # noqa: E402
+from proxqa_training.scenes import catalogue, dataset, layouts, placing  # noqa: E402
 from proxqa_training.scenes.camera import looking  # noqa: E402
 from proxqa_training.scenes.dataset import FAR, RenderConfig, Seen  # noqa: E402
 
@@ -33,7 +33,7 @@ needs_blender = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize(
-    ("raw", "said"),
+    ("raw", "name"),
     [
         ("Couch", "sofa"),
         ("Bullet trash can", "trash can"),
@@ -46,8 +46,8 @@ needs_blender = pytest.mark.skipif(
         ("Teapot", "teapot"),
     ],
 )
-def test_names_are_what_people_say(raw: str, said: str) -> None:
-    assert catalogue.said_as(raw) == said
+def test_names_are_what_people_say(raw: str, name: str) -> None:
+    assert catalogue.common_name(raw) == name
 
 
 def test_could_mean() -> None:
@@ -91,13 +91,29 @@ def test_missing_models_say_what_to_install(tmp_path: Path) -> None:
         catalogue.unpack(tmp_path, tmp_path / "cache")
 
 
-def test_command_ends_with_2_and_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    common = ["--out", str(tmp_path / "out"), "--models", str(tmp_path)]
-    assert cli.main([*common, "--count", "2"]) == 2
-    assert cli.main([*common, "--count", "0"]) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
+def test_bad_commands_end_with_one_line(tmp_path: Path, train: Callable[..., tuple[int, str, str]]) -> None:
+    common = ["scenes", "--out", tmp_path / "out", "--models", tmp_path]
+    lines = []
+    for arguments, exit_code in ((["--count", "2"], 1), (["--count", "0"], 2)):
+        code, _, error = train(*common, *arguments)
+        assert code == exit_code
+        lines += error.strip().splitlines()
     assert len(lines) == 2 and "install" in lines[0] and "count is 0" in lines[1]
     assert not (tmp_path / "out").exists()
+
+
+def test_a_drive_without_frames_is_refused(tmp_path: Path, train: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, error = train("drive", "--out", tmp_path / "out", "--seconds", "0.1", "--rate-hz", "5")
+    assert code == 2 and error == "proxqa: 0.1 s at 5.0 Hz; expected 1 to 10000 frames\n"
+
+
+def test_a_contact_sheet(blocks: Path, tmp_path: Path, train: Callable[..., tuple[int, str, str]]) -> None:
+    png = tmp_path / "sheet.png"
+    code, output, _ = train("contact-sheet", blocks, "--count", "3", "--columns", "2", "--png", png, "--json", "-")
+    assert code == 0 and json.loads(output)["images"] == 4
+    assert Image.open(png).size == (600, 480)
+    code, _, error = train("contact-sheet", tmp_path)
+    assert code == 2 and "has no annotations.json" in error
 
 
 @pytest.mark.parametrize(
@@ -219,8 +235,8 @@ def test_kinds_of_scenes() -> None:
 
 
 def run(out: Path, cache: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "proxqa_training.scenes", "--out", str(out), "--cache", str(cache), "--count", "2"]
-    command += ["--seed", "3", "--views", "2", "--samples", "2", "--workers", "1", *more]
+    command = [sys.executable, "-m", "proxqa_core.cli", "train", "scenes", "--out", str(out), "--cache", str(cache)]
+    command += ["--json", "-", "--count", "2", "--seed", "3", "--views", "2", "--samples", "2", "--workers", "1", *more]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 

@@ -1,6 +1,10 @@
 """Temperatures that make a model as sure as it is right."""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,83 +12,100 @@ import pytest
 from proxqa_core.llm.readout import DigitTree, read_visibility
 from proxqa_core.model.loading import DEFAULT_ADAPTER
 from proxqa_training.stages.calibrate import (
+    NORMAL_WITHIN_SIGMA,
     TEMPERATURES,
-    WITHIN,
-    Seen,
-    choice_loss,
-    chosen,
+    CalibrationData,
+    accuracy,
+    as_text,
     compared,
-    depth_temperature,
-    main,
-    presence_weights,
-    share_right,
+    fit,
+    fit_depth_temperature,
+    negative_log_likelihood,
+    reasoned,
+    visibility_weights,
     within_sigma,
 )
 
 
 @pytest.fixture(scope="module")
-def seen():
-    """Choices said four times as surely as they are right; depths said to ± 0.01 that are right to ± 0.1."""
+def seen() -> CalibrationData:
+    """Choices predicted four times as surely as they are right; depths stated to ± 0.01 that are right to ± 0.1."""
     rng = np.random.default_rng(0)
     true_odds = rng.normal(0, 2, 4000)
     first = rng.random(4000) < 1 / (1 + np.exp(-true_odds))
     depths = rng.uniform(0.2, 0.8, 300)
     trees = []
-    for said in np.clip(depths + rng.normal(0, 0.1, 300), 0, 0.99):
-        tenths = -0.5 * ((np.arange(10) / 10 + 0.045 - said) / 0.03) ** 2
+    for predicted in np.clip(depths + rng.normal(0, 0.1, 300), 0, 0.99):
+        tenths = -0.5 * ((np.arange(10) / 10 + 0.045 - predicted) / 0.03) ** 2
         trees.append(DigitTree(np.array([5.0, -5.0]), tenths, np.zeros((10, 10))))
     pairs = np.zeros((4000, 2), np.int64)
     nothing = np.zeros((0, 2)), np.zeros((0, 2))
-    return Seen(trees, depths, 4 * np.stack([true_odds, true_odds], 1), first, pairs, nothing, nothing)
+    return CalibrationData(trees, depths, 4 * np.stack([true_odds, true_odds], 1), first, pairs, nothing, nothing)
 
 
-def test_too_sure_choices_are_cooled_down(seen):
-    best = min(TEMPERATURES, key=lambda t: choice_loss(chosen(seen, t), seen.first))
+def test_too_sure_choices_are_cooled_down(seen: CalibrationData) -> None:
+    best = min(TEMPERATURES, key=lambda t: negative_log_likelihood(reasoned(seen, t), seen.first))
     assert best == pytest.approx(4, rel=0.15)
 
 
-def test_too_narrow_depths_are_widened(seen):
-    best = depth_temperature(seen)
+def test_too_narrow_depths_are_widened(seen: CalibrationData) -> None:
+    best = fit_depth_temperature(seen)
     assert best > 2
-    assert within_sigma(seen, 1.0) < 0.45 and within_sigma(seen, best) == pytest.approx(WITHIN, abs=0.03)
+    assert within_sigma(seen, 1.0) < 0.45 and within_sigma(seen, best) == pytest.approx(NORMAL_WITHIN_SIGMA, abs=0.03)
 
 
 @pytest.mark.parametrize("seed", [1, 3, 4])
-def test_trees_so_flat_that_every_mean_is_in_the_middle_are_not_taken_for_well_widened(seed):
+def test_trees_so_flat_that_every_mean_is_in_the_middle_are_not_taken_for_well_widened(seed: int) -> None:
     """Near and far things alone: σ holds its share of the errors at two temperatures, and the higher one is absurd."""
     rng = np.random.default_rng(seed)
     depths = rng.choice([0.05, 0.1, 0.85, 0.9], 200)
     tenths = np.clip(np.floor(10 * (depths + rng.normal(0, 0.1, 200))), 0, 9)
     trees = [DigitTree(np.array([5.0, -5.0]), 9.0 * (np.arange(10) == t), np.zeros((10, 10))) for t in tenths]
     nothing = np.zeros((0, 2)), np.zeros((0, 2))
-    seen = Seen(trees, depths, np.zeros((0, 2)), np.zeros(0, bool), np.zeros((0, 2), np.int64), nothing, nothing)
-    assert within_sigma(seen, TEMPERATURES[-1]) < WITHIN  # so that it crosses once more on the way there
-    best = depth_temperature(seen)
-    assert best < 3 and within_sigma(seen, best) == pytest.approx(WITHIN, abs=0.06)
+    seen = CalibrationData(
+        trees, depths, np.zeros((0, 2)), np.zeros(0, bool), np.zeros((0, 2), np.int64), nothing, nothing
+    )
+    assert within_sigma(seen, TEMPERATURES[-1]) < NORMAL_WITHIN_SIGMA  # so that it crosses once more on the way there
+    best = fit_depth_temperature(seen)
+    assert best < 3 and within_sigma(seen, best) == pytest.approx(NORMAL_WITHIN_SIGMA, abs=0.06)
 
 
-def test_depths_compared_are_as_sure_as_they_are_right(seen):
+def test_depths_compared_are_as_sure_as_they_are_right(seen: CalibrationData) -> None:
     pairs = np.random.default_rng(1).integers(0, len(seen.trees), (2000, 2))
     first = seen.depths[pairs[:, 0]] < seen.depths[pairs[:, 1]]
     asked = dataclasses.replace(seen, pairs=pairs, first=first)
-    assert 0.7 < share_right(compared(asked, 1, 1), first) < 1
-    best = min(TEMPERATURES, key=lambda t: choice_loss(compared(asked, 1, t), first))
+    assert 0.7 < accuracy(compared(asked, 1, 1), first) < 1
+    best = min(TEMPERATURES, key=lambda t: negative_log_likelihood(compared(asked, 1, t), first))
     assert best > 1.5  # σ is too narrow, so the comparison is too sure
-    wide = min(TEMPERATURES, key=lambda t: choice_loss(compared(asked, best, t), first))
+    wide = min(TEMPERATURES, key=lambda t: negative_log_likelihood(compared(asked, best, t), first))
     assert wide < best
 
 
-def test_presence_is_fitted_with_equal_say():
+def test_visibility_is_fitted_with_equal_weight() -> None:
     rng = np.random.default_rng(0)
-    there, absent = rng.normal((1, 2), 2, (900, 2)), rng.normal((1, -2), 2, (100, 2))
-    said, pointed, constant = presence_weights(there, absent)
-    assert pointed == pytest.approx(1.0, abs=0.25) and abs(said) < 0.2  # only the grounding head knows
-    wrong = [np.mean([read_visibility(e, (said, pointed, constant)) < 0.5 for e in es]) for es in (there, absent)]
+    visible, absent = rng.normal((1, 2), 2, (900, 2)), rng.normal((1, -2), 2, (100, 2))
+    of_language, of_grounding, constant = visibility_weights(visible, absent)
+    assert of_grounding == pytest.approx(1.0, abs=0.25) and abs(of_language) < 0.2  # only the grounding head knows
+    wrong = [
+        np.mean([read_visibility(e, (of_language, of_grounding, constant)) < 0.5 for e in es])
+        for es in (visible, absent)
+    ]
     assert wrong[0] == pytest.approx(1 - wrong[1], abs=0.06)
 
 
-def test_bad_input_is_one_line(tmp_path, capsys):
-    assert main([str(tmp_path / "none"), "--data", str(tmp_path)]) == 2
-    assert main([str(DEFAULT_ADAPTER), "--data", str(tmp_path)]) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert [line.startswith("calibrate: ") for line in lines if "Warning" not in line].count(True) == 2
+def test_what_is_fitted_and_told(seen: CalibrationData) -> None:
+    evidence = np.random.default_rng(0).normal(2, 1, (50, 2))
+    fitted, figures = fit(dataclasses.replace(seen, visible=(evidence, evidence), absent=(-evidence, evidence[:0])))
+    assert fitted["choice_temperature"] == pytest.approx(4, rel=0.15) and fitted["reasons"]
+    assert set(fitted) == {"depth_temperature", "choice_temperature", "reasons", "visibility"}  # none absent by box
+    assert figures["choice_loss"]["after"] < figures["choice_loss"]["before"]
+    assert figures["within_sigma"]["before"] < 0.45 < figures["within_sigma"]["after"]
+    text = as_text({"fitted": fitted, "figures": figures})
+    assert "300 depths and 4000 choices" in text and "stage 2 will decide" in text and "of 50 visible" in text
+
+
+def test_bad_input_is_one_line(tmp_path: Path, train: Callable[..., tuple[int, str, str]]) -> None:
+    for adapter, exit_code in ((tmp_path / "none", 1), (DEFAULT_ADAPTER, 2)):
+        code, _, error = train("calibrate", adapter, "--data", tmp_path)
+        (line,) = [line for line in error.strip().splitlines() if "Warning" not in line]
+        assert code == exit_code and line.startswith("proxqa: ")

@@ -19,9 +19,7 @@ from proxqa_training.tower.words import means, unsure
 CONFIG = TowerConfig(start="current", num_samples=32, batch_size=4, unfrozen_blocks=1, val_fraction=0)
 
 
-def test_a_patch_shows_what_any_of_its_objects_is_called(
-    blocks: Path, fresh_model: Callable[[], LoadedModel]
-) -> None:
+def test_a_patch_shows_what_any_of_its_objects_is_called(blocks: Path, fresh_model: Callable[[], LoadedModel]) -> None:
     run = TowerRun(fresh_model(), [blocks], CONFIG, blocks / "run")
     samples = [run.dataset.sample(image, None) for image in run.rendered]
     right, wrong = run.losses.word_targets(run.collate(samples, random.Random(0)), len(samples))
