@@ -117,7 +117,7 @@ def write(messages: Iterable[tuple[str, Any]], bag: Path) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="python -m demo.make_bag", description="A rendered drive as a rosbag2.")
-    p.add_argument("drive", type=Path, help="folder that `python -m proxqa_training.scenes.drive --out` made")
+    p.add_argument("drive", type=Path, help="folder that `proxqa train drive --out` made")
     p.add_argument("bag", type=Path, help="folder to write; an older bag there is replaced")
     args = p.parse_args(argv)
     for name in ("poses.json", "annotations.json"):

@@ -30,6 +30,12 @@ def fresh_model(pristine: LoadedModel) -> Callable[[], LoadedModel]:
     return lambda: dataclasses.replace(pristine, llava=copy.deepcopy(pristine.llava))
 
 
+@pytest.fixture(scope="session")
+def feature_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Features of the default tower that tests share: files are named after the tower and the images."""
+    return tmp_path_factory.mktemp("features")
+
+
 @pytest.fixture
 def train(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Runs `proxqa train …`; gives its exit code, what it printed and what it complained of."""

@@ -90,5 +90,5 @@ def test_bad_values_of_a_tower_are_quoted(tmp_path: Path, text: str, says: str) 
 
 
 def test_a_file_that_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="none.yaml: is no file; expected a configuration"):
+    with pytest.raises(ValueError, match=r"none.yaml: is no file; expected a configuration"):
         read_config(tmp_path / "none.yaml", TowerConfig)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -12,8 +13,8 @@ from proxqa_training.schedules import cosine_with_warmup
 def test_it_rises_and_falls_to_the_floor() -> None:
     factors = [cosine_with_warmup(step, 100, 0.1, 0.02) for step in range(101)]
     assert factors[0] == pytest.approx(0.1) and max(factors) == max(factors[8:12])
-    assert all(a < b for a, b in zip(factors[:9], factors[1:10], strict=True))
-    assert all(a > b for a, b in zip(factors[10:100], factors[11:101], strict=True))
+    assert all(a < b for a, b in pairwise(factors[:10]))
+    assert all(a > b for a, b in pairwise(factors[10:]))
     assert factors[50] == pytest.approx(0.02 + 0.98 / 2) and factors[100] == pytest.approx(0.02)
 
 

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from proxqa_core.language import templates
 from proxqa_core.types import Box
-from proxqa_training.instructions.build import Labelled, Recipe, jittered, turns
+from proxqa_training.instructions.build import ImageObject, Recipe, build_turns, jittered
 from tests.core.language import answer_parsing
 
 THINGS = (
-    Labelled("chair", "chair", Box(0.1, 0.2, 0.3, 0.6), 0.2, 1.0),
-    Labelled("lamp", None, Box(0.5, 0.1, 0.6, 0.3), 0.7, 3.0),
-    Labelled("lamp", "leftmost lamp", Box(0.0, 0.1, 0.1, 0.3), 0.72, 3.1),
+    ImageObject("chair", "chair", Box(0.1, 0.2, 0.3, 0.6), 0.2, 1.0),
+    ImageObject("lamp", None, Box(0.5, 0.1, 0.6, 0.3), 0.7, 3.0),
+    ImageObject("lamp", "leftmost lamp", Box(0.0, 0.1, 0.1, 0.3), 0.72, 3.1),
 )
 NAMES = ["chair", "lamp", "sofa", "table", "car"]
 
@@ -23,11 +23,11 @@ NAMES = ["chair", "lamp", "sofa", "table", "car"]
 @given(st.integers(0, 10**6))
 def test_turns_are_true(seed):
     recipe = Recipe(perceive=6, where=3, absent=2, reason=3, direct=2)
-    said = turns(THINGS, NAMES, recipe, random.Random(seed))
-    kinds = [t.kind for t in said]
+    drawn = build_turns(THINGS, NAMES, recipe, random.Random(seed))
+    kinds = [t.kind for t in drawn]
     assert kinds.count("absent") == 2 and kinds.count("where") == 2 and kinds.count("perceive") == 6
     assert kinds.count("reason") == 2 and kinds.count("direct") == 2  # the two lamps are too alike to be a pair
-    for turn in said:
+    for turn in drawn:
         assert turn.question.count(templates.REGION) == len(turn.boxes)
         if turn.kind == "absent":
             assert answer_parsing.parse_depth(turn.answer) is None
@@ -45,20 +45,20 @@ def test_turns_are_true(seed):
             assert ("0." in turn.lead) == (turn.kind == "reason")
 
 
-def test_the_same_seed_says_the_same():
+def test_the_same_seed_draws_the_same():
     recipe = Recipe(perceive=4, reason=2)
-    first, second = (turns(THINGS, NAMES, recipe, random.Random(5)) for _ in range(2))
+    first, second = (build_turns(THINGS, NAMES, recipe, random.Random(5)) for _ in range(2))
     assert first == second
 
 
-def test_without_region_tokens_boxes_are_said_in_words_only():
-    recipe = Recipe(perceive=6, by_box=1.0)
-    for turn in turns(THINGS, [], recipe, random.Random(0), region_token=False):
+def test_without_region_tokens_boxes_are_in_words_only():
+    recipe = Recipe(perceive=6, box_fraction=1.0)
+    for turn in build_turns(THINGS, [], recipe, random.Random(0), region_token=False):
         assert templates.REGION not in turn.question and " at [" in turn.question and not turn.boxes
 
 
 def test_an_image_without_objects_has_absent_ones_only():
-    assert {t.kind for t in turns((), NAMES, Recipe(), random.Random(0))} == {"absent"}
+    assert {t.kind for t in build_turns((), NAMES, Recipe(), random.Random(0))} == {"absent"}
 
 
 @given(st.floats(0, 0.9), st.floats(0, 0.9), st.floats(0.01, 0.1), st.integers(0, 999))
@@ -68,7 +68,15 @@ def test_jittered_boxes_stay_inside(x, y, size, seed):
 
 
 @pytest.mark.parametrize(
-    "values", [{"perceive": -1}, {"sort": -1}, {"by_box": 1.5}, {"variety": -0.1}, {"spoken": 2}, {"listed": 7}]
+    "values",
+    [
+        {"perceive": -1},
+        {"sort": -1},
+        {"box_fraction": 1.5},
+        {"paraphrase_fraction": -0.1},
+        {"depths_first_fraction": 2},
+        {"max_listed": 7},
+    ],
 )
 def test_bad_recipes_are_refused(values):
     with pytest.raises(ValueError, match=next(iter(values))):
@@ -77,8 +85,8 @@ def test_bad_recipes_are_refused(values):
 
 ROOM = (
     *THINGS,
-    Labelled("sofa", "red sofa", Box(0.4, 0.4, 0.8, 0.9), 0.3, 1.4),
-    Labelled("dog", "dog", Box(0.6, 0.7, 0.7, 0.9), 0.31, 1.43),
+    ImageObject("sofa", "red sofa", Box(0.4, 0.4, 0.8, 0.9), 0.3, 1.4),
+    ImageObject("dog", "dog", Box(0.6, 0.7, 0.7, 0.9), 0.31, 1.43),
 )
 PHRASE_DISTANCE = {"chair": 1.0, "lamp": 3.05, "leftmost lamp": 3.1, "sofa": 1.4, "red sofa": 1.4, "dog": 1.43}
 PHRASE_DEPTH = {"chair": 0.2, "lamp": 0.7, "leftmost lamp": 0.72, "sofa": 0.3, "red sofa": 0.3, "dog": 0.31}
@@ -92,18 +100,27 @@ def asked_things(question: str) -> list[str]:
 
 
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.0, 0.5, 1.0]))
-def test_turns_about_more_than_one_thing_are_true(seed, variety, spoken):
+def test_turns_about_more_than_one_thing_are_true(seed, variety, depths_first):
     recipe = Recipe(
-        perceive=0, absent=0, what=2, several=3, farther=3, nearest=3, sort=3, equal=3, variety=variety, spoken=spoken
+        perceive=0,
+        absent=0,
+        what=2,
+        several=3,
+        farther=3,
+        nearest=3,
+        sort=3,
+        equal=3,
+        paraphrase_fraction=variety,
+        depths_first_fraction=depths_first,
     )
-    said = turns(ROOM, NAMES, recipe, random.Random(seed))
-    kinds = [t.kind for t in said]
+    drawn = build_turns(ROOM, NAMES, recipe, random.Random(seed))
+    kinds = [t.kind for t in drawn]
     assert {k: kinds.count(k) for k in set(kinds)} == {
         "what": 2, "several": 3, "farther": 3, "nearest": 3, "sort": 3, "equal": 3
     }  # fmt: skip
-    for turn in said:
+    for turn in drawn:
         assert turn.question.count(templates.REGION) == len(turn.boxes) and turn.depth is None
-        assert ("0." in turn.lead) == (bool(turn.lead) and spoken == 1) or spoken == 0.5
+        assert ("0." in turn.lead) == (bool(turn.lead) and depths_first == 1) or depths_first == 0.5
         things, text = asked_things(turn.question), turn.lead + turn.answer
         metres = [PHRASE_DISTANCE.get(t, 0.0) for t in things]
         if turn.kind == "what":
@@ -124,9 +141,9 @@ def test_turns_about_more_than_one_thing_are_true(seed, variety, spoken):
             assert answer_parsing.parse_equal(text) == (abs(metres[0] - metres[1]) < 0.11)
 
 
-def test_some_of_several_are_absent_and_said_so():
-    said = turns(ROOM, NAMES, Recipe(perceive=0, absent=0, several=60), random.Random(0))
-    absent = [t for t in said if templates.NOT_VISIBLE in t.answer]
+def test_some_of_several_are_absent_and_answered_so():
+    drawn = build_turns(ROOM, NAMES, Recipe(perceive=0, absent=0, several=60), random.Random(0))
+    absent = [t for t in drawn if templates.NOT_VISIBLE in t.answer]
     assert 6 <= len(absent) <= 35
     for turn in absent:
         where = answer_parsing.parse_several(turn.answer).index(None)
@@ -135,26 +152,26 @@ def test_some_of_several_are_absent_and_said_so():
 
 def test_variety_is_the_share_of_other_forms():
     def share(variety: float) -> float:
-        recipe = Recipe(perceive=8, absent=0, by_box=0, variety=variety)
-        said = [t for i in range(60) for t in turns(ROOM, NAMES, recipe, random.Random(i))]
-        return sum(not t.question.startswith("How far is the ") for t in said) / len(said)
+        recipe = Recipe(perceive=8, absent=0, box_fraction=0, paraphrase_fraction=variety)
+        drawn = [t for i in range(60) for t in build_turns(ROOM, NAMES, recipe, random.Random(i))]
+        return sum(not t.question.startswith("How far is the ") for t in drawn) / len(drawn)
 
     assert share(0) == 0 and share(1) == 1 and 0.4 < share(0.5) < 0.6
 
 
 def test_the_engine_s_own_forms_are_all_that_is_asked_without_variety():
     recipe = Recipe(perceive=4, where=2, absent=2, reason=3, direct=3)
-    for turn in turns(ROOM, NAMES, recipe, random.Random(1)):
+    for turn in build_turns(ROOM, NAMES, recipe, random.Random(1)):
         assert turn.question.startswith(("How far is the ", "Where is the ", "Which is closer: A, the "))
 
 
 def test_one_thing_alone_is_not_compared():
     recipe = Recipe(perceive=0, absent=0, several=2, farther=2, nearest=2, sort=2, equal=2)
-    assert turns(THINGS[:1], NAMES, recipe, random.Random(0)) == []
+    assert build_turns(THINGS[:1], NAMES, recipe, random.Random(0)) == []
 
 
 def test_the_smallest_boxes_can_be_asked_about():
-    speck = Labelled("sign", "sign", Box(0.4921, 0.7288, 0.4928, 0.7300), None, None)
-    recipe = Recipe(perceive=0, present=1, absent=0, where=1, what=1, by_box=1.0)
-    said = turns([speck], [], recipe, random.Random(0))
-    assert {t.kind for t in said} == {"present", "where", "what"}
+    speck = ImageObject("sign", "sign", Box(0.4921, 0.7288, 0.4928, 0.7300), None, None)
+    recipe = Recipe(perceive=0, present=1, absent=0, where=1, what=1, box_fraction=1.0)
+    drawn = build_turns([speck], [], recipe, random.Random(0))
+    assert {t.kind for t in drawn} == {"present", "where", "what"}

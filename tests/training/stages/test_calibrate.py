@@ -62,9 +62,8 @@ def test_trees_so_flat_that_every_mean_is_in_the_middle_are_not_taken_for_well_w
     tenths = np.clip(np.floor(10 * (depths + rng.normal(0, 0.1, 200))), 0, 9)
     trees = [DigitTree(np.array([5.0, -5.0]), 9.0 * (np.arange(10) == t), np.zeros((10, 10))) for t in tenths]
     nothing = np.zeros((0, 2)), np.zeros((0, 2))
-    seen = CalibrationData(
-        trees, depths, np.zeros((0, 2)), np.zeros(0, bool), np.zeros((0, 2), np.int64), nothing, nothing
-    )
+    no_pairs = np.zeros((0, 2)), np.zeros(0, bool), np.zeros((0, 2), np.int64)
+    seen = CalibrationData(trees, depths, *no_pairs, nothing, nothing)
     assert within_sigma(seen, TEMPERATURES[-1]) < NORMAL_WITHIN_SIGMA  # so that it crosses once more on the way there
     best = fit_depth_temperature(seen)
     assert best < 3 and within_sigma(seen, best) == pytest.approx(NORMAL_WITHIN_SIGMA, abs=0.06)
@@ -84,12 +83,10 @@ def test_depths_compared_are_as_sure_as_they_are_right(seen: CalibrationData) ->
 def test_visibility_is_fitted_with_equal_weight() -> None:
     rng = np.random.default_rng(0)
     visible, absent = rng.normal((1, 2), 2, (900, 2)), rng.normal((1, -2), 2, (100, 2))
-    of_language, of_grounding, constant = visibility_weights(visible, absent)
+    weights = visibility_weights(visible, absent)
+    of_language, of_grounding, _ = weights
     assert of_grounding == pytest.approx(1.0, abs=0.25) and abs(of_language) < 0.2  # only the grounding head knows
-    wrong = [
-        np.mean([read_visibility(e, (of_language, of_grounding, constant)) < 0.5 for e in es])
-        for es in (visible, absent)
-    ]
+    wrong = [np.mean([read_visibility(e, weights) < 0.5 for e in es]) for es in (visible, absent)]
     assert wrong[0] == pytest.approx(1 - wrong[1], abs=0.06)
 
 

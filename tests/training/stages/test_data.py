@@ -47,8 +47,8 @@ def test_folders_of_one_name_have_features_of_their_own(blocks: Path, tmp_path: 
     assert len(data.samples) == 16 and not np.array_equal(data[0], data[8])
 
 
-def test_training_finds_names_where_the_engine_does(blocks: Path, tmp_path: Path, exact: Any) -> None:
-    data = open_dataset(blocks, exact.model, tmp_path / "cache")
+def test_training_finds_names_where_the_engine_does(blocks: Path, feature_cache: Path, exact: Any) -> None:
+    data = open_dataset(blocks, exact.model, feature_cache)
     image = LabelledFolder(blocks).records[0].load_image()
     encoded, words = exact.encode_image(image), exact.model.llava.get_input_embeddings().weight.float()
     seen = (torch.from_numpy(part) for part in (data[0], data.patch_colours(0)))

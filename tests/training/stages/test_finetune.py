@@ -35,7 +35,7 @@ Train = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def recorded(tmp_path: Path) -> Path:
     """Three images of the demo's bag."""
-    record(BAG, tmp_path / "recorded", Settings(every_images=5, complete=True))
+    record(BAG, tmp_path / "recorded", Settings(every_seconds=5, complete=True))
     return tmp_path / "recorded"
 
 

@@ -48,13 +48,15 @@ def test_a_run_resumes_and_gives_an_adapter_that_answers(
     blocks: Path,
     photographs: Path,
     start: Path,
+    feature_cache: Path,
     tmp_path: Path,
     train: Train,
     fresh_model: Callable[[], LoadedModel],
 ) -> None:
     out, adapter, config = tmp_path / "run", tmp_path / "adapter", tmp_path / "blocks.yaml"
     config.write_text(CONFIG)
-    command = ["run", config, "--start", start, "--data", blocks, photographs, "--out", out, "--device", "cpu"]
+    command = ["run", config, "--start", start, "--data", blocks, photographs, "--out", out, "--cache", feature_cache]
+    command += ["--device", "cpu"]
     code, output, error = train(*command, "--adapter", adapter, "--json", "-")
     assert code == 0, error
     assert json.loads(output)["adapter"] == str(adapter)

@@ -19,7 +19,7 @@ from proxqa_training.stages.trainer import PackedSample, Trainer
 
 LORA = LoraSettings(4, 8)
 PERCEIVE = StageConfig(
-    "perceive", 6, Recipe(perceive=2, absent=1, present=1), batch_size=2, max_seq_len=192, real_fraction=0.5
+    "perceive", 3, Recipe(perceive=2, absent=1, present=1), batch_size=1, max_seq_len=192, real_fraction=0.5
 )
 Fresh = Callable[[], LoadedModel]
 
@@ -29,11 +29,11 @@ def no_metrics(**_: Any) -> None:
 
 
 def test_a_stopped_stage_goes_on_where_it_was(
-    blocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_model: Fresh
+    blocks: Path, tmp_path: Path, feature_cache: Path, monkeypatch: pytest.MonkeyPatch, fresh_model: Fresh
 ) -> None:
     def trainer(place: Path) -> Trainer:
         model = fresh_model()
-        return Trainer(model, open_dataset(blocks, model, tmp_path / "cache"), LORA, place, seed=3)
+        return Trainer(model, open_dataset(blocks, model, feature_cache), LORA, place, seed=3)
 
     def trained(place: Path) -> list[torch.Tensor]:
         whole = trainer(place)
@@ -59,10 +59,13 @@ def test_a_stopped_stage_goes_on_where_it_was(
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(resumed, unbroken, strict=True))
 
 
-def test_what_is_trained_is_what_is_asked(blocks: Path, tmp_path: Path, fresh_model: Fresh) -> None:
+@torch.no_grad()
+def test_what_is_trained_is_what_is_asked(
+    blocks: Path, tmp_path: Path, feature_cache: Path, fresh_model: Fresh
+) -> None:
     """The loss of a sample equals the cross-entropy of each turn alone behind the image, as the engine runs it."""
     model = fresh_model()
-    trainer = Trainer(model, open_dataset(blocks, model, tmp_path / "cache"), LORA, tmp_path / "run", seed=0)
+    trainer = Trainer(model, open_dataset(blocks, model, feature_cache), LORA, tmp_path / "run", seed=0)
     trainer.dtype = torch.float32
     model.llava.float()
     stage = StageConfig("perceive", 1, Recipe(perceive=0, absent=0, direct=2), max_seq_len=256)
@@ -80,9 +83,11 @@ def test_what_is_trained_is_what_is_asked(blocks: Path, tmp_path: Path, fresh_mo
     assert trainer.loss([(0, sample), (1, empty)], stage)[0].item() == pytest.approx(whole.item(), rel=1e-3)
 
 
-def test_training_begins_with_the_weights_of_the_start(blocks: Path, tmp_path: Path, fresh_model: Fresh) -> None:
+def test_training_begins_with_the_weights_of_the_start(
+    blocks: Path, tmp_path: Path, feature_cache: Path, fresh_model: Fresh
+) -> None:
     model, lora = fresh_model(), read_lora(DEFAULT_ADAPTER)
-    trainer = Trainer(model, open_dataset(blocks, model, tmp_path / "cache"), lora, tmp_path / "run", seed=0)
+    trainer = Trainer(model, open_dataset(blocks, model, feature_cache), lora, tmp_path / "run", seed=0)
     begun = dict(trainer.llm.named_parameters())
     assert len(lora.weights) == len(trainer.lora)
     for name, value in lora.weights.items():

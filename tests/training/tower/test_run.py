@@ -21,7 +21,7 @@ from proxqa_training.tower.config import TowerConfig
 from proxqa_training.tower.data import Batch
 from proxqa_training.tower.run import TowerRun
 
-CONFIG = TowerConfig(start="current", num_samples=32, batch_size=4, unfrozen_blocks=1, val_fraction=0)
+CONFIG = TowerConfig(start="current", num_samples=16, batch_size=2, unfrozen_blocks=1, val_fraction=0)
 Fresh = Callable[[], LoadedModel]
 
 
@@ -41,7 +41,7 @@ def test_steps_prepared_by_others_are_the_same(blocks: Path, tmp_path: Path, fre
 
 
 def test_earlier_blocks_are_trained_more_slowly(blocks: Path, tmp_path: Path, fresh_model: Fresh) -> None:
-    config = dataclasses.replace(CONFIG, num_samples=4, unfrozen_blocks=3, layer_decay=0.1, weight_decay=0.0)
+    config = dataclasses.replace(CONFIG, num_samples=2, unfrozen_blocks=3, layer_decay=0.1, weight_decay=0.0)
     run = TowerRun(fresh_model(), [blocks], config, tmp_path)
     before = {k: v.clone() for k, v in run.tower.blocks.state_dict().items()}
     run.train(no_metrics)
@@ -84,7 +84,7 @@ def test_a_stopped_run_goes_on_where_it_was(blocks: Path, tmp_path: Path, fresh_
 
 
 def _stopped_run(blocks: Path, tmp_path: Path, fresh_model: Fresh) -> None:
-    config = dataclasses.replace(CONFIG, num_samples=12)
+    config = dataclasses.replace(CONFIG, num_samples=6)
 
     def trained(place: Path) -> dict[str, torch.Tensor]:
         run = TowerRun(fresh_model(), [blocks], config, place)

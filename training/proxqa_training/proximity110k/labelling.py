@@ -26,15 +26,17 @@ from proxqa_core.depth import disparity_percentiles, object_relative_depth, rela
 from proxqa_core.errors import BadImageError, BadObjectError
 from proxqa_core.types import Box
 from proxqa_core.vision.image_file import read_image
-from proxqa_training.instructions.build import Labelled, Recipe, Turn, turns
+from proxqa_training.instructions.build import ImageObject, Recipe, Turn, build_turns
 from proxqa_training.proximity110k.depth_source import DepthSource
 
 MAX_OBJECTS = 20
 """Most objects of an image that are asked about, the largest ones."""
 LEAST_SHARE = 0.001
 """Least part of the image that a box must cover to be asked about: the depth of a speck is not known."""
-PERCEIVE = Recipe(perceive=4, absent=1, several=1, by_box=0.5, variety=0.5)
-REASON = Recipe(perceive=0, absent=0, reason=2, farther=1, nearest=1, sort=0, equal=0, by_box=0.5, variety=0.5)
+PERCEIVE = Recipe(perceive=4, absent=1, several=1, box_fraction=0.5, paraphrase_fraction=0.5)
+REASON = Recipe(
+    perceive=0, absent=0, reason=2, farther=1, nearest=1, sort=0, equal=0, box_fraction=0.5, paraphrase_fraction=0.5
+)
 """Together about nine questions an image where it has enough objects, as in the paper."""
 
 
@@ -111,7 +113,7 @@ class Labeller:
         samples = []
         for stage, recipe in (("perceive", config.perceive), ("reason", config.reason)):
             rng = random.Random(seed_of(config.seed, stage, image))
-            drawn = turns(objects, config.absent_names, recipe, rng, region_token=False)
+            drawn = build_turns(objects, config.absent_names, recipe, rng, region_token=False)
             if drawn:
                 samples.append(conversation(image, stage, str(row["source"]), drawn))
         return _line(samples, "" if samples else "no question could be asked")
@@ -138,7 +140,7 @@ def seed_of(seed: int, stage: str, image: str) -> int:
 
 def labelled(
     things: Sequence[dict[str, Any]], width: int, height: int, disparity: NDArray[np.float64]
-) -> list[Labelled]:
+) -> list[ImageObject]:
     """The objects of an image with their relative depth by the image's disparity.
 
     Args:
@@ -156,7 +158,7 @@ def labelled(
         return []
     relative = relative_of_disparity(disparity, low, high)
     across, down = disparity.shape[1] / width, disparity.shape[0] / height
-    found: list[Labelled] = []
+    found: list[ImageObject] = []
     for thing in sorted(things, key=lambda t: -_area(t["box"])):
         x1, y1, x2, y2 = thing["box"]
         if _area(thing["box"]) < LEAST_SHARE * width * height or len(found) == MAX_OBJECTS:
@@ -167,7 +169,7 @@ def labelled(
             continue
         if np.isfinite(depth):
             box = Box(x1 / width, y1 / height, x2 / width, y2 / height)
-            found.append(Labelled(thing["name"], thing["ref"], box, round(depth, 4), _distance(depth)))
+            found.append(ImageObject(thing["name"], thing["ref"], box, round(depth, 4), _distance(depth)))
     return found
 
 

@@ -230,9 +230,8 @@ def calibrate(
         ProxqaError: The adapter or the folder is at fault.
         ValueError: There is nothing to calibrate on.
     """
-    info = read_info(adapter)
-    engine = ProximityEngine.load(adapter=adapter, device=device, dtype=dtype)
-    data = collect(engine, LabelledFolder(folder), limit)
+    info, labelled = read_info(adapter), LabelledFolder(folder)
+    data = collect(ProximityEngine.load(adapter=adapter, device=device, dtype=dtype), labelled, limit)
     if not len(data.depths) or not len(data.first):
         raise ValueError(f"{str(folder)!r} has no pairs of objects with depths to calibrate on")
     fitted, figures = fit(data)
