@@ -101,11 +101,11 @@ def write(
         writer.set_compression(CompressionMode[compression], CompressionFormat.ZSTD)
     with writer:
         for topic, stamp, *rest in messages:
-            kind, data = (rest[0].__msgtype__, None) if len(rest) == 1 else rest
+            content: Any = rest[0]
+            kind = str(rest[0] if len(rest) == 2 else content.__msgtype__)
             if (topic, kind) not in connections:
                 connections[topic, kind] = writer.add_connection(topic, kind, typestore=STORE)
-            if data is None:
-                data = STORE.serialize_cdr(rest[0], kind)
+            data: Any = rest[1] if len(rest) == 2 else STORE.serialize_cdr(content, kind)
             writer.write(connections[topic, kind], stamp, data)
     return path
 

@@ -61,15 +61,15 @@ class VisualGenome:
         names = (f"{key}.jpg", f"VG_100K/{key}.jpg", f"VG_100K_2/{key}.jpg")
         return next((name for name in names if (self.images / name).is_file()), names[0])
 
-    def _size_of(self, image: str, said: tuple[int, int] | None) -> tuple[int, int] | None:
+    def _size_of(self, image: str, annotated: tuple[int, int] | None) -> tuple[int, int] | None:
         try:
             with Image.open(self.images / image) as file:
                 real: tuple[int, int] | None = file.size  # the header alone is read
         except (OSError, UnidentifiedImageError, ValueError):
             real = None
-        if real is not None and said is not None and real != said:
+        if real is not None and annotated is not None and real != annotated:
             self.report.add("size in image_data is not the file's (the file's is used)", image)
-        return real or said
+        return real or annotated
 
     def _things(self, raws: list[Any], key: int, size: tuple[int, int]) -> list[tuple[str, Box, str]]:
         things = []

@@ -1,4 +1,4 @@
-"""Reading labelled folders: what is there, and what is said of folders that are wrong."""
+"""Reading labelled folders: what is there, and the errors of folders that are wrong."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def test_what_coco_cannot_use_is_counted_and_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content, said",
+    "content, expected",
     [
         ('{"images": [], "annotations": []}', "has no categories"),
         ("[1, 2]", "has no annotations, categories, images"),
@@ -109,9 +109,9 @@ def test_what_coco_cannot_use_is_counted_and_named(tmp_path: Path) -> None:
         ('{"images": [], "annotations": [], "categories": []}', "no usable category"),
     ],
 )
-def test_a_file_that_is_no_coco_is_one_line(tmp_path: Path, content: str, said: str) -> None:
+def test_a_file_that_is_no_coco_is_one_line(tmp_path: Path, content: str, expected: str) -> None:
     (tmp_path / "a.json").write_text(content)
-    with pytest.raises(BadDatasetError, match=said) as error:
+    with pytest.raises(BadDatasetError, match=expected) as error:
         list(CocoInstances(tmp_path / "a.json", tmp_path))
     assert "\n" not in str(error.value) and "a.json" in str(error.value)
 

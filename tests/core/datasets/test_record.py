@@ -293,12 +293,12 @@ def test_classes_that_are_numbers_need_names(tmp_path: Path, monkeypatch: Any) -
     names = write_boxes(tmp_path / "names.json", {"56": "chair", "60": "table", "9": None})
     done = record(bag, tmp_path / "named", Settings(names=names))
     assert done.names == {"chair": 1, "table": 1}
-    for bad, said in (
+    for bad, expected in (
         ([1], "expected names by class"),
         ({"1": ""}, "'1': object name '' is empty"),
         (None, "null|None"),
     ):
-        with pytest.raises(BadBoxesError, match=said):
+        with pytest.raises(BadBoxesError, match=expected):
             record(bag, tmp_path / "bad", Settings(names=write_boxes(tmp_path / "bad.json", bad)))
 
 
@@ -327,7 +327,7 @@ def test_boxes_from_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("boxes", "said"),
+    ("boxes", "expected"),
     [
         ([], r"holds \[\]; expected boxes by image"),
         ({}, "expected boxes by image"),
@@ -345,9 +345,9 @@ def test_boxes_from_a_file(tmp_path: Path) -> None:
         ({"0": [{"name": 7, "box": [1, 2, 3, 9]}]}, "is not text"),
     ],
 )
-def test_a_file_that_cannot_be_used(tmp_path: Path, boxes: object, said: str) -> None:
+def test_a_file_that_cannot_be_used(tmp_path: Path, boxes: object, expected: str) -> None:
     bag = made.write(tmp_path / "bag", images_and_depths(6))
-    with pytest.raises(BadBoxesError, match=said) as caught:
+    with pytest.raises(BadBoxesError, match=expected) as caught:
         record(bag, tmp_path / "out", Settings(boxes=str(write_boxes(tmp_path / "boxes.json", boxes))))
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
@@ -356,7 +356,7 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, boxes: object, said: str) ->
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "expected"),
     [
         ({"topic": "/nope"}, r"no image topic '/nope'; .*/camera/image_raw \(6 images\)"),
         ({"depth": "/nope"}, r"no depth topic '/nope'; .*/camera/depth \(3 images\)"),
@@ -364,8 +364,8 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, boxes: object, said: str) ->
         ({"boxes": "nope.json"}, r"nope.json: cannot be read \(No such file"),
     ],
 )
-def test_what_there_is_instead_is_said(drive: Path, tmp_path: Path, settings: dict[str, str], said: str) -> None:
-    with pytest.raises((BadBagError, BadBoxesError), match=said) as caught:
+def test_what_there_is_instead_is_said(drive: Path, tmp_path: Path, settings: dict[str, str], expected: str) -> None:
+    with pytest.raises((BadBagError, BadBoxesError), match=expected) as caught:
         record(drive, tmp_path / "out", Settings(**settings))
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
@@ -395,14 +395,14 @@ def test_depth_that_is_not_aligned(tmp_path: Path) -> None:
     square = made.raw(stamp, np.ones((48, 48), np.float32), "32FC1")
     elsewhere = made.raw(stamp, made.depth_map({}), "32FC1")
     elsewhere.header.frame_id = "depth_camera"
-    for i, (message, said) in enumerate(
+    for i, (message, expected) in enumerate(
         [
             (square, "depth images on /camera/depth are 48x48 pixels, the images 64x48; expected depth aligned"),
             (elsewhere, "depth images on /camera/depth are in frame 'depth_camera', the images in 'camera'; expected"),
         ]
     ):
         bag = made.write(tmp_path / f"bag{i}", [*start, (made.DEPTHS, stamp, message)])
-        with pytest.raises(BadRecordingError, match=said):
+        with pytest.raises(BadRecordingError, match=expected):
             record(bag, tmp_path / f"out{i}", Settings())
 
 
@@ -424,7 +424,7 @@ def test_images_that_are_broken_are_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "expected"),
     [
         ({"every_seconds": -1.0}, "every_seconds is -1.0"),
         ({"every_images": 0}, "every_images is 0"),
@@ -432,8 +432,8 @@ def test_images_that_are_broken_are_counted(tmp_path: Path) -> None:
         ({"min_score": 2}, "min_score is 2"),
     ],
 )
-def test_bad_settings(settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(BadRecordingError, match=said):
+def test_bad_settings(settings: dict[str, Any], expected: str) -> None:
+    with pytest.raises(BadRecordingError, match=expected):
         Settings(**settings)
 
 

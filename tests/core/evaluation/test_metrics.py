@@ -75,7 +75,7 @@ def test_objects_by_hand() -> None:
         thing(0, 0.5, 0.3),
         thing(1, 0.9, 0.9, score=0.4),  # not seen, but its depth counts
         thing(1, 0.7, math.nan),  # truth unknown
-        thing(2, math.nan, 0.5),  # no depth said
+        thing(2, math.nan, 0.5),  # no depth predicted
     ]
     report = summary(measured([], objects))
     assert report["objects"] == 5 and report["objects_with_truth"] == 4

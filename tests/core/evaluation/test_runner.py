@@ -127,8 +127,8 @@ def test_limit_and_labels(labelled: Path) -> None:
 
 def test_progress_goes_to_stderr(labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     measure(FakeEngine(RIGHT), labelled)
-    said = capsys.readouterr()
-    assert said.out == "" and "3 of 3 images" in said.err
+    output = capsys.readouterr()
+    assert output.out == "" and "3 of 3 images" in said.err
 
 
 def test_bad_requests(labelled: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ _DEPTH = re.compile(r"^\s*(?:0?\.(\d{1,2})|1\.0{1,2}|[01])(?![\d.])")
 
 
 def parse_depth(text: str) -> float | None:
-    """The relative depth said in an answer, None for 'not visible'. ValueError where it says neither."""
+    """The relative depth in an answer, None for 'not visible'. ValueError where it says neither."""
     if text.strip().lower().startswith(NOT_VISIBLE):
         return None
     match = _DEPTH.match(text)
@@ -22,12 +22,12 @@ def parse_depth(text: str) -> float | None:
 
 
 def parse_several(text: str) -> tuple[float | None, ...]:
-    """The depths said in an answer about several objects, in order. ValueError where one is no depth."""
+    """The depths in an answer about several objects, in order. ValueError where one is no depth."""
     return tuple(parse_depth(part) for part in text.split(","))
 
 
 def parse_what(text: str) -> str:
-    """The name said in an answer. ValueError where there is none."""
+    """The name in an answer. ValueError where there is none."""
     name = plain(text.strip().split("\n", 1)[0])
     if not name:
         raise ValueError(f"answer {text[:60]!r} is no name; expected one such as 'chair'")
@@ -43,16 +43,16 @@ def parse_letter(text: str, lead: str) -> int:
 
 
 def parse_sort(text: str, count: int) -> tuple[int, ...]:
-    """Indices of `count` objects, nearest first. ValueError unless each is said once."""
-    said = text.rpartition(SORT_LEAD)[2].strip().rstrip(".")
-    order = tuple(LETTERS.find(part.strip()) if len(part.strip()) == 1 else -1 for part in said.split(","))
+    """Indices of `count` objects, nearest first. ValueError unless each is named once."""
+    letters = text.rpartition(SORT_LEAD)[2].strip().rstrip(".")
+    order = tuple(LETTERS.find(part.strip()) if len(part.strip()) == 1 else -1 for part in letters.split(","))
     if sorted(order) != list(range(count)):
         raise ValueError(f"answer {text[:60]!r} is no order of {count} objects; expected '{SORT_LEAD} B, A' …")
     return order
 
 
 def parse_equal(text: str) -> bool:
-    """Whether two objects are said to be about equally far. ValueError where neither yes nor no is said."""
+    """Whether two objects are about equally far. ValueError on neither yes nor no."""
     match = re.search(re.escape(EQUAL_LEAD) + r"\s*(yes|no)\b", text)
     if not match:
         raise ValueError(f"answer {text[:60]!r} is no verdict; expected '{EQUAL_LEAD} yes' or '{EQUAL_LEAD} no'")
@@ -60,7 +60,7 @@ def parse_equal(text: str) -> bool:
 
 
 def parse_where(text: str) -> Region:
-    """The region said in an answer. ValueError where it says none."""
+    """The region in an answer. ValueError where it says none."""
     match = re.match(r"\s*\[(\d{1,2}),(\d{1,2}),(\d{1,2}),(\d{1,2})\]", text)
     if not match:
         raise ValueError(f"answer {text[:60]!r} is no region; expected '[x1,y1,x2,y2]' in hundredths")

@@ -28,8 +28,8 @@ ROW = [Box(4, 0, 5, 1), Box(0, 2, 1, 3), Box(2, 4, 3, 5)]
     ],
 )
 def test_phrases_pick(phrase, name, meant):
-    said, place = read_place(phrase)
-    assert said == name
+    read, place = read_place(phrase)
+    assert read == name
     assert place is not None
     assert place.pick(ROW) == meant
 

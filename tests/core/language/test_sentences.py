@@ -1,4 +1,4 @@
-"""Answers said as sentences."""
+"""Answers sentence as sentences."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def thing(name: str, depth: float, score: float = 0.9, distance: float = math.na
 
 
 def test_depths_nearest_first() -> None:
-    said = say_depths([thing("table", 0.6), thing("chair", 0.21)])
-    assert said == "The chair is nearest at 0.21 ± 0.05; the table 0.60 ± 0.05."
+    sentence = say_depths([thing("table", 0.6), thing("chair", 0.21)])
+    assert sentence == "The chair is nearest at 0.21 ± 0.05; the table 0.60 ± 0.05."
 
 
 def test_one_object_is_not_called_nearest() -> None:
@@ -34,8 +34,8 @@ def test_one_object_is_not_called_nearest() -> None:
 
 
 def test_unseen_objects_get_no_number() -> None:
-    said = say_depths([thing("chair", 0.2), thing("lamp", 0.4, score=0.1), thing("a dog", 0.4, score=math.nan)])
-    assert said == "The chair is at 0.20 ± 0.05. I see no lamp or dog."
+    sentence = say_depths([thing("chair", 0.2), thing("lamp", 0.4, score=0.1), thing("a dog", 0.4, score=math.nan)])
+    assert sentence == "The chair is at 0.20 ± 0.05. I see no lamp or dog."
     assert say_depths([thing("lamp", 0.4, score=0.1)]) == "I see no lamp."
 
 
@@ -48,8 +48,8 @@ def test_nothing() -> None:
 
 
 def test_metres_where_calibrated() -> None:
-    said = say_depths([thing("chair", 0.2, distance=1.234), thing("table", 0.6)])
-    assert said == "The chair is nearest at 1.23 ± 0.10 m (relative 0.20 ± 0.05); the table 0.60 ± 0.05."
+    sentence = say_depths([thing("chair", 0.2, distance=1.234), thing("table", 0.6)])
+    assert sentence == "The chair is nearest at 1.23 ± 0.10 m (relative 0.20 ± 0.05); the table 0.60 ± 0.05."
     assert say_metres(12.34) == "12.3 m"
 
 
@@ -64,8 +64,8 @@ def test_closer() -> None:
 
 def test_equally_far_or_not() -> None:
     near, far = thing("chair", 0.30), thing("table", 0.33)
-    said = say_equal([near, far], near, far, 0.7)
-    assert said == "Yes. The chair and the table are about equally far (0.30 ± 0.05 and 0.33 ± 0.05)."
+    sentence = say_equal([near, far], near, far, 0.7)
+    assert sentence == "Yes. The chair and the table are about equally far (0.30 ± 0.05 and 0.33 ± 0.05)."
     far = thing("table", 0.60)
     assert say_equal([near, far], near, far, 0.93) == "No. The chair is closer than the table (93 % sure)."
     assert say_equal([near, far], near, far, 0.55).startswith("Yes.")  # undecided
@@ -96,15 +96,15 @@ NAMES = st.text("abc xyz", min_size=1, max_size=12).filter(str.strip)
 
 @given(st.lists(st.tuples(NAMES, st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=6))
 def test_no_metres_without_calibration_and_every_object_named(things: list[tuple[str, float, float]]) -> None:
-    said = say_depths([thing(*t) for t in things])
-    assert "relative" not in said and " m (" not in said and "nan" not in said
-    assert said.endswith(".") and "\n" not in said
+    sentence = say_depths([thing(*t) for t in things])
+    assert "relative" not in sentence and " m (" not in sentence and "nan" not in sentence
+    assert sentence.endswith(".") and "\n" not in sentence
     numbers = sum(score >= 0.5 for _, _, score in things)
-    assert said.count("±") == numbers
+    assert sentence.count("±") == numbers
 
 
 @given(NAMES, NAMES, st.floats(0.5, 1.0))
 def test_closer_is_one_sentence_without_metres(a: str, b: str, probability: float) -> None:
-    said = say_closer(thing(a, 0.1), thing(b, 0.2), probability)
-    assert said.endswith(".") and "nan" not in said
-    assert ("equally" in said) == (probability < 0.6)
+    sentence = say_closer(thing(a, 0.1), thing(b, 0.2), probability)
+    assert sentence.endswith(".") and "nan" not in sentence
+    assert ("equally" in sentence) == (probability < 0.6)

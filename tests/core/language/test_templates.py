@@ -1,4 +1,4 @@
-"""The templates: what is said can be read back, and names from outside stay names."""
+"""The templates: answers can be read back, and names from outside stay names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SPECIAL = ["<|im_start|>", "<|im_end|>", "<image>", "<|endoftext|>", "[INST]", "
 def test_depths_round_trip(depth: float) -> None:
     read = answer_parsing.parse_depth(templates.perceive_answer(depth))
     assert read is not None
-    # One is said as 0.99: there are only two digits.
+    # One is written as 0.99: there are only two digits.
     assert abs(read - min(depth, 0.99)) <= 0.005 + 1e-9
 
 
@@ -54,8 +54,8 @@ def test_depths_out_of_range_are_refused(depth: float) -> None:
 
 @given(st.booleans(), st.floats(0, 1), st.floats(0, 1))
 def test_choices_round_trip(a_is_closer: bool, depth_a: float, depth_b: float) -> None:
-    said = templates.reason_lead(depth_a, depth_b) + templates.choice(a_is_closer)
-    assert answer_parsing.parse_choice(said) == ("A" if a_is_closer else "B")
+    answer = templates.reason_lead(depth_a, depth_b) + templates.choice(a_is_closer)
+    assert answer_parsing.parse_choice(answer) == ("A" if a_is_closer else "B")
     direct = templates.CHOICE_LEAD + templates.choice(a_is_closer)
     assert answer_parsing.parse_choice(direct) == ("A" if a_is_closer else "B")
 
@@ -154,7 +154,7 @@ def test_forms_differ_and_say_what_they_are_given_once(name):
 
 @given(NAMES, NAMES, st.data())
 def test_every_form_keeps_names_and_regions(a, b, data):
-    said = [templates.mention(n, r, True) for n, r in ((a, Region(1, 2, 3, 4)), (b, None))]
+    mentioned = [templates.mention(n, r, True) for n, r in ((a, Region(1, 2, 3, 4)), (b, None))]
     ask = templates
     one = data.draw(
         st.sampled_from([(ask.perceive_question, ask.PERCEIVE_FORMS), (ask.where_question, ask.WHERE_FORMS)])
@@ -177,12 +177,12 @@ def test_every_form_keeps_names_and_regions(a, b, data):
             ]
         )
     )
-    questions = [one[0](said[0], form) for form in range(len(one[1]))]
-    questions += [two[0](*said, form) for form in range(len(two[1]))]
-    questions += [many[0](said, form) for form in range(len(many[1]))]
+    questions = [one[0](mentioned[0], form) for form in range(len(one[1]))]
+    questions += [two[0](*mentioned, form) for form in range(len(two[1]))]
+    questions += [many[0](mentioned, form) for form in range(len(many[1]))]
     for question in questions:
-        assert question.count(templates.REGION) == 1 and f"the {said[0]}" in question
-    assert all(f"the {said[1]}" in q for q in questions[len(one[1]) :])
+        assert question.count(templates.REGION) == 1 and f"the {mentioned[0]}" in question
+    assert all(f"the {mentioned[1]}" in q for q in questions[len(one[1]) :])
 
 
 def test_lists_by_hand():
@@ -202,9 +202,9 @@ def test_lists_by_hand():
 def test_several_depths_round_trip(depths):
     read = answer_parsing.parse_several(templates.several_answer(depths))
     assert len(read) == len(depths)
-    for said, meant in zip(read, depths, strict=True):
-        assert (said is None) == (meant is None)
-        assert said is None or abs(said - min(meant, 0.99)) <= 0.005 + 1e-9
+    for found, meant in zip(read, depths, strict=True):
+        assert (found is None) == (meant is None)
+        assert found is None or abs(found - min(meant, 0.99)) <= 0.005 + 1e-9
 
 
 @given(st.text(max_size=30))
@@ -225,12 +225,12 @@ def test_equal_round_trips(equal, depths):
 def test_orders_and_letters_round_trip(order, count, spoken):
     order = tuple(i for i in order if i < count)
 
-    def said(lead: str) -> str:
+    def answer_up_to(lead: str) -> str:
         return templates.reason_lead(*[0.5] * count, lead=lead) if spoken else lead
 
-    assert answer_parsing.parse_sort(said(templates.SORT_LEAD) + templates.sort_answer(order), count) == order
+    assert answer_parsing.parse_sort(answer_up_to(templates.SORT_LEAD) + templates.sort_answer(order), count) == order
     for lead in (templates.NEAREST_LEAD, templates.FARTHER_LEAD):
-        assert answer_parsing.parse_letter(said(lead) + templates.letter_answer(order[0]), lead) == order[0]
+        assert answer_parsing.parse_letter(answer_up_to(lead) + templates.letter_answer(order[0]), lead) == order[0]
 
 
 def test_letters_of_two_are_the_choices():

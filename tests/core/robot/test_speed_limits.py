@@ -235,7 +235,7 @@ def test_nav2_is_never_told_zero_for_a_stop():
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"stop_distance": 2.5}, "stop_distance is 2.5, slow_distance is 2"),
         ({"stop_depth": 0.5}, "stop_depth <= slow_depth"),
@@ -249,6 +249,6 @@ def test_nav2_is_never_told_zero_for_a_stop():
         ({"slow_distance": math.inf}, "slow_distance is inf"),
     ],
 )
-def test_rules_that_contradict_themselves(change, said):
-    with pytest.raises(BadGovernorConfigError, match=said):
+def test_rules_that_contradict_themselves(change, expected):
+    with pytest.raises(BadGovernorConfigError, match=expected):
         replace(RULES, **change)

@@ -192,7 +192,7 @@ def test_our_messages_are_found_where_they_are_installed(tmp_path: Path, monkeyp
 # -- truth ------------------------------------------------------------------------------------------------------------
 
 
-def said(name: str, region: tuple[int, int, int, int] | None = None, score: float = 0.9) -> ObjectDepth:
+def answered(name: str, region: tuple[int, int, int, int] | None = None, score: float = 0.9) -> ObjectDepth:
     place = None
     if region is not None:
         x, y, width, height = region
@@ -204,10 +204,10 @@ def test_labels_are_found_by_stamp_and_name(drive: Path) -> None:
     with Bag(drive) as bag:
         truth = truth_of(bag, "", "", 0.05)
         assert isinstance(truth, LabelTruth) and truth.names == ["chair", "lamp", "table"]
-        chair, ghost = truth.of(made.START, 64, 48, [said("chair"), said("ghost")])
+        chair, ghost = truth.of(made.START, 64, 48, [answered("chair"), answered("ghost")])
         assert ghost is None and chair is not None
         assert (round(chair.depth, 3), chair.distance, chair.box) == (0.1, 1.0, Box(4, 20, 20, 44))
-        assert truth.of(made.START + 1, 64, 48, [said("chair")]) == (None,)
+        assert truth.of(made.START + 1, 64, 48, [answered("chair")]) == (None,)
         assert isinstance(truth_of(bag, None, "", 0.05), NoTruth)
 
 
@@ -227,11 +227,11 @@ def test_depth_images_are_read_where_the_model_looked(drive: Path) -> None:
         truth = truth_of(bag, "", made.DEPTHS, 0.05)
         assert isinstance(truth, DepthTruth)
         asked = [
-            said("chair", made.REGIONS["chair"]),
-            said("table", made.REGIONS["lamp"]),  # it looked at the wrong thing: judged by what is there
-            said("lamp"),
-            said("ghost", made.REGIONS["lamp"], 0.2),
-            said("far", (-50, -50, 10, 10)),
+            answered("chair", made.REGIONS["chair"]),
+            answered("table", made.REGIONS["lamp"]),  # it looked at the wrong thing: judged by what is there
+            answered("lamp"),
+            answered("ghost", made.REGIONS["lamp"], 0.2),
+            answered("far", (-50, -50, 10, 10)),
         ]
         found = truth.of(made.START, 64, 48, asked)
         assert found[0] is not None and found[1] is not None and found[2:] == (None, None, None)
@@ -254,7 +254,7 @@ def test_half_a_region_without_depth_is_unknown(tmp_path: Path) -> None:
     metres[:, 4:13] = np.nan
     path = made.write(tmp_path / "bag", [("/depth", 5, made.raw(5, metres, "32FC1"))])
     with Bag(path) as bag:
-        assert truth_of(bag, None, "/depth", 0.05).of(5, 64, 48, [said("chair", made.REGIONS["chair"])]) == (None,)
+        assert truth_of(bag, None, "/depth", 0.05).of(5, 64, 48, [answered("chair", made.REGIONS["chair"])]) == (None,)
 
 
 def test_objects_asked_for(drive: Path, tmp_path: Path) -> None:
