@@ -14,7 +14,7 @@ trap 'rm -rf "$tmp"' EXIT
 python3 -m venv "$tmp/venv"
 "$tmp/venv/bin/pip" install -q 'ray[data]==2.60.0' 'pillow==13.0.0'
 cd "$tmp"
-export RAY_USAGE_STATS_ENABLED=0
+export RAY_USAGE_STATS_ENABLED=0 RAY_TMPDIR="$tmp"
 "$tmp/venv/bin/python" - "$tmp" 2>log <<'PY' || { cat log; exit 1; }
 import os
 import sys
