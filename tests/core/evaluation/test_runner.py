@@ -128,7 +128,7 @@ def test_limit_and_labels(labelled: Path) -> None:
 def test_progress_goes_to_stderr(labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     measure(FakeEngine(RIGHT), labelled)
     output = capsys.readouterr()
-    assert output.out == "" and "3 of 3 images" in said.err
+    assert output.out == "" and "3 of 3 images" in output.err
 
 
 def test_bad_requests(labelled: Path, tmp_path: Path) -> None:
