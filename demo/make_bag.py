@@ -36,8 +36,8 @@ from proxqa_ros.common.conversions import box_to_region
 from proxqa_ros.msg import ObjectDepth, ObjectDepthArray
 
 FRAME_ID = "camera_optical_frame"
-START = 1_767_225_600_000_000_000
-"""Stamp of the drive's time 0: 2026-01-01 00:00:00 UTC, in nanoseconds."""
+START_NS = 1_767_225_600_000_000_000
+"""Stamp of the drive's time 0: 2026-01-01 00:00:00 UTC."""
 DEPTH_EVERY = 3
 IMAGE, INFO = "/camera/image_raw/compressed", "/camera/camera_info"
 DEPTH, TRUTH = "/camera/depth/image_raw", "/ground_truth/object_depths"
@@ -45,7 +45,7 @@ DEPTH, TRUTH = "/camera/depth/image_raw", "/ground_truth/object_depths"
 
 def header_of(time: float) -> Header:
     """The header of the frame at a time of the drive, in seconds."""
-    stamp = START + round(time * 1e9)
+    stamp = START_NS + round(time * 1e9)
     return Header(stamp=Time(sec=stamp // 1_000_000_000, nanosec=stamp % 1_000_000_000), frame_id=FRAME_ID)
 
 
@@ -94,11 +94,17 @@ def messages_of(drive: Path) -> Iterator[tuple[str, Any]]:
 
 
 def write(messages: Iterable[tuple[str, Any]], bag: Path) -> int:
-    """Write (topic, message) pairs as a bag, in the place of an older one; how many there were.
+    """Write a bag, in the place of an older one.
 
-    A message with a header; its stamp is the time at which it counts as recorded.
+    Args:
+        messages: (topic, message) pairs; a message's header stamp is the time at which it counts as recorded.
+        bag: The folder to write.
+
+    Returns:
+        The number of messages.
     """
-    store, connections, count = typestore(), {}, 0
+    store, count = typestore(), 0
+    connections: dict[str, Any] = {}
     bag.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".bag-", dir=bag.parent) as work:
         part = Path(work) / bag.name  # the file inside is named after the folder
@@ -116,6 +122,7 @@ def write(messages: Iterable[tuple[str, Any]], bag: Path) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code: 0, or 2 where the drive cannot be used."""
     p = argparse.ArgumentParser(prog="python -m demo.make_bag", description="A rendered drive as a rosbag2.")
     p.add_argument("drive", type=Path, help="folder that `proxqa train drive --out` made")
     p.add_argument("bag", type=Path, help="folder to write; an older bag there is replaced")

@@ -19,6 +19,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,8 +32,7 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 
 from demo.errors import DemoError
-from demo.node import ROOT, NodeProcess, command_of, own_domain, ros_environment
-from demo.ros_side import RosSide, answer_of
+from demo.ros_side import START_TIMEOUT_S, RosSide, answer_of, command_of
 from demo.table import agreement, by_name, depth_table
 from proxqa_core.errors import BadObjectError, ProxqaError
 from proxqa_core.evaluation.bag_runner import Selection
@@ -43,21 +43,32 @@ from proxqa_core.vision.drawing import annotate
 from proxqa_ros.common.conversions import image_to_rgb, message_to_object, object_queries
 from proxqa_ros.msg import ObjectDepthArray
 from proxqa_ros.srv import ProximityQuery
+from proxqa_ros.testing.domain import own_domain, ros_environment
+from proxqa_ros.testing.process import NodeProcess
 
-OWN_BAG = ROOT / "demo" / "bag"
-MOST_NAMES = 9
+OWN_BAG = Path(__file__).resolve().parent / "bag"
+MAX_NAMES = 9
 """Objects taken from the bag's truth where none are named."""
-PICTURE_WIDTH = 960
-"""Smaller images are enlarged, by a whole number, to about this width in pixels."""
+PICTURE_WIDTH_PX = 960
+"""Smaller images are enlarged, by a whole number, to about this width."""
 KINDS = {RAW: Image, COMPRESSED: CompressedImage}
-FATES = ("received", "answered", "dropped", "bad", "failed")
-IN_FLIGHT = 0.2
+NODE_CODE = ""
+"""Python code to run as the node; '' = the node of this package."""
+FRAME_COUNTS = ("received", "answered", "dropped", "bad", "failed")
+"""The node's own counts of frames in its diagnostics, without their prefix `frames_`."""
+TRANSPORT_TIME_S = 0.2
 """Seconds that the last image may take to the node."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A question, its answer and what the truth says about it ('' = unknown)."""
+    """A question and its answer.
+
+    Attributes:
+        question: As it was asked.
+        response: The node's response.
+        truth: The true depths, as text; '' = unknown.
+    """
 
     question: str
     response: ProximityQuery.Response
@@ -80,8 +91,8 @@ def truth_in(bag: Bag) -> dict[int, Any]:
     return {} if topic is None else {nanoseconds(m.header.stamp): m for m in StampedReader(bag, topic)}
 
 
-def said_truth(response: ProximityQuery.Response, truth: dict[int, Any]) -> str:
-    """What the truth says about the objects of an answer, nearest first; '' where it does not know them all."""
+def truth_text(response: ProximityQuery.Response, truth: dict[int, Any]) -> str:
+    """The true depths of the objects of an answer, nearest first; '' where not all are known."""
     array = truth.get(nanoseconds(response.image_stamp))
     known = by_name(array.objects) if array else {}
     names = [o.name for o in response.objects]
@@ -97,14 +108,22 @@ def questions_of(names: Sequence[str]) -> list[str]:
 
 
 def demo(args: argparse.Namespace) -> None:
-    """The whole demo. Raises DemoError where it does not succeed."""
+    """The whole demo.
+
+    Args:
+        args: Of the command line.
+
+    Raises:
+        DemoError: It does not succeed.
+        ProxqaError: The bag or the node is at fault.
+    """
     objects = names_of(args.objects)
     with Bag(args.bag, asked_by="TOPIC=…") as bag:
         topic = bag.image_topic(args.topic)
         frames = list(Selection(seconds=args.seconds).of(bag.messages(topic)))
         truth = truth_in(bag)
     played = {frame.stamp: frame for frame in frames}
-    names = objects or names_in([truth[s] for s in played if s in truth], MOST_NAMES)
+    names = objects or names_in([truth[s] for s in played if s in truth], MAX_NAMES)
     if not names:
         raise DemoError(f'bag {str(args.bag)!r} does not say what is in it; name objects with OBJECTS="chair, table"')
     log = args.out.with_suffix(".log")
@@ -112,13 +131,13 @@ def demo(args: argparse.Namespace) -> None:
         os.environ.update(ros_environment(domain))
         say(f"starting the node (its log: {log}) …")
         started = time.monotonic()
-        command = command_of(topic, names, args.model, args.adapter)
+        command = command_of(topic, names, args.model, args.adapter, NODE_CODE)
         with NodeProcess(command, domain, log) as node, RosSide(domain, topic) as ros:
-            ros.wait_until_active(node)
+            ros.wait_until_active(node, START_TIMEOUT_S)
             say(f"active after {time.monotonic() - started:.1f} s: model {ros.counts().get('model', '?')!r}")
             say(f"playing {len(frames)} images of {topic.name} from {args.bag}")
             asked = replay(ros, frames, names, truth)
-            time.sleep(IN_FLIGHT)
+            time.sleep(TRANSPORT_TIME_S)
             last = [ask(ros, question, names, truth) for question in (*questions_of(names)[:1], "What is nearest?", "")]
             *answers, named = last
             if any(a.stamp not in played for a in (*asked, *last)):
@@ -142,19 +161,19 @@ def demo(args: argparse.Namespace) -> None:
 def replay(ros: RosSide, frames: Sequence[Recorded], names: Sequence[str], truth: dict[int, Any]) -> list[Asked]:
     """Play the frames and ask the questions meanwhile, evenly spread."""
     questions = questions_of(names)
-    waiting = []
+    waiting: list[tuple[str, Future[Any]]] = []
     for i, _ in enumerate(ros.player.play(frames), start=1):
         if len(waiting) < len(questions) and i >= len(frames) * (len(waiting) + 1) // (len(questions) + 1):
             question = questions[len(waiting)]
             waiting.append((question, ros.ask(question)))
     answers = [(question, answer_of(future, question)) for question, future in waiting]
-    return [Asked(question, response, said_truth(response, truth)) for question, response in answers]
+    return [Asked(question, response, truth_text(response, truth)) for question, response in answers]
 
 
 def ask(ros: RosSide, question: str, names: Sequence[str], truth: dict[int, Any]) -> Asked:
     """Ask about the newest image; '' = the depths alone."""
     response = answer_of(ros.ask(question, names), question or "the depths of all objects by name")
-    return Asked(question, response, said_truth(response, truth))
+    return Asked(question, response, truth_text(response, truth))
 
 
 def ask_by_box(ros: RosSide, true: Sequence[Any]) -> list[Any]:
@@ -172,6 +191,7 @@ def region_of(true: Any) -> RegionOfInterest:
 
 
 def report(meanwhile: Sequence[Asked], afterwards: Sequence[Asked]) -> None:
+    """Print questions and answers."""
     for title, asked in (("While the bag played:", meanwhile), ("About the last image:", afterwards)):
         say(f"\n{title}")
         for a in asked:
@@ -181,8 +201,9 @@ def report(meanwhile: Sequence[Asked], afterwards: Sequence[Asked]) -> None:
 
 
 def summary(played: int, counts: dict[str, str], depths: Sequence[ObjectDepthArray], truth: dict[int, Any]) -> None:
-    fates = ", ".join(f"{counts.get('frames_' + f, '?')} {f}" for f in FATES)
-    say(f"\nimages: {played} played; by the node's count {fates}")
+    """Print how many images were played and answered, and how well the depths agree with the truth."""
+    by_node = ", ".join(f"{counts.get('frames_' + name, '?')} {name}" for name in FRAME_COUNTS)
+    say(f"\nimages: {played} played; by the node's count {by_node}")
     say(f"object_depths: {len(depths)} messages")
     known = [(d, truth[s]) for d in depths if (s := nanoseconds(d.header.stamp)) in truth]
     if known:
@@ -192,7 +213,7 @@ def summary(played: int, counts: dict[str, str], depths: Sequence[ObjectDepthArr
 def picture(frame: Recorded, messages: Sequence[Any], asked: Asked, out: Path) -> None:
     """The frame, small ones enlarged, with the objects, a question and its answer drawn in."""
     image = PilImage.fromarray(image_to_rgb(message_of(frame)))
-    times = max(1, PICTURE_WIDTH // image.width)
+    times = max(1, PICTURE_WIDTH_PX // image.width)
     large = np.asarray(image.resize((image.width * times, image.height * times), PilImage.Resampling.BICUBIC))
     objects = []
     for o in map(message_to_object, messages):
@@ -209,7 +230,11 @@ def say(text: str) -> None:
 
 
 def names_of(text: str) -> list[str]:
-    """'desk, monitor' → its names. Raises DemoError on a name that cannot be used."""
+    """The names in comma-separated text.
+
+    Raises:
+        DemoError: A name cannot be used.
+    """
     names = [name.strip() for name in text.split(",") if name.strip()]
     try:
         return [query.name for query in object_queries(names)]
@@ -218,6 +243,7 @@ def names_of(text: str) -> list[str]:
 
 
 def seconds_of(text: str) -> float:
+    """A duration of the command line."""
     try:
         value = float(text)
     except ValueError:
@@ -228,16 +254,21 @@ def seconds_of(text: str) -> float:
 
 
 def parser() -> argparse.ArgumentParser:
+    """Of the command line; the defaults may come from the environment."""
     env = os.environ.get
     p = argparse.ArgumentParser(prog="demo", description="Play a bag to the node and ask it what is near.")
     p.add_argument("--bag", type=Path, default=Path(env("BAG") or OWN_BAG), help="rosbag2 folder (BAG)")
     p.add_argument(
         "--topic", default=env("TOPIC", ""), help="image topic, raw or compressed; '' = the only one (TOPIC)"
     )
-    p.add_argument("--objects", default=env("OBJECTS", ""), help="names, by comma; '' = the bag's truth's (OBJECTS)")
+    p.add_argument(
+        "--objects", default=env("OBJECTS", ""), help="names, comma-separated; '' = the bag's truth's (OBJECTS)"
+    )
     p.add_argument("--model", default=env("MODEL", ""), help="the node's parameter model (MODEL)")
     p.add_argument("--adapter", default=env("ADAPTER", ""), help="the node's parameter adapter (ADAPTER)")
-    p.add_argument("--seconds", type=seconds_of, default=12.0, help="most of the bag played (default: %(default)g)")
+    p.add_argument(
+        "--seconds", type=seconds_of, default=12.0, help="most of the bag that is played (default: %(default)g)"
+    )
     p.add_argument("--deadline", type=seconds_of, default=240.0, help="seconds for everything (default: %(default)g)")
     p.add_argument("--out", type=Path, default=Path("out/demo.png"), help="the picture (default: %(default)s)")
     return p
@@ -245,7 +276,11 @@ def parser() -> argparse.ArgumentParser:
 
 @contextlib.contextmanager
 def ended_in_time(deadline: float) -> Iterator[None]:
-    """What runs inside gets a DemoError after `deadline` seconds, or when somebody asks the process to end."""
+    """What runs inside gets a DemoError when the time is up, or when somebody asks the process to end.
+
+    Args:
+        deadline: In seconds.
+    """
 
     def end(number: int, _: object) -> NoReturn:
         for other in handled:
@@ -265,6 +300,7 @@ def ended_in_time(deadline: float) -> Iterator[None]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code: see the module."""
     args = parser().parse_args(argv)
     try:
         with ended_in_time(args.deadline):

@@ -14,6 +14,7 @@ from typing import Any
 
 UNKNOWN = "–"
 VISIBLE_SCORE = 0.5
+"""Least score of an object in view."""
 MIN_GAP = 0.08
 """Two objects count as a pair when their true distances differ by this share of the farther one."""
 
@@ -33,8 +34,8 @@ def by_name(objects: Iterable[Any]) -> dict[str, Any]:
     return {name: same[0] for name, same in found.items() if len(same) == 1}
 
 
-def said_depth(o: Any) -> str:
-    """'0.42 ± 0.05', with metres where calibrated; an object not in view is said to be so."""
+def depth_text(o: Any) -> str:
+    """'0.42 ± 0.05', with metres where calibrated, or that the object is not in view."""
     if o is None:
         return UNKNOWN
     if o.score < VISIBLE_SCORE:
@@ -43,7 +44,7 @@ def said_depth(o: Any) -> str:
     return f"{o.depth:.2f} ± {o.depth_stddev:.2f}{metres}"
 
 
-def said_error(o: Any, true: Any) -> str:
+def error_text(o: Any, true: Any) -> str:
     """The signed error in relative depth."""
     return UNKNOWN if o is None or true is None or o.score < VISIBLE_SCORE else f"{o.depth - true.depth:+.2f}"
 
@@ -53,19 +54,26 @@ def depth_table(
 ) -> str:
     """One row per object: depth by name and, where the truth gives boxes, by box, beside the true one."""
     if not truth:
-        return columns(["object", "depth by name"], [[n, said_depth(named.get(n))] for n in names])
+        return columns(["object", "depth by name"], [[n, depth_text(named.get(n))] for n in names])
     rows = []
     for name in names:
         a, b, true = named.get(name), boxed.get(name), truth.get(name)
         values = [UNKNOWN, UNKNOWN] if true is None else [f"{true.depth:.2f}", f"{true.distance:.2f} m"]
-        rows.append([name, said_depth(a), said_depth(b), *values, said_error(a, true), said_error(b, true)])
+        rows.append([name, depth_text(a), depth_text(b), *values, error_text(a, true), error_text(b, true)])
     headers = ["object", "depth by name", "depth by box", "truth", "true distance", "error by name", "error by box"]
     return columns(headers, rows)
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well messages agree with the truth. error: mean absolute error in relative depth, NaN where objects == 0."""
+    """How well messages agree with the truth.
+
+    Attributes:
+        objects: Number of depths compared.
+        error: Mean absolute error in relative depth; NaN where there are no objects.
+        pairs: Number of pairs of objects whose true distances differ enough.
+        pairs_right: Number of those in the right order.
+    """
 
     objects: int
     error: float
@@ -75,14 +83,18 @@ class Agreement:
     def __str__(self) -> str:
         if not self.objects:
             return "no object of the truth was seen"
-        said = f"{self.objects} object depths, mean error {self.error:.3f}"
+        text = f"{self.objects} object depths, mean error {self.error:.3f}"
         if self.pairs:
-            said += f"; {self.pairs_right} of {self.pairs} pairs in the right order"
-        return said
+            text += f"; {self.pairs_right} of {self.pairs} pairs in the right order"
+        return text
 
 
 def agreement(found: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Agreement:
-    """Over many images, each (objects found, true objects) by name. Objects said to be out of view are not counted."""
+    """How well the objects of many images agree with the truth; those out of view, by their score, are not counted.
+
+    Args:
+        found: Of each image: the objects found and the true ones, by name.
+    """
     errors: list[float] = []
     pairs = right = 0
     for objects, truth in found:

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """A long run of the real node: does it lose answers, grow or get slower?
 
-Promises: the node runs as a process of its own with the real model; the pictures of the demo's bag reach it as raw
-images at a camera's rate, and questions at a steady rate whether or not it keeps up, over DDS. Exit 0 if no limit was
-passed, else 1 with one line for each that was; 2 where the arguments are wrong. What was measured goes to a JSON file.
+Promises: the node runs as a process of its own with the real model; the images of the demo's bag reach it raw at
+a camera's rate, and questions at a steady rate whether or not it keeps up, over DDS. Exit 0 if no limit was exceeded,
+else 1 with one line for each that was; 2 where the arguments are wrong. What was measured goes to a JSON file.
 
     .venv/bin/python scripts/soak.py --minutes 10 --json out/soak.json
 
@@ -14,15 +14,14 @@ answer of a kind, counted apart; every question that ended in neither an answer 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
+import logging
 import math
 import os
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,39 +29,53 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout's modules
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticStatus
-from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
 from demo.errors import DemoError
-from demo.node import MAIN, NodeProcess, own_domain, ros_environment
-from demo.ros_side import Watcher
-from demo.run import OWN_BAG, message_of, questions_of, truth_in
+from demo.run import FRAME_COUNTS, OWN_BAG, message_of, questions_of, truth_in
 from proxqa_core.errors import ProxqaError
 from proxqa_core.rosbags.bag import Bag, names_in
 from proxqa_ros.common.conversions import image_to_rgb, rgb_to_image
 from proxqa_ros.common.qos import MANY_QUERIES
 from proxqa_ros.msg import ObjectDepthArray
 from proxqa_ros.srv import ProximityQuery
+from proxqa_ros.testing.camera import Camera, at_rate
+from proxqa_ros.testing.domain import own_domain, ros_environment
+from proxqa_ros.testing.errors import HarnessError
+from proxqa_ros.testing.process import NodeProcess, node_command
+from proxqa_ros.testing.waiting import wait_until
+from proxqa_ros.testing.watcher import NodeWatcher
 
-WINDOW = 60.0
+log = logging.getLogger("soak")
+
+WINDOW_S = 60.0
 """Seconds compared at the beginning and at the end, at most a third of what is left after the warm-up."""
-WARM_UP = 60.0
+WARM_UP_S = 60.0
 """Seconds left out at the beginning, at most a tenth of the run."""
-NAMES = 4
+NUM_NAMES = 4
 """Objects that are published and asked about."""
-START = 300.0
+START_TIMEOUT_S = 300.0
 """Seconds until the node must have answered its first question; the first start ever converts the model's weights."""
-LAST_ANSWERS = 45.0
+LAST_ANSWERS_S = 45.0
 """Seconds after the last question in which answers count: more than the node's own query_timeout."""
-FATES = ("received", "answered", "dropped", "bad", "failed")
+SAMPLE_PERIOD_S = 0.5
+"""Seconds between two readings of the node's memory."""
 Response = ProximityQuery.Response
 CODES = {getattr(Response, name): name for name in vars(type(Response)) if name[0].isupper()}
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What may not be passed. rss_growth: percent; lost: questions; p95_ratio: last over first."""
+    """What may not be exceeded.
+
+    Args:
+        rss_growth: Growth of the node's resident memory, percent.
+        lost: Questions lost.
+        p95_ratio: p95 latency of the last window over that of the first.
+
+    Raises:
+        ValueError: One is negative or not finite.
+    """
 
     rss_growth: float = 5.0
     lost: int = 0
@@ -76,33 +89,44 @@ class Limits:
 
 @dataclass
 class Asked:
-    """A question. at: seconds from the beginning. latency: seconds, None = no response. said: error code, its name."""
+    """A question.
+
+    Attributes:
+        at: When it was sent, in seconds from the beginning.
+        latency: Seconds until the response; None = no response.
+        outcome: The name of the response's error code.
+    """
 
     at: float
     latency: float | None = None
-    said: str = "no response"
+    outcome: str = "no response"
 
 
 @dataclass(frozen=True)
 class Windows:
-    """The two parts of a run of `duration` seconds that are compared: begin and end of each, in seconds."""
+    """The two parts of a run that are compared: begin and end of each, in seconds from the beginning."""
 
     first: tuple[float, float]
     last: tuple[float, float]
 
     @classmethod
     def of(cls, duration: float) -> Windows:
-        warm = min(WARM_UP, duration / 10)
-        length = min(WINDOW, (duration - warm) / 3)
+        """Of a run of so many seconds."""
+        warm = min(WARM_UP_S, duration / 10)
+        length = min(WINDOW_S, (duration - warm) / 3)
         return cls((warm, warm + length), (duration - length, duration))
 
 
 def judge(
     duration: float, asked: Sequence[Asked], rss: Sequence[tuple[float, float]], limits: Limits
 ) -> tuple[dict[str, Any], list[str]]:
-    """The figures of a run of so many seconds, and one line for every limit that was passed.
+    """The figures of a run, and one line for every limit that was exceeded.
 
-    rss: (seconds from the beginning, megabytes). A figure that there is nothing for is NaN, and passes its limit.
+    Args:
+        duration: Of the run, in seconds.
+        asked: All questions.
+        rss: The node's resident memory: (seconds from the beginning, megabytes).
+        limits: What may not be exceeded. A figure that there is nothing for is NaN, and exceeds its limit.
     """
     windows = Windows.of(duration)
 
@@ -117,13 +141,13 @@ def judge(
         found = [1000 * a.latency for a in asked if a.latency is not None and _answered(a) and within(a.at, window)]
         return {f"p{p}": float(np.percentile(found, p)) if found else math.nan for p in (50, 95)}
 
-    ends = Counter(a.said for a in asked)
-    lost = {said: n for said, n in ends.items() if said not in ("NONE", "NOT_VISIBLE", "BUSY")}
+    ends = Counter(a.outcome for a in asked)
+    lost = {outcome: n for outcome, n in ends.items() if outcome not in ("NONE", "NOT_VISIBLE", "BUSY")}
     sizes = {"first": megabytes(windows.first), "last": megabytes(windows.last)}
     sizes["growth_percent"] = 100 * (sizes["last"] / sizes["first"] - 1)
     times: dict[str, Any] = {"first": latency(windows.first), "last": latency(windows.last)}
     times["p95_ratio"] = times["last"]["p95"] / times["first"]["p95"]
-    report = {
+    report: dict[str, Any] = {
         "windows_s": {"first": list(windows.first), "last": list(windows.last)},
         "rss_mb": sizes,
         "queries": {
@@ -148,7 +172,7 @@ def judge(
 
 
 def _answered(a: Asked) -> bool:
-    return a.said in ("NONE", "NOT_VISIBLE")
+    return a.outcome in ("NONE", "NOT_VISIBLE")
 
 
 def resident(pid: int) -> float:
@@ -157,15 +181,25 @@ def resident(pid: int) -> float:
         return next(int(line.split()[1]) for line in file if line.startswith("VmRSS:")) / 1024
 
 
-class Client(Watcher):
-    """The camera, the caller and the listener; use it in a `with`."""
+class Client(NodeWatcher):
+    """The camera, the caller and the listener; use it in a `with`.
 
-    def __init__(self, domain: int, pictures: Sequence[np.ndarray], names: Sequence[str]) -> None:
+    Args:
+        domain: The ROS domain id.
+        images: Published one after the other, again and again.
+        names: Of the objects to ask about.
+
+    Attributes:
+        published: Number of messages received on object_depths.
+        model: The model's name in the last one.
+    """
+
+    def __init__(self, domain: int, images: Sequence[Image], names: Sequence[str]) -> None:
         super().__init__(domain, "soak")
-        self._pictures, self._names = pictures, list(names)
-        self._questions = questions_of(self._names)
-        self._camera = self.node.create_publisher(Image, "image", qos_profile_sensor_data)
-        self._query = self.node.create_client(ProximityQuery, "proximity_query", qos_profile=MANY_QUERIES)
+        self._images = images
+        self._questions = questions_of(list(names))
+        self._camera = Camera(self.node)
+        self._query: Any = self.node.create_client(ProximityQuery, "proximity_query", qos_profile=MANY_QUERIES)
         self.published = 0
         self.model = ""
         self._depths = self.node.create_subscription(ObjectDepthArray, "object_depths", self._on_depths, 100)
@@ -176,18 +210,17 @@ class Client(Watcher):
         self.model = message.model
 
     def frames(self) -> dict[str, int]:
-        """How many frames met which fate, by the node's own counts."""
+        """The node's own counts of frames, by what became of them."""
         values = self.counts()
-        return {fate: int(values.get(f"frames_{fate}", 0)) for fate in FATES}
+        return {name: int(values.get(f"frames_{name}", 0)) for name in FRAME_COUNTS}
 
     def is_ready(self) -> bool:
-        return self._camera.get_subscription_count() > 0 and self._query.service_is_ready()
+        """Whether the node hears images and questions."""
+        return self._camera.has_listener() and bool(self._query.service_is_ready())
 
     def show(self, n: int) -> None:
-        """Publish picture number n, taken now."""
-        message = self._pictures[n % len(self._pictures)]
-        message.header.stamp = self.node.get_clock().now().to_msg()
-        self._camera.publish(message)
+        """Publish image number n, taken now."""
+        self._camera.publish(self._images[n % len(self._images)])
 
     def ask(self, n: int, at: float) -> Asked:
         """Ask question number n; what comes of it is filled in later."""
@@ -195,86 +228,109 @@ class Client(Watcher):
         asked, sent = Asked(at), time.perf_counter()
 
         def answered(future: Any) -> None:
-            response = future.result()
-            asked.latency, asked.said = time.perf_counter() - sent, CODES.get(response.error_code, "?")
+            response, latency = future.result(), time.perf_counter() - sent
+            asked.outcome = CODES.get(response.error_code, "?")  # before the latency, which is what is waited for
+            asked.latency = latency
 
         self._query.call_async(ProximityQuery.Request(question=question, objects=[])).add_done_callback(answered)
         return asked
 
 
-@contextlib.contextmanager
-def steadily(hz: float, step: Callable[[int], None]) -> Iterator[None]:
-    """Call step(0), step(1) … at that rate in a thread of its own until the `with` ends; what is late is caught up."""
-    leaving, broken = threading.Event(), []
-
-    def run() -> None:
-        started, n = time.monotonic(), 0
-        try:
-            while not leaving.wait(max(0.0, started + n / hz - time.monotonic())):
-                step(n)
-                n += 1
-        except Exception as error:
-            broken.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        leaving.set()
-        thread.join()
-    if broken:
-        raise broken[0]
-
-
-def pictures_and_names() -> tuple[list[Image], list[str]]:
-    """The demo's pictures as raw images, and the objects that are in most of them."""
+def images_and_names() -> tuple[list[Image], list[str]]:
+    """The demo's images, raw, and the objects that are in most of them."""
     with Bag(OWN_BAG) as bag:
         messages = [message_of(frame) for frame in bag.messages(bag.image_topic())]
-        names = names_in(list(truth_in(bag).values()), NAMES)
+        names = names_in(list(truth_in(bag).values()), NUM_NAMES)
     return [rgb_to_image(image_to_rgb(m), m.header) for m in messages], names
 
 
-def soak(minutes: float, image_hz: float, query_hz: float, limits: Limits, log: Path) -> dict[str, Any]:
-    """The whole run; its report, with `problems`. DemoError where the node does not start, or ends."""
-    images, names = pictures_and_names()
+@dataclass
+class Recording:
+    """What a run gave.
+
+    Attributes:
+        asked: All questions.
+        rss: The node's resident memory: (seconds from the beginning, megabytes).
+        frames: The node's own counts of frames.
+        published: Messages received on object_depths.
+        sent: Images sent.
+        seconds: How long images were sent.
+    """
+
+    asked: list[Asked]
+    rss: list[tuple[float, float]]
+    frames: dict[str, int]
+    published: int
+    sent: int
+    seconds: float
+
+
+def record(node: NodeProcess, client: Client, duration: float, image_hz: float, query_hz: float) -> Recording:
+    """Send images and questions for so many seconds, then images alone until the last answer.
+
+    Raises:
+        HarnessError: The node ends.
+    """
+    run = Recording([], [], {}, 0, 0, 0.0)
+    published, received, started = client.published, client.frames(), time.monotonic()
+
+    def now() -> float:
+        return time.monotonic() - started
+
+    def show(n: int) -> None:
+        client.show(n)
+        run.sent = n + 1
+
+    def all_answered() -> bool:
+        node.check()
+        return all(a.latency is not None for a in run.asked)
+
+    with at_rate(image_hz, show):  # until the last answer: a question that waited is about an image of then
+        with at_rate(query_hz, lambda n: run.asked.append(client.ask(n, now()))):
+            while now() < duration:
+                time.sleep(min(SAMPLE_PERIOD_S, max(0.0, duration - now())))
+                node.check()
+                run.rss.append((now(), resident(node.pid)))
+        end = time.monotonic() + LAST_ANSWERS_S
+        wait_until(all_answered, LAST_ANSWERS_S, 0.05)
+        run.seconds = now()
+    run.published = client.published - published
+    before = client.status
+    wait_until(lambda: client.status is not before, end - time.monotonic(), 0.05)  # counts of now
+    run.frames = {name: n - received[name] for name, n in client.frames().items()}
+    return run
+
+
+def soak(minutes: float, image_hz: float, query_hz: float, limits: Limits, node_log: Path) -> dict[str, Any]:
+    """The whole run.
+
+    Args:
+        minutes: How long.
+        image_hz: Images a second.
+        query_hz: Questions a second.
+        limits: What may not be exceeded.
+        node_log: File for the node's output.
+
+    Returns:
+        The report, with one line in `problems` for every limit that was exceeded.
+
+    Raises:
+        HarnessError: The node does not start, or ends.
+    """
+    images, names = images_and_names()
     duration = 60 * minutes
-    command = [sys.executable, "-c", MAIN, "--ros-args", "-p", f"objects:={json.dumps(names)}"]
+    command = node_command(parameters={"objects": names})
     with own_domain() as domain:
         os.environ.update(ros_environment(domain))
-        with NodeProcess(command, domain, log) as node, Client(domain, images, names) as client:
-            say(f"starting the node (its log: {log}) …")
-            with steadily(image_hz, client.show):
+        with NodeProcess(command, domain, node_log) as node, Client(domain, images, names) as client:
+            log.info("starting the node (its log: %s) …", node_log)
+            with at_rate(image_hz, client.show):
                 wait_until_it_answers(node, client)
-                say(f"active: {client.model}; {minutes:g} minutes of {image_hz:g} Hz images, {query_hz:g} Hz questions")
-            asked, rss, sent, base = [], [], [0], client.published
-            received = client.frames()
-            started = time.monotonic()
-
-            def now() -> float:
-                return time.monotonic() - started
-
-            def show(n: int) -> None:
-                client.show(n)
-                sent[0] = n + 1
-
-            with steadily(image_hz, show):  # until the last answer: a question that waited is about an image of then
-                with steadily(query_hz, lambda n: asked.append(client.ask(n, now()))):
-                    while now() < duration:
-                        time.sleep(min(0.5, max(0.0, duration - now())))
-                        node.check()
-                        rss.append((now(), resident(node.pid)))
-                end = time.monotonic() + LAST_ANSWERS
-                while any(a.latency is None for a in asked) and time.monotonic() < end:
-                    time.sleep(0.05)
-                    node.check()
-                showed = now()
-            published = client.published - base
-            before = client.status
-            while client.status is before and time.monotonic() < end:
-                time.sleep(0.05)  # counts of now
-            frames = {fate: n - received[fate] for fate, n in client.frames().items()}
-    report, problems = judge(duration, asked, rss, limits)
+            log.info(
+                "active: %s; %g minutes of %g Hz images, %g Hz questions", client.model, minutes, image_hz, query_hz
+            )
+            run = record(node, client, duration, image_hz, query_hz)
+    report, problems = judge(duration, run.asked, run.rss, limits)
     return {
         "minutes": minutes,
         "image_hz": image_hz,
@@ -283,28 +339,31 @@ def soak(minutes: float, image_hz: float, query_hz: float, limits: Limits, log: 
         "objects": names,
         "model": client.model,
         **report,
-        "frames": {"seconds": showed, "sent": sent[0], **frames, "published": published},
+        "frames": {"seconds": run.seconds, "sent": run.sent, **run.frames, "published": run.published},
         "limits": vars(limits),
         "problems": problems,
     }
 
 
 def wait_until_it_answers(node: NodeProcess, client: Client) -> None:
-    """Until the node has published depths and answered a question. DemoError where it ends or takes too long."""
-    end, asked = time.monotonic() + START, None
-    while asked is None or not _answered(asked) or not client.published:
-        node.check()
-        if client.status.level == DiagnosticStatus.ERROR:
-            raise DemoError(f"the node {client.status.message}; its log is {node.log}")
-        if time.monotonic() > end:
-            raise DemoError(f"the node answered nothing in {START:g} s; its log, {node.log}:\n{node.said()}")
-        if client.is_ready() and (asked is None or asked.latency is not None):
+    """Until the node has published depths and answered a question.
+
+    Raises:
+        HarnessError: It ends, cannot be configured or takes too long.
+    """
+    asked: Asked | None = None
+
+    def answered() -> bool:
+        nonlocal asked
+        client.check(node)
+        if client.is_ready() and (asked is None or (asked.latency is not None and not _answered(asked))):
             asked = client.ask(1, 0.0)
-        time.sleep(0.2)
+        return asked is not None and _answered(asked) and client.published > 0
 
-
-def say(text: str) -> None:
-    print(text, flush=True)
+    if not wait_until(answered, START_TIMEOUT_S, 0.2):
+        raise HarnessError(
+            f"the node answered nothing in {START_TIMEOUT_S:g} s; its log, {node.log}:\n{node.log_tail()}"
+        )
 
 
 def number(low: float, high: float) -> Callable[[str], float]:
@@ -323,6 +382,7 @@ def number(low: float, high: float) -> Callable[[str], float]:
 
 
 def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
     p = argparse.ArgumentParser(prog="soak", description="Run the real node for long; lost answers, memory, latency.")
     p.add_argument("--minutes", type=number(0.1, 100_000), default=10.0, help="how long (default: %(default)g)")
     p.add_argument("--image-hz", type=number(0.1, 1000), default=30.0, help="images a second (default: %(default)g)")
@@ -345,10 +405,12 @@ def plain(value: Any) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code: see the module."""
     args = parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     limits = Limits(args.max_rss_growth, args.max_lost, args.max_p95_ratio)
     try:
-        args.json.parent.mkdir(parents=True, exist_ok=True)  # said before the run, not after it
+        args.json.parent.mkdir(parents=True, exist_ok=True)  # fails before the run, not after it
         report = soak(args.minutes, args.image_hz, args.query_hz, limits, args.json.with_suffix(".log"))
         text = json.dumps(plain(report), indent=2)
         args.json.write_text(text + "\n")
@@ -357,7 +419,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    say(text)
+    print(text, flush=True)
     for problem in report["problems"]:
         print(f"soak: {problem}", file=sys.stderr)
     return 1 if report["problems"] else 0

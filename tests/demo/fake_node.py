@@ -1,8 +1,7 @@
-"""The real node with an engine that thinks nothing: an object's depth is its name's length / 20. Run as a program."""
+"""The real node with an engine that computes nothing: an object's depth is its name's length / 20. Run as a program."""
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Sequence
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from proxqa_core.language.questions import understand
 from proxqa_core.types import ObjectDepth, ObjectQuery, ProximityAnswer
-from proxqa_ros.proximity import node as proximity_node
+from proxqa_ros.testing.engine import main_with_engine
 
 
 class FakeEncodedImage:
@@ -34,7 +33,4 @@ class FakeEngine:
 
 
 if __name__ == "__main__":
-    proximity_node.ProximityNode = functools.partial(
-        proximity_node.ProximityNode, engine_loader=lambda *_: FakeEngine()
-    )
-    sys.exit(proximity_node.main())
+    sys.exit(main_with_engine(lambda *_: FakeEngine()))

@@ -128,7 +128,7 @@ def test_messages_say_what_the_drive_says(drive, tmp_path):
     make_bag.main([str(drive), str(tmp_path / "bag")])
     found = contents(tmp_path / "bag")
     times = [time for time, _ in found[make_bag.IMAGE]]
-    assert times == [make_bag.START + i * 100_000_000 for i in range(4)]
+    assert times == [make_bag.START_NS + i * 100_000_000 for i in range(4)]
     assert bytes(found[make_bag.IMAGE][2][1].data) == (drive / "images/2.jpg").read_bytes()
     depth = found[make_bag.DEPTH][0][1]
     assert (depth.encoding, depth.step, depth_to_metres(depth)[10, 15]) == ("16UC1", 64, 1.0)

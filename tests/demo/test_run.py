@@ -14,13 +14,14 @@ pytest.importorskip("rclpy", reason="rclpy is not installed")
 from PIL import Image as PilImage
 from sensor_msgs.msg import Image
 
-from demo import node as demo_node
 from demo import run
-from demo.errors import DemoError
 from demo.make_bag import write
-from demo.node import ROOT, NodeProcess, command_of, own_domain
+from demo.ros_side import command_of
 from demo.run import OWN_BAG, main, questions_of
 from proxqa_core.rosbags.bag import COMPRESSED, RAW, Topic
+from proxqa_ros.testing.domain import ros_environment
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -82,50 +83,12 @@ def test_the_nodes_command_line_fits_the_topic():
     assert {"image:=/cam", 'image_transport:="raw"', 'model:="m"', 'adapter:="a"'} <= set(large)
 
 
-def test_domains_are_not_shared():
-    with own_domain() as one, own_domain() as two:
-        assert one != two
-    with own_domain() as again:
-        assert 1 <= again <= 100
-
-
-def test_a_node_that_ends_is_reported_with_its_log(tmp_path):
-    with NodeProcess(["sh", "-c", "echo it broke; exit 3"], 1, tmp_path / "node.log") as node:
-        node._process.wait(10)
-        with pytest.raises(DemoError, match=r"exit code 3(.|\n)*it broke"):
-            node.check()
-
-
-def runs(pid: str) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def test_nothing_is_left_behind(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo_node, "GRACE", 0.5)
-    pids = tmp_path / "pids"
-    stubborn = f"trap '' INT; sleep 300 & echo $! $$ > {pids}; wait"
-    with NodeProcess(["bash", "-c", stubborn], 1, tmp_path / "node.log") as node:
-        end = time.monotonic() + 10
-        while not (pids.exists() and pids.read_text().strip()) and time.monotonic() < end:
-            time.sleep(0.05)
-        node.check()
-    left = pids.read_text().split()
-    assert len(left) == 2
-    end = time.monotonic() + 10  # a busy machine takes its time to end what was killed
-    while (left := [pid for pid in left if runs(pid)]) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not left
-
-
 @pytest.fixture
 def with_fake_node(monkeypatch):
     """The demo with the real node, whose engine is tests/demo/fake_node.py's."""
     fake = Path(__file__).with_name("fake_node.py")
-    monkeypatch.setattr(demo_node, "MAIN", f"import runpy; runpy.run_path({str(fake)!r}, run_name='__main__')")
-    for name, value in demo_node.ros_environment(1).items():  # what the demo sets is undone afterwards
+    monkeypatch.setattr(run, "NODE_CODE", f"import runpy; runpy.run_path({str(fake)!r}, run_name='__main__')")
+    for name, value in ros_environment(1).items():  # what the demo sets is undone afterwards
         monkeypatch.setenv(name, value)
 
 

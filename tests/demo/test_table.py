@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from demo.table import agreement, by_name, columns, depth_table, said_depth, said_error
+from demo.table import agreement, by_name, columns, depth_table, depth_text, error_text
 
 
 def thing(name: str, depth: float, distance: float = math.nan, score: float = 0.9) -> SimpleNamespace:
@@ -30,16 +30,16 @@ def test_a_name_that_comes_twice_means_nothing():
 
 
 def test_depths_are_said_with_what_is_known():
-    assert said_depth(thing("a", 0.25)) == "0.25 ± 0.05"
-    assert said_depth(thing("a", 0.25, distance=1.5)) == "0.25 ± 0.05, 1.50 m"
-    assert said_depth(thing("a", 0.25, score=0.2)) == "not in view (0.20)"
-    assert said_depth(None) == "–"
+    assert depth_text(thing("a", 0.25)) == "0.25 ± 0.05"
+    assert depth_text(thing("a", 0.25, distance=1.5)) == "0.25 ± 0.05, 1.50 m"
+    assert depth_text(thing("a", 0.25, score=0.2)) == "not in view (0.20)"
+    assert depth_text(None) == "–"
 
 
 def test_errors_are_signed_and_only_where_both_are_known():
-    assert said_error(thing("a", 0.25), thing("a", 0.5)) == "-0.25"
-    assert said_error(thing("a", 0.25, score=0.1), thing("a", 0.5)) == "–"
-    assert said_error(None, thing("a", 0.5)) == said_error(thing("a", 0.5), None) == "–"
+    assert error_text(thing("a", 0.25), thing("a", 0.5)) == "-0.25"
+    assert error_text(thing("a", 0.25, score=0.1), thing("a", 0.5)) == "–"
+    assert error_text(None, thing("a", 0.5)) == error_text(thing("a", 0.5), None) == "–"
 
 
 def test_table_has_the_truth_where_there_is_one():

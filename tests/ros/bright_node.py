@@ -1,11 +1,10 @@
 """The real node with an engine that sees brightness alone: dark is near. Run as a program.
 
-BRIGHT_NODE_DELAY: seconds that a look at an image takes, and each request about it (default 0).
+BRIGHT_NODE_DELAY: seconds that encoding an image takes, and each request about it (default 0).
 """
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 import time
@@ -14,17 +13,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from proxqa_core.types import ObjectDepth, ObjectQuery
-from proxqa_ros.proximity import node as proximity_node
+from proxqa_ros.testing.engine import main_with_engine
 
-DELAY = float(os.environ.get("BRIGHT_NODE_DELAY", "0"))
+DELAY_S = float(os.environ.get("BRIGHT_NODE_DELAY", "0"))
 
 
-class BrightView:
+class BrightImage:
     def __init__(self, brightness: float) -> None:
         self.brightness = brightness
 
     def depths(self, objects: Sequence[ObjectQuery]) -> tuple[ObjectDepth, ...]:
-        time.sleep(DELAY)
+        time.sleep(DELAY_S)
         return tuple(ObjectDepth(o.name, self.brightness, 0.05, 0.9, "bright", o.box) for o in objects)
 
 
@@ -34,13 +33,10 @@ class BrightEngine:
     def info(self) -> dict[str, str]:
         return {"model": self.model_name}
 
-    def encode_image(self, image: np.ndarray) -> BrightView:
-        time.sleep(DELAY)
-        return BrightView(float(image[::8, ::8].mean()) / 255)
+    def encode_image(self, image: np.ndarray) -> BrightImage:
+        time.sleep(DELAY_S)
+        return BrightImage(float(image[::8, ::8].mean()) / 255)
 
 
 if __name__ == "__main__":
-    proximity_node.ProximityNode = functools.partial(
-        proximity_node.ProximityNode, engine_loader=lambda *_: BrightEngine()
-    )
-    sys.exit(proximity_node.main())
+    sys.exit(main_with_engine(lambda *_: BrightEngine()))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gc
-import os
 import re
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -36,17 +34,18 @@ from proxqa_ros.common.parameters import Spec
 from proxqa_ros.msg import ObjectDepthArray
 from proxqa_ros.proximity.node import ProximityNode
 from proxqa_ros.srv import ProximityQuery, SetObjects
+from proxqa_ros.testing.process import node_command, node_environment
+from proxqa_ros.testing.spinning import SpinThread
+from proxqa_ros.testing.waiting import TIMEOUT_S, wait_until
 
-PATIENCE = 30.0
-"""Seconds after which something that should happen has not happened."""
+HERE = Path(__file__).parent
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-    """The condition's first true value; its last value when the time is up."""
-    end = time.monotonic() + seconds
-    while not (value := condition()) and time.monotonic() < end:
-        time.sleep(0.01)
-    return value
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test in this folder is of ROS."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker("ros")
 
 
 def in_yaml(root: Path, name: str) -> dict[str, Any]:
@@ -72,12 +71,13 @@ def check_yaml(root: Path, name: str, specs: Mapping[str, Spec]) -> None:
 def start_process(
     root: Path, module: str, domain: int, *params: str, namespace: str = "", code: str = ""
 ) -> subprocess.Popen[str]:
-    """main() of that module of proxqa_ros, or other code, as a process; what it says on either output comes as one."""
-    env = dict(os.environ, ROS_DOMAIN_ID=str(domain), PYTHONPATH=str(root))
-    code = code or f"import sys; from proxqa_ros.{module} import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, "--ros-args", *(x for p in params for x in ("-p", p))]
-    if namespace:
-        command += ["-r", f"__ns:={namespace}"]
+    """main() of that module of proxqa_ros, or other code, as a process; both of its outputs come as one.
+
+    The modules are those of the checkout `root`, whose own they are anyway.
+    """
+    command = node_command(module, namespace=namespace, code=code)
+    command += [x for p in params for x in ("-p", p)]
+    env = node_environment(domain)
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -136,7 +136,7 @@ class FakeEngine:
     def work(self):
         self.steps += 1
         self.threads.add(threading.get_ident())
-        assert self.gate.wait(PATIENCE)
+        assert self.gate.wait(TIMEOUT_S)
         time.sleep(self.delay)
 
     def info(self):
@@ -155,9 +155,7 @@ class Graph:
         self.context = context
         self.executor = HandoverExecutor(24, context=context)
         self.nodes: list[Any] = []
-        self.thread = threading.Thread(target=self._spin, daemon=True)
-        self.stopping = threading.Event()
-        self.error: BaseException | None = None
+        self.spinning = SpinThread(self.executor)
         self.client = rclpy.create_node("client", context=context)
         self.add(self.client)
         self.depths: list[ObjectDepthArray] = []
@@ -167,15 +165,7 @@ class Graph:
             DiagnosticArray, "/diagnostics", lambda m: self.diagnostics.append(m.status[0]), 10
         )
         self.query_client = self.client.create_client(ProximityQuery, "proximity_query")
-        self.thread.start()
-
-    def _spin(self) -> None:
-        try:
-            while not self.stopping.is_set():
-                self.executor.spin_once(0.1)
-        except BaseException as error:
-            self.error = error
-            raise
+        self.spinning.start()
 
     def add(self, node: Any) -> None:
         self.nodes.append(node)
@@ -191,11 +181,11 @@ class Graph:
         self.add(node)
         if params.get("autostart", True):
             assert wait_until(lambda: node.state == "active"), node.state
-        assert self.query_client.wait_for_service(PATIENCE)
+        assert self.query_client.wait_for_service(TIMEOUT_S)
         return node
 
-    def call(self, client: Any, request: Any, seconds: float = PATIENCE) -> Any:
-        assert client.wait_for_service(PATIENCE), f"{client.srv_name} is not there"
+    def call(self, client: Any, request: Any, seconds: float = TIMEOUT_S) -> Any:
+        assert client.wait_for_service(TIMEOUT_S), f"{client.srv_name} is not there"
         future = client.call_async(request)
         assert wait_until(future.done, seconds), "no response"
         return future.result()
@@ -252,16 +242,13 @@ class Graph:
         for node in self.nodes:
             if isinstance(node, ProximityNode):
                 node.release()
-        self.stopping.set()  # and no shutdown while it spins: rclpy 9 may trigger a guard condition just destroyed
-        self.thread.join(10)
-        assert not self.thread.is_alive()
-        self.executor.shutdown(timeout_sec=10)
+        assert self.spinning.stop()
         for node in self.nodes:
             node.destroy_node()
         rclpy.try_shutdown(context=self.context)
         self.nodes.clear()
         gc.collect()  # nodes are in cycles; until they are collected they stay in the domain, which the next test uses
-        assert self.error is None, self.error
+        assert self.spinning.error is None, self.spinning.error
 
 
 @pytest.fixture

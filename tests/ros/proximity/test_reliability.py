@@ -39,7 +39,6 @@ from rclpy.serialization import serialize_message
 from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import CompressedImage, Image
 
-from demo.node import NodeProcess
 from proxqa_core.model import base_weights
 from proxqa_core.rosbags.image_messages import _COLOUR_SIZES
 from proxqa_ros.client import BusyError, NotVisibleError, ProximityClient, QueryTimeoutError
@@ -47,6 +46,7 @@ from proxqa_ros.msg import ObjectDepthArray
 from proxqa_ros.proximity.node import load_engine
 from proxqa_ros.proximity.parameters import SPECS
 from proxqa_ros.srv import ProximityQuery, SetObjects
+from proxqa_ros.testing.process import NodeProcess
 from tests.ros.conftest import Graph, wait_until
 from tests.ros.distance.test_calibrator import NAMES, REGIONS, depth_image, header
 from tests.ros.proximity.test_node import Stream, jpeg

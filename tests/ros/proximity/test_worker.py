@@ -9,7 +9,7 @@ import pytest
 
 from proxqa_core.types import ObjectQuery
 from proxqa_ros.proximity.worker import Stream, Worker
-from tests.ros.conftest import PATIENCE, FakeEngine, wait_until
+from tests.ros.conftest import TIMEOUT_S, FakeEngine, wait_until
 
 CHAIR = (ObjectQuery("chair"),)
 FRAMES = 4
@@ -58,9 +58,9 @@ def test_queries_and_the_stream_take_turns(stream, order, looks):
         futures = [worker.submit(query) for _ in range(FRAMES)]
         engine.gate.set()
         for future in futures:
-            future.result(PATIENCE)
+            future.result(TIMEOUT_S)
         assert wait_until(lambda: "".join(steps) == order), (steps, order)
         assert engine.looks == looks
     finally:
         engine.gate.set()
-        assert worker.stop(PATIENCE)
+        assert worker.stop(TIMEOUT_S)
