@@ -1,4 +1,4 @@
-"""The lifecycle node `speed_governor`: a commanded velocity in, one that heeds the nearest object out.
+"""The lifecycle node `speed_governor`: a commanded velocity in, one limited by the nearest object out.
 
 Promises: nothing faster than the limit of the moment leaves on `cmd_vel`; depths that are old, missing or of another
 time give the fail-safe limit; commands that stop coming give one zero command and then silence. Every decision is made
@@ -31,25 +31,26 @@ from rclpy.qos import QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
 from proxqa_core.errors import BadObjectError
-from proxqa_core.robot import speed_limits as speed_limit
+from proxqa_core.robot import speed_limits
 from proxqa_core.robot.speed_limits import ZERO_VELOCITY, Decision, GovernorConfig, Measure, Observation, Velocity, Zone
+from proxqa_core.stamps import nanoseconds
 from proxqa_ros.common.conversions import message_to_object
-from proxqa_ros.common.executor import spin
+from proxqa_ros.common.executor import LOG_THROTTLE_S, spin
 from proxqa_ros.common.lifecycle import AutostartNode
-from proxqa_ros.common.parameters import BadParameterError
+from proxqa_ros.common.parameters import BadParameterError, declare
+from proxqa_ros.common.qos import NEWEST_BEST_EFFORT
 from proxqa_ros.governor import parameters as governor_parameters
 from proxqa_ros.msg import ObjectDepthArray
 
-NEWEST_BEST_EFFORT = QoSProfile(
-    history=QoSHistoryPolicy.KEEP_LAST, depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT
-)
 NEWEST_RELIABLE = QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
-TICK = 0.05
-"""Seconds between two looks at whether depths and command still hold."""
-QUIET = 5.0
-"""Seconds between two log lines about bad messages."""
-LAST_WORD = Duration(seconds=0.2)
-"""Longest wait for the last zero command to arrive when the process is interrupted."""
+CHECK_PERIOD_S = 0.05
+"""Seconds between two checks whether depths and command still hold."""
+DIAGNOSTICS_PERIOD_S = 1.0
+"""Seconds between two diagnostics, and two repetitions of the speed limit."""
+HALT_TIMEOUT_S = 0.2
+"""Longest wait for the last zero command to arrive, in seconds, when the node stops."""
+BAD_PARAMETERS = 2
+"""Exit code where a parameter is out of range."""
 
 Success = TransitionCallbackReturn.SUCCESS
 Failure = TransitionCallbackReturn.FAILURE
@@ -57,9 +58,15 @@ Failure = TransitionCallbackReturn.FAILURE
 
 @dataclass(frozen=True)
 class Command:
-    """The newest command: what, when it came on the node's clock, in which frame (stamped ones only)."""
+    """The newest command.
 
-    motion: Velocity
+    Attributes:
+        velocity: What is commanded.
+        received_ns: When it was received, in nanoseconds of the node's clock.
+        frame_id: The frame it is in; '' where commands are not stamped.
+    """
+
+    velocity: Velocity
     received_ns: int
     frame_id: str
 
@@ -73,7 +80,11 @@ def nav2_speed_limit() -> Any:
 
 
 class SpeedGovernor(AutostartNode):
-    """See the module. Arguments are rclpy's."""
+    """See the module.
+
+    Args:
+        **kwargs: As of rclpy's LifecycleNode.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("speed_governor", **kwargs)
@@ -81,17 +92,17 @@ class SpeedGovernor(AutostartNode):
         self._jump_handle = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1)), post_callback=self._on_jump
         )
-        governor_parameters.declare(self)
-        self._rules: GovernorConfig | None = None  # None = not configured
+        declare(self, governor_parameters.SPECS)
+        self._config: GovernorConfig | None = None  # None = not configured
         self._configure_error = ""
         self._active = False
-        self._said_relative = False
+        self._warned_relative = False
         self._commands_in = self._commands_out = self._commands_slowed = 0
-        self._forget()
+        self._reset()
 
         self._stamped = bool(self.get_parameter("stamped").value)
-        kind = TwistStamped if self._stamped else Twist
-        self._motions = self.create_lifecycle_publisher(kind, "cmd_vel", NEWEST_RELIABLE)
+        kind: Any = TwistStamped if self._stamped else Twist
+        self._velocities = self.create_lifecycle_publisher(kind, "cmd_vel", NEWEST_RELIABLE)
         self._limit_type = nav2_speed_limit()
         if self._limit_type is None:
             self._limits = None
@@ -103,8 +114,8 @@ class SpeedGovernor(AutostartNode):
         self.create_subscription(kind, "cmd_vel_in", self._on_command, NEWEST_BEST_EFFORT)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.add_post_set_parameters_callback(self._on_parameters_were_set)
-        self.create_timer(TICK, self._on_tick, clock=self.steady_clock)
-        self.create_timer(1.0, self._on_second, clock=self.steady_clock)
+        self.create_timer(CHECK_PERIOD_S, self._on_check, clock=self.steady_clock)
+        self.create_timer(DIAGNOSTICS_PERIOD_S, self._on_diagnostics_due, clock=self.steady_clock)
         self.autostart()
 
     # -- lifecycle ---------------------------------------------------------------------------------------------------
@@ -112,7 +123,7 @@ class SpeedGovernor(AutostartNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Read the parameters. FAILURE with one line logged where they contradict each other."""
         try:
-            self._rules = governor_parameters.read(self)
+            self._config = governor_parameters.read(self)
         except BadParameterError as error:
             self._configure_error = str(error)
             self.get_logger().error(f"cannot configure: {error}")
@@ -123,7 +134,7 @@ class SpeedGovernor(AutostartNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start to pass commands on, at the fail-safe limit until depths come."""
         result = super().on_activate(state)
-        self._forget()
+        self._reset()
         self._active = True
         self._publish_limit()
         return result
@@ -134,14 +145,14 @@ class SpeedGovernor(AutostartNode):
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Forget the rules; the parameters are read again at configure."""
-        self._rules = None
+        """Drop the configuration; the parameters are read again at configure."""
+        self._config = None
         return Success
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """As deactivate and cleanup."""
         self.halt()
-        self._rules = None
+        self._config = None
         return Success
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -152,12 +163,12 @@ class SpeedGovernor(AutostartNode):
         """Publish one zero command where a command was in effect, and take no more. Repeatable."""
         if self._active and self._command is not None:
             self._publish(ZERO_VELOCITY, self._command.frame_id)
-            self._motions.wait_for_all_acked(LAST_WORD)
+            self._velocities.wait_for_all_acked(Duration(seconds=HALT_TIMEOUT_S))
         self._active = False
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
-        self._report: Observation | None = None
+    def _reset(self) -> None:
+        self._observation: Observation | None = None
         self._command: Command | None = None
         self._decision = Decision(Zone.FAIL_SAFE, "no object_depths yet")
 
@@ -173,23 +184,22 @@ class SpeedGovernor(AutostartNode):
         try:
             objects = tuple(message_to_object(o) for o in message.objects)
         except BadObjectError as error:  # the last good ones hold until they are too old
-            self.get_logger().warning(f"object_depths not used: {error}", throttle_duration_sec=QUIET)
+            self.get_logger().warning(f"object_depths not used: {error}", throttle_duration_sec=LOG_THROTTLE_S)
             return
-        self._heed_jump()
-        stamp = message.header.stamp
-        self._report = Observation(stamp.sec * 1_000_000_000 + stamp.nanosec, objects)
+        self._handle_clock_jump()
+        self._observation = Observation(nanoseconds(message.header.stamp), objects)
         self._step()
 
     def _on_command(self, message: Twist | TwistStamped) -> None:
         if not self._active:
             return
         twist, frame_id = (message.twist, message.header.frame_id) if self._stamped else (message, "")
-        motion = Velocity(_vector(twist.linear), _vector(twist.angular))
-        self._command = Command(motion, self.get_clock().now().nanoseconds, frame_id)
+        velocity = Velocity(_vector(twist.linear), _vector(twist.angular))
+        self._command = Command(velocity, self.get_clock().now().nanoseconds, frame_id)
         self._commands_in += 1
         self._step(renew=True)
 
-    def _on_tick(self) -> None:
+    def _on_check(self) -> None:
         if self._active:
             self._step()
 
@@ -197,49 +207,56 @@ class SpeedGovernor(AutostartNode):
         """The clock was set back or changed: on whatever thread does that."""
         self._jumped = True
 
-    def _heed_jump(self) -> None:
+    def _handle_clock_jump(self) -> None:
         """After a jump back the depths in hand are of another time, though they may look new again later."""
         if self._jumped:
             self._jumped = False
-            self._report = None
+            self._observation = None
 
     def _step(self, renew: bool = False) -> None:
-        """Decide anew; pass the command on where `renew` says so or the zone has changed, end it where it is stale."""
-        self._heed_jump()
-        rules = self._rules
-        assert rules is not None
+        """Decide anew on the newest depths and command.
+
+        The command is passed on where the zone has changed, and ended where it is stale.
+
+        Args:
+            renew: Whether to pass the command on in any case: it is new, or the limits are.
+        """
+        self._handle_clock_jump()
+        config = self._config
+        assert config is not None
         now = self.get_clock().now().nanoseconds
-        before, self._decision = self._decision, speed_limit.assess(self._report, now, self._decision.zone, rules)
-        changed = before.zone != self._decision.zone
+        previous = self._decision.zone
+        self._decision = speed_limits.assess(self._observation, now, previous, config)
+        changed = self._decision.zone != previous
         if changed:
             self._log()
             self._publish_limit()
         command = self._command
         if command is None:
             return
-        if not speed_limit.is_fresh(command.received_ns, now, rules):
+        if not speed_limits.is_fresh(command.received_ns, now, config):
             self._command = None
             self._publish(ZERO_VELOCITY, command.frame_id)
         elif renew or changed:
-            allowed = speed_limit.limit(command.motion, self._decision.zone, rules)
-            self._commands_slowed += allowed != command.motion
+            allowed = speed_limits.limit(command.velocity, self._decision.zone, config)
+            self._commands_slowed += allowed != command.velocity
             self._publish(allowed, command.frame_id)
 
-    def _publish(self, motion: Velocity, frame_id: str) -> None:
+    def _publish(self, velocity: Velocity, frame_id: str) -> None:
         self._commands_out += 1
-        twist = Twist(linear=Vector3(**_fields(motion.linear)), angular=Vector3(**_fields(motion.angular)))
+        twist = Twist(linear=Vector3(**_fields(velocity.linear)), angular=Vector3(**_fields(velocity.angular)))
         if self._stamped:
             stamped = TwistStamped(twist=twist)
             stamped.header.stamp, stamped.header.frame_id = self.get_clock().now().to_msg(), frame_id
-            self._motions.publish(stamped)
+            self._velocities.publish(stamped)
         else:
-            self._motions.publish(twist)
+            self._velocities.publish(twist)
 
     def _publish_limit(self) -> None:
-        if self._limits is None or self._rules is None:
+        if self._limits is None or self._config is None:
             return
         message = self._limit_type(
-            percentage=False, speed_limit=speed_limit.nav2_limit(self._decision.zone, self._rules)
+            percentage=False, speed_limit=speed_limits.nav2_limit(self._decision.zone, self._config)
         )
         message.header.stamp = self.get_clock().now().to_msg()
         self._limits.publish(message)
@@ -251,8 +268,8 @@ class SpeedGovernor(AutostartNode):
             self.get_logger().warning(text)
         else:
             self.get_logger().info(text)
-        if decision.measure is Measure.RELATIVE and not self._said_relative:
-            self._said_relative = True
+        if decision.measure is Measure.RELATIVE and not self._warned_relative:
+            self._warned_relative = True
             self.get_logger().warning(
                 "object_depths has no distances in metres: limits follow relative depth, which tells near from far in "
                 "the picture but is not metres; never use it for a costmap"
@@ -261,7 +278,7 @@ class SpeedGovernor(AutostartNode):
     # -- parameters --------------------------------------------------------------------------------------------------
 
     def _on_set_parameters(self, changes: Sequence[Parameter]) -> SetParametersResult:
-        if self._rules is not None:  # before, configure will judge the parameters together
+        if self._config is not None:  # before, configure will judge the parameters together
             try:
                 governor_parameters.read(self, changes)
             except BadParameterError as error:
@@ -269,16 +286,16 @@ class SpeedGovernor(AutostartNode):
         return SetParametersResult(successful=True)
 
     def _on_parameters_were_set(self, changes: Sequence[Parameter]) -> None:
-        if self._rules is None:
+        if self._config is None:
             return
-        self._rules = governor_parameters.read(self)
+        self._config = governor_parameters.read(self)
         if self._active:
             self._step(renew=True)
             self._publish_limit()
 
     # -- diagnostics -------------------------------------------------------------------------------------------------
 
-    def _on_second(self) -> None:
+    def _on_diagnostics_due(self) -> None:
         array = DiagnosticArray(status=[self._status()])
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(array)
@@ -286,32 +303,15 @@ class SpeedGovernor(AutostartNode):
             self._publish_limit()  # for a controller that has started since
 
     def _status(self) -> DiagnosticStatus:
-        decision, rules, nearest = self._decision, self._rules, self._decision.nearest
-        level, message = DiagnosticStatus.OK, f"{_name(decision.zone)}: {decision.reason}"
-        if self._configure_error:
-            level, message = DiagnosticStatus.ERROR, f"cannot configure: {self._configure_error}"
-        elif not self._active:
-            level, message = DiagnosticStatus.WARN, f"{self.state}: no command is passed on"
-        elif decision.zone == Zone.FAIL_SAFE:
-            level = DiagnosticStatus.WARN
+        level, message = self._summary()
         values: dict[str, Any] = {
             "state": self.state,
             "commands_in": self._commands_in,
             "commands_out": self._commands_out,
             "commands_slowed": self._commands_slowed,
         }
-        if self._active and rules is not None:
-            values |= {
-                "zone": _name(decision.zone),
-                "measure": decision.measure.value,
-                "nearest": nearest.name if nearest else "",
-                "distance_m": f"{nearest.distance:.3f}" if nearest else "nan",
-                "relative_depth": f"{nearest.depth:.3f}" if nearest else "nan",
-                "speed_limit_m_s": f"{rules.speed(decision.zone):g}",
-                "turn_rate_limit_rad_s": f"{rules.turn_rate(decision.zone):g}",
-                "depths_age_s": f"{self._depths_age():.3f}",
-                "commanded": str(self._command is not None).lower(),
-            }
+        if self._active and self._config is not None:
+            values |= self._limits_in_effect(self._config)
         values["nav2_speed_limit"] = "published" if self._limits is not None else "nav2_msgs is not installed"
         return DiagnosticStatus(
             level=level,
@@ -320,17 +320,41 @@ class SpeedGovernor(AutostartNode):
             values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
         )
 
+    def _summary(self) -> tuple[bytes, str]:
+        """The level and the message of the diagnostics."""
+        if self._configure_error:
+            return DiagnosticStatus.ERROR, f"cannot configure: {self._configure_error}"
+        if not self._active:
+            return DiagnosticStatus.WARN, f"{self.state}: no command is passed on"
+        level = DiagnosticStatus.WARN if self._decision.zone == Zone.FAIL_SAFE else DiagnosticStatus.OK
+        return level, f"{_name(self._decision.zone)}: {self._decision.reason}"
+
+    def _limits_in_effect(self, config: GovernorConfig) -> dict[str, str]:
+        """What the diagnostics say of the decision."""
+        decision, nearest = self._decision, self._decision.nearest
+        return {
+            "zone": _name(decision.zone),
+            "measure": decision.measure.value,
+            "nearest": nearest.name if nearest else "",
+            "distance_m": f"{nearest.distance:.3f}" if nearest else "nan",
+            "relative_depth": f"{nearest.depth:.3f}" if nearest else "nan",
+            "speed_limit_m_s": f"{config.speed(decision.zone):g}",
+            "turn_rate_limit_rad_s": f"{config.turn_rate(decision.zone):g}",
+            "depths_age_s": f"{self._depths_age():.3f}",
+            "commanded": str(self._command is not None).lower(),
+        }
+
     def _depths_age(self) -> float:
         """Seconds, NaN where there are none."""
-        report = self._report
-        return (self.get_clock().now().nanoseconds - report.stamp_ns) / 1e9 if report else float("nan")
+        observation = self._observation
+        return (self.get_clock().now().nanoseconds - observation.stamp_ns) / 1e9 if observation else float("nan")
 
 
-def _vector(vector: Vector3) -> speed_limit.Vector:
+def _vector(vector: Vector3) -> speed_limits.Vector:
     return (vector.x, vector.y, vector.z)
 
 
-def _fields(vector: speed_limit.Vector) -> dict[str, float]:
+def _fields(vector: speed_limits.Vector) -> dict[str, float]:
     return dict(zip("xyz", vector, strict=True))
 
 
@@ -350,10 +374,10 @@ def main(args: Sequence[str] | None = None) -> int:
     except ParameterException as error:
         print(f"speed_governor: {' '.join(str(error).split())}", file=sys.stderr)
         rclpy.try_shutdown()
-        return 2
+        return BAD_PARAMETERS
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    spin(executor, node, interrupted.is_set, TICK)
+    spin(executor, node, interrupted.is_set, CHECK_PERIOD_S)
     node.halt()
     executor.shutdown()
     node.destroy_node()

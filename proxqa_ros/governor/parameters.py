@@ -1,4 +1,4 @@
-"""The speed governor's parameters: declared once, read as the core's Rules, checked before they change.
+"""The speed governor's parameters: declared once, read as the core's GovernorConfig, checked before they change.
 
 Promises: `config/speed_governor.yaml` names every parameter declared here with its default (a test compares the two),
 and a change is either applied or refused with the reason. Knows nothing of topics.
@@ -47,19 +47,22 @@ SPECS: dict[str, Spec] = {
     "stamped": Spec(False, "cmd_vel_in and cmd_vel are TwistStamped instead of Twist.", read_only=True),
     "autostart": Spec(True, "Configure and activate on start.", read_only=True),
 }
-RULES = tuple(field.name for field in fields(GovernorConfig))
-
-
-def declare(node: Node) -> None:
-    """Declare every parameter on the node. Raises rclpy's ParameterException where a given value is out of range."""
-    for name, spec in SPECS.items():
-        node.declare_parameter(name, spec.default, spec.descriptor())
+CONFIG_NAMES = tuple(field.name for field in fields(GovernorConfig))
+"""The parameters that GovernorConfig is made of."""
 
 
 def read(node: Node, changes: Sequence[Parameter] = ()) -> GovernorConfig:
-    """The rules of the parameters as they are, or would be after the changes. Raises BadParameterError, one line."""
-    values = {name: node.get_parameter(name).value for name in RULES}
-    values |= {change.name: change.value for change in changes if change.name in RULES}
+    """The configuration that the parameters make.
+
+    Args:
+        node: The node, with all of SPECS declared.
+        changes: Parameters that are about to be set, which go before those of the node.
+
+    Raises:
+        BadParameterError: They cannot be used, or contradict each other; one line.
+    """
+    values = {name: node.get_parameter(name).value for name in CONFIG_NAMES}
+    values |= {change.name: change.value for change in changes if change.name in CONFIG_NAMES}
     names = list(values["objects"] or ())
     try:
         values["objects"] = () if names == [""] else tuple(ObjectQuery(name).name for name in names)

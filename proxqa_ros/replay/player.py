@@ -20,20 +20,30 @@ from rosgraph_msgs.msg import Clock
 
 from proxqa_core.rosbags.bag import Recorded
 
-TICK = 0.02
+CLOCK_PERIOD_S = 0.02
 """Most seconds between two messages on /clock."""
 
 
 @dataclass(frozen=True)
 class Channel:
-    """Where a recorded topic goes out: the topic's name and the message's class."""
+    """Where a recorded topic goes out.
+
+    Args:
+        name: The topic's name.
+        kind: The class of its messages.
+    """
 
     name: str
     kind: type
 
 
 class Player:
-    """Publishers of some topics and of /clock on a node. channels: by the name under which a topic was recorded."""
+    """Publishers of some topics and of /clock on a node.
+
+    Args:
+        node: The node to publish with.
+        channels: Where the messages go out, by the name under which their topic was recorded.
+    """
 
     def __init__(self, node: Node, channels: Mapping[str, Channel]) -> None:
         self._node = node
@@ -47,21 +57,21 @@ class Player:
         return self._node.create_publisher(kind, topic, qos, event_callbacks=events)
 
     def close(self) -> None:
-        """Take the publishers away; the player is of no use then."""
+        """Destroy the publishers; the player is of no use then."""
         for publisher in (*self._publishers.values(), self._clock):
             self._node.destroy_publisher(publisher)
 
     def has_listeners(self) -> bool:
-        """Whether somebody listens to every topic and to the clock."""
+        """Whether somebody subscribes to every topic and to the clock."""
         return all(map(self.is_heard, self._publishers)) and self.clock_is_heard()
 
     def is_heard(self, recorded: str) -> bool:
-        """Whether somebody listens to a topic, by the name it was recorded under."""
+        """Whether somebody subscribes to a topic, by the name it was recorded under."""
         return bool(self._publishers[recorded].get_subscription_count() > 0)
 
     def clock_is_heard(self) -> bool:
-        """Whether somebody goes by /clock."""
-        return self._clock.get_subscription_count() > 0
+        """Whether somebody subscribes to /clock."""
+        return bool(self._clock.get_subscription_count() > 0)
 
     def topic_name(self, recorded: str) -> str:
         """The full name of the topic on which what was recorded goes out."""
@@ -71,31 +81,56 @@ class Player:
         self,
         messages: Iterable[Recorded],
         rate: float = 1.0,
-        ended: Callable[[], bool] = lambda: False,
+        canceled: Callable[[], bool] = lambda: False,
         before: Callable[[Recorded], None] = lambda _: None,
     ) -> Iterator[Recorded]:
-        """Publish the messages at `rate` times their own pace; gives each one back once it is out.
+        """Publish the messages at a multiple of their own pace.
 
-        The clock never runs backwards here; playing once more sets it back. ended: asked at every tick, true = stop.
-        before: called with a message the moment before it goes out.
+        The clock never runs backwards here; playing once more sets it back.
+
+        Args:
+            messages: In order of their time.
+            rate: So many times faster than recorded.
+            canceled: Asked at every step of the clock; true = stop.
+            before: Called with a message the moment before it goes out.
+
+        Yields:
+            Each message once it is out.
         """
-        started = first = shown = None
+        pace: _Pace | None = None
         for message in messages:
-            if started is None:
-                started, first, shown = time.monotonic(), message.time, message.stamp
-            due = started + (message.time - first) / 1e9 / rate
-            ticked = time.monotonic()
-            while (wait := due - time.monotonic()) > 0 and not ended():
-                time.sleep(min(wait, TICK))
-                passed = int((time.monotonic() - ticked) * 1e9 * rate)
-                self._tick(min(shown + passed, max(shown, message.stamp)))
-            if ended():
+            pace = pace or _Pace(message, rate)
+            waited_from = time.monotonic()
+            while (wait := pace.due(message) - time.monotonic()) > 0 and not canceled():
+                time.sleep(min(wait, CLOCK_PERIOD_S))
+                self._publish_clock(pace.clock_ns(message, time.monotonic() - waited_from))
+            if canceled():
                 return
-            shown = max(shown, message.stamp)
-            self._tick(shown)
+            pace.stamp_ns = max(pace.stamp_ns, message.stamp)
+            self._publish_clock(pace.stamp_ns)
             before(message)
             self._publishers[message.topic].publish(message.raw)
             yield message
 
-    def _tick(self, stamp: int) -> None:
+    def _publish_clock(self, stamp: int) -> None:
         self._clock.publish(Clock(clock=Time(sec=stamp // 1_000_000_000, nanosec=stamp % 1_000_000_000)))
+
+
+class _Pace:
+    """When messages are due on the steady clock, and what /clock shows until then.
+
+    Attributes:
+        stamp_ns: The latest stamp so far.
+    """
+
+    def __init__(self, first: Recorded, rate: float) -> None:
+        self._started, self._first_ns, self._rate = time.monotonic(), first.time, rate
+        self.stamp_ns = first.stamp
+
+    def due(self, message: Recorded) -> float:
+        """Seconds of the steady clock."""
+        return self._started + (message.time - self._first_ns) / 1e9 / self._rate
+
+    def clock_ns(self, message: Recorded, waited_s: float) -> int:
+        """What /clock shows so long after the wait for a message began: never past the message's own stamp."""
+        return min(self.stamp_ns + int(waited_s * 1e9 * self._rate), max(self.stamp_ns, message.stamp))

@@ -23,11 +23,12 @@ from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import RegionOfInterest
 
 from proxqa_core.robot.speed_limits import NAV2_MIN_SPEED_M_S
-from proxqa_ros.governor import node as speed_governor
+from proxqa_ros.governor import node as governor_node
 from proxqa_ros.governor import parameters as governor_parameters
 from proxqa_ros.governor.node import SpeedGovernor
 from proxqa_ros.governor.parameters import SPECS
 from proxqa_ros.msg import ObjectDepth, ObjectDepthArray
+from proxqa_ros.testing.process import GOVERNOR_NODE
 from tests.ros.conftest import Graph, check_yaml, start_process, wait_until
 
 LIMITS = {"max_speed": 1.0, "slow_speed": 0.3, "fail_safe_speed": 0.1, "sigmas": 0.0}
@@ -59,10 +60,10 @@ class Robot:
     def see(self, *objects: ObjectDepth, stamp=None, wait: bool = True) -> None:
         message = ObjectDepthArray(model="fake", objects=list(objects))
         message.header.stamp = stamp or self.graph.now()
-        before = self.node._report
+        before = self.node._observation
         self.depths.publish(message)
         if wait:
-            assert wait_until(lambda: self.node._report is not before)
+            assert wait_until(lambda: self.node._observation is not before)
 
     def drive(self, x: float = 1.0, turn: float = 0.0):
         """Command a velocity; what comes out."""
@@ -116,7 +117,7 @@ def test_relative_depth_has_hysteresis_and_is_marked_as_no_metres(graph):
         values = robot.status(zone=zone, measure="relative depth, not metres")
         assert "not metres" in values["message"] and values["distance_m"] == "nan"
         assert float(values["relative_depth"]) == pytest.approx(depth, abs=1e-3)
-    assert robot.node._said_relative
+    assert robot.node._warned_relative
     assert robot.node.set_parameters([Parameter("use_relative_depth", value=False)])[0].successful
     assert robot.drive().linear.x == pytest.approx(0.1)
     assert "not calibrated" in robot.status(zone="fail-safe", level=b"\x01")["message"]
@@ -292,9 +293,9 @@ NONSENSE = [
 def test_parameters_that_are_nonsense_are_refused_with_the_reason(graph):
     robot = Robot(graph)
     robot.see(person(1.5))
-    for name, value, said in NONSENSE:
+    for name, value, reason in NONSENSE:
         result = robot.node.set_parameters([Parameter(name, value=value)])[0]
-        assert not result.successful and said in result.reason, (name, value, result.reason)
+        assert not result.successful and reason in result.reason, (name, value, result.reason)
         assert "\n" not in result.reason
     assert robot.drive().linear.x == pytest.approx(0.3)
     both = [Parameter("stop_distance", value=5.0), Parameter("slow_distance", value=6.0)]
@@ -342,7 +343,7 @@ def test_nav2_is_told_where_its_messages_are_installed(graph, monkeypatch):
 
 
 def test_without_nav2_it_is_said(graph):
-    if speed_governor.nav2_speed_limit() is not None:
+    if governor_node.nav2_speed_limit() is not None:
         pytest.skip("nav2_msgs is installed here")
     Robot(graph).status(nav2_speed_limit="nav2_msgs is not installed")
 
@@ -352,7 +353,7 @@ def test_without_nav2_it_is_said(graph):
 
 def test_yaml_and_declarations_agree(root):
     check_yaml(root, "speed_governor", SPECS)
-    assert list(SPECS) == [*governor_parameters.RULES, "stamped", "autostart"]
+    assert list(SPECS) == [*governor_parameters.CONFIG_NAMES, "stamped", "autostart"]
 
 
 def test_the_file_is_read_and_descriptions_and_ranges_are_declared(root, graph, tmp_path):
@@ -361,7 +362,7 @@ def test_the_file_is_read_and_descriptions_and_ranges_are_declared(root, graph, 
     node = SpeedGovernor(context=graph.context, cli_args=["--ros-args", "--params-file", str(file)])
     graph.add(node)
     assert wait_until(lambda: node.state == "active")
-    assert node._rules.slow_speed == 0.25 and node._rules.objects == ("person",)
+    assert node._config.slow_speed == 0.25 and node._config.objects == ("person",)
     for name, spec in SPECS.items():
         described = node.describe_parameter(name)
         assert described.description == spec.description
@@ -369,8 +370,6 @@ def test_the_file_is_read_and_descriptions_and_ranges_are_declared(root, graph, 
 
 
 # -- a process of its own ----------------------------------------------------------------------------------------------
-
-MODULE = "speed_governor"
 
 
 @pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
@@ -384,7 +383,7 @@ def test_an_interrupted_governor_stops_the_robot_first(root, signal_):
         out: list[Twist] = []
         node.create_subscription(Twist, "cmd_vel", out.append, 10)
         commands = node.create_publisher(Twist, "cmd_vel_in", 1)
-        process = start_process(root, MODULE, int(domain), "command_timeout:=60.0", "fail_safe_speed:=0.1")
+        process = start_process(root, GOVERNOR_NODE, int(domain), "command_timeout:=60.0", "fail_safe_speed:=0.1")
         try:
 
             def driving() -> bool:
@@ -406,7 +405,7 @@ def test_an_interrupted_governor_stops_the_robot_first(root, signal_):
 
 @pytest.mark.parametrize(("param", "said"), [("max_speed:=-1.0", "max_speed"), ("sigmas:=many", "sigmas")])
 def test_a_parameter_that_cannot_be_used_is_one_line(root, param, said):
-    process = start_process(root, MODULE, 0, param, "autostart:=false")
+    process = start_process(root, GOVERNOR_NODE, 0, param, "autostart:=false")
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 2
     lines = [x for x in output.splitlines() if "nav2_msgs" not in x]

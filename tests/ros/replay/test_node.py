@@ -31,6 +31,7 @@ from proxqa_ros.common.parameters import BadParameterError
 from proxqa_ros.replay.evaluation import NoAnswerError, NoNodeError, RefusedError
 from proxqa_ros.replay.node import ReplayEvaluation, summary_line
 from proxqa_ros.replay.parameters import SPECS, ReplayRequest, order_of_goal
+from proxqa_ros.testing.process import REPLAY_NODE
 from tests import made_bag as made
 from tests.ros.conftest import FakeEngine, check_yaml, in_yaml, start_process, wait_until
 
@@ -421,7 +422,6 @@ def test_the_launch_file_runs_in_launch(root):
 
 # -- a process of its own ---------------------------------------------------------------------------------------------
 
-MODULE = "replay_evaluation"
 MAIN_THAT_IS_INTERRUPTED_AT_ONCE = """
 import os, signal, sys
 import proxqa_ros.replay.node as module
@@ -438,7 +438,7 @@ def test_as_a_process_it_evaluates_and_ends(root, graph, fake, drive, tmp_path):
     node_under_test(graph, fake)
     domain = graph.context.get_domain_id()
     process = start_process(
-        root, MODULE, domain, f"bag:={drive}", f"json:={tmp_path}/r.json", f"html:={tmp_path}/r.html"
+        root, REPLAY_NODE, domain, f"bag:={drive}", f"json:={tmp_path}/r.json", f"html:={tmp_path}/r.html"
     )
     output, _ = process.communicate(timeout=90)
     assert process.returncode == 0 and "Traceback" not in output, output
@@ -459,7 +459,7 @@ def test_as_a_process_it_evaluates_and_ends(root, graph, fake, drive, tmp_path):
 )
 def test_what_cannot_be_done_is_one_line(root, drive, params, code, said):
     with domain_id() as domain:
-        process = start_process(root, MODULE, int(domain), *(p.replace("BAG", str(drive)) for p in params))
+        process = start_process(root, REPLAY_NODE, int(domain), *(p.replace("BAG", str(drive)) for p in params))
         output, _ = process.communicate(timeout=90)
     assert process.returncode == code, output
     assert said in output and "Traceback" not in output and len(output.splitlines()) == 1, output
@@ -471,7 +471,7 @@ def test_interrupted_it_ends_soon(root, drive, busy):
         context = Context()
         rclpy.init(context=context, domain_id=int(domain))
         watcher = rclpy.create_node("watcher", context=context)
-        process = start_process(root, MODULE, int(domain), *([f"bag:={drive}"] if busy else []))
+        process = start_process(root, REPLAY_NODE, int(domain), *([f"bag:={drive}"] if busy else []))
         try:
             client = ActionClient(watcher, EvaluateBag, "evaluate_bag")
             assert wait_until(client.server_is_ready)
@@ -488,7 +488,7 @@ def test_interrupted_it_ends_soon(root, drive, busy):
 def test_interrupted_while_it_starts_it_ends_soon(root, drive, busy):
     with domain_id() as domain:
         params = [f"bag:={drive}"] if busy else []
-        process = start_process(root, MODULE, int(domain), *params, code=MAIN_THAT_IS_INTERRUPTED_AT_ONCE)
+        process = start_process(root, REPLAY_NODE, int(domain), *params, code=MAIN_THAT_IS_INTERRUPTED_AT_ONCE)
         output, _ = process.communicate(timeout=60)
     assert process.returncode == (130 if busy else 0) and "Traceback" not in output, output
 

@@ -106,6 +106,6 @@ def test_played_again_the_clock_jumps_back(listener):
 def test_ended_before_its_end(listener):
     played = []
     frames = [frame(0, 1_000), frame(60_000, 61_000)]
-    for f in listener.player.play(frames, ended=lambda: len(played) == 1):
+    for f in listener.player.play(frames, canceled=lambda: len(played) == 1):
         played.append(f)
     assert played == frames[:1]
