@@ -87,6 +87,8 @@ TICK = 0.5
 OTHER_THREADS = 7
 """Threads for everything but queries: images, what is measured beside them, lifecycle, parameters, diagnostics,
 adapters, and one query to be told BUSY."""
+DIAGNOSTICS_PERIOD_S = 1.0
+"""Time between two diagnostic statuses, in seconds."""
 
 Success = TransitionCallbackReturn.SUCCESS
 Failure = TransitionCallbackReturn.FAILURE
@@ -148,7 +150,9 @@ class ProximityNode(AutostartNode):
         self.create_service(ListAdapters, "list_adapters", self._on_list_adapters, callback_group=adapters_group)
         self.create_service(SetBool, "~/enable", self._on_enable, callback_group=status_group)
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
-        self.create_timer(1.0, self._on_diagnostics, callback_group=status_group, clock=self.steady_clock)
+        self.create_timer(
+            DIAGNOSTICS_PERIOD_S, self._on_diagnostics, callback_group=status_group, clock=self.steady_clock
+        )
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.add_post_set_parameters_callback(self._on_parameters_were_set)
         self.autostart()

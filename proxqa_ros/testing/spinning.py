@@ -42,6 +42,7 @@ class SpinThread:
             Whether the thread has ended.
         """
         self._stopping.set()
+        self._executor.create_task(lambda: None)  # something to do, so that it need not wait
         self._thread.join(timeout_s)  # before the shutdown: rclpy 9 may trigger a guard condition that it destroyed
         self._executor.shutdown(timeout_sec=timeout_s)
         return not self._thread.is_alive()

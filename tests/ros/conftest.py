@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import re
 import subprocess
@@ -31,7 +32,9 @@ from proxqa_core.errors import BadModelError, BadObjectError, NotUnderstoodError
 from proxqa_core.types import ObjectDepth, ObjectQuery, ProximityAnswer, QuestionKind
 from proxqa_ros.common.executor import HandoverExecutor
 from proxqa_ros.common.parameters import Spec
+from proxqa_ros.governor import node as governor_node
 from proxqa_ros.msg import ObjectDepthArray
+from proxqa_ros.proximity import node as proximity_node
 from proxqa_ros.proximity.node import ProximityNode
 from proxqa_ros.srv import ProximityQuery, SetObjects
 from proxqa_ros.testing.process import node_command, node_environment
@@ -251,14 +254,36 @@ class Graph:
         assert self.spinning.error is None, self.spinning.error
 
 
-@pytest.fixture
-def graph() -> Iterator[Graph]:
+@pytest.fixture(scope="session", autouse=True)
+def old_objects_are_set_aside() -> None:
+    """What was there before the tests is not looked at in every collection that `Graph.close` asks for."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def diagnostics_come_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The nodes of this process publish their diagnostics ten times a second; tests wait for them again and again."""
+    for module in (proximity_node, governor_node):
+        assert module.DIAGNOSTICS_PERIOD_S == 1.0
+        monkeypatch.setattr(module, "DIAGNOSTICS_PERIOD_S", 0.1)
+
+
+@contextlib.contextmanager
+def own_graph() -> Iterator[Graph]:
+    """A graph in a domain of its own."""
     with domain_coordinator.domain_id() as domain:
         context = Context()
         rclpy.init(context=context, domain_id=int(domain))
         graph = Graph(context)
         yield graph
         graph.close()
+
+
+@pytest.fixture
+def graph() -> Iterator[Graph]:
+    with own_graph() as graph:
+        yield graph
 
 
 @pytest.fixture

@@ -56,8 +56,8 @@ def test_busy_is_not_lost_and_not_timed(soak):
     def busy(at):
         return round(5 * at) % 2 == 1
 
-    run = run_of(soak, outcome=lambda at: "BUSY" if busy(at) else "NOT_VISIBLE", latency=lambda at: 9 if busy(at) else 0.1)
-    report, problems = soak.judge(*run)
+    run = {"outcome": lambda at: "BUSY" if busy(at) else "NOT_VISIBLE", "latency": lambda at: 9 if busy(at) else 0.1}
+    report, problems = soak.judge(*run_of(soak, **run))
     assert problems == [] and report["queries"]["lost"] == 0 and report["queries"]["busy"] == 1500
     assert report["latency_ms"]["last"]["p95"] == pytest.approx(100)
 
