@@ -1,10 +1,10 @@
-"""The node `replay_evaluation`: plays bags to the proximity node and says how well it did.
+"""The node `replay_evaluation`: plays bags to the proximity node and reports how well it did.
 
 Promises: with the parameter `bag` one evaluation, then the process ends (0 = done, 1 = it failed, 2 = bad input, one
 line each); without it the action `evaluate_bag`, one evaluation at a time, with feedback, and cancelable at any moment.
-Every goal gets a result. Thin: `replay` plays and judges, `replay_parameters` reads what is wanted.
+Every goal gets a result. Thin: `evaluation` plays and judges, `parameters` reads what is requested.
 
-A goal's callback runs as long as its evaluation: spin the node in a CalmExecutor of THREADS.
+A goal's callback runs as long as its evaluation: spin the node in a HandoverExecutor of THREADS.
 """
 
 from __future__ import annotations
@@ -29,20 +29,28 @@ from proxqa_core.errors import ProxqaError
 from proxqa_core.jsontext import to_json
 from proxqa_ros.action import EvaluateBag
 from proxqa_ros.common.errors import one_line
-from proxqa_ros.common.executor import HandoverExecutor
-from proxqa_ros.common.parameters import BadParameterError
+from proxqa_ros.common.executor import HandoverExecutor, spin
+from proxqa_ros.common.parameters import BadParameterError, declare
 from proxqa_ros.replay import parameters as replay_parameters
 from proxqa_ros.replay.evaluation import NoAnswerError, NoNodeError, Outcome, Progress, Replay
 
 THREADS = 6
 """One for the evaluation, others for what comes in, other goals and parameters."""
-FEEDBACK = 0.1
+FEEDBACK_PERIOD_S = 0.1
 """Least seconds between two feedback messages."""
+LOG_PERIOD_S = 2.0
+"""Least seconds between two log lines about the progress."""
+SPIN_PERIOD_S = 0.1
+"""Longest time until an interruption is seen while there is nothing to do, in seconds."""
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
 class ReplayEvaluation(Node):
-    """See the module. Arguments are rclpy's."""
+    """See the module.
+
+    Args:
+        **kwargs: As of rclpy's Node.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         # what destroy_node needs comes first: rclpy calls it for a node whose parameters were refused, too
@@ -50,7 +58,7 @@ class ReplayEvaluation(Node):
         self._stopping = threading.Event()
         self._server: ActionServer | None = None
         super().__init__("replay_evaluation", **kwargs)
-        replay_parameters.declare(self)
+        declare(self, replay_parameters.SPECS)
         self._replay = Replay(self)
         self._server = ActionServer(
             self,
@@ -61,18 +69,25 @@ class ReplayEvaluation(Node):
             callback_group=ReentrantCallbackGroup(),
         )
 
-    def evaluate(self, order: replay_parameters.ReplayRequest) -> Outcome:
-        """One evaluation, on the thread that calls it; ends early after `interrupt`. Raises what `Replay.play` does."""
-        with self._busy:
-            return self._replay.play(order, self._log_progress(), self._stopping.is_set)
+    def evaluate(
+        self, request: replay_parameters.ReplayRequest, canceled: Callable[[], bool] = lambda: False
+    ) -> Outcome:
+        """One evaluation, on the thread that calls it.
 
-    def interrupt(self) -> None:
-        """Have what is under way, and all that comes, end soon. Safe in a signal handler."""
-        self._stopping.set()
+        Args:
+            request: What to play and judge.
+            canceled: Asked at every step; true = end early.
+
+        Raises:
+            ProxqaError: As `Replay.play`.
+            OSError: As `Replay.play`.
+        """
+        with self._busy:
+            return self._replay.play(request, self._log_progress(), lambda: canceled() or self._stopping.is_set())
 
     def stop(self) -> None:
-        """`interrupt`, and wait for the end of what is under way."""
-        self.interrupt()
+        """Have what is under way, and all that comes, end early, and wait for that."""
+        self._stopping.set()
         with self._busy:
             pass
 
@@ -88,7 +103,7 @@ class ReplayEvaluation(Node):
         def log(p: Progress) -> None:
             self.get_logger().info(
                 f"{p.frames_done} of {p.frames_total} images, {p.figures['frames_answered']} answered",
-                throttle_duration_sec=2.0,
+                throttle_duration_sec=LOG_PERIOD_S,
             )
 
         return log
@@ -101,9 +116,9 @@ class ReplayEvaluation(Node):
         if not self._busy.acquire(blocking=False):
             return self._failed(goal, result, result.BUSY, "another evaluation is under way; wait for its end")
         try:
-            order = replay_parameters.order_of_goal(self, goal.request)
+            request = replay_parameters.request_of_goal(self, goal.request)
             outcome = self._replay.play(
-                order, _feedback_to(goal), lambda: goal.is_cancel_requested or self._stopping.is_set()
+                request, _feedback_to(goal), lambda: goal.is_cancel_requested or self._stopping.is_set()
             )
         except NoNodeError as error:
             return self._failed(goal, result, result.NOT_ACTIVE, one_line(error))
@@ -136,7 +151,7 @@ class ReplayEvaluation(Node):
 
 
 def _feedback_to(goal: ServerGoalHandle) -> Callable[[Progress], None]:
-    """Feedback as often as FEEDBACK allows, and always at the end."""
+    """Feedback as often as FEEDBACK_PERIOD_S allows, and always at the end."""
     due = -math.inf
 
     def publish(p: Progress) -> None:
@@ -144,7 +159,7 @@ def _feedback_to(goal: ServerGoalHandle) -> Callable[[Progress], None]:
         now = time.monotonic()
         if now < due and p.frames_done < p.frames_total:
             return
-        due = now + FEEDBACK
+        due = now + FEEDBACK_PERIOD_S
         goal.publish_feedback(
             EvaluateBag.Feedback(
                 frames_done=p.frames_done,
@@ -181,10 +196,12 @@ def summary_line(outcome: Outcome) -> str:
     )
 
 
-def _evaluate_at_start(node: ReplayEvaluation, order: replay_parameters.ReplayRequest) -> int:
+def _evaluate_at_start(
+    node: ReplayEvaluation, request: replay_parameters.ReplayRequest, canceled: Callable[[], bool]
+) -> int:
     """The exit code."""
     try:
-        outcome = node.evaluate(order)
+        outcome = node.evaluate(request, canceled)
     except (ProxqaError, OSError) as error:
         print(f"replay_evaluation: {one_line(error)}", file=sys.stderr)
         return BAD_INPUT if isinstance(error, ValueError) else FAILED
@@ -195,43 +212,31 @@ def _evaluate_at_start(node: ReplayEvaluation, order: replay_parameters.ReplayRe
 def main(args: Sequence[str] | None = None) -> int:
     """Evaluate the parameter `bag`, or serve goals until interrupted. The exit code: see the module."""
     interrupted = threading.Event()
-    node: ReplayEvaluation | None = None
-
-    def interrupt(*_: object) -> None:
-        interrupted.set()
-        if node is not None:
-            node.interrupt()
-
     # before the node can be seen: who sees it may interrupt it
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
+        signal.signal(number, lambda *_: interrupted.set())
     rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = ReplayEvaluation()
-        order = replay_parameters.order_of_parameters(node)
+        request = replay_parameters.request_of_parameters(node)
     except (ParameterException, BadParameterError) as error:
         print(f"replay_evaluation: {' '.join(str(error).split())}", file=sys.stderr)
         rclpy.try_shutdown()
         return BAD_INPUT
-    if interrupted.is_set():
-        node.interrupt()  # it came while the node was made
     executor = HandoverExecutor(THREADS)
     executor.add_node(node)
     leaving = threading.Event()
-
-    def spin() -> None:
-        while not leaving.is_set():
-            executor.spin_once(0.1)
-
-    spinner = threading.Thread(target=spin, name="spin", daemon=True)
+    spinner = threading.Thread(
+        target=spin, args=(executor, node, leaving.is_set, SPIN_PERIOD_S), name="spin", daemon=True
+    )
     spinner.start()
     code = 0
-    if order is None:
+    if request is None:
         while not interrupted.is_set():  # `wait` holds a lock that the handler's `set` needs
-            time.sleep(0.1)
+            time.sleep(SPIN_PERIOD_S)
         node.stop()
     else:
-        code = _evaluate_at_start(node, order)
+        code = _evaluate_at_start(node, request, interrupted.is_set)
     leaving.set()  # before the shutdown: rclpy 9 may trigger a guard condition that it destroyed
     spinner.join()
     executor.shutdown()

@@ -1,4 +1,4 @@
-"""The parameters of `replay_evaluation` and what an action's goal makes of them: one frozen order per evaluation.
+"""The parameters of `replay_evaluation` and what an action's goal makes of them: one frozen request per evaluation.
 
 Promises: `config/replay_evaluation.yaml` names every parameter declared here with its default (a test compares the
 two); a goal can name no file outside the folders that the parameters name; what cannot be used raises
@@ -43,9 +43,26 @@ SPECS: dict[str, Spec] = {
 
 @dataclass(frozen=True)
 class ReplayRequest:
-    """One evaluation. Topics: '' = as the parameters of that name say. seconds: inf = the whole bag.
+    """One evaluation; the topics as in the parameters of their names.
 
-    Raises BadParameterError on values that cannot be used.
+    Args:
+        bag: The bag's folder.
+        image_topic: '' = the only one.
+        truth_topic: '' = the one named ground_truth, if any.
+        depth_topic: Depth images to judge by instead; '' = none.
+        tolerance: Most seconds between an image and its depth image.
+        play_depth_topic: Depth images to play to the node; '' = none.
+        objects: What to look for; () = the labels', else the node's own.
+        rate: So many times faster than recorded.
+        loops: So often is the bag played.
+        seconds: Of the bag's beginning; inf = all of it.
+        start_timeout: Longest wait for an active node, in seconds.
+        settle_time: Longest wait for the answer to a loop's last image, in seconds.
+        json: File for the report as JSON; None = none is written.
+        html: File for the report as a page; None = none is written.
+
+    Raises:
+        BadParameterError: A value cannot be used.
     """
 
     bag: Path
@@ -82,24 +99,38 @@ class ReplayRequest:
                 )
 
 
-def declare(node: Node) -> None:
-    """Declare every parameter on the node. Raises rclpy's ParameterException where a given value is out of range."""
-    for name, spec in SPECS.items():
-        node.declare_parameter(name, spec.default, spec.descriptor())
+def request_of_parameters(node: Node) -> ReplayRequest | None:
+    """The evaluation that the parameter `bag` asks for; None where it is empty.
 
-
-def order_of_parameters(node: Node) -> ReplayRequest | None:
-    """The evaluation that the parameter `bag` asks for; None where it is empty."""
+    Raises:
+        BadParameterError: The parameters cannot be used.
+    """
     values = _values(node)
     if not values["bag"]:
         return None
     files = {name: Path(values[name]) if values[name] else None for name in ("json", "html")}
-    return ReplayRequest(**_common(values), **files, bag=_path(values["bag"]))
+    return ReplayRequest(bag=_path(values["bag"]), json=files["json"], html=files["html"], **_common(values))
 
 
-def order_of_goal(node: Node, goal: Any) -> ReplayRequest:
-    """The evaluation that a goal (EvaluateBag.Goal) asks for: its own fields, else the parameters."""
-    values = _values(node)
+def request_of_goal(node: Node, goal: Any) -> ReplayRequest:
+    """The evaluation that a goal asks for: by its own fields where they are given, else by the parameters.
+
+    Args:
+        node: The node, with all of SPECS declared.
+        goal: An EvaluateBag.Goal.
+
+    Raises:
+        BadParameterError: It cannot be used, or names a file outside the folders that goals may name.
+    """
+    values = _with_goal(_values(node), goal)
+    files = _report_files(values["report_folder"], goal.report_name)
+    return ReplayRequest(
+        bag=_inside(values["bag_folder"], goal.bag), json=files.get("json"), html=files.get("html"), **_common(values)
+    )
+
+
+def _with_goal(values: dict[str, Any], goal: Any) -> dict[str, Any]:
+    """The parameters' values, overridden by what the goal gives."""
     for name in ("image_topic", "truth_topic", "depth_topic", "objects"):
         if given := getattr(goal, name):
             values[name] = given
@@ -110,17 +141,18 @@ def order_of_goal(node: Node, goal: Any) -> ReplayRequest:
     for name in ("rate", "loops", "max_seconds"):
         if getattr(goal, name) != 0:
             values[name] = getattr(goal, name)
-    files: dict[str, Path] = {}
-    if goal.report_name:
-        if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", goal.report_name):
-            raise BadParameterError(
-                f"report_name is {goal.report_name[:60]!r}; expected 1 to 100 letters, digits, '-' and '_'"
-            )
-        if not values["report_folder"]:
-            raise BadParameterError("report_name is given, but the parameter report_folder is empty; set it first")
-        folder = Path(values["report_folder"])
-        files = {kind: folder / f"{goal.report_name}.{kind}" for kind in ("json", "html")}
-    return ReplayRequest(**_common(values), **files, bag=_inside(values["bag_folder"], goal.bag))
+    return values
+
+
+def _report_files(folder: str, name: str) -> dict[str, Path]:
+    """The files of the report that a goal names, by kind; none where it names none."""
+    if not name:
+        return {}
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name):
+        raise BadParameterError(f"report_name is {name[:60]!r}; expected 1 to 100 letters, digits, '-' and '_'")
+    if not folder:
+        raise BadParameterError("report_name is given, but the parameter report_folder is empty; set it first")
+    return {kind: Path(folder) / f"{name}.{kind}" for kind in ("json", "html")}
 
 
 def _values(node: Node) -> dict[str, Any]:

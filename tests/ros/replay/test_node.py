@@ -30,13 +30,13 @@ from proxqa_ros.action import EvaluateBag
 from proxqa_ros.common.parameters import BadParameterError
 from proxqa_ros.replay.evaluation import NoAnswerError, NoNodeError, RefusedError
 from proxqa_ros.replay.node import ReplayEvaluation, summary_line
-from proxqa_ros.replay.parameters import SPECS, ReplayRequest, order_of_goal
+from proxqa_ros.replay.parameters import SPECS, ReplayRequest, request_of_goal
 from proxqa_ros.testing.process import REPLAY_NODE
 from tests import made_bag as made
 from tests.ros.conftest import FakeEngine, check_yaml, in_yaml, start_process, wait_until
 
 NAMES = ["chair", "lamp", "table"]
-"""By the fake engine's depths, which go by the alphabet: the lamp before the table, which is wrong."""
+"""By the fake engine's depths, which follow the alphabet: the lamp before the table, which is wrong."""
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ def bags_folder(tmp_path: Path) -> None:
 def test_over_loops_and_faster_than_recorded(graph, fake, drive, tmp_path):
     node = node_under_test(graph, fake)
     file, page, seen = tmp_path / "r.json", tmp_path / "r.html", []
-    order = ReplayRequest(drive, rate=2.0, loops=3, json=file, html=page)
-    outcome = evaluator(graph)._replay.play(order, seen.append)
+    request = ReplayRequest(drive, rate=2.0, loops=3, json=file, html=page)
+    outcome = evaluator(graph)._replay.play(request, seen.append)
     found = outcome.report
     assert [q.name for q in node._objects] == NAMES
     assert not outcome.canceled and found["model"] == "fake" and found["truth"]["kind"] == "labels"
@@ -138,12 +138,12 @@ def test_without_labels_the_node_keeps_its_objects(graph, fake, tmp_path):
     assert found["truth"]["kind"] == "none" and list(found["by_object"]) == ["person"] == [
         q.name for q in node._objects
     ]
-    found = replay.play(ReplayRequest(path, depth_topic=made.DEPTHS, objects=order_objects("sofa", "door"))).report
+    found = replay.play(ReplayRequest(path, depth_topic=made.DEPTHS, objects=queries("sofa", "door"))).report
     assert [q.name for q in node._objects] == ["sofa", "door"]
     assert found["truth"]["kind"] == "depth images" and found["mae"] != found["mae"]  # the fake looks nowhere
 
 
-def order_objects(*names: str) -> tuple[ObjectQuery, ...]:
+def queries(*names: str) -> tuple[ObjectQuery, ...]:
     return tuple(map(ObjectQuery, names))
 
 
@@ -155,7 +155,7 @@ def test_metres_are_taught_where_it_is_wanted(graph, fake, drive):
 
 def test_no_node_no_answers_and_bags_of_no_use(graph, fake, drive, tmp_path):
     replay = evaluator(graph)._replay
-    with pytest.raises(NoNodeError, match=r"nobody listens to /image .*image_transport: raw"):
+    with pytest.raises(NoNodeError, match=r"nobody subscribes to /image .*image_transport: raw"):
         replay.play(ReplayRequest(drive, start_timeout=0.1))
     for path, message in (
         (tmp_path / "nowhere", "does not exist"),
@@ -166,17 +166,17 @@ def test_no_node_no_answers_and_bags_of_no_use(graph, fake, drive, tmp_path):
         with pytest.raises(BadBagError, match=message):
             replay.play(ReplayRequest(path))
     node_under_test(graph, fake)
-    order = ReplayRequest(drive, rate=10.0, settle_time=0.1)
+    request = ReplayRequest(drive, rate=10.0, settle_time=0.1)
     client = graph.client.create_client(SetBool, "/proximity/enable")
     assert graph.call(client, SetBool.Request(data=False)).success
     with pytest.raises(NoAnswerError, match="none of 6 images was answered"):
-        replay.play(order)
+        replay.play(request)
     assert graph.call(client, SetBool.Request(data=True)).success
     with pytest.raises(BadBagError, match="labelled are: chair, lamp, table"):
-        replay.play(replace(order, objects=order_objects("dragon")))
+        replay.play(replace(request, objects=queries("dragon")))
     unlabelled = made.write(tmp_path / "unlabelled", [m for m in made.drive() if m[0] != made.TRUTH])
     with pytest.raises(RefusedError, match=r"the node refused the objects chair, chair: .*2 times"):
-        replay.play(replace(order, bag=unlabelled, objects=order_objects("chair", "chair")))
+        replay.play(replace(request, bag=unlabelled, objects=queries("chair", "chair")))
 
 
 def test_another_camera_on_the_topic_is_told_apart(graph, fake, drive):
@@ -286,7 +286,7 @@ def test_goals_that_cannot_be_served(graph, drive, tmp_path):
         assert answer.result.error_code == code and said in answer.result.message and "\n" not in answer.result.message
 
 
-# -- orders -----------------------------------------------------------------------------------------------------------
+# -- requests ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -297,12 +297,18 @@ def quiet_node(graph, drive, tmp_path):
 
 
 def test_a_goal_goes_before_the_parameters(quiet_node, drive, tmp_path):
-    order = order_of_goal(quiet_node, EvaluateBag.Goal(bag="drive"))
-    assert (order.bag, order.depth_topic, order.rate, order.loops, order.json) == (drive, "/d", 2.0, 3, None)
+    request = request_of_goal(quiet_node, EvaluateBag.Goal(bag="drive"))
+    assert (request.bag, request.depth_topic, request.rate, request.loops, request.json) == (drive, "/d", 2.0, 3, None)
     goal = EvaluateBag.Goal(bag=str(drive), truth_topic="/t", rate=0.5, loops=1, max_seconds=2.5, report_name="x")
-    order = order_of_goal(quiet_node, goal)
-    assert (order.truth_topic, order.depth_topic, order.rate, order.loops, order.seconds) == ("/t", "", 0.5, 1, 2.5)
-    assert order.json == tmp_path / "reports/x.json" and order.html == tmp_path / "reports/x.html"
+    request = request_of_goal(quiet_node, goal)
+    assert (request.truth_topic, request.depth_topic, request.rate, request.loops, request.seconds) == (
+        "/t",
+        "",
+        0.5,
+        1,
+        2.5,
+    )
+    assert request.json == tmp_path / "reports/x.json" and request.html == tmp_path / "reports/x.html"
 
 
 @pytest.mark.parametrize(
@@ -331,18 +337,18 @@ def test_a_goal_goes_before_the_parameters(quiet_node, drive, tmp_path):
 def test_a_goal_that_makes_no_sense_or_leads_astray(quiet_node, tmp_path, fields, said):
     (tmp_path / "bags/link").symlink_to(tmp_path)
     with pytest.raises(BadParameterError, match=said) as caught:
-        order_of_goal(quiet_node, EvaluateBag.Goal(**fields))
+        request_of_goal(quiet_node, EvaluateBag.Goal(**fields))
     assert "\n" not in str(caught.value)
 
 
 def test_without_folders_goals_reach_nothing(graph, drive):
     node = evaluator(graph)
     with pytest.raises(BadParameterError, match="bag_folder is empty"):
-        order_of_goal(node, EvaluateBag.Goal(bag=str(drive)))
+        request_of_goal(node, EvaluateBag.Goal(bag=str(drive)))
     node.set_parameters([Parameter("bag_folder", value=str(drive.parent))])
-    assert order_of_goal(node, EvaluateBag.Goal(bag="drive")).bag == drive
+    assert request_of_goal(node, EvaluateBag.Goal(bag="drive")).bag == drive
     with pytest.raises(BadParameterError, match="report_folder is empty"):
-        order_of_goal(node, EvaluateBag.Goal(bag="drive", report_name="x"))
+        request_of_goal(node, EvaluateBag.Goal(bag="drive", report_name="x"))
 
 
 def test_a_report_that_has_no_place_is_refused_before_the_work(drive, tmp_path):
@@ -425,11 +431,11 @@ def test_the_launch_file_runs_in_launch(root):
 MAIN_THAT_IS_INTERRUPTED_AT_ONCE = """
 import os, signal, sys
 import proxqa_ros.replay.node as module
-order = module.replay_parameters.order_of_parameters
+request = module.replay_parameters.request_of_parameters
 def interrupted(node):
     os.kill(os.getpid(), signal.SIGINT)
-    return order(node)
-module.replay_parameters.order_of_parameters = interrupted
+    return request(node)
+module.replay_parameters.request_of_parameters = interrupted
 sys.exit(module.main())
 """
 
