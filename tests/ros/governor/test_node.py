@@ -17,23 +17,46 @@ from geometry_msgs.msg import Twist, TwistStamped, Vector3
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import RegionOfInterest
 
-from proxqa_core.robot.speed_limits import NAV2_MIN_SPEED_M_S
+from proxqa_core.robot.speed_limits import NAV2_MIN_SPEED_M_S, Velocity
 from proxqa_ros.governor import node as governor_node
 from proxqa_ros.governor import parameters as governor_parameters
 from proxqa_ros.governor.node import SpeedGovernor
 from proxqa_ros.governor.parameters import SPECS
 from proxqa_ros.msg import ObjectDepth, ObjectDepthArray
 from proxqa_ros.testing.process import GOVERNOR_NODE
+from proxqa_ros.testing.spinning import SpinThread
 from tests.ros.conftest import Graph, check_yaml, start_process, wait_until
 
 LIMITS = {"max_speed": 1.0, "slow_speed": 0.3, "fail_safe_speed": 0.1, "sigmas": 0.0}
 PATIENT = {"max_depths_age": 30.0, "command_timeout": 30.0}
 """For tests that are not about time."""
+
+
+class WatchedGovernor(SpeedGovernor):
+    """Counts the messages that it has dealt with, and keeps what it has published."""
+
+    def __init__(self, **kwargs):
+        self.depths = self.commands = 0
+        self.published: list[Velocity] = []
+        super().__init__(**kwargs)
+
+    def _on_depths(self, message):
+        super()._on_depths(message)
+        self.depths += 1
+
+    def _on_command(self, message):
+        super()._on_command(message)
+        self.commands += 1
+
+    def _publish(self, velocity, frame_id):
+        super()._publish(velocity, frame_id)
+        self.published.append(velocity)
 
 
 class Robot:
@@ -43,41 +66,75 @@ class Robot:
         self.graph = graph
         overrides = [Parameter(k, value=v) for k, v in {**LIMITS, **PATIENT, **params}.items()]
         cli_args = ["--ros-args", *cli] if cli else None
-        self.node = SpeedGovernor(context=graph.context, parameter_overrides=overrides, cli_args=cli_args)
-        graph.add(self.node)
+        self.node = WatchedGovernor(context=graph.context, parameter_overrides=overrides, cli_args=cli_args)
         self.kind = TwistStamped if params.get("stamped") else Twist
         self.out: list = []
         graph.client.create_subscription(self.kind, "cmd_vel", self.out.append, 100)
         self.depths = graph.client.create_publisher(ObjectDepthArray, "object_depths", 10)
         self.commands = graph.client.create_publisher(self.kind, "cmd_vel_in", 10)
         self.transitions = graph.client.create_client(ChangeState, "speed_governor/change_state")
+        graph.add(self.node)
         assert wait_until(lambda: self.depths.get_subscription_count() == 2)  # the graph's client listens too
         assert wait_until(lambda: self.commands.get_subscription_count() == 1)
         assert wait_until(lambda: graph.client.count_publishers("cmd_vel") == 1)
         if params.get("autostart", True):
             assert wait_until(lambda: self.node.state == "active")
 
-    def see(self, *objects: ObjectDepth, stamp=None, wait: bool = True) -> None:
+    def see(self, *objects: ObjectDepth, stamp=None) -> None:
+        """Publish depths; the node has dealt with them when this returns."""
         message = ObjectDepthArray(model="fake", objects=list(objects))
         message.header.stamp = stamp or self.graph.now()
-        before = self.node._observation
+        before = self.node.depths
         self.depths.publish(message)
-        if wait:
-            assert wait_until(lambda: self.node._observation is not before)
+        assert wait_until(lambda: self.node.depths > before)
+
+    def command(self, x: float = 1.0, turn: float = 0.0) -> None:
+        """Command a velocity; the node has dealt with it when this returns."""
+        twist = Twist(linear=Vector3(x=x), angular=Vector3(z=turn))
+        before = self.node.commands
+        self.commands.publish(TwistStamped(twist=twist) if self.kind is TwistStamped else twist)
+        assert wait_until(lambda: self.node.commands > before)
+
+    def settle(self) -> None:
+        """Until everything that the node has published has come."""
+        assert wait_until(lambda: len(self.out) == len(self.node.published))
 
     def drive(self, x: float = 1.0, turn: float = 0.0):
-        """Command a velocity; what comes out."""
-        twist = Twist(linear=Vector3(x=x), angular=Vector3(z=turn))
+        """Command a velocity; the first that comes out because of it."""
+        self.settle()
         before = len(self.out)
-        self.commands.publish(TwistStamped(twist=twist) if self.kind is TwistStamped else twist)
-        assert wait_until(lambda: len(self.out) > before)
-        return self.out[-1].twist if self.kind is TwistStamped else self.out[-1]
+        self.command(x, turn)
+        self.settle()
+        return self.out[before].twist if self.kind is TwistStamped else self.out[before]
 
     def transition(self, which: int) -> bool:
         return self.graph.call(self.transitions, ChangeState.Request(transition=Transition(id=which))).success
 
     def status(self, **expected: str) -> dict[str, str]:
         return self.graph.diagnostic(**expected)
+
+
+class SimulatedTime:
+    """The clock of a robot with use_sim_time: nothing grows old while a test waits."""
+
+    def __init__(self, robot: Robot, seconds: float = 0.0):
+        self.robot = robot
+        self.publisher = robot.graph.client.create_publisher(ClockMessage, "/clock", 10)
+        assert wait_until(lambda: self.publisher.get_subscription_count() > 0)
+        if seconds:
+            self.set(seconds)
+
+    def stamp(self, seconds: float):
+        return type(self.robot.graph.now())(sec=int(seconds), nanosec=round(seconds % 1 * 1e9))
+
+    def set(self, seconds: float) -> None:
+        stamp = self.stamp(seconds)
+
+        def there() -> bool:
+            self.publisher.publish(ClockMessage(clock=stamp))
+            return self.robot.node.get_clock().now().to_msg() == stamp
+
+        assert wait_until(there)
 
 
 def person(distance=math.nan, depth=0.9, score=0.9, name="person") -> ObjectDepth:
@@ -134,22 +191,21 @@ def test_a_command_in_effect_is_slowed_down_when_something_comes_near(graph):
 
 
 def test_no_depths_and_old_ones_give_the_fail_safe_limit(graph):
-    robot = Robot(graph, max_depths_age=0.5)
+    robot = Robot(graph, max_depths_age=0.5, use_sim_time=True)
+    clock = SimulatedTime(robot, 1000.0)
     assert robot.drive().linear.x == pytest.approx(0.1)
     assert "no object_depths" in robot.status(zone="fail-safe", level=b"\x01")["message"]
-    robot.see(person(9.0))
+    robot.see(person(9.0), stamp=clock.stamp(1000.0))
     assert robot.drive().linear.x == 1.0
+    clock.set(1000.6)
     assert wait_until(lambda: robot.out[-1].linear.x == pytest.approx(0.1))  # nothing new is seen: it is taken back
     assert " s old" in robot.status(zone="fail-safe")["message"]
-    stamp = robot.graph.now()
-    stamp.sec -= 60
-    robot.see(person(9.0), stamp=stamp)  # of an old image, however new the message
+    robot.see(person(9.0), stamp=clock.stamp(940.0))  # of an old image, however new the message
     assert robot.drive().linear.x == pytest.approx(0.1)
-    stamp.sec += 120
-    robot.see(person(9.0), stamp=stamp)
+    robot.see(person(9.0), stamp=clock.stamp(1060.0))
     assert robot.drive().linear.x == pytest.approx(0.1)
     assert "ahead of the clock" in robot.status(zone="fail-safe")["message"]
-    robot.see(person(9.0), stamp=type(stamp)())
+    robot.see(person(9.0), stamp=clock.stamp(0.0))
     assert robot.drive().linear.x == pytest.approx(0.1)
 
 
@@ -166,67 +222,57 @@ def test_an_object_nobody_looks_for_is_fail_safe(graph):
 
 
 def test_a_command_that_is_not_renewed_ends_in_one_zero(graph):
-    robot = Robot(graph, command_timeout=0.3)
-    robot.see(person(9.0))
-    robot.drive()
+    robot = Robot(graph, command_timeout=0.3, use_sim_time=True)
+    clock = SimulatedTime(robot, 1000.0)
+    robot.see(person(9.0), stamp=clock.stamp(1000.0))
+    assert robot.drive().linear.x == 1.0
+    clock.set(1000.4)
     assert wait_until(lambda: robot.out[-1].linear.x == 0.0)
     count = len(robot.out)
-    assert robot.status(commanded="false")
-    assert len(robot.out) == count
-    robot.see(person(9.0))
+    for _ in range(3):  # many checks later
+        assert robot.status(commanded="false")
+    robot.see(person(9.0), stamp=clock.stamp(1000.4))
     assert robot.drive().linear.x == 1.0
+    assert robot.out[count].linear.x == 1.0  # nothing came between
 
 
 def test_nonsense_from_outside_is_no_motion(graph):
-    robot = Robot(graph, max_depths_age=2.0)
-    robot.see(person(9.0))
+    robot = Robot(graph, max_depths_age=2.0, use_sim_time=True)
+    clock = SimulatedTime(robot, 1000.0)
+    robot.see(person(9.0), stamp=clock.stamp(1000.0))
     for bad in (math.nan, math.inf):
         assert robot.drive(bad) == Twist()
-    robot.drive()
+    assert robot.drive().linear.x == 1.0
     wrong = person(9.0)
     wrong.region = RegionOfInterest(width=5)
-    robot.see(wrong, stamp=graph.now(), wait=False)  # not used: the ones before hold until they are old
-    assert wait_until(lambda: robot.node._decision.reason.startswith("the newest object_depths are"))
-    robot.see(person(depth=math.nan))
-    assert robot.drive().linear.x == 0.0
-    robot.see(person(9.0))
+    clock.set(1001.9)
+    robot.see(wrong, stamp=clock.stamp(1001.9))  # not used: the ones before hold until they are old
     assert robot.drive().linear.x == 1.0
-
-
-class SimulatedTime:
-    def __init__(self, robot: Robot):
-        self.robot = robot
-        self.publisher = robot.graph.client.create_publisher(ClockMessage, "/clock", 10)
-        assert wait_until(lambda: self.publisher.get_subscription_count() > 0)
-
-    def stamp(self, seconds: float):
-        return type(self.robot.graph.now())(sec=int(seconds), nanosec=round(seconds % 1 * 1e9))
-
-    def set(self, seconds: float) -> None:
-        stamp = self.stamp(seconds)
-
-        def there() -> bool:
-            self.publisher.publish(ClockMessage(clock=stamp))
-            return self.robot.node.get_clock().now().to_msg() == stamp
-
-        assert wait_until(there)
+    clock.set(1002.1)
+    assert wait_until(lambda: robot.node._decision.reason.startswith("the newest object_depths are"))
+    robot.see(person(depth=math.nan), stamp=clock.stamp(1002.1))
+    assert robot.drive().linear.x == 0.0
+    robot.see(person(9.0), stamp=clock.stamp(1002.1))
+    assert robot.drive().linear.x == 1.0
 
 
 def test_simulated_time_and_a_clock_that_jumps_back(graph):
-    robot = Robot(graph, use_sim_time=True, max_depths_age=1.0, command_timeout=1.0)
+    robot = Robot(graph, use_sim_time=True, max_depths_age=0.5, command_timeout=0.5)
     assert robot.drive().linear.x == pytest.approx(0.1)
     assert "clock has not started" in robot.status(zone="fail-safe")["message"]
-    clock = SimulatedTime(robot)
-    clock.set(1000.0)
-    robot.see(person(9.0), stamp=clock.stamp(999.5))
+    clock = SimulatedTime(robot, 1000.0)
+    robot.see(person(9.0), stamp=clock.stamp(999.8))
     assert robot.drive().linear.x == 1.0
-    time.sleep(1.5)  # time stands still: nothing grows old
+    count = len(robot.out)
+    time.sleep(0.7)  # time stands still: nothing grows old
+    robot.status(zone="clear", commanded="true")
     assert robot.drive().linear.x == 1.0
-    clock.set(999.4)  # back, by so little that the depths would still do
+    assert len(robot.out) == count + 1  # nothing came between
+    clock.set(999.7)  # back, by so little that the depths would still do
     assert wait_until(lambda: robot.out[-1].linear.x == 0.0)  # the command is of another time: one zero
     assert robot.drive().linear.x == pytest.approx(0.1)
     assert "no object_depths yet" in robot.status(zone="fail-safe")["message"]
-    robot.see(person(9.0), stamp=clock.stamp(999.4))
+    robot.see(person(9.0), stamp=clock.stamp(999.7))
     assert robot.drive().linear.x == 1.0
     clock.set(1005.0)  # forward: what was seen and commanded is old
     assert wait_until(lambda: robot.out[-1].linear.x == 0.0)
@@ -251,9 +297,9 @@ def test_stamped_commands_keep_their_frame(graph):
 
 def test_lifecycle(graph):
     robot = Robot(graph, autostart=False)
-    robot.commands.publish(Twist(linear=Vector3(x=1.0)))
+    robot.command()
     robot.status(level=b"\x01", state="unconfigured")
-    assert not robot.out
+    assert not robot.out and not robot.node.published
     for _ in range(2):
         assert robot.transition(Transition.TRANSITION_CONFIGURE)
         assert robot.transition(Transition.TRANSITION_ACTIVATE)
@@ -262,11 +308,12 @@ def test_lifecycle(graph):
         assert robot.transition(Transition.TRANSITION_DEACTIVATE)
         assert wait_until(lambda: robot.out[-1] == Twist())  # the robot stands
         count = len(robot.out)
-        robot.commands.publish(Twist(linear=Vector3(x=1.0)))
+        robot.command()
         robot.status(level=b"\x01", state="inactive")
-        assert len(robot.out) == count
+        assert len(robot.out) == count == len(robot.node.published)
         assert robot.transition(Transition.TRANSITION_ACTIVATE)
         assert robot.drive().linear.x == pytest.approx(0.1)  # nothing of the earlier life is believed
+        assert robot.out[count].linear.x == pytest.approx(0.1)
         assert robot.transition(Transition.TRANSITION_DEACTIVATE)
         assert robot.transition(Transition.TRANSITION_CLEANUP)
     assert robot.transition(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
@@ -321,28 +368,28 @@ def test_nav2_is_told_where_its_messages_are_installed(graph, monkeypatch):
         def __init__(self, percentage: bool, speed_limit: float):
             self.header, self.percentage, self.speed_limit = types.SimpleNamespace(), percentage, speed_limit
 
-    said: list[SpeedLimit] = []
+    published: list[SpeedLimit] = []
     create = LifecycleNode.create_lifecycle_publisher
 
     def create_lifecycle_publisher(self, kind, topic, *args, **kwargs):
         if kind is not SpeedLimit:
             return create(self, kind, topic, *args, **kwargs)
         assert topic == "speed_limit"
-        return types.SimpleNamespace(publish=said.append)
+        return types.SimpleNamespace(publish=published.append)
 
     monkeypatch.setitem(sys.modules, "nav2_msgs", types.ModuleType("nav2_msgs"))
     monkeypatch.setitem(sys.modules, "nav2_msgs.msg", types.SimpleNamespace(SpeedLimit=SpeedLimit))
     monkeypatch.setattr(LifecycleNode, "create_lifecycle_publisher", create_lifecycle_publisher)
     robot = Robot(graph)
-    assert wait_until(lambda: said) and said[0].speed_limit == pytest.approx(0.1)
+    assert wait_until(lambda: published) and published[0].speed_limit == pytest.approx(0.1)
     for distance, speed in ((9.0, 0.0), (1.5, 0.3), (0.5, NAV2_MIN_SPEED_M_S)):  # 0 = no limit, in Nav2's own words
         robot.see(person(distance))
-        assert wait_until(lambda speed=speed: said[-1].speed_limit == pytest.approx(speed))
-        assert not said[-1].percentage and said[-1].header.stamp.sec > 0
+        assert wait_until(lambda speed=speed: published[-1].speed_limit == pytest.approx(speed))
+        assert not published[-1].percentage and published[-1].header.stamp.sec > 0
     robot.status(nav2_speed_limit="published")
 
 
-def test_without_nav2_it_is_said(graph):
+def test_without_nav2_the_diagnostics_tell(graph):
     if governor_node.nav2_speed_limit() is not None:
         pytest.skip("nav2_msgs is installed here")
     Robot(graph).status(nav2_speed_limit="nav2_msgs is not installed")
@@ -372,44 +419,56 @@ def test_the_file_is_read_and_descriptions_and_ranges_are_declared(root, graph, 
 # -- a process of its own ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_governor_stops_the_robot_first(root, signal_):
+class Base:
+    """What a governor process of that namespace drives."""
+
+    def __init__(self, node, namespace: str):
+        self.out: list[Twist] = []
+        node.create_subscription(Twist, f"{namespace}/cmd_vel", self.out.append, 10)
+        self.commands = node.create_publisher(Twist, f"{namespace}/cmd_vel_in", 1)
+
+    def drives(self) -> bool:
+        self.commands.publish(Twist(linear=Vector3(x=1.0)))
+        return bool(self.out)
+
+
+def test_an_interrupted_governor_stops_the_robot_first(root):
+    signals = {"/sigint": signal.SIGINT, "/sigterm": signal.SIGTERM}
     with domain_coordinator.domain_id() as domain:
+        params = ("command_timeout:=60.0", "fail_safe_speed:=0.1")
+        processes = {name: start_process(root, GOVERNOR_NODE, int(domain), *params, namespace=name) for name in signals}
         context = Context()
         rclpy.init(context=context, domain_id=int(domain))
         node = rclpy.create_node("base", context=context)
-        executor = rclpy.executors.SingleThreadedExecutor(context=context)
+        bases = {name: Base(node, name) for name in signals}
+        executor = SingleThreadedExecutor(context=context)
         executor.add_node(node)
-        out: list[Twist] = []
-        node.create_subscription(Twist, "cmd_vel", out.append, 10)
-        commands = node.create_publisher(Twist, "cmd_vel_in", 1)
-        process = start_process(root, GOVERNOR_NODE, int(domain), "command_timeout:=60.0", "fail_safe_speed:=0.1")
         try:
-
-            def driving() -> bool:
-                commands.publish(Twist(linear=Vector3(x=1.0)))
-                executor.spin_once(0.05)
-                return bool(out)
-
-            assert wait_until(driving) and out[-1].linear.x == pytest.approx(0.1)
-            process.send_signal(signal_)
-            assert wait_until(lambda: executor.spin_once(0.05) or out[-1] == Twist())
-            output, _ = process.communicate(timeout=30)
+            with SpinThread(executor):
+                for name, process in processes.items():
+                    base = bases[name]
+                    assert wait_until(base.drives) and base.out[-1].linear.x == pytest.approx(0.1)
+                    process.send_signal(signals[name])
+                    assert wait_until(lambda base=base: base.out[-1] == Twist())
+                outputs = {name: process.communicate(timeout=60)[0] for name, process in processes.items()}
         finally:
-            process.kill()
-            executor.shutdown()
+            for process in processes.values():
+                process.kill()
             node.destroy_node()
             rclpy.try_shutdown(context=context)
-    assert process.returncode == 0 and "Traceback" not in output and "rror" not in output, output
+    for name, process in processes.items():
+        output = outputs[name]
+        assert process.returncode == 0 and "Traceback" not in output and "rror" not in output, output
 
 
-@pytest.mark.parametrize(("param", "said"), [("max_speed:=-1.0", "max_speed"), ("sigmas:=many", "sigmas")])
-def test_a_parameter_that_cannot_be_used_is_one_line(root, param, said):
-    process = start_process(root, GOVERNOR_NODE, 0, param, "autostart:=false")
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 2
-    lines = [x for x in output.splitlines() if "nav2_msgs" not in x]
-    assert said in output and "Traceback" not in output and len(lines) == 1, output
+def test_a_parameter_that_cannot_be_used_is_one_line(root):
+    wrong = (("max_speed:=-1.0", "max_speed"), ("sigmas:=many", "sigmas"))
+    processes = [start_process(root, GOVERNOR_NODE, 0, parameter, "autostart:=false") for parameter, _ in wrong]
+    for process, (_, name) in zip(processes, wrong, strict=True):
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 2
+        lines = [x for x in output.splitlines() if "nav2_msgs" not in x]
+        assert name in output and "Traceback" not in output and len(lines) == 1, output
 
 
 # -- the launch file ---------------------------------------------------------------------------------------------------

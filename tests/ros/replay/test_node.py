@@ -8,6 +8,7 @@ import runpy
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from proxqa_ros.replay.node import ReplayEvaluation, summary_line
 from proxqa_ros.replay.parameters import SPECS, ReplayRequest, request_of_goal
 from proxqa_ros.testing.process import REPLAY_NODE
 from tests import made_bag as made
-from tests.ros.conftest import FakeEngine, check_yaml, in_yaml, start_process, wait_until
+from tests.ros.conftest import FakeEngine, check_yaml, in_yaml, own_graph, start_process, wait_until
 
 NAMES = ["chair", "lamp", "table"]
 """By the fake engine's depths, which follow the alphabet: the lamp before the table, which is wrong."""
@@ -65,6 +66,7 @@ def bags_folder(tmp_path: Path) -> None:
 # -- one evaluation ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timing
 def test_over_loops_and_faster_than_recorded(graph, fake, drive, tmp_path):
     node = node_under_test(graph, fake)
     file, page, seen = tmp_path / "r.json", tmp_path / "r.html", []
@@ -106,6 +108,7 @@ def test_compressed_images(graph, fake, tmp_path):
     assert outcome.report["frames"]["answered"] >= 2 and outcome.report["pair_accuracy"] == 1.0
 
 
+@pytest.mark.timing
 def test_a_slow_node_drops_and_is_late(graph, fake, drive):
     fake.delay = 0.2  # twice a frame
     node_under_test(graph, fake)
@@ -188,7 +191,7 @@ def test_another_camera_on_the_topic_is_told_apart(graph, fake, drive):
         if progress.frames_done % 3 == 0:  # the node takes the newest image: not every one of the bag's is to be lost
             camera.publish(graph.image())
 
-    outcome = replay.play(ReplayRequest(drive, rate=0.5), intrude)
+    outcome = replay.play(ReplayRequest(drive, rate=0.5, settle_time=1.0), intrude)
     assert outcome.report["node"]["stray_answers"] > 0
     assert all(a.stamp in outcome.run.stamps for a in outcome.run.answers)
 
@@ -273,7 +276,7 @@ def test_canceled_while_it_waits_for_a_node(graph, drive, tmp_path):
 def test_goals_that_cannot_be_served(graph, drive, tmp_path):
     client = serve(graph, tmp_path, start_timeout=0.1)
     result = EvaluateBag.Result
-    for fields, code, said in (
+    for fields, code, reason in (
         ({"bag": "drive"}, result.NOT_ACTIVE, "no active proximity node"),
         ({"bag": "nowhere"}, result.BAD_REQUEST, "does not exist"),
         ({"bag": "../secret"}, result.BAD_REQUEST, "not in bag_folder"),
@@ -283,20 +286,34 @@ def test_goals_that_cannot_be_served(graph, drive, tmp_path):
     ):
         answer = client.result(client.send(**fields))
         assert answer.status == GoalStatus.STATUS_ABORTED and not answer.result.success
-        assert answer.result.error_code == code and said in answer.result.message and "\n" not in answer.result.message
+        assert (
+            answer.result.error_code == code and reason in answer.result.message and "\n" not in answer.result.message
+        )
 
 
 # -- requests ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def quiet_node(graph, drive, tmp_path):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """With a bag in bags/."""
+    folder = tmp_path_factory.mktemp("requests")
+    made.write(folder / "bags" / "drive", made.drive())
+    (folder / "bags/link").symlink_to(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def quiet_node(folder) -> Iterator[ReplayEvaluation]:
     """Parameters only."""
-    folders = {"bag_folder": str(tmp_path / "bags"), "report_folder": str(tmp_path / "reports")}
-    return evaluator(graph, **folders, depth_topic="/d", rate=2.0, loops=3)
+    folders = {"bag_folder": str(folder / "bags"), "report_folder": str(folder / "reports")}
+    with own_graph() as graph:
+        yield evaluator(graph, **folders, depth_topic="/d", rate=2.0, loops=3)
 
 
-def test_a_goal_goes_before_the_parameters(quiet_node, drive, tmp_path):
+def test_a_goal_goes_before_the_parameters(quiet_node, folder):
+    drive = folder / "bags/drive"
+    (folder / "reports").mkdir()
     request = request_of_goal(quiet_node, EvaluateBag.Goal(bag="drive"))
     assert (request.bag, request.depth_topic, request.rate, request.loops, request.json) == (drive, "/d", 2.0, 3, None)
     goal = EvaluateBag.Goal(bag=str(drive), truth_topic="/t", rate=0.5, loops=1, max_seconds=2.5, report_name="x")
@@ -308,11 +325,11 @@ def test_a_goal_goes_before_the_parameters(quiet_node, drive, tmp_path):
         1,
         2.5,
     )
-    assert request.json == tmp_path / "reports/x.json" and request.html == tmp_path / "reports/x.html"
+    assert request.json == folder / "reports/x.json" and request.html == folder / "reports/x.html"
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "reason"),
     [
         ({"bag": ""}, "bag is empty"),
         ({"bag": "."}, "not in bag_folder"),
@@ -334,9 +351,8 @@ def test_a_goal_goes_before_the_parameters(quiet_node, drive, tmp_path):
         ({"bag": "drive", "objects": ["x" * 90]}, "too long"),
     ],
 )
-def test_a_goal_that_makes_no_sense_or_leads_astray(quiet_node, tmp_path, fields, said):
-    (tmp_path / "bags/link").symlink_to(tmp_path)
-    with pytest.raises(BadParameterError, match=said) as caught:
+def test_a_goal_that_makes_no_sense_or_leads_astray(quiet_node, fields, reason):
+    with pytest.raises(BadParameterError, match=reason) as caught:
         request_of_goal(quiet_node, EvaluateBag.Goal(**fields))
     assert "\n" not in str(caught.value)
 
@@ -453,50 +469,62 @@ def test_as_a_process_it_evaluates_and_ends(root, graph, fake, drive, tmp_path):
     assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
 
 
-@pytest.mark.parametrize(
-    ("params", "code", "said"),
-    [
-        (["bag:=nowhere"], 2, "'nowhere' does not exist"),
-        (["bag:=BAG", "image_topic:=/x"], 2, "choose one with image_topic"),
-        (["bag:=BAG", "json:=nowhere/r.json"], 2, "folder that exists"),
-        (["bag:=BAG", "start_timeout:=0.1"], 1, "no active proximity node"),
-        (["rate:=1000.0"], 2, "rate"),
-    ],
+UNUSABLE = (
+    (["bag:=nowhere"], 2, "'nowhere' does not exist"),
+    (["bag:=BAG", "image_topic:=/x"], 2, "choose one with image_topic"),
+    (["bag:=BAG", "json:=nowhere/r.json"], 2, "folder that exists"),
+    (["bag:=BAG", "start_timeout:=0.1"], 1, "no active proximity node"),
+    (["rate:=1000.0"], 2, "rate"),
 )
-def test_what_cannot_be_done_is_one_line(root, drive, params, code, said):
+"""Parameters, the exit code, what the one line says."""
+
+
+def test_what_cannot_be_done_is_one_line(root, drive):
     with domain_id() as domain:
-        process = start_process(root, REPLAY_NODE, int(domain), *(p.replace("BAG", str(drive)) for p in params))
-        output, _ = process.communicate(timeout=90)
-    assert process.returncode == code, output
-    assert said in output and "Traceback" not in output and len(output.splitlines()) == 1, output
+        processes = [
+            start_process(root, REPLAY_NODE, int(domain), *(p.replace("BAG", str(drive)) for p in params))
+            for params, _, _ in UNUSABLE
+        ]
+        for process, (_, code, reason) in zip(processes, UNUSABLE, strict=True):
+            output, _ = process.communicate(timeout=90)
+            assert process.returncode == code, output
+            assert reason in output and "Traceback" not in output and len(output.splitlines()) == 1, output
 
 
-@pytest.mark.parametrize("busy", [False, True])
-def test_interrupted_it_ends_soon(root, drive, busy):
+def test_interrupted_it_ends_soon(root, drive):
     with domain_id() as domain:
         context = Context()
         rclpy.init(context=context, domain_id=int(domain))
         watcher = rclpy.create_node("watcher", context=context)
-        process = start_process(root, REPLAY_NODE, int(domain), *([f"bag:={drive}"] if busy else []))
+        given = {"/idle": [], "/busy": [f"bag:={drive}"]}
+        processes = {
+            namespace: start_process(root, REPLAY_NODE, int(domain), *params, namespace=namespace)
+            for namespace, params in given.items()
+        }
         try:
-            client = ActionClient(watcher, EvaluateBag, "evaluate_bag")
-            assert wait_until(client.server_is_ready)
-            process.send_signal(signal.SIGINT)
-            output, _ = process.communicate(timeout=60)
+            clients = {name: ActionClient(watcher, EvaluateBag, f"{name}/evaluate_bag") for name in given}
+            for namespace, process in processes.items():
+                assert wait_until(clients[namespace].server_is_ready)
+                process.send_signal(signal.SIGINT)
+            outputs = {namespace: process.communicate(timeout=60)[0] for namespace, process in processes.items()}
         finally:
-            process.kill()
+            for process in processes.values():
+                process.kill()
             watcher.destroy_node()
             rclpy.try_shutdown(context=context)
-    assert process.returncode == (130 if busy else 0) and "Traceback" not in output, output
+    assert [p.returncode for p in processes.values()] == [0, 130], outputs
+    assert not any("Traceback" in output for output in outputs.values()), outputs
 
 
-@pytest.mark.parametrize("busy", [False, True])
-def test_interrupted_while_it_starts_it_ends_soon(root, drive, busy):
+def test_interrupted_while_it_starts_it_ends_soon(root, drive):
     with domain_id() as domain:
-        params = [f"bag:={drive}"] if busy else []
-        process = start_process(root, REPLAY_NODE, int(domain), *params, code=MAIN_THAT_IS_INTERRUPTED_AT_ONCE)
-        output, _ = process.communicate(timeout=60)
-    assert process.returncode == (130 if busy else 0) and "Traceback" not in output, output
+        processes = [
+            start_process(root, REPLAY_NODE, int(domain), *params, code=MAIN_THAT_IS_INTERRUPTED_AT_ONCE)
+            for params in ([], [f"bag:={drive}"])
+        ]
+        for process, code in zip(processes, (0, 130), strict=True):
+            output, _ = process.communicate(timeout=60)
+            assert process.returncode == code and "Traceback" not in output, output
 
 
 def test_stopped_while_a_goal_is_under_way(graph, fake, drive, tmp_path):
