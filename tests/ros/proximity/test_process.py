@@ -12,7 +12,7 @@ from rclpy.context import Context
 
 from tests.ros.conftest import start_process, wait_until
 
-MODULE = "proximity_node"
+MODULE = "proximity.node"
 MAIN_THAT_LOADS_FOR_EVER = """
 import functools, sys, time
 import proxqa_ros.proximity.node as module
