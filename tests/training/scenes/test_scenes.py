@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -217,7 +218,7 @@ def cupboard(tall: float) -> catalogue.Model:
 
 
 def test_things_against_walls_do_not_cover_each_other() -> None:
-    stage = NoStage()
+    stage: Any = NoStage()
     room = placing.Room(placing.Decorator(random.Random(1), [], stage), 4.0, 5.0, 2.5)
     for _ in range(60):
         room.against_wall(cupboard(0.6), walls=("left",))
