@@ -20,26 +20,34 @@ LOW_PERCENTILE = 2.0
 HIGH_PERCENTILE = 98.0
 ASPECT_TOLERANCE = 0.02
 """Largest relative difference of the aspect ratios of an image and a depth image aligned with it."""
+MIN_DEPTH_M = 1e-300
+"""Below this the reciprocal overflows: as good as zero, so not measured either."""
 
 
 def disparity_of(depth_m: NDArray[Any]) -> NDArray[np.float64]:
-    """Disparity 1/z in 1/m of a float depth map [height, width] in metres.
+    """Disparity of a depth map.
 
-    NaN, zero and negative values mean "not measured" and become NaN; infinity means "beyond range" and becomes 0.
-    BadImageError unless depth_m is a two-dimensional float array: integer maps are mostly millimetres.
+    Args:
+        depth_m: Float [height, width], metres. NaN, zero and negative values mean "not measured", infinity "beyond
+            range" (the convention of REP 117).
+
+    Returns:
+        1/z in 1/m, [height, width]; NaN where not measured, 0 beyond range.
+
+    Raises:
+        BadImageError: It is no two-dimensional float array: integer maps are mostly millimetres.
     """
     depth_m = np.asarray(depth_m)
     _check_map(depth_m, "depth map", "metres")
     z = depth_m.astype(np.float64)
-    # Below 1e-300 m the reciprocal overflows: as good as zero, so not measured either.
-    measured = z > 1e-300
+    measured = z > MIN_DEPTH_M
     disparity = np.full(z.shape, np.nan)
     disparity[measured] = 1.0 / z[measured]
     return disparity
 
 
 def disparity_percentiles(disparity: NDArray[Any]) -> tuple[float, float]:
-    """The 2nd and 98th percentiles (s2, s98) of the finite values; (NaN, NaN) where there is none."""
+    """The 2nd and 98th percentiles (s2, s98) of the finite values; (NaN, NaN) where there are none."""
     values = np.asarray(disparity, dtype=np.float64)
     values = values[np.isfinite(values)]
     if not values.size:
@@ -49,10 +57,18 @@ def disparity_percentiles(disparity: NDArray[Any]) -> tuple[float, float]:
 
 
 def relative_of_disparity(disparity: NDArray[Any] | float, low: float, high: float) -> NDArray[np.float32]:
-    """Relative depth, float32 in [0, 1], of disparities of any shape, given the percentiles of their image.
+    """Relative depth of disparities, given the percentiles of their image.
 
-    Not finite stays NaN. Where low == high (a flat wall, a sky that fills the view) the limit of the formula holds:
-    1 up to that disparity, 0 beyond it.
+    Where low == high (a flat wall, a sky that fills the view) the limit of the formula holds: 1 up to that disparity, 0
+    beyond it.
+
+    Args:
+        disparity: Of any shape.
+        low: The image's 2nd percentile.
+        high: The image's 98th percentile.
+
+    Returns:
+        float32 in [0, 1] of the same shape; NaN where the disparity is not finite.
     """
     s = np.asarray(disparity, dtype=np.float64)
     s = np.where(np.isfinite(s), s, np.nan)
@@ -62,9 +78,16 @@ def relative_of_disparity(disparity: NDArray[Any] | float, low: float, high: flo
 
 
 def relative_disparity_map(disparity: NDArray[Any]) -> NDArray[np.float32]:
-    """Relative depth, float32 [height, width] in [0, 1], of a disparity map (higher = nearer, any scale and offset).
+    """Relative depth of a disparity map.
 
-    NaN where the disparity is not finite. BadImageError unless it is a two-dimensional array of numbers.
+    Args:
+        disparity: [height, width], higher = nearer, of any scale and offset.
+
+    Returns:
+        float32 [height, width] in [0, 1]; NaN where the disparity is not finite.
+
+    Raises:
+        BadImageError: It is no two-dimensional array of numbers.
     """
     disparity = np.asarray(disparity)
     _check_map(disparity, "disparity map", "", integers=True)
@@ -73,9 +96,16 @@ def relative_disparity_map(disparity: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def relative_depth_map(depth_m: NDArray[Any]) -> NDArray[np.float32]:
-    """Relative depth, float32 [height, width] in [0, 1], of a float depth map in metres; NaN where not measured.
+    """Relative depth of a depth map.
 
-    What counts as measured and what raises: `disparity_of`.
+    Args:
+        depth_m: See `disparity_of`.
+
+    Returns:
+        float32 [height, width] in [0, 1]; NaN where not measured.
+
+    Raises:
+        BadImageError: See `disparity_of`.
     """
     return relative_disparity_map(disparity_of(depth_m))
 
@@ -83,12 +113,19 @@ def relative_depth_map(depth_m: NDArray[Any]) -> NDArray[np.float32]:
 def object_relative_depth(
     relative: NDArray[Any], box: Box | None = None, mask: NDArray[np.bool_] | None = None
 ) -> float:
-    """One object's relative depth in [0, 1]: the median over its visible mask, or over the central half of its box.
+    """One object's relative depth: the median over its visible mask, or over the central half of its box.
 
-    relative: [height, width] as the functions above return it. mask: bool of the same shape, preferred where both are
-    given. The central half is the middle 50 % in each direction of the part of the box (pixels) inside the image, at
-    least one pixel. NaN where nothing was measured there. ValueError with neither box nor mask or a mask of another
-    shape; BadObjectError where the box lies outside.
+    Args:
+        relative: [height, width] as the functions above return it.
+        box: In pixels; its central half is the middle 50 % in each direction of the part inside the image.
+        mask: bool [height, width], preferred where both are given.
+
+    Returns:
+        A number in [0, 1]; NaN where nothing was measured there.
+
+    Raises:
+        ValueError: Neither is given, or the mask has another shape.
+        BadObjectError: The box lies outside the image.
     """
     relative = np.asarray(relative)
     if mask is not None:
@@ -106,7 +143,19 @@ def object_relative_depth(
 
 
 def central_half(box: Box, width: int, height: int) -> tuple[slice, slice]:
-    """Rows and columns of the middle half of a box in an image of width x height pixels, at least one of each."""
+    """The middle half of a box, in each direction, at least one pixel.
+
+    Args:
+        box: In pixels.
+        width: Of the image, in pixels.
+        height: Of the image, in pixels.
+
+    Returns:
+        Its rows and its columns.
+
+    Raises:
+        BadObjectError: The box lies outside the image.
+    """
     b = box.clipped(width, height)
 
     def middle(low: float, high: float, size: int) -> slice:

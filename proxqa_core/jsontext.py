@@ -12,7 +12,7 @@ from typing import Any
 
 
 def to_json(value: Any) -> str:
-    """Indented JSON of plain values, lists and dicts; keys become text."""
+    """Indented JSON of plain values, lists and dicts; keys become text, NaN and infinity null."""
     return json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False)
 
 

@@ -1,18 +1,17 @@
 """The nouns of the project as frozen dataclasses.
 
-Promises: a value that exists is valid; bad values raise an error that quotes what came. Knows nothing of ROS, of
-torch or of how the numbers are made.
+Promises: a value that exists is valid; bad values raise an error that quotes what came. Knows nothing of ROS, of torch
+or of how the numbers are made.
 """
 
 from __future__ import annotations
 
 import math
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
-from numpy.typing import NDArray
 
 from proxqa_core.errors import BadImageError, BadObjectError
 
@@ -38,9 +37,16 @@ def clean_text(text: str) -> str:
 
 @dataclass(frozen=True)
 class Box:
-    """An axis-aligned region of an image: pixels, x to the right, y down, (x2, y2) exclusive.
+    """An axis-aligned region of an image, (x2, y2) exclusive.
 
-    Raises BadObjectError unless all are finite and x1 < x2, y1 < y2.
+    Attributes:
+        x1: Left edge, in pixels; x grows to the right.
+        y1: Upper edge, in pixels; y grows downwards.
+        x2: Right edge.
+        y2: Lower edge.
+
+    Raises:
+        BadObjectError: A value is not finite, or the box is empty.
     """
 
     x1: float
@@ -56,10 +62,22 @@ class Box:
 
     @property
     def xyxy(self) -> tuple[float, float, float, float]:
+        """(x1, y1, x2, y2)."""
         return (self.x1, self.y1, self.x2, self.y2)
 
     def clipped(self, width: int, height: int) -> Box:
-        """The part inside an image of width × height pixels; BadObjectError where nothing is left."""
+        """The part inside an image.
+
+        Args:
+            width: Of the image, in pixels.
+            height: Of the image, in pixels.
+
+        Returns:
+            A box of at least one pixel.
+
+        Raises:
+            BadObjectError: Nothing is left.
+        """
         x1, y1 = max(self.x1, 0.0), max(self.y1, 0.0)
         x2, y2 = min(self.x2, float(width)), min(self.y2, float(height))
         if x2 - x1 < 1 or y2 - y1 < 1:
@@ -71,8 +89,12 @@ class Box:
 class ObjectQuery:
     """One object asked for: a name as people say it, optionally where it is.
 
-    The name is data from outside: it is cleaned to one line of plain text (`clean_text`).
-    Raises BadObjectError on a name that is empty or longer than MAX_NAME_LENGTH.
+    Attributes:
+        name: Data from outside, cleaned to one line of plain text by `clean_text`.
+        box: Where it is in the image, in pixels; None = not known.
+
+    Raises:
+        BadObjectError: The name is empty or longer than MAX_NAME_LENGTH.
     """
 
     name: str
@@ -95,10 +117,16 @@ class ObjectQuery:
 class ObjectDepth:
     """How far one object is.
 
-    depth: relative depth in [0, 1], 0 = nearest in view, 1 = farthest; depth_stddev: its standard deviation.
-    distance, distance_stddev: metres along the optical axis; NaN = not calibrated, not in view, or too far to tell.
-    score: probability in [0, 1] that the object is in view at all. text: what the model said.
-    box: the one it was asked with. found_at: where a model that finds things looked for one asked by name, pixels.
+    Attributes:
+        name: As it was asked for.
+        depth: Relative depth in [0, 1], 0 = nearest in view, 1 = farthest.
+        depth_stddev: Standard deviation of `depth`.
+        score: Probability in [0, 1] that the object is in view at all.
+        text: The likeliest answer of the model in its own words.
+        box: The one it was asked with, in pixels.
+        distance: Metres along the optical axis; NaN = not calibrated, not in view, or too far to tell.
+        distance_stddev: Standard deviation of `distance`, in metres; NaN as for `distance`.
+        found_at: Where a model with a grounding head found what was asked by name, in pixels.
     """
 
     name: str
@@ -127,11 +155,16 @@ class QuestionKind(str, Enum):
 
 @dataclass(frozen=True)
 class ProximityAnswer:
-    """The answer to one question about one view.
+    """The answer to one question about one image.
 
-    answer: a sentence, begun with "Yes.", "No." or "Hard to say." where the question wants yes or no. objects: the
-    objects it speaks of, nearest first. closer, farther: names, empty where the question has none. probability: that
-    `closer` really is the closer one, in [0.5, 1]; NaN where there is no choice.
+    Attributes:
+        question: As it was asked.
+        kind: What it asks for.
+        answer: A sentence, begun with "Yes.", "No." or "Hard to say." where the question wants yes or no.
+        objects: Those it speaks of, nearest first.
+        closer: Name of the closer one; empty where the question has none.
+        farther: Name of the farther one; empty where the question has none.
+        probability: That `closer` really is the closer one, in [0.5, 1]; NaN where there is no choice.
     """
 
     question: str
@@ -143,25 +176,15 @@ class ProximityAnswer:
     probability: float = math.nan
 
 
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """One camera image.
-
-    image: uint8 [height, width, 3], RGB. stamp_ns: nanoseconds from the image's own header. frame_id: its frame.
-    Raises BadImageError on anything else.
-    """
-
-    image: NDArray[np.uint8]
-    stamp_ns: int = 0
-    frame_id: str = ""
-    source: str = field(default="", compare=False)
-
-    def __post_init__(self) -> None:
-        check_image(self.image)
-
-
 def check_image(image: object) -> None:
-    """Raise BadImageError unless image is uint8 RGB of a size that can be used."""
+    """Refuse what is no image.
+
+    Args:
+        image: Anything.
+
+    Raises:
+        BadImageError: It is not uint8 [height, width, 3], or of a size that cannot be used.
+    """
     if not isinstance(image, np.ndarray):
         raise BadImageError(f"image is a {type(image).__name__}; expected a numpy array, uint8 [height, width, 3], RGB")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:

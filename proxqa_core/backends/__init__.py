@@ -1,0 +1,1 @@
+"""What runs the networks: protocols for vision encoder and language model, and implementations."""

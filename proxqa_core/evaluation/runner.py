@@ -17,15 +17,14 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from proxqa_core.datasets.folder import BadDatasetError, LabelledFolder, LabelledObject, Record
 from proxqa_core.errors import ProxqaError
 from proxqa_core.evaluation.metrics import MIN_GAP, AbsentResult, Measurements, ObjectResult, PairResult, summary
+from proxqa_core.protocols import EncodedImage, Engine
 from proxqa_core.types import MAX_OBJECTS, ObjectDepth, ObjectQuery, ProximityAnswer
 
 PROMPTS = ("name", "box")
@@ -34,23 +33,6 @@ _BAR = "{desc}: {n_fmt} of {total_fmt} images{postfix}"
 
 class NoDirectError(ProxqaError):
     """The engine cannot compare objects without perceiving their depths first."""
-
-
-class EncodedImage(Protocol):
-    """What the runner needs of an encoded image."""
-
-    def depths(self, objects: Sequence[ObjectQuery]) -> tuple[ObjectDepth, ...]: ...
-
-    def closer(self, a: ObjectQuery, b: ObjectQuery) -> ProximityAnswer: ...
-
-
-class Engine(Protocol):
-    """What the runner needs of an engine."""
-
-    @property
-    def model_name(self) -> str: ...
-
-    def encode_image(self, image: NDArray[np.uint8]) -> Any: ...
 
 
 def evaluate(

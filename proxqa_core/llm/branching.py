@@ -1,70 +1,58 @@
-"""One prefix, many branches: the language model reads the image once and every question from there.
+"""One prefix, many branches: how questions about one image are packed, whatever runs them.
 
-Promises: `run_branches` gives each branch the hidden states that it would have alone after the prefix; branches do not
-see one another, and the tails of a branch (the leaves of the digit tree) do not see one another. All branches of
-a request are packed into one row behind one copy of the prefix's keys and values (tree attention, as in SpecInfer,
-Miao et al. 2024), so that nothing is repeated per branch. Knows nothing of words or of images.
+Promises: branches laid side by side by `pack` do not see one another, and the tails of a branch (the leaves of the
+digit tree) do not see one another; `split_into_passes` cuts long requests. All branches of a request share one copy of
+the prefix's keys and values, so that nothing is repeated per branch. Knows nothing of words, of images or of backends.
+
+Source: tree attention as in SpecInfer, Miao et al. 2024, arXiv 2305.09781.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from transformers import DynamicCache
+from numpy.typing import NDArray
 
-MAX_PACKED = 768
+MAX_PACKED_TOKENS = 768
 """Most tokens packed into one pass: attention grows with the square of it, so longer requests are cut into several."""
 
 
 @dataclass(frozen=True)
-class Prefix:
-    """Keys and values of the shared prefix, one pair [1, heads, length, size] per layer; never changed."""
-
-    layers: tuple[tuple[torch.Tensor, torch.Tensor], ...]
-    length: int
-
-    def cache(self) -> DynamicCache:
-        """A cache to continue from; growing it leaves the prefix as it is (appending makes new tensors)."""
-        cache = DynamicCache()
-        for index, (keys, values) in enumerate(self.layers):
-            cache.update(keys, values, index)
-        return cache
-
-
-@dataclass(frozen=True)
 class Branch:
-    """One continuation of the prefix: embeddings [tokens, hidden], then tails [tails, hidden] side by side after it."""
+    """One continuation of the prefix.
+
+    Attributes:
+        embeddings: [tokens, hidden], one after the other.
+        tails: [tails, hidden], side by side after them; None = none.
+    """
 
     embeddings: torch.Tensor
     tails: torch.Tensor | None = None
 
     @property
     def tokens(self) -> int:
+        """Tokens that follow one another."""
         return len(self.embeddings)
 
     @property
     def size(self) -> int:
+        """All tokens, tails included."""
         return self.tokens + (0 if self.tails is None else len(self.tails))
 
 
-@torch.inference_mode()
-def run_prefix(language_model: Any, embeddings: torch.Tensor) -> Prefix:
-    """Read the prefix's embeddings [length, hidden] once."""
-    cache = DynamicCache()
-    language_model(inputs_embeds=embeddings[None], past_key_values=cache, use_cache=True)
-    layers = tuple((layer.keys, layer.values) for layer in cache.layers)
-    return Prefix(layers, len(embeddings))
+def pack(sizes: Sequence[tuple[int, int]]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Lay branches side by side in one row of n tokens.
 
+    Args:
+        sizes: Of every branch (tokens, tails).
 
-def pack(sizes: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Lay branches of (tokens, tails) side by side in one row.
-
-    Returns positions [n], counted from the end of the prefix, and allowed [n, n]: whether row may look at column.
+    Returns:
+        Positions [n], counted from the end of the prefix, and a mask [n, n]: whether a row may attend to a column.
     """
+    # 1. Of every token in the row, [n]: its branch, its position, and which tail it is (-1 = none).
     branch, position, tail = [], [], []
     for index, (tokens, tails) in enumerate(sizes):
         branch += [index] * (tokens + tails)
@@ -72,37 +60,22 @@ def pack(sizes: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
         tail += [*[-1] * tokens, *range(tails)]
     b, t = np.asarray(branch), np.asarray(tail)
     order = np.arange(len(b))
-    allowed = (b[:, None] == b[None]) & (order[None] <= order[:, None]) & ((t[None] < 0) | (t[None] == t[:, None]))
-    return np.asarray(position), allowed
+    # 2. A token attends to its own branch, not to what comes later, and to no other tail, [n, n].
+    same_branch = b[:, None] == b[None]
+    not_later = order[None] <= order[:, None]
+    no_other_tail = (t[None] < 0) | (t[None] == t[:, None])
+    return np.asarray(position), same_branch & not_later & no_other_tail
 
 
-@torch.inference_mode()
-def run_branches(language_model: Any, prefix: Prefix, branches: Sequence[Branch]) -> Iterator[torch.Tensor]:
-    """Hidden states after the last layer's norm, [branch.size, hidden], for every branch in order."""
-    for chunk in _chunks(branches):
-        rows = torch.cat([p for b in chunk for p in ((b.embeddings,) if b.tails is None else (b.embeddings, b.tails))])
-        position, allowed = pack([(b.tokens, b.size - b.tokens) for b in chunk])
-        mask = torch.zeros(1, 1, len(rows), prefix.length + len(rows), dtype=rows.dtype, device=rows.device)
-        blocked = torch.from_numpy(~allowed).to(rows.device)
-        mask[0, 0, :, prefix.length :].masked_fill_(blocked, torch.finfo(rows.dtype).min)
-        out = language_model(
-            inputs_embeds=rows[None],
-            attention_mask=mask,
-            position_ids=torch.from_numpy(position + prefix.length)[None].to(rows.device),
-            past_key_values=prefix.cache(),
-            use_cache=True,
-        ).last_hidden_state[0]
-        yield from torch.split(out, [b.size for b in chunk])
-
-
-def _chunks(branches: Sequence[Branch]) -> Iterator[list[Branch]]:
-    chunk: list[Branch] = []
+def split_into_passes(branches: Sequence[Branch]) -> Iterator[list[Branch]]:
+    """Cut a request into passes of at most MAX_PACKED_TOKENS tokens; a longer branch has one of its own."""
+    some: list[Branch] = []
     total = 0
     for branch in branches:
-        if chunk and total + branch.size > MAX_PACKED:
-            yield chunk
-            chunk, total = [], 0
-        chunk.append(branch)
+        if some and total + branch.size > MAX_PACKED_TOKENS:
+            yield some
+            some, total = [], 0
+        some.append(branch)
         total += branch.size
-    if chunk:
-        yield chunk
+    if some:
+        yield some

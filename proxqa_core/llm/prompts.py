@@ -1,4 +1,4 @@
-"""Prompts as token ids, cut where the image ends: a prefix that all questions of a view share, and suffixes.
+"""Prompts as token ids, cut where the image ends: a prefix that all questions about an image share, and suffixes.
 
 Promises: the same pieces are cut in training and in inference; text from outside is tokenised with special tokens
 split, so that no name or question can speak in another role. Knows nothing of tensors or of what is asked.
@@ -19,14 +19,28 @@ _SLOT = "PROXQAQUESTION"
 
 @dataclass(frozen=True)
 class Suffix:
-    """What follows the prefix in one branch: token ids, and one box for every region token among them, in order."""
+    """What follows the prefix in one branch.
+
+    Attributes:
+        ids: Token ids.
+        boxes: One for every region token among them, in order, in [0, 1] of the square input.
+    """
 
     ids: tuple[int, ...]
     boxes: tuple[Box, ...] = ()
 
 
 class Prompter:
-    """Cuts prompts for one tokenizer. image_tokens: how many image tokens a view has."""
+    """Cuts prompts for one tokenizer.
+
+    Args:
+        tokenizer: Of Hugging Face.
+        image_token_id: The token that stands for a part of the image.
+        image_tokens: How many of them an image has.
+
+    Raises:
+        BadModelError: The tokenizer or its chat template cannot be used.
+    """
 
     def __init__(self, tokenizer: Any, image_token_id: int, image_tokens: int):
         self.tokenizer = tokenizer
@@ -52,7 +66,7 @@ class Prompter:
         lead, digits = numbers[0][:-2], [numbers[11 * d][-1] for d in range(10)]
         for n, ids in enumerate(numbers):
             if ids != [*lead, digits[n // 10], digits[n % 10]]:
-                raise BadModelError(f"the tokenizer says '0.{n:02d}' as {ids}; expected one token per digit")
+                raise BadModelError(f"the tokenizer encodes '0.{n:02d}' as {ids}; expected one token per digit")
         self.depth_lead = lead
         self.digits = digits
         self.not_visible = self.plain_ids(NOT_VISIBLE)
@@ -61,13 +75,22 @@ class Prompter:
         base = self.plain_ids("Closer:")
         choices = [self.plain_ids("Closer:" + c) for c in CHOICES]
         if any(ids[: len(base)] != base or len(ids) != len(base) + 1 for ids in choices):
-            raise BadModelError(f"the tokenizer says the choices {CHOICES} as {choices}; expected one token each")
+            raise BadModelError(f"the tokenizer encodes the choices {CHOICES} as {choices}; expected one token each")
         self.choices = [ids[-1] for ids in choices]
 
     def question(self, text: str, boxes: Sequence[Box] = (), lead: str = "") -> Suffix:
-        """One question up to where its answer starts, or to the end of `lead`, the part of the answer already said.
+        """One question up to where its answer starts, or to the end of `lead`.
 
-        text: may hold REGION, once per box (boxes: normalised to [0, 1] of the model's square input).
+        Args:
+            text: The question; may hold REGION, once per box.
+            boxes: In [0, 1] of the model's square input.
+            lead: The part of the answer that is given.
+
+        Returns:
+            What follows the prefix.
+
+        Raises:
+            ValueError: There are more or fewer boxes than places for them.
         """
         pieces = text.split(REGION)
         if len(pieces) != len(boxes) + 1:

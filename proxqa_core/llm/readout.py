@@ -1,8 +1,8 @@
 """Numbers and choices read out of the model's own probabilities, not sampled.
 
-Promises: a depth is the expected value over the 100 numbers '0.00' … '0.99' that the model could say, weighted by
-how likely it says each; its standard deviation comes from the same weights. A choice is the probability of each of
-two tokens. Knows nothing of prompts or of how the logits were made.
+Promises: a depth is the expected value over the 100 numbers '0.00' … '0.99' that the model could answer, weighted by
+how likely each is; its standard deviation comes from the same weights. A choice is the probability of each of two
+tokens. Knows nothing of prompts or of how the logits were made.
 """
 
 from __future__ import annotations
@@ -19,10 +19,20 @@ from proxqa_core.language.templates import NOT_VISIBLE
 HALF_STEP = 0.005
 """'0.32' means 0.315 … 0.325; a uniform step adds its variance, (0.01)²/12, to the spread over numbers."""
 
+MAX_LOG_ODDS = 14
+"""Evidence beyond this (one in a million) counts as much as this."""
+
 
 @dataclass(frozen=True)
 class DepthReadout:
-    """mean and stddev of the relative depth; visible: probability that a depth is said at all; text: what is said."""
+    """A relative depth read out of a digit tree.
+
+    Attributes:
+        mean: Expected value, in [0, 1].
+        stddev: Standard deviation, > 0.
+        visible: Probability in [0, 1] that the object is in view.
+        text: The likeliest answer: '0.dd' or 'not visible'.
+    """
 
     mean: float
     stddev: float
@@ -31,14 +41,19 @@ class DepthReadout:
 
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities of logits, along the last axis."""
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
 @dataclass(frozen=True, eq=False)
 class DigitTree:
-    """Raw logits. visible: [2], of starting a number and of starting 'not visible'. tenths: [10], of the digit after
-    '0.'. hundredths: [10, 10], row d: of the next digit after '0.d'.
+    """Raw logits of the answers '0.00' to '0.99' and 'not visible'.
+
+    Attributes:
+        visible: [2], of starting a number and of starting 'not visible'.
+        tenths: [10], of the digit after '0.'.
+        hundredths: [10, 10], row d: of the next digit after '0.d'.
     """
 
     visible: NDArray[np.float64]
@@ -46,32 +61,61 @@ class DigitTree:
     hundredths: NDArray[np.float64]
 
 
-def visibility_evidence(tree: DigitTree, found: float) -> NDArray[np.float64]:
-    """Log-odds [2] that an object is there: by the language model's word, and by the grounding head's score `found`."""
-    said = float(tree.visible[0] - tree.visible[1])
-    found = min(max(found, 1e-6), 1 - 1e-6)
-    return np.clip(np.array([said, math.log(found / (1 - found))]), -14, 14)
+def visibility_evidence(tree: DigitTree, score: float) -> NDArray[np.float64]:
+    """What speaks for an object being in view.
+
+    Args:
+        tree: Of the object.
+        score: Probability in [0, 1] by the grounding head.
+
+    Returns:
+        Log-odds [2], in ±MAX_LOG_ODDS: by the language model and by the grounding head.
+    """
+    by_language = float(tree.visible[0] - tree.visible[1])
+    score = min(max(score, 1e-6), 1 - 1e-6)
+    evidence = np.array([by_language, math.log(score / (1 - score))])
+    return np.clip(evidence, -MAX_LOG_ODDS, MAX_LOG_ODDS)
 
 
 def read_visibility(evidence: NDArray[np.float64], weights: Sequence[float]) -> float:
-    """Probability in [0, 1] that an object is there. weights: of either log-odds, and a constant."""
+    """Probability that an object is in view, by logistic regression.
+
+    Args:
+        evidence: See `visibility_evidence`.
+        weights: Of either log-odds, and a constant.
+
+    Returns:
+        A number in [0, 1].
+    """
     return float(1 / (1 + np.exp(-(evidence @ np.asarray(weights[:2]) + weights[2]))))
 
 
 def read_depth(tree: DigitTree, temperature: float = 1.0, visible: float | None = None) -> DepthReadout:
-    """Read one digit tree. temperature > 1 widens it. visible: where that is known better than by the tree alone."""
+    """Read one digit tree.
+
+    Args:
+        tree: Raw logits.
+        temperature: Calibration, > 0: above 1 it widens the distribution.
+        visible: Probability that the object is in view, where that is known better than from the tree alone.
+
+    Returns:
+        The depth with its standard deviation.
+    """
+    # 1. Probabilities of the 100 numbers, [100]: of the first digit [10, 1] times of the second [10, 10].
     tenths = softmax(tree.tenths / temperature)
     weights = (tenths[:, None] * softmax(tree.hundredths / temperature)).reshape(100)
     numbers = np.arange(100) / 100
+    # 2. Expected value and standard deviation over them, and over the step that each of them stands for.
     mean = float(weights @ numbers)
     variance = float(weights @ (numbers - mean) ** 2) + (2 * HALF_STEP) ** 2 / 12
+    # 3. The likeliest answer.
     visible = float(softmax(tree.visible)[0]) if visible is None else visible
     likeliest = int(weights.argmax())
     return DepthReadout(mean, variance**0.5, visible, f"0.{likeliest:02d}" if visible >= 0.5 else NOT_VISIBLE)
 
 
 def greedy(tree: DigitTree) -> str:
-    """What decoding says that takes the likeliest token every time, without temperature."""
+    """The answer of greedy decoding, which takes the likeliest token every time, without temperature."""
     if tree.visible[0] < tree.visible[1]:
         return NOT_VISIBLE
     tenth = int(tree.tenths.argmax())
@@ -79,13 +123,29 @@ def greedy(tree: DigitTree) -> str:
 
 
 def read_choice(odds: NDArray[np.float64], temperature: float = 1.0) -> NDArray[np.float64]:
-    """Log-odds [pairs, orders] of the same choice asked in several orders → its probability [pairs], their mean."""
+    """Probability of a choice that was asked in several orders of naming.
+
+    Args:
+        odds: Log-odds [pairs, orders].
+        temperature: Calibration, > 0: above 1 it makes less sure.
+
+    Returns:
+        [pairs], the mean over the orders, in [0, 1].
+    """
     return np.asarray(0.5 + 0.5 * np.tanh(odds / temperature / 2)).mean(axis=-1)
 
 
 def compare_depths(a: float, a_stddev: float, b: float, b_stddev: float, temperature: float = 1.0) -> float:
-    """Probability in [0, 1] that `a` is less than `b`, both normal with these means and standard deviations > 0.
+    """Probability that one depth is less than another, both normally distributed.
 
-    temperature: by which the deviation of the difference is multiplied: errors of one image go together.
+    Args:
+        a: Mean of the first.
+        a_stddev: Its standard deviation, > 0.
+        b: Mean of the second.
+        b_stddev: Its standard deviation, > 0.
+        temperature: Multiplies the deviation of the difference: errors within one image are correlated.
+
+    Returns:
+        A number in [0, 1].
     """
     return 0.5 * (1 + math.erf((b - a) / temperature / math.sqrt(2 * (a_stddev**2 + b_stddev**2))))

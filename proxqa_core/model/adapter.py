@@ -5,7 +5,9 @@ adapter made for another base is refused, and so is one whose weights do not fit
 Writing is atomic. Knows nothing of training or of engines.
 
 A folder holds: `proxqa.json` (AdapterInfo), `projector.safetensors`, `adapter_config.json` and
-`adapter_model.safetensors` (the last two as `peft` writes them), and `grounding_head.safetensors` where it has a grounding head.
+`adapter_model.safetensors` (the last two as `peft` writes them), and `grounding_head.safetensors` where it has one.
+
+Source: LoRA, Hu et al. 2021, arXiv 2106.09685.
 """
 
 from __future__ import annotations
@@ -13,9 +15,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -27,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from proxqa_core.errors import BadModelError, ModelNotFoundError
+from proxqa_core.files import atomic_folder
 from proxqa_core.types import clean_text
 from proxqa_core.vision.grounding_head import GroundingHead
 
@@ -36,10 +36,10 @@ LORA_CONFIG = "adapter_config.json"
 LORA = "adapter_model.safetensors"
 GROUNDING_HEAD = "grounding_head.safetensors"
 FILES = (INFO, PROJECTOR, LORA_CONFIG, LORA)
-MAX_NAME = 200
+MAX_NAME_LENGTH = 200
 """Longest name of an adapter or a base, in characters."""
-MAX_JSON = 1_000_000
-"""Largest description read, in bytes."""
+MAX_JSON_BYTES = 1_000_000
+"""Largest description that is read."""
 NOT_PLAIN = (
     *("use_dora", "fan_in_fan_out", "lora_bias", "rank_pattern", "alpha_pattern", "modules_to_save"),
     *("layers_to_transform", "exclude_modules", "target_parameters", "use_qalora", "use_bdlora"),
@@ -50,15 +50,24 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class AdapterInfo:
-    """What an adapter is.
+    """What an adapter is; a value that exists is valid.
 
-    base: identity of the base it was trained on (`base_identity()`, or a Hugging Face id). region_token: boxes are
-    also said as region tokens. grounding head: it finds what is named (`proxqa_core.vision.grounding_head`), and asks by name as
-    by box. reasons: stage 2 says which is closer; else the perceived depths are compared. general_questions: it can
-    answer questions that are not about proximity. depth_temperature, choice_temperature: calibration, > 0, 1 = as the
-    model says. presence: calibration, whether what is asked by name is there: weights of the log-odds by the language
-    model and by the grounding head, and a constant; presence_in_box: the same of what is asked by name and box; None = as the
-    language model says. training: what it was made from.
+    Attributes:
+        name: What it is called, one line.
+        base: Identity of the base it was trained on (`base_identity()`, or a Hugging Face id).
+        region_token: Boxes are told as region tokens too, besides their coordinates.
+        grounding_head: It finds what is named (`proxqa_core.vision.grounding_head`), and asks by name as by box.
+        reasons: Stage 2 tells which is closer; else the perceived depths are compared.
+        general_questions: It can answer questions that are not about proximity.
+        depth_temperature: Calibration of depths, in [0.05, 20], 1 = as the model has it.
+        choice_temperature: The same of choices.
+        visibility: Calibration, whether what is asked by name is in view: weights of the log-odds by the language model
+            and by the grounding head, and a constant; None = as the language model has it.
+        visibility_in_box: The same of what is asked by name and box.
+        training: What it was made from.
+
+    Raises:
+        BadModelError: A value is of another kind or out of its range.
     """
 
     name: str
@@ -76,9 +85,10 @@ class AdapterInfo:
     def __post_init__(self) -> None:
         for key in ("name", "base"):
             value = getattr(self, key)
-            if not isinstance(value, str) or not 1 <= len(value) <= MAX_NAME or clean_text(value) != value:
-                said = repr(value)[:60]
-                raise BadModelError(f"adapter: {key} is {said}; expected one line of 1 to {MAX_NAME} characters")
+            if not isinstance(value, str) or not 1 <= len(value) <= MAX_NAME_LENGTH or clean_text(value) != value:
+                raise BadModelError(
+                    f"adapter: {key} is {repr(value)[:60]}; expected one line of 1 to {MAX_NAME_LENGTH} characters"
+                )
         if not isinstance(self.training, dict):
             raise BadModelError(f"adapter {self.name!r}: training is no object")
         for key in ("depth_temperature", "choice_temperature"):
@@ -93,9 +103,9 @@ class AdapterInfo:
             if weights is None:
                 continue
             if not (self.grounding_head and isinstance(weights, list | tuple) and _three_numbers(weights)):
-                said = repr(weights)[:60]
                 raise BadModelError(
-                    f"adapter {self.name!r}: {key} is {said}; expected three numbers in [-20, 20], and a grounding head"
+                    f"adapter {self.name!r}: {key} is {repr(weights)[:60]}; "
+                    "expected three numbers in [-20, 20], and a grounding head"
                 )
             object.__setattr__(self, key, tuple(float(v) for v in weights))  # JSON has lists only
 
@@ -109,8 +119,12 @@ def _three_numbers(values: Any) -> bool:
 class AdapterSpec:
     """What an adapter must fit.
 
-    base: identity of the model's base. projector: shapes of the projector's weights. linear: shapes [out, in] of the
-    language model's linear layers. patch, word: channels of a patch and of a word embedding, for the grounding head.
+    Attributes:
+        base: Identity of the model's base.
+        projector: Shapes of the projector's weights.
+        linear: Shapes [out, in] of the language model's linear layers.
+        patch: Channels of a patch, for the grounding head.
+        word: Channels of a word embedding, for the grounding head.
     """
 
     base: str
@@ -121,7 +135,13 @@ class AdapterSpec:
 
     @classmethod
     def of(cls, llava: Any, base: str, spatial_merge_size: int) -> AdapterSpec:
-        """Of a LlavaForConditionalGeneration. spatial_merge_size: patches per image-token side."""
+        """The specification of a model.
+
+        Args:
+            llava: A `LlavaForConditionalGeneration`.
+            base: Identity of its base.
+            spatial_merge_size: Patches per side of an image token.
+        """
         config = llava.config
         layers = config.vision_feature_layer
         joined = 1 if isinstance(layers, int) else len(layers)
@@ -137,7 +157,14 @@ class AdapterSpec:
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """An adapter that was read whole and fits. grounding head: None where it has none."""
+    """An adapter that was read whole and fits.
+
+    Attributes:
+        info: Its description.
+        projector: The projector's weights.
+        lora: LoRA of the language model.
+        grounding_head: None where it has none.
+    """
 
     info: AdapterInfo
     projector: dict[str, torch.Tensor]
@@ -147,9 +174,13 @@ class Adapter:
 
 @dataclass(frozen=True, eq=False)
 class LoraConfig:
-    """What `adapter_config.json` says of plain LoRA.
+    """What `adapter_config.json` holds of plain LoRA.
 
-    targets: last parts of the names of the layers that it changes. rank_stabilised: B A is divided by √rank, not rank.
+    Attributes:
+        rank: Rows of A, columns of B.
+        alpha: What B A is scaled by, before the division by the rank.
+        targets: Last parts of the names of the layers that it changes.
+        rank_stabilised: B A is divided by √rank, not rank.
     """
 
     rank: int
@@ -163,10 +194,12 @@ class LoraConfig:
         return self.alpha / (math.sqrt(self.rank) if self.rank_stabilised else self.rank)
 
     def layers(self, linear: Shapes) -> list[str]:
+        """Which of a language model's linear layers it changes."""
         ends = tuple("." + t for t in self.targets)
         return [name for name in linear if name in self.targets or name.endswith(ends)]
 
     def shapes(self, linear: Shapes) -> Shapes:
+        """The shapes that its weights must have for a language model's linear layers."""
         expected: dict[str, tuple[int, ...]] = {}
         for name in self.layers(linear):
             wide, narrow = linear[name]
@@ -177,24 +210,41 @@ class LoraConfig:
 
 @dataclass(frozen=True, eq=False)
 class Lora(LoraConfig):
-    """LoRA weights of an adapter as they are stored, and the settings that they belong to."""
+    """LoRA weights of an adapter as they are stored, and the settings that they belong to.
+
+    Attributes:
+        weights: Under the names that `peft` stores them by.
+    """
 
     weights: dict[str, torch.Tensor]
 
-    def put(self, wrapped: Any, said: str) -> None:
-        """Into a `peft.PeftModel` with the same settings. BadModelError where they do not fit; said: the adapter."""
+    def load_into(self, wrapped: Any, name: str) -> None:
+        """Replace the LoRA weights of a model that is being trained.
+
+        Args:
+            wrapped: A `peft.PeftModel` with the same settings.
+            name: What to call the adapter in an error.
+
+        Raises:
+            BadModelError: They do not fit.
+        """
         from peft import set_peft_model_state_dict
 
         expected = {k: tuple(v.shape) for k, v in wrapped.state_dict().items() if ".lora_" in k}
         given = {k.replace(".weight", ".default.weight"): tuple(v.shape) for k, v in self.weights.items()}
         if expected != given:
             odd = sorted(set(expected.items()) ^ set(given.items()))[0]
-            raise BadModelError(f"adapter {said}: LoRA weights do not fit the base, e.g. {odd[0]} {odd[1]}")
+            raise BadModelError(f"adapter {name}: LoRA weights do not fit the base, e.g. {odd[0]} {odd[1]}")
         set_peft_model_state_dict(wrapped, self.weights)
 
 
 def read_info(folder: Path) -> AdapterInfo:
-    """The description of an adapter folder. ModelNotFoundError where files are missing, BadModelError where bad."""
+    """The description of an adapter folder.
+
+    Raises:
+        ModelNotFoundError: Files are missing.
+        BadModelError: The description cannot be read or does not hold.
+    """
     if not folder.is_dir():
         raise ModelNotFoundError(f"adapter folder {str(folder)!r} does not exist")
     missing = [name for name in FILES if not (folder / name).is_file()]
@@ -217,68 +267,104 @@ def read_info(folder: Path) -> AdapterInfo:
 
 
 def read_grounding_head(folder: Path) -> GroundingHead:
-    """The grounding head of an adapter folder, float32. BadModelError where the file is not a whole grounding head."""
+    """The grounding head of an adapter folder, float32.
+
+    Raises:
+        BadModelError: The file does not hold a whole grounding head.
+    """
     weights = _tensors(folder / GROUNDING_HEAD)
     try:
-        return GroundingHead.of_weights({k: v.float() for k, v in weights.items()}).eval().requires_grad_(False)
+        return GroundingHead.from_weights({k: v.float() for k, v in weights.items()}).eval().requires_grad_(False)
     except (KeyError, RuntimeError, IndexError) as error:
         reason = str(error).strip().splitlines()[0]
         raise BadModelError(f"{str(folder / GROUNDING_HEAD)!r} does not hold a grounding head: {reason}") from error
 
 
 def read_lora(folder: Path) -> Lora:
-    """The LoRA weights of an adapter folder, for whatever base. BadModelError where they cannot be read."""
+    """The LoRA weights of an adapter folder, for whatever base.
+
+    Raises:
+        BadModelError: They cannot be read.
+    """
     return Lora(**vars(_read_lora_config(folder)), weights=_tensors(folder / LORA))
 
 
-def put_projector(llava: Any, folder: Path) -> None:
-    """Replace a LLaVA model's projector by that of an adapter folder. BadModelError where it does not fit."""
+def load_projector_into(llava: Any, folder: Path) -> None:
+    """Replace a LLaVA model's projector by that of an adapter folder.
+
+    Raises:
+        BadModelError: It cannot be read or does not fit.
+    """
     module = llava.model.multi_modal_projector
     module.load_state_dict(_tensors(folder / PROJECTOR, lambda _: _shapes(module.state_dict())))
 
 
-def check(folder: Path, fit: AdapterSpec) -> AdapterInfo:
+def check(folder: Path, spec: AdapterSpec) -> AdapterInfo:
     """Whether an adapter folder can be loaded, by its descriptions and its files' headers; no weight is read.
 
-    Returns its description. Raises ModelNotFoundError, BadModelError as `read`.
+    Args:
+        folder: The adapter folder.
+        spec: What it must fit.
+
+    Returns:
+        Its description.
+
+    Raises:
+        ModelNotFoundError: As `read`.
+        BadModelError: As `read`.
     """
-    return _read(folder, fit, _header)[0]
+    return _read(folder, spec, _header)[0]
 
 
-def read(folder: Path, fit: AdapterSpec) -> Adapter:
+def read(folder: Path, spec: AdapterSpec) -> Adapter:
     """The whole adapter, checked against what it must fit.
 
-    Raises ModelNotFoundError where files are missing, BadModelError where they are damaged, of another base, of other
-    shapes, no safetensors, not finite, or of a kind of LoRA that is not plain.
+    Args:
+        folder: The adapter folder.
+        spec: What it must fit.
+
+    Returns:
+        The adapter with its weights.
+
+    Raises:
+        ModelNotFoundError: Files are missing.
+        BadModelError: Files are damaged, of another base, of other shapes, no safetensors, not finite, or of a kind of
+            LoRA that is not plain.
     """
-    info, config, projector, lora = _read(folder, fit, _tensors)
+    info, config, projector, lora = _read(folder, spec, _tensors)
     grounding_head = read_grounding_head(folder) if info.grounding_head else None
     return Adapter(info, projector, Lora(**vars(config), weights=lora), grounding_head)
 
 
-def _read(folder: Path, fit: AdapterSpec, get: Callable[[Path, Callable[[Shapes], Shapes]], Any]) -> Any:
+def _read(folder: Path, spec: AdapterSpec, get: Callable[[Path, Callable[[Shapes], Shapes]], Any]) -> Any:
     """(description, LoRA configuration, projector, LoRA), the last two by `get(path, what shapes to expect)`."""
     info = read_info(folder)
-    if info.base != fit.base:
-        raise BadModelError(f"adapter {info.name!r} was made for base {info.base!r}, not for {fit.base!r}")
-    projector = get(folder / PROJECTOR, lambda _: fit.projector)
+    if info.base != spec.base:
+        raise BadModelError(f"adapter {info.name!r} was made for base {info.base!r}, not for {spec.base!r}")
+    projector = get(folder / PROJECTOR, lambda _: spec.projector)
     config = _read_lora_config(folder)
-    if not config.layers(fit.linear):
+    if not config.layers(spec.linear):
         raise BadModelError(f"adapter {info.name!r}: the model has no layers {', '.join(config.targets)[:80]!r}")
-    lora = get(folder / LORA, lambda _: config.shapes(fit.linear))
+    lora = get(folder / LORA, lambda _: config.shapes(spec.linear))
     if info.grounding_head:
-        _header(folder / GROUNDING_HEAD, lambda given: _grounding_head_shapes(folder / GROUNDING_HEAD, given, fit))
+        _header(folder / GROUNDING_HEAD, lambda given: _grounding_head_shapes(folder / GROUNDING_HEAD, given, spec))
     return info, config, projector, lora
 
 
 def apply(llava: Any, adapter: Adapter) -> None:
-    """Put an adapter into the float32 LLaVA that it was read for: projector replaced, LoRA merged into the weights."""
+    """Merge an adapter into the model that it was read for: its projector replaced, LoRA added to its weights.
+
+    Args:
+        llava: A `LlavaForConditionalGeneration` in float32.
+        adapter: From `read`.
+    """
     llava.model.multi_modal_projector.load_state_dict(adapter.projector)
     weights = adapter.lora.weights
     with torch.no_grad():
         for name, layer in llava.model.language_model.named_modules():
             a, b = _lora_keys(name)
             if a in weights:
+                # W [out, in] += scale · B [out, rank] A [rank, in]
                 layer.weight += (weights[b].float() @ weights[a].float()) * adapter.lora.scale
 
 
@@ -289,37 +375,34 @@ def save(
     lora: Any,
     grounding_head: GroundingHead | None = None,
 ) -> None:
-    """Write an adapter folder atomically, as float16. lora: a `peft.PeftModel` of the language model.
+    """Write an adapter folder atomically, as float16.
 
-    ValueError where `info.grounding_head` and `grounding_head` disagree.
+    Args:
+        folder: Is made or replaced.
+        info: Its description.
+        projector: The projector's weights.
+        lora: A `peft.PeftModel` of the language model.
+        grounding_head: None where it has none.
+
+    Raises:
+        ValueError: `info.grounding_head` and `grounding_head` disagree.
+        OSError: The folder cannot be written.
     """
     from peft import get_peft_model_state_dict
 
     if info.grounding_head != (grounding_head is not None):
         raise ValueError(
-            f"adapter {info.name!r} says grounding head is {info.grounding_head}, but got {type(grounding_head).__name__}"
+            f"adapter {info.name!r}: grounding_head is {info.grounding_head}, but got {type(grounding_head).__name__}"
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".adapter-", dir=folder.parent))
-    try:
+    with atomic_folder(folder) as work:
         config = copy.copy(lora.peft_config["default"])
-        config.base_model_name_or_path = None  # the folder of the machine that trained it says nothing
+        config.base_model_name_or_path = None  # the folder of the machine that trained it tells nothing
         config.save_pretrained(work)
         if grounding_head is not None:
             save_file(_half(grounding_head.state_dict()), work / GROUNDING_HEAD)
         save_file(_half(get_peft_model_state_dict(lora)), work / LORA)
         save_file(_half(projector), work / PROJECTOR)
         (work / INFO).write_text(json.dumps(asdict(info), indent=1) + "\n")
-        os.chmod(work, 0o755)
-        old = None
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=".old-", dir=folder.parent))
-            os.replace(folder, old / "adapter")
-        os.replace(work, folder)
-        if old is not None:
-            shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _half(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -337,8 +420,8 @@ def _lora_keys(name: str) -> tuple[str, str]:
 
 def _json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. ValueError, OSError."""
-    if path.stat().st_size > MAX_JSON:
-        raise ValueError(f"it has {path.stat().st_size} bytes; at most {MAX_JSON}")
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise ValueError(f"it has {path.stat().st_size} bytes; at most {MAX_JSON_BYTES}")
     try:
         values = json.loads(path.read_text())
     except RecursionError as error:
@@ -368,13 +451,13 @@ def _read_lora_config(folder: Path) -> LoraConfig:
     return LoraConfig(rank, alpha, tuple(targets), bool(values.get("use_rslora")))
 
 
-def _grounding_head_shapes(path: Path, given: Shapes, fit: AdapterSpec) -> Shapes:
+def _grounding_head_shapes(path: Path, given: Shapes, spec: AdapterSpec) -> Shapes:
     """The shapes of a grounding head for this model, of the inner sizes that the file's has."""
     sizes = given.get("patch_out.weight", ())
     if len(sizes) != 2:
         raise BadModelError(f"{str(path)!r} does not hold a grounding head: no matrix 'patch_out.weight'")
     with torch.device("meta"):
-        return _shapes(GroundingHead(fit.patch, fit.word, *sizes).state_dict())
+        return _shapes(GroundingHead(spec.patch, spec.word, *sizes).state_dict())
 
 
 def _header(path: Path, expected: Callable[[Shapes], Shapes] | None = None) -> Shapes:
@@ -411,8 +494,6 @@ def _compare(path: Path, given: Shapes, expected: Shapes) -> None:
     odd = sorted(set(given.items()) ^ set(expected.items()))
     if odd:
         name = odd[0][0]
-        said = [str(list(s[name])) if name in s else "missing" for s in (given, expected)]
-        wanted = "unknown" if said[1] == "missing" else said[1]
-        raise BadModelError(
-            f"{str(path)!r} does not fit the model: weight {name[:80]!r} is {said[0]}, expected {wanted}"
-        )
+        came = str(list(given[name])) if name in given else "missing"
+        wanted = str(list(expected[name])) if name in expected else "unknown"
+        raise BadModelError(f"{str(path)!r} does not fit the model: weight {name[:80]!r} is {came}, expected {wanted}")

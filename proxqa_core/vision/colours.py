@@ -1,8 +1,8 @@
 """What colour a thing has, so that "the red chair" is told from the blue one.
 
-Promises: a small network says for each patch of an image, by its mean colour and the light in the image, which basic
-colour term fits, and `Colours.fit` how well a term fits what is inside a box. Part of no adapter: colours are the same
-to every model. Knows nothing of names or of where boxes come from.
+Promises: a small network gives for each patch of an image, from its mean colour and the light in the image, the basic
+colour term that fits, and `ImageColours.fit` how well a term fits what is inside a box. Part of no adapter: colours are
+the same to every model. Knows nothing of names or of where boxes come from.
 
 Source: naming colours in images by the eleven basic terms, van de Weijer et al. 2009.
 """
@@ -25,26 +25,39 @@ from proxqa_core.types import Box
 from proxqa_core.vision.grounding_head import Candidate, inside
 
 WEIGHTS = Path(__file__).parents[1] / "assets" / "colours.safetensors"
-LIGHT = (0.95, 0.5, 0.05)
-"""Quantiles of each channel over an image's patches that say what light it was taken in."""
+LIGHT_QUANTILES = (0.95, 0.5, 0.05)
+"""Quantiles of each channel over an image's patches that tell what light it was taken in."""
 
 
 class ColourReader(nn.Module):
-    """Mean colours of patches [n, 3], R, G, B in [0, 1], and the light of their images [n, 9] → logits [n, terms]."""
+    """Names the colour of a patch.
+
+    Args:
+        size: Channels of the hidden layers.
+    """
 
     def __init__(self, size: int = 32):
         super().__init__()
-        read = 3 + 3 + 3 * len(LIGHT) + 5
+        inputs = 3 + 3 + 3 * len(LIGHT_QUANTILES) + 5
         self.layers = nn.Sequential(
-            nn.Linear(read, size), nn.GELU(), nn.Linear(size, size), nn.GELU(), nn.Linear(size, len(TERMS))
+            nn.Linear(inputs, size), nn.GELU(), nn.Linear(size, size), nn.GELU(), nn.Linear(size, len(TERMS))
         )
 
     def forward(self, patches: torch.Tensor, light: torch.Tensor) -> torch.Tensor:
+        """Logits of the basic colour terms.
+
+        Args:
+            patches: Mean colours of patches, [n, 3]: R, G, B in [0, 1].
+            light: Light of their images, [n, 9], see `light_of`.
+
+        Returns:
+            [n, terms].
+        """
         grey = patches.mean(-1, keepdim=True)
         strength = patches.amax(-1, keepdim=True) - patches.amin(-1, keepdim=True)
         as_if_white = patches / light[:, :3].clamp_min(0.05)
-        read = [patches, as_if_white, light, grey, (patches - grey) / (grey + 0.05), strength]
-        logits: torch.Tensor = self.layers(torch.cat(read, -1))
+        inputs = [patches, as_if_white, light, grey, (patches - grey) / (grey + 0.05), strength]
+        logits: torch.Tensor = self.layers(torch.cat(inputs, -1))
         return logits
 
 
@@ -56,29 +69,40 @@ def patch_colours(pixels: torch.Tensor, side: int) -> torch.Tensor:
 
 def light_of(patches: torch.Tensor) -> torch.Tensor:
     """Mean colours [..., patches, 3] of a whole image → its light [..., 9], the brightest quantile first."""
-    quantiles = torch.quantile(patches, torch.tensor(LIGHT), dim=-2)
+    quantiles = torch.quantile(patches, torch.tensor(LIGHT_QUANTILES), dim=-2)
     return quantiles.movedim(0, -2).flatten(-2)
 
 
 @dataclass(frozen=True)
-class Colours:
-    """An image's colours: logits [side², terms]."""
+class ImageColours:
+    """An image's colours.
+
+    Attributes:
+        logits: Of the basic colour terms, [side², terms].
+        side: Patches along one side of the image.
+    """
 
     logits: torch.Tensor
     side: int
 
     @classmethod
     @torch.inference_mode()
-    def of(cls, patches: torch.Tensor) -> Colours:
-        """patches: mean colours [side², 3] of an image's patches."""
+    def of(cls, patches: torch.Tensor) -> ImageColours:
+        """The colours of a whole image, from the mean colours [side², 3] of its patches."""
         light = light_of(patches).expand(len(patches), -1)
         return cls(reader()(patches, light), round(len(patches) ** 0.5))
 
     @torch.inference_mode()
     def fit(self, terms: Sequence[str], box: Box, weight: torch.Tensor) -> float:
-        """How well any of some basic terms fits what is in a box (in [0, 1] of the image), in [0, 1].
+        """How well any of some basic terms fits what is in a box.
 
-        1 where it is the likeliest of all terms. weight: of each patch, [side²], > 0: how likely it shows the thing.
+        Args:
+            terms: Basic colour terms, of which one is enough.
+            box: In [0, 1] of the image.
+            weight: Of each patch, [side²], > 0: how likely it shows the thing.
+
+        Returns:
+            A number in [0, 1]; 1 where one of the terms is the likeliest of all.
         """
         within = inside(self.side, box)
         share = weight[within].clamp_min(1e-6)
@@ -88,16 +112,30 @@ class Colours:
 
 
 def by_colour(
-    found: Sequence[Candidate], colours: Colours, terms: Sequence[str], weight: torch.Tensor
+    candidates: Sequence[Candidate], colours: ImageColours, terms: Sequence[str], weight: torch.Tensor
 ) -> list[Candidate]:
-    """The same things, the likeliest first, each score times how well the terms fit; terms, weight: as for `fit`."""
-    weighed = (Candidate(f.box, f.score * colours.fit(terms, f.box, weight)) for f in found)
-    return sorted(weighed, key=lambda f: -f.score)
+    """Candidates ranked by their score times how well the terms fit.
+
+    Args:
+        candidates: What a name may mean.
+        colours: Of the image.
+        terms: See `ImageColours.fit`.
+        weight: See `ImageColours.fit`.
+
+    Returns:
+        The same things with their new scores, the likeliest first.
+    """
+    weighted = (Candidate(c.box, c.score * colours.fit(terms, c.box, weight)) for c in candidates)
+    return sorted(weighted, key=lambda c: -c.score)
 
 
 @cache
 def reader() -> ColourReader:
-    """The colour reader in the box. BadModelError where its weights cannot be read."""
+    """The bundled colour reader.
+
+    Raises:
+        BadModelError: Its weights cannot be read.
+    """
     network = ColourReader()
     try:
         network.load_state_dict({k: v.float() for k, v in load_file(WEIGHTS).items()})

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from proxqa_core.types import VISIBLE, Box, ObjectDepth, check_image
 
-MAX_LABEL = 28
+MAX_LABEL_LENGTH = 28
 """Longest name drawn, in characters."""
+MAX_CAPTION_LINES = 8
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _GREY = (150, 150, 150)
 _INK = (20, 20, 20)
@@ -30,9 +31,19 @@ _VIRIDIS = np.array([[253, 231, 37], [94, 201, 98], [33, 145, 140], [59, 82, 139
 def annotate(image: NDArray[np.uint8], objects: Sequence[ObjectDepth], answer: str = "") -> NDArray[np.uint8]:
     """A copy of an image with every object's box, name and depth, coloured from near (yellow) to far (violet).
 
-    A box is the one asked with, else where a thing that is seen was found. image: uint8 [height, width, 3], RGB.
-    Objects without a box are listed in a strip at the right, `answer` is written
-    below the image; without either the result has the size of the image. Raises BadImageError on another image.
+    A box is the one asked with, else the one that an object in view was found in. Objects without a box are listed in a
+    strip at the right.
+
+    Args:
+        image: uint8 [height, width, 3], RGB.
+        objects: What to draw.
+        answer: Written below the image; empty = nothing.
+
+    Returns:
+        uint8, RGB, of the image's size plus the strips that were needed.
+
+    Raises:
+        BadImageError: It is another image.
     """
     check_image(image)
     height, width = image.shape[:2]
@@ -52,7 +63,7 @@ def annotate(image: NDArray[np.uint8], objects: Sequence[ObjectDepth], answer: s
 
 
 def colour_of(depth: float) -> tuple[int, int, int]:
-    """RGB of a relative depth in [0, 1] (values outside are clipped); grey for NaN."""
+    """The colour, R, G, B in [0, 255], of a relative depth; values outside [0, 1] are clipped, NaN is grey."""
     if not math.isfinite(depth):
         return _GREY
     place = min(1.0, max(0.0, depth)) * (len(_VIRIDIS) - 1)
@@ -62,20 +73,20 @@ def colour_of(depth: float) -> tuple[int, int, int]:
 
 
 def label_of(thing: ObjectDepth) -> str:
-    """What is written beside an object: name and relative depth, metres where calibrated."""
+    """The label of an object: name and relative depth, metres where calibrated."""
     name = _drawable(thing.name)
-    if len(name) > MAX_LABEL:
-        name = name[: MAX_LABEL - 3].rstrip() + "..."
+    if len(name) > MAX_LABEL_LENGTH:
+        name = name[: MAX_LABEL_LENGTH - 3].rstrip() + "..."
     if not thing.score >= VISIBLE:
         return f"{name} not seen"
     if not math.isfinite(thing.depth):
         return f"{name} ?"
-    said = f"{name} {thing.depth:.2f}"
+    label = f"{name} {thing.depth:.2f}"
     if math.isfinite(thing.depth_stddev):
-        said += f" +-{thing.depth_stddev:.2f}"
+        label += f" +-{thing.depth_stddev:.2f}"
     if math.isfinite(thing.distance):
-        said += f" {thing.distance:.2f} m"
-    return said
+        label += f" {thing.distance:.2f} m"
+    return label
 
 
 def _place(thing: ObjectDepth) -> Box | None:
@@ -146,7 +157,7 @@ def _legend(objects: Sequence[ObjectDepth], height: int, image_width: int, scale
 
 
 def _caption(answer: str, width: int, scale: float) -> NDArray[np.uint8]:
-    """The answer in as many lines as it needs, at most eight."""
+    """The answer in as many lines as it needs, at most MAX_CAPTION_LINES."""
     lines = [""]
     for word in _drawable(answer).split():
         longer = f"{lines[-1]} {word}".strip()
@@ -155,7 +166,7 @@ def _caption(answer: str, width: int, scale: float) -> NDArray[np.uint8]:
         else:
             lines[-1] = longer
     line = max(12, _text_size("Ay", scale)[1] + 10)
-    strip = np.full((line * min(len(lines), 8) + 4, width, 3), _PAPER, np.uint8)
-    for i, text in enumerate(lines[:8]):
+    strip = np.full((line * min(len(lines), MAX_CAPTION_LINES) + 4, width, 3), _PAPER, np.uint8)
+    for i, text in enumerate(lines[:MAX_CAPTION_LINES]):
         cv2.putText(strip, text, (5, (i + 1) * line - 5), _FONT, scale, _INK, 1, cv2.LINE_AA)
     return strip

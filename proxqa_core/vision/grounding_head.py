@@ -1,12 +1,12 @@
 """Finding what is named: where in the image a thing called so is, before the language model is asked about it.
 
-Promises: `GroundingHead` says for a name, given as the language model's own word embeddings, how likely each patch shows
-such a thing and which box that thing fills; `find` makes separate things of these, `score_inside` looks in a box that
-is given. A name that was never seen in training is placed by where its words stand among those that were. Knows nothing
-of prompts, pixels or depth.
+Promises: `GroundingHead` gives for a name, in the language model's own word embeddings, the probability that each patch
+shows such a thing and the box which that thing fills; `ground` makes separate candidates of these, `score_in_box` looks
+in a box that is given. A name that was never seen in training is placed by where its words stand among those that were.
+Knows nothing of prompts, pixels or depth.
 
-Sources: patches against words by cosine, as in CLIP (Radford et al. 2021); a box from every patch inside a thing, as
-in FCOS (Tian et al. 2019).
+Sources: patches against words by cosine, as in CLIP (Radford et al. 2021, arXiv 2103.00020); a box from every patch
+inside a thing, as in FCOS (Tian et al. 2019, arXiv 1904.01355).
 """
 
 from __future__ import annotations
@@ -21,28 +21,39 @@ from torch.nn import functional as F
 from proxqa_core.language.places import Place
 from proxqa_core.types import Box
 
-LEAST_SHARE = 0.3
-"""A patch belongs to some thing when it is at least this share as likely as the likeliest one."""
-RIVAL = 0.5
-"""A thing that is at least this share as likely as the likeliest one counts where one of several is picked by place."""
-SAME_THING = 0.4
-"""Two boxes that overlap (intersection over union) by more than this are of one thing."""
-MIN_SIDE = 0.01
-"""Smallest side of a box, as share of the image."""
+MIN_PATCH_RATIO = 0.3
+"""A patch belongs to some candidate when it is at least this share as likely as the likeliest one."""
+RIVAL_RATIO = 0.5
+"""A candidate at least this share as likely as the likeliest one counts where one of several is picked by place."""
+SAME_THING_IOU = 0.4
+"""Two boxes whose intersection over union is above this are of one thing."""
+MIN_BOX_SIDE = 0.01
+"""Smallest side of a box, as share of the image's."""
+MAX_CANDIDATES = 8
+"""Most candidates for one name."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One thing that a name may mean. box: in [0, 1] of the model's square input. score: in [0, 1]."""
+    """One thing that a name may mean.
+
+    Attributes:
+        box: In [0, 1] of the model's square input.
+        score: Probability in [0, 1] that the name means it.
+    """
 
     box: Box
     score: float
 
 
 class GroundingHead(nn.Module):
-    """Two small networks that meet: one reads patches, the other a name.
+    """Two small networks that meet in one space: one encodes patches, the other a name.
 
-    hidden: channels of a patch. words: channels of a word embedding. size: where they meet.
+    Args:
+        hidden: Channels of a patch.
+        words: Channels of a word embedding.
+        size: Channels of the space where they meet.
+        inner: Channels of the hidden layers.
     """
 
     def __init__(self, hidden: int, words: int, size: int = 256, inner: int = 512):
@@ -57,8 +68,16 @@ class GroundingHead(nn.Module):
         self.bias = nn.Parameter(torch.tensor(-4.0))
 
     @classmethod
-    def of_weights(cls, weights: dict[str, torch.Tensor]) -> GroundingHead:
-        """A grounding head of the sizes that its weights have. KeyError, RuntimeError where they are not a grounding head's."""
+    def from_weights(cls, weights: dict[str, torch.Tensor]) -> GroundingHead:
+        """A grounding head of the sizes that its weights have.
+
+        Args:
+            weights: A whole state dict.
+
+        Raises:
+            KeyError: A weight is missing.
+            RuntimeError: A weight has another shape or is not known.
+        """
         grounding_head = cls(
             weights["patch.1.weight"].shape[1],
             weights["word.1.weight"].shape[1],
@@ -69,11 +88,11 @@ class GroundingHead(nn.Module):
         return grounding_head
 
     def name_vectors(self, words: torch.Tensor) -> torch.Tensor:
-        """Mean word embeddings of names [n, words] → their places among the patches [n, size], of length 1."""
+        """Mean word embeddings of names [n, words] → unit vectors [n, size] in the common space."""
         return F.normalize(self.word(words), dim=-1)
 
     def patch_vectors(self, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Patches [..., hidden] → (their places among the names [..., size], inner features [..., inner])."""
+        """Patches [..., hidden] → (unit vectors [..., size] in the common space, inner features [..., inner])."""
         inner = self.patch(patches)
         return F.normalize(self.patch_out(inner), dim=-1), inner
 
@@ -82,9 +101,14 @@ class GroundingHead(nn.Module):
         return self.scale * patch_vectors @ name_vectors.transpose(-1, -2) + self.bias
 
     def edges(self, inner: torch.Tensor, name_vectors: torch.Tensor) -> torch.Tensor:
-        """Distances [..., 4] from a patch's centre to the left, upper, right and lower edge of the thing it is part of.
+        """How far the edges of a thing are from the centre of a patch that is part of it.
 
-        In shares of the image, > 0. inner, name_vectors: of the same leading shape.
+        Args:
+            inner: Inner features of patches, [..., inner].
+            name_vectors: Of the thing's name, [..., size], of the same leading shape.
+
+        Returns:
+            Distances [..., 4] to the left, upper, right and lower edge, in shares of the image, > 0.
         """
         return F.softplus(self.box(F.gelu(self.box_patch(inner) + self.box_word(name_vectors))) - 2)
 
@@ -97,12 +121,12 @@ def centres(side: int) -> torch.Tensor:
 
 
 def to_boxes(centre: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
-    """Centres [..., 2] and distances to edges [..., 4] → boxes [..., 4] (x1, y1, x2, y2), cut at the image."""
+    """Centres [..., 2] and distances to edges [..., 4] → boxes [..., 4] (x1, y1, x2, y2), clipped to the image."""
     return torch.cat([centre - edges[..., :2], centre + edges[..., 2:]], -1).clamp(0, 1)
 
 
 def inside(side: int, box: Box) -> torch.Tensor:
-    """Which patches of a grid, [side²], have their centre in a box in [0, 1]; the one it lies in where none has."""
+    """Which patches of a grid, bool [side²], have their centre in a box in [0, 1]; the nearest one where none has."""
     low, high = torch.tensor(box.xyxy[:2]), torch.tensor(box.xyxy[2:])
     centre = centres(side)
     within = ((centre >= low) & (centre <= high)).all(-1)
@@ -111,8 +135,8 @@ def inside(side: int, box: Box) -> torch.Tensor:
     return within
 
 
-def overlap(box: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """Intersection over union of one box [4] with others [n, 4]."""
+def iou(box: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Intersection over union of one box [4] with others [n, 4]: [n]."""
     low, high = torch.maximum(box[:2], others[:, :2]), torch.minimum(box[2:], others[:, 2:])
     common = (high - low).clamp_min(0).prod(-1)
     areas = (others[:, 2:] - others[:, :2]).clamp_min(0).prod(-1)
@@ -120,14 +144,28 @@ def overlap(box: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
 
 
 def choose(candidates: Sequence[Candidate], place: Place | None) -> Box:
-    """The box that is meant: of the likeliest thing, or of the one that a place ("leftmost") picks among its rivals."""
-    likely = [f.box for f in candidates if f.score >= RIVAL * candidates[0].score]
+    """The box that is meant.
+
+    Args:
+        candidates: At least one, the likeliest first.
+        place: Which of several ("leftmost"); None = the likeliest.
+
+    Returns:
+        The box of the likeliest candidate, or of the one that the place picks among its rivals.
+    """
+    likely = [c.box for c in candidates if c.score >= RIVAL_RATIO * candidates[0].score]
     return likely[0] if place is None else likely[place.pick(likely)]
 
 
 @dataclass(frozen=True)
 class PatchFeatures:
-    """What a grounding head's first network makes of an image's patches: vectors [side², size], inner [side², inner]."""
+    """What a grounding head's first network makes of an image's patches.
+
+    Attributes:
+        vectors: [side², size], in the space where patches and names meet.
+        inner: [side², inner], which boxes are read from.
+        side: Patches along one side of the image.
+    """
 
     vectors: torch.Tensor
     inner: torch.Tensor
@@ -135,55 +173,81 @@ class PatchFeatures:
 
 
 @torch.inference_mode()
-def read(grounding_head: GroundingHead, patches: torch.Tensor) -> PatchFeatures:
-    """Read an image's patches [side, side, hidden] once for all names that are asked for."""
+def encode_patches(grounding_head: GroundingHead, patches: torch.Tensor) -> PatchFeatures:
+    """Encode an image's patches [side, side, hidden] once for all names that are asked for."""
     side = patches.shape[0]
     return PatchFeatures(*grounding_head.patch_vectors(patches.reshape(side * side, -1).float()), side)
 
 
 @torch.inference_mode()
-def find(
-    grounding_head: GroundingHead, reading: PatchFeatures, words: torch.Tensor, most: int = 8
+def ground(
+    grounding_head: GroundingHead, patches: PatchFeatures, words: torch.Tensor, most: int = MAX_CANDIDATES
 ) -> list[list[Candidate]]:
-    """The things that each name may mean, the likeliest first; at least one for every name.
+    """The things that each of n names may mean.
 
-    words: mean word embeddings of the names, [n, words]. most: things a name.
+    Args:
+        grounding_head: The one that encoded the patches.
+        patches: From `encode_patches`.
+        words: Mean word embeddings of the names, [n, words].
+        most: Most candidates for one name.
+
+    Returns:
+        For every name at least one candidate, the likeliest first.
     """
+    # 1. Probability that each patch shows what each name means, [side², n].
     names = grounding_head.name_vectors(words.float())
-    likely = grounding_head.similarity(reading.vectors, names).sigmoid()
-    centre = centres(reading.side).to(likely.device)
+    likely = grounding_head.similarity(patches.vectors, names).sigmoid()
+    centre = centres(patches.side).to(likely.device)
     found = []
     for n, name in enumerate(names):
-        able = likely[:, n] >= LEAST_SHARE * likely[:, n].max()
-        inner = reading.inner[able]
+        # 2. The k patches that may be part of such a thing, and the box that each of them sees, [k, 4].
+        able = likely[:, n] >= MIN_PATCH_RATIO * likely[:, n].max()
+        inner = patches.inner[able]
         boxes = to_boxes(centre[able], grounding_head.edges(inner, name.expand(len(inner), -1)))
+        # 3. Boxes that mean the same thing become one candidate.
         found.append(_separate(likely[able, n], boxes, most))
     return found
 
 
 @torch.inference_mode()
-def likelihood(grounding_head: GroundingHead, reading: PatchFeatures, words: torch.Tensor) -> torch.Tensor:
-    """How likely each patch shows what each name means, [side², names] in [0, 1]. words: as for `find`."""
-    return grounding_head.similarity(reading.vectors, grounding_head.name_vectors(words.float())).sigmoid()
+def patch_probabilities(grounding_head: GroundingHead, patches: PatchFeatures, words: torch.Tensor) -> torch.Tensor:
+    """Probability that each patch shows what each name means.
+
+    Args:
+        grounding_head: The one that encoded the patches.
+        patches: From `encode_patches`.
+        words: Mean word embeddings of the names, [n, words].
+
+    Returns:
+        [side², n] in [0, 1].
+    """
+    return grounding_head.similarity(patches.vectors, grounding_head.name_vectors(words.float())).sigmoid()
 
 
 @torch.inference_mode()
-def score_inside(grounding_head: GroundingHead, reading: PatchFeatures, words: torch.Tensor, box: Box) -> float:
-    """How likely the likeliest patch inside a box (in [0, 1]) shows what a name means, in [0, 1].
+def score_in_box(grounding_head: GroundingHead, patches: PatchFeatures, words: torch.Tensor, box: Box) -> float:
+    """Probability that the likeliest patch inside a box shows what a name means.
 
-    words: mean word embedding of the name, [words]. A box between the patches' centres has the patch it lies in.
+    Args:
+        grounding_head: The one that encoded the patches.
+        patches: From `encode_patches`.
+        words: Mean word embedding of the name, [words].
+        box: In [0, 1]; one between the patches' centres has the patch it lies in.
+
+    Returns:
+        A number in [0, 1].
     """
-    likely = likelihood(grounding_head, reading, words[None])[:, 0]
-    return float(likely[inside(reading.side, box).to(likely.device)].max())
+    likely = patch_probabilities(grounding_head, patches, words[None])[:, 0]
+    return float(likely[inside(patches.side, box).to(likely.device)].max())
 
 
 def _separate(likely: torch.Tensor, boxes: torch.Tensor, most: int) -> list[Candidate]:
-    """Greedy: the likeliest patch's box, averaged with those that mean the same thing, then the rest."""
-    left = likely >= LEAST_SHARE * likely.max()
+    """Greedy suppression that averages: probabilities [k] and boxes [k, 4] of patches → candidates, likeliest first."""
+    left = likely >= MIN_PATCH_RATIO * likely.max()
     found: list[Candidate] = []
     while len(found) < most and bool(left.any()):
         best = int(torch.where(left, likely, torch.zeros_like(likely)).argmax())
-        same = (overlap(boxes[best], boxes) > SAME_THING) & left
+        same = (iou(boxes[best], boxes) > SAME_THING_IOU) & left
         same[best] = True
         weight = likely[same][:, None]
         mean = ((boxes[same] * weight).sum(0) / weight.sum()).tolist()
@@ -194,5 +258,5 @@ def _separate(likely: torch.Tensor, boxes: torch.Tensor, most: int) -> list[Cand
 
 def _box(edges: Sequence[float]) -> Box:
     x1, y1, x2, y2 = edges
-    x1, y1 = min(x1, 1 - MIN_SIDE), min(y1, 1 - MIN_SIDE)
-    return Box(x1, y1, max(x2, x1 + MIN_SIDE), max(y2, y1 + MIN_SIDE))
+    x1, y1 = min(x1, 1 - MIN_BOX_SIDE), min(y1, 1 - MIN_BOX_SIDE)
+    return Box(x1, y1, max(x2, x1 + MIN_BOX_SIDE), max(y2, y1 + MIN_BOX_SIDE))

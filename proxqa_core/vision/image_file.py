@@ -20,10 +20,17 @@ from proxqa_core.types import check_image
 
 
 def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """An image file (JPEG, PNG …) as uint8 [height, width, 3], RGB, upright.
+    """An image file as an array.
 
-    Raises BadImageError where the file is missing, truncated, no image, more than 8 bit a channel (a depth image,
-    mostly) or of a size that cannot be used.
+    Args:
+        path: JPEG, PNG or the like.
+
+    Returns:
+        uint8 [height, width, 3], RGB, upright.
+
+    Raises:
+        BadImageError: The file is missing, truncated, no image, of more than 8 bits a channel (mostly a depth image),
+            or of a size that cannot be used.
     """
     picture = _opened(path)
     if picture.mode.startswith(("I", "F")):
@@ -43,7 +50,17 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
 
 
 def read_raw(path: str | os.PathLike[str]) -> NDArray[Any]:
-    """A one-channel PNG as it is stored, [height, width]: depth or mask maps. Raises BadImageError as `read_image`."""
+    """A map of depths or masks as it is stored.
+
+    Args:
+        path: A PNG of one channel.
+
+    Returns:
+        [height, width], of the type stored.
+
+    Raises:
+        BadImageError: The file is missing, truncated, no image, or has several channels.
+    """
     picture = _opened(path)
     try:
         raw = np.array(picture)

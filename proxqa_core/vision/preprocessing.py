@@ -23,8 +23,16 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """size: side of the square input, pixels. geometry: 'stretch' to the square, or 'pad' with the mean colour
-    (as LLaVA-1.5 was trained). mean, std: of values in [0, 1], per channel R, G, B.
+    """How an image becomes the model's square input.
+
+    Attributes:
+        size: Side of the square, in pixels.
+        geometry: 'stretch' to the square, or 'pad' with the mean colour (as LLaVA-1.5 was trained).
+        mean: Subtracted from values in [0, 1], per channel R, G, B.
+        std: Divided by, per channel.
+
+    Raises:
+        ValueError: A value is out of its range.
     """
 
     size: int
@@ -42,13 +50,23 @@ class Preprocessing:
 
     @classmethod
     def of_processor(cls, processor: Any) -> Preprocessing:
-        """The same normalisation and size as a Hugging Face image processor, padded instead of cropped."""
+        """The normalisation and size of a Hugging Face image processor, padded instead of cropped."""
         size = dict(getattr(processor, "crop_size", None) or processor.size)
         side = int(size.get("height") or size["shortest_edge"])
         return cls(side, "pad", tuple(processor.image_mean), tuple(processor.image_std))
 
     def pixels(self, images: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
-        """uint8 RGB images [h, w, 3] of any sizes → float32 [n, 3, size, size]. BadImageError on anything else."""
+        """Images as the model's input.
+
+        Args:
+            images: n images, uint8 [height, width, 3], RGB, of any sizes.
+
+        Returns:
+            float32 [n, 3, size, size], normalised.
+
+        Raises:
+            BadImageError: One of them is anything else.
+        """
         return torch.stack([self._one(image) for image in images])
 
     def _one(self, image: NDArray[np.uint8]) -> torch.Tensor:
@@ -69,12 +87,24 @@ class Preprocessing:
         return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
 
     def as_seen(self, pixels: torch.Tensor) -> torch.Tensor:
-        """The inverse of the normalisation: what `pixels` gave, [..., 3, size, size] → R, G, B in [0, 1]."""
+        """The inverse of the normalisation: from `pixels`, [..., 3, size, size] → R, G, B in [0, 1]."""
         mean, std = (torch.tensor(v, dtype=pixels.dtype)[:, None, None] for v in (self.mean, self.std))
         return (pixels * std + mean).clamp(0, 1)
 
     def normalised(self, box: Box, width: int, height: int) -> tuple[float, float, float, float]:
-        """A pixel box of an image of width × height → (x1, y1, x2, y2) in [0, 1] of the model's square input."""
+        """A box of an image in the model's square input.
+
+        Args:
+            box: In pixels of the image.
+            width: Of the image, in pixels.
+            height: Of the image, in pixels.
+
+        Returns:
+            (x1, y1, x2, y2) in [0, 1] of the square.
+
+        Raises:
+            BadObjectError: The box lies outside the image.
+        """
         b = box.clipped(width, height)
         if self.geometry == "stretch":
             return (b.x1 / width, b.y1 / height, b.x2 / width, b.y2 / height)
@@ -83,9 +113,15 @@ class Preprocessing:
         return ((b.x1 + left) / side, (b.y1 + top) / side, (b.x2 + left) / side, (b.y2 + top) / side)
 
     def in_pixels(self, box: Box, width: int, height: int) -> Box:
-        """The inverse of `normalised`: a box in [0, 1] of the square input → pixels of an image of width × height.
+        """The inverse of `normalised`.
 
-        At least one pixel wide and high, inside the image.
+        Args:
+            box: In [0, 1] of the square input.
+            width: Of the image, in pixels.
+            height: Of the image, in pixels.
+
+        Returns:
+            The box in pixels of the image, inside it, at least one pixel wide and high.
         """
         left = top = 0
         wide, high = width, height

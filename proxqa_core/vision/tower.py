@@ -1,9 +1,10 @@
-"""The default model's vision tower: DINOv2 whose patches are merged merge × merge into one token each.
+"""The default model's vision tower: DINOv2 whose patches are merged m × m into one token each (m = spatial_merge_size).
 
 Promises: a Hugging Face model (`AutoModel` builds it inside `LlavaForConditionalGeneration`), whose only hidden state
-is the merged grid, [n, (side / spatial_merge_size)², hidden · merge²], row by row. Knows nothing of weights files or of language.
+is the merged grid, [n, (side / m)², m² · c], row by row. Knows nothing of weight files or of language.
 
-Source: DINOv2, Oquab et al. 2023, arXiv 2304.07193; merging neighbouring patches as in InternVL's pixel shuffle.
+Sources: DINOv2, Oquab et al. 2023, arXiv 2304.07193; merging neighbouring patches as in InternVL's pixel shuffle, Chen
+et al. 2024, arXiv 2404.16821.
 """
 
 from __future__ import annotations
@@ -16,7 +17,17 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 
 class MergedDinov2Config(PreTrainedConfig):
-    """backbone: a Dinov2Config as a dict; spatial_merge_size: patches per token side; hidden_size: channels of a merged token."""
+    """Configuration of `MergedDinov2Model`.
+
+    Args:
+        backbone: A Dinov2Config as a dict.
+        spatial_merge_size: Patches per side of a token.
+        image_size: Side of the square input, in pixels.
+        kwargs: Of the base class.
+
+    Raises:
+        ValueError: The image is not a whole number of tokens wide.
+    """
 
     model_type = "merged_dinov2"
 
@@ -40,7 +51,7 @@ class MergedDinov2Config(PreTrainedConfig):
 
 
 def merge_grid(patches: torch.Tensor, spatial_merge_size: int) -> torch.Tensor:
-    """[n, side², c] row by row → [n, (side/merge)², merge²·c]; inside a token, row by row too."""
+    """Patches [n, side², c], row by row → tokens [n, (side / m)², m² · c]; inside a token, row by row too."""
     n, count, c = patches.shape
     side = round(count**0.5)
     out = side // spatial_merge_size
@@ -49,7 +60,7 @@ def merge_grid(patches: torch.Tensor, spatial_merge_size: int) -> torch.Tensor:
 
 
 def split_grid(tokens: torch.Tensor, spatial_merge_size: int) -> torch.Tensor:
-    """The inverse of `merge_grid`, as a grid: [n, (side/merge)², merge²·c] → [n, side, side, c]."""
+    """The inverse of `merge_grid`, as a grid: tokens [n, (side / m)², m² · c] → patches [n, side, side, c]."""
     n, count, wide = tokens.shape
     out = round(count**0.5)
     c = wide // spatial_merge_size**2
@@ -58,7 +69,7 @@ def split_grid(tokens: torch.Tensor, spatial_merge_size: int) -> torch.Tensor:
 
 
 class MergedDinov2Model(PreTrainedModel):
-    """See the module's docstring."""
+    """DINOv2 with merged patches; see the module."""
 
     config_class = MergedDinov2Config
     config: MergedDinov2Config
@@ -73,7 +84,7 @@ class MergedDinov2Model(PreTrainedModel):
         self.post_init()
 
     def forward(self, pixel_values: torch.Tensor, **_: Any) -> BaseModelOutputWithPooling:
-        """pixel_values: [n, 3, image_size, image_size], normalised."""
+        """Pixels [n, 3, image_size, image_size], normalised → tokens [n, (side / m)², m² · c]."""
         patches = self.backbone(pixel_values.to(self.backbone.dtype)).last_hidden_state[:, 1:]
         merged = merge_grid(patches, self.config.spatial_merge_size)
         return BaseModelOutputWithPooling(last_hidden_state=merged, hidden_states=(merged,))

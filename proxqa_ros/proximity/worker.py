@@ -18,43 +18,21 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from proxqa_core.errors import BadImageError, ProxqaError
-from proxqa_core.types import ObjectDepth, ObjectQuery, ProximityAnswer
+from proxqa_core.protocols import AdaptableEngine as Engine
+from proxqa_core.protocols import EncodedImage
+from proxqa_core.types import ObjectDepth, ObjectQuery
 from proxqa_ros.common.errors import one_line
 
 T = TypeVar("T")
-
-
-class EncodedImage(Protocol):
-    """One encoded frame."""
-
-    def depths(self, objects: Sequence[ObjectQuery | str]) -> tuple[ObjectDepth, ...]: ...
-
-    def ask(self, question: str, objects: Sequence[ObjectQuery | str] = ()) -> ProximityAnswer: ...
-
-
-class Engine(Protocol):
-    """What the worker needs of proxqa_core's ProximityEngine."""
-
-    @property
-    def model_name(self) -> str: ...
-
-    def info(self) -> dict[str, Any]: ...
-
-    def encode_image(self, image: NDArray[np.uint8]) -> EncodedImage: ...
-
-    def check_adapter(self, folder: Path) -> str: ...
-
-    def with_adapter(self, adapter: Path | str | None) -> Engine: ...
 
 
 class QueueFullError(ProxqaError):

@@ -54,7 +54,7 @@ def test_image_features_are_those_of_hugging_face(exact):
     pixels = exact.model.preprocessing.pixels([picture(1)])
     with torch.inference_mode():
         theirs = exact.model.llava.get_image_features(pixel_values=pixels).pooler_output[0]
-        ours = exact.project(exact.encoder.encode(pixels)[0])
+        ours = exact.language_model.project(exact.encoder.encode(pixels)[0])
     assert torch.allclose(ours, theirs, atol=1e-5)
 
 
@@ -71,7 +71,7 @@ def test_what_is_asked_by_name_is_found_and_asked_by_box(exact):
         weights = exact.model.adapter.visibility_in_box
         evidence = view.visibility_evidence(query, view.digit_trees([query])[0])
         assert by_box.score == pytest.approx(read_visibility(evidence, weights), abs=1e-4)
-    found = view.find(["chair"])[0]
+    found = view.ground(["chair"])[0]
     assert found and [f.score for f in found] == sorted((f.score for f in found), reverse=True)
 
 

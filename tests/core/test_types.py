@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxqa_core.errors import BadImageError, BadObjectError, ModelNotFoundError, ProxqaError
-from proxqa_core.types import MAX_IMAGE_SIDE, MAX_NAME_LENGTH, Box, Frame, ObjectQuery, check_image, clean_text
+from proxqa_core.types import MAX_IMAGE_SIDE, MAX_NAME_LENGTH, Box, ObjectQuery, check_image, clean_text
 
 
 @given(st.text(max_size=200))
@@ -92,12 +92,6 @@ def test_frozen() -> None:
 def test_bad_images_say_what_was_expected(image: object) -> None:
     with pytest.raises(BadImageError, match="expected"):
         check_image(image)
-
-
-def test_a_frame_checks_its_image() -> None:
-    assert Frame(np.zeros((20, 30, 3), np.uint8), 5, "camera").stamp_ns == 5
-    with pytest.raises(BadImageError):
-        Frame(np.zeros((20, 30), np.uint8))
 
 
 def test_errors_are_caught_as_one_and_by_kind() -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from proxqa_core.llm.branching import Branch, pack, run_branches, run_prefix
+from proxqa_core.backends.torch_backend import TorchLanguageModel
+from proxqa_core.llm.branching import Branch, pack
 from proxqa_core.model.loading import NO_ADAPTER, load
 
 
@@ -14,16 +15,16 @@ def base():
 
 
 def test_branches_equal_full_prompts(base):
-    llm = base.llava.model.language_model
+    lm, llm = TorchLanguageModel(base.llava), base.llava.model.language_model
     table = base.llava.get_input_embeddings()
     torch.manual_seed(1)
     prefix_ids = torch.randint(100, 40000, (70,))
     suffixes = [torch.randint(100, 40000, (n,)) for n in (5, 31, 17, 1)]
     digits = torch.tensor(base.prompter.digits)
     with torch.inference_mode():
-        prefix = run_prefix(llm, table(prefix_ids))
+        prefix = lm.run_prefix(table(prefix_ids))
         branches = [Branch(table(s), table(digits) if i % 2 == 0 else None) for i, s in enumerate(suffixes)]
-        packed = list(run_branches(llm, prefix, branches))
+        packed = list(lm.run_branches(prefix, branches))
         for suffix, branch, hidden in zip(suffixes, branches, packed, strict=True):
             alone = llm(torch.cat([prefix_ids, suffix])[None]).last_hidden_state[0, 70:]
             logits = [base.llava.lm_head(h) for h in (hidden[: len(suffix)], alone)]
@@ -36,25 +37,25 @@ def test_branches_equal_full_prompts(base):
 
 
 def test_prefix_is_not_changed_by_its_branches(base):
-    llm, table = base.llava.model.language_model, base.llava.get_input_embeddings()
+    lm, table = TorchLanguageModel(base.llava), base.llava.get_input_embeddings()
     with torch.inference_mode():
-        prefix = run_prefix(llm, table(torch.arange(200, 220)))
+        prefix = lm.run_prefix(table(torch.arange(200, 220)))
         before = [keys.clone() for keys, _ in prefix.layers]
         branch = [Branch(table(torch.arange(300, 310)))]
-        first = next(iter(run_branches(llm, prefix, branch)))
-        again = next(iter(run_branches(llm, prefix, branch)))
+        first = next(iter(lm.run_branches(prefix, branch)))
+        again = next(iter(lm.run_branches(prefix, branch)))
     assert torch.equal(first, again)
     assert all(torch.equal(a, keys) for a, (keys, _) in zip(before, prefix.layers, strict=True))
 
 
 def test_long_requests_are_cut_into_passes_without_changing_answers(base, monkeypatch):
-    llm, table = base.llava.model.language_model, base.llava.get_input_embeddings()
+    lm, table = TorchLanguageModel(base.llava), base.llava.get_input_embeddings()
     with torch.inference_mode():
-        prefix = run_prefix(llm, table(torch.arange(200, 220)))
+        prefix = lm.run_prefix(table(torch.arange(200, 220)))
         branches = [Branch(table(torch.arange(300 + i, 312 + i))) for i in range(7)]
-        whole = list(run_branches(llm, prefix, branches))
-        monkeypatch.setattr("proxqa_core.llm.branching.MAX_PACKED", 25)
-        cut = list(run_branches(llm, prefix, branches))
+        whole = list(lm.run_branches(prefix, branches))
+        monkeypatch.setattr("proxqa_core.llm.branching.MAX_PACKED_TOKENS", 25)
+        cut = list(lm.run_branches(prefix, branches))
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(whole, cut, strict=True))
 
 

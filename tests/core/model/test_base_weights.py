@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 
 from proxqa_core.errors import CacheError
 from proxqa_core.model import base_weights
-from proxqa_core.model.base_weights import VISION
+from proxqa_core.model.base_weights import vision_weights
 
 
 def test_the_tower_is_the_one_in_the_package(engine):
     """Weights under their published names arrive in the model, whatever the installed library calls them."""
-    published = load_file(VISION.find())
+    published = load_file(vision_weights().find())
     backbone = engine.model.llava.model.vision_tower.backbone
     assert sum(t.numel() for t in published.values()) == sum(t.numel() for t in backbone.state_dict().values())
     renamed = {"attention.attention.query": "attention.q_proj", "attention.output.dense": "attention.o_proj"}

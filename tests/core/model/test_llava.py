@@ -25,7 +25,7 @@ def tiny(folder):
 
 def test_it_sees_the_whole_image_padded_and_answers(tiny):
     assert tiny.model.preprocessing.geometry == "pad" and tiny.model.preprocessing.size == SIDE
-    assert tiny.info()["image_tokens"] == 16 and not tiny.region_token
+    assert tiny.info()["image_tokens"] == 16 and not tiny.info()["region_token"]
     view = tiny.encode_image(picture(1))
     found = view.depths(["chair", ObjectQuery("table", Box(10, 10, 200, 300))])
     assert all(0 <= o.depth <= 1 and math.isfinite(o.depth_stddev) for o in found)
@@ -38,7 +38,7 @@ def test_it_answers_as_generate_does(tiny):
     features = tiny.encoder.encode(tiny.model.preprocessing.pixels([image]))[0]
     pixels = tiny.model.preprocessing.pixels([image])
     theirs = tiny.model.llava.get_image_features(pixel_values=pixels).pooler_output[0]
-    assert torch.allclose(tiny.project(features), theirs, atol=1e-5)
+    assert torch.allclose(tiny.language_model.project(features), theirs, atol=1e-5)
     assert len(ask_one_by_one(tiny, image, ["chair", "lamp"])) == len(found)
 
 

@@ -16,11 +16,11 @@ from proxqa_core.model.loading import DEFAULT_ADAPTER, load
 
 @pytest.fixture
 def adapter(tmp_path):
-    """A copy of the adapter in the box, to be damaged."""
+    """A copy of the bundled adapter, to be damaged."""
     return shutil.copytree(DEFAULT_ADAPTER, tmp_path / "adapter")
 
 
-def test_the_adapter_in_the_box_names_its_base():
+def test_the_bundled_adapter_names_its_base():
     info = adapters.read_info(DEFAULT_ADAPTER)
     assert info.base == base_weights.base_identity() and info.training["images"] >= 1500
     assert sum(f.stat().st_size for f in DEFAULT_ADAPTER.iterdir()) < 30e6
@@ -115,9 +115,9 @@ def test_missing_base_weights_name_the_command(monkeypatch):
 
 
 def test_other_base_weights_are_refused(monkeypatch):
-    carrier = base_weights.VISION
+    carrier = base_weights.vision_weights()
     other = base_weights.WeightFile(carrier.module, carrier.path, "0" * 64, carrier.install)
-    monkeypatch.setattr(base_weights, "VISION", other)
+    monkeypatch.setattr(base_weights, "vision_weights", lambda: other)
     with pytest.raises(BadModelError, match="SHA-256"):
         base_weights.default_base()
 

@@ -1,4 +1,4 @@
-"""What colour things have: the network in the box on plain colours, its arithmetic on made ones, damage."""
+"""What colour things have: the bundled network on plain colours, its arithmetic on made ones, damage."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from proxqa_core.errors import BadModelError
 from proxqa_core.language.referring import TERMS, read_expression
 from proxqa_core.types import Box, ObjectQuery
 from proxqa_core.vision import colours
-from proxqa_core.vision.colours import ColourReader, Colours, by_colour, light_of, patch_colours
+from proxqa_core.vision.colours import ColourReader, ImageColours, by_colour, light_of, patch_colours
 from proxqa_core.vision.grounding_head import Candidate
 from proxqa_core.vision.preprocessing import Preprocessing
 
@@ -43,7 +43,7 @@ def seen(image, side=24):
 def test_a_colour_tells_one_of_two_things(left, right):
     if left == right:
         return
-    read = Colours.of(seen(painted(left, right)))
+    read = ImageColours.of(seen(painted(left, right)))
     alike = torch.ones(24 * 24)
     things = [Candidate(LEFT, 0.8), Candidate(RIGHT, 0.9)]
     assert by_colour(things, read, (left,), alike)[0].box == LEFT
@@ -53,7 +53,7 @@ def test_a_colour_tells_one_of_two_things(left, right):
 
 def test_the_patches_that_show_the_thing_say_its_colour():
     """A box around both: the weights decide whose colour it is."""
-    read = Colours.of(seen(painted("red", "blue")))
+    read = ImageColours.of(seen(painted("red", "blue")))
     around = Box(0.1, 0.2, 0.9, 0.8)
     left = (torch.arange(24 * 24) % 24 < 12).float()
     assert read.fit(("red",), around, left) > 0.9 > 0.1 > read.fit(("blue",), around, left)
@@ -93,13 +93,13 @@ def test_damaged_weights_are_one_line(tmp_path, monkeypatch):
     colours.reader.cache_clear()
 
 
-def test_the_engine_looks_for_the_thing_of_the_colour_that_was_said(exact):
-    """The same picture mirrored in its paints: what is asked for moves, though the grounding head's candidates do not know."""
+def test_the_engine_looks_for_the_thing_of_the_colour_asked_for(exact):
+    """The same picture mirrored in its paints: what is asked for moves, though the candidates do not know."""
     places = []
     for paints in (("red", "blue"), ("blue", "red")):
         view = exact.encode_image(painted(*paints))
-        view._found["box"] = [Candidate(LEFT, 0.8), Candidate(RIGHT, 0.8)]
-        by_name = view._candidates(read_expression("red box"))
+        view._grounding._candidates["box"] = [Candidate(LEFT, 0.8), Candidate(RIGHT, 0.8)]
+        by_name = view._grounding.candidates_for(read_expression("red box"))
         assert by_name[0].score == pytest.approx(0.8) and by_name[1].score < 0.2
         (told,) = view.depths(["red box"])
         places.append(told.found_at)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from proxqa_core.errors import BadImageError
 from proxqa_core.types import Box, ObjectDepth
-from proxqa_core.vision.drawing import MAX_LABEL, annotate, colour_of, label_of
+from proxqa_core.vision.drawing import MAX_LABEL_LENGTH, annotate, colour_of, label_of
 
 
 def thing(name: str = "chair", depth: float = 0.2, box: Box | None = None, score: float = 0.9) -> ObjectDepth:
@@ -61,7 +61,7 @@ def test_labels() -> None:
     assert label_of(thing(score=0.2)) == "chair not seen"
     assert label_of(thing(depth=math.nan)) == "chair ?"
     assert label_of(ObjectDepth("Stühle", 0.2, math.nan, 0.9, "", distance=1.234)) == "Stuhle 0.20 1.23 m"
-    assert len(label_of(thing("long " * 15, score=0.1))) <= MAX_LABEL + len(" not seen")
+    assert len(label_of(thing("long " * 15, score=0.1))) <= MAX_LABEL_LENGTH + len(" not seen")
 
 
 def test_colours_run_from_bright_to_dark() -> None:

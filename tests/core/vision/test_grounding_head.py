@@ -13,10 +13,10 @@ from proxqa_core.vision.grounding_head import (
     GroundingHead,
     _separate,
     centres,
-    find,
-    overlap,
-    read,
-    score_inside,
+    encode_patches,
+    ground,
+    iou,
+    score_in_box,
     to_boxes,
 )
 
@@ -39,7 +39,8 @@ def test_two_things_of_a_name_are_two():
 def test_every_name_is_found_somewhere(seed, side, names, size):
     torch.manual_seed(seed)
     grounding_head = GroundingHead(6, 5, 8, 12)
-    found = find(grounding_head, read(grounding_head, size * torch.randn(side, side, 6)), size * torch.randn(names, 5))
+    patches = encode_patches(grounding_head, size * torch.randn(side, side, 6))
+    found = ground(grounding_head, patches, size * torch.randn(names, 5))
     assert len(found) == names
     for things in found:
         assert 1 <= len(things) <= 8
@@ -53,7 +54,7 @@ def test_every_name_is_found_somewhere(seed, side, names, size):
 def test_a_box_is_as_likely_as_its_likeliest_patch(seed, side, x1, y1, size):
     torch.manual_seed(seed)
     grounding_head, words = GroundingHead(6, 5, 8, 12), torch.randn(5)
-    reading = read(grounding_head, 5 * torch.randn(side, side, 6))
+    reading = encode_patches(grounding_head, 5 * torch.randn(side, side, 6))
     box = Box(x1, y1, min(1.0, x1 + size), min(1.0, y1 + size))
     with torch.inference_mode():
         likely = (
@@ -61,7 +62,7 @@ def test_a_box_is_as_likely_as_its_likeliest_patch(seed, side, x1, y1, size):
             .sigmoid()[:, 0]
             .tolist()
         )
-    score = score_inside(grounding_head, reading, words, box)
+    score = score_in_box(grounding_head, reading, words, box)
     assert score == pytest.approx(min(likely, key=lambda v: abs(v - score)), abs=1e-5)
     inside = [
         v
@@ -69,14 +70,14 @@ def test_a_box_is_as_likely_as_its_likeliest_patch(seed, side, x1, y1, size):
         if box.x1 <= x <= box.x2 and box.y1 <= y <= box.y2
     ]
     assert not inside or score == pytest.approx(max(inside), abs=1e-5)
-    assert score_inside(grounding_head, reading, words, Box(0, 0, 1, 1)) == pytest.approx(max(likely), abs=1e-5)
+    assert score_in_box(grounding_head, reading, words, Box(0, 0, 1, 1)) == pytest.approx(max(likely), abs=1e-5)
 
 
 def test_centres_and_edges_make_boxes():
     assert torch.allclose(centres(2), torch.tensor([[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]))
     box = to_boxes(torch.tensor([0.5, 0.5]), torch.tensor([0.1, 0.2, 0.9, 0.1]))
     assert torch.allclose(box, torch.tensor([0.4, 0.3, 1.0, 0.6]))
-    assert overlap(box, torch.stack([box, box + 2])).tolist() == pytest.approx([1, 0])
+    assert iou(box, torch.stack([box, box + 2])).tolist() == pytest.approx([1, 0])
 
 
 def test_a_grounding_head_survives_its_file_and_a_damaged_one_is_one_line(tmp_path):
@@ -84,7 +85,9 @@ def test_a_grounding_head_survives_its_file_and_a_damaged_one_is_one_line(tmp_pa
     save_file(grounding_head.state_dict(), tmp_path / GROUNDING_HEAD)
     patches, words = torch.randn(4, 4, 6), torch.randn(2, 5)
     again = read_grounding_head(tmp_path)
-    assert find(again, read(again, patches), words) == find(grounding_head, read(grounding_head, patches), words)
+    assert ground(again, encode_patches(again, patches), words) == ground(
+        grounding_head, encode_patches(grounding_head, patches), words
+    )
     save_file({"patch.1.weight": torch.zeros(3, 3)}, tmp_path / GROUNDING_HEAD)
     with pytest.raises(BadModelError, match="does not hold a grounding head") as error:
         read_grounding_head(tmp_path)

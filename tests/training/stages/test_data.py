@@ -30,7 +30,7 @@ def test_samples_know_what_is_absent_and_are_flipped(
     assert np.array_equal(data[8], data.features[1][0])
     with pytest.raises(IndexError):
         data[12]
-    side = pristine.patches_a_side
+    side = pristine.patches_per_side
     seen, turned = (data.patch_colours(i).reshape(side, side, 3) for i in (0, 1))
     assert np.abs(seen[:, ::-1] - turned).max() < 0.02
     assert seen[round(side * 70 / 96), round(side * 30 / 128)] * 255 == pytest.approx([200, 30, 30], abs=2)

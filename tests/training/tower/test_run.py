@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from proxqa_core.model.adapter import read_grounding_head
-from proxqa_core.model.base_weights import VISION
+from proxqa_core.model.base_weights import vision_weights
 from proxqa_core.model.loading import LoadedModel
 from proxqa_training.prefetch import prefetch
 from proxqa_training.tower.config import TowerConfig
@@ -65,7 +65,7 @@ def test_a_run_learns_and_writes_what_it_learned(
         after, figures = run.losses(batch)
     assert after.item() < 0.9 * before.item() and np.isfinite(list(figures.values())).all()
     run.write()
-    tower, old = load_file(tmp_path / "run" / "vision_tower.safetensors"), load_file(VISION.find())
+    tower, old = load_file(tmp_path / "run" / "vision_tower.safetensors"), load_file(vision_weights().find())
     assert {k: v.shape for k, v in tower.items()} == {k: v.shape for k, v in old.items()}
     changed = {k.split(".")[2] for k in tower if k.startswith("encoder.layer.") and not torch.equal(tower[k], old[k])}
     assert changed == {"11"}

@@ -19,14 +19,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from proxqa_core.backends.vision_encoder import TorchVisionEncoder
+from proxqa_core.backends.torch_backend import TorchVisionEncoder
 from proxqa_core.datasets.folder import LabelledObject, Record
 from proxqa_core.files import write_text
 from proxqa_core.language.referring import read_expression
 from proxqa_core.model.loading import LoadedModel, choose_dtype
 from proxqa_core.types import Box
-from proxqa_core.vision.colours import Colours, by_colour, patch_colours
-from proxqa_core.vision.grounding_head import GroundingHead, choose, find, likelihood, read
+from proxqa_core.vision.colours import ImageColours, by_colour, patch_colours
+from proxqa_core.vision.grounding_head import GroundingHead, choose, encode_patches, patch_probabilities
 from proxqa_core.vision.tower import split_grid
 from proxqa_training.distributed import DistributedContext
 from proxqa_training.instructions.build import ImageObject
@@ -162,15 +162,15 @@ def grounder(
     Returns:
         A function from a phrase to a box in [0, 1] of the image, right or wrong.
     """
-    reading = read(grounding_head, split_grid(features[None].float(), model.spatial_merge_size)[0])
+    reading = encode_patches(grounding_head, split_grid(features[None].float(), model.spatial_merge_size)[0])
 
     def ground(phrase: str) -> Box:
         meant = read_expression(phrase)
         words = table[model.prompter.plain_ids(" " + meant.name)].mean(0)[None]
-        candidates = find(grounding_head, reading, words)[0]
+        candidates = ground(grounding_head, reading, words)[0]
         if meant.colours:
-            likely = likelihood(grounding_head, reading, words)[:, 0].cpu()
-            candidates = by_colour(candidates, Colours.of(patches), meant.colours, likely)
+            likely = patch_probabilities(grounding_head, reading, words)[:, 0].cpu()
+            candidates = by_colour(candidates, ImageColours.of(patches), meant.colours, likely)
         return choose(candidates, meant.place)
 
     return ground
@@ -206,7 +206,7 @@ class FeatureCache:
             Features [2 · images, tokens, hidden] and colours [2 · images, side², 3], in files.
         """
         done = self._done()
-        model, side = self.model, self.model.patches_a_side
+        model, side = self.model, self.model.patches_per_side
         hidden = model.llava.config.vision_config.hidden_size
         features = self._array(0, np.float16, (model.prompter.image_tokens, hidden), done)
         colours = self._array(1, np.uint8, (side * side, 3), done)

@@ -156,7 +156,7 @@ def finetune(
     if context.is_main_process:
         begin(work, config, start, folders)
     model = load(DEFAULT, NO_ADAPTER, device="cpu", dtype="float32")
-    adapters.put_projector(model.llava, start)
+    adapters.load_projector_into(model.llava, start)
     grounding_head = adapters.read_grounding_head(start) if info.grounding_head else None
     data = open_dataset_distributed(folders, model, work / FEATURES, context, num_workers, dtype)
     what = summary(data)

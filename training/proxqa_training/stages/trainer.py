@@ -205,7 +205,7 @@ class Trainer:
         llava.model.language_model.set_attn_implementation("eager")
         llm = get_peft_model(llava.model.language_model, config, autocast_adapter_dtype=False)
         if isinstance(lora, Lora):
-            lora.put(llm, "to go on from")
+            lora.load_into(llm, "to go on from")
         if torch_compile:
             for layer in llm.base_model.model.layers:
                 layer.forward = torch.compile(layer.forward, dynamic=False)

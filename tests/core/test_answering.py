@@ -1,46 +1,43 @@
-"""`EncodedImage.ask` with depths and probabilities known by heart instead of a model: what each kind of question answers."""
+"""Answers from depths and probabilities known by heart instead of a model: what each kind of question gets."""
 
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Mapping, Sequence
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxqa_core.engine import Asked, EncodedImage, ProximityEngine
+from proxqa_core.answering import answer, as_queries, closer_answer
 from proxqa_core.errors import NotUnderstoodError
+from proxqa_core.language.questions import understand
+from proxqa_core.protocols import ObjectLike
 from proxqa_core.types import ObjectDepth, ObjectQuery, ProximityAnswer, QuestionKind
 
 DEPTHS = {"jug": 0.2, "plate": 0.23, "stove": 0.5, "tent": 0.8}
 
 
-class KnownView(EncodedImage):
+class KnownPerceiver:
     """Objects that are not in `depths` are unseen; the closer of a pair is so with `probability`."""
 
     def __init__(self, depths: Mapping[str, float], probability: float = 0.9) -> None:
-        self.engine = cast(ProximityEngine, SimpleNamespace(_lock=threading.RLock(), general_questions=False))
         self.by_heart, self.probability = depths, probability
 
-    def depths(self, objects: Sequence[Asked]) -> tuple[ObjectDepth, ...]:
+    def depths(self, objects: Sequence[ObjectQuery]) -> tuple[ObjectDepth, ...]:
         found = []
-        for q in self._queries(objects):
+        for q in objects:
             depth = self.by_heart.get(q.name)
-            seen = depth is not None
-            found.append(ObjectDepth(q.name, depth if seen else 0.5, 0.03, 0.9 if seen else 0.1, "", q.box))
+            found.append(ObjectDepth(q.name, 0.5 if depth is None else depth, 0.03, 0.1 if depth is None else 0.9, ""))
         return tuple(found)
 
-    def closer_many(self, pairs: Sequence[tuple[Asked, Asked]], direct: bool = False) -> list[ProximityAnswer]:
-        answers = []
-        for a, b in pairs:
-            first, second = self.depths([a, b])
-            p = self.probability if first.depth <= second.depth else 1 - self.probability
-            answers.append(self._closer_answer((first, second), p))
-        return answers
+    def closer(self, a: ObjectQuery, b: ObjectQuery) -> ProximityAnswer:
+        first, second = self.depths([a, b])
+        return closer_answer((first, second), self.probability if first.depth <= second.depth else 1 - self.probability)
+
+    def ask(self, question: str, objects: Sequence[ObjectLike] = ()) -> ProximityAnswer:
+        known = as_queries(objects) if objects else []
+        return answer(self, understand(question, [q.name for q in known]), known)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +62,7 @@ class KnownView(EncodedImage):
     ],
 )  # fmt: skip
 def test_answers(question: str, kind: str, said: str, names: list[str]) -> None:
-    answer = KnownView(DEPTHS).ask(question)
+    answer = KnownPerceiver(DEPTHS).ask(question)
     assert (answer.question, answer.kind.value, answer.answer) == (question, kind, said)
     assert [o.name for o in answer.objects] == names
     assert (answer.closer, answer.farther) == (names[0], names[-1])
@@ -74,7 +71,7 @@ def test_answers(question: str, kind: str, said: str, names: list[str]) -> None:
 
 
 def test_known_objects_are_what_nearest_farthest_and_sort_range_over() -> None:
-    view = KnownView(DEPTHS)
+    view = KnownPerceiver(DEPTHS)
     for question, kind in (
         ("What is nearest?", "nearest"),
         ("What is farthest?", "farthest"),
@@ -90,22 +87,22 @@ def test_known_objects_are_what_nearest_farthest_and_sort_range_over() -> None:
 
 @pytest.mark.parametrize("question", ["Is the jug closer than the stove?", "Is the stove behind the jug?"])
 def test_an_undecided_choice_says_so(question: str) -> None:
-    answer = KnownView(DEPTHS, probability=0.53).ask(question)
+    answer = KnownPerceiver(DEPTHS, probability=0.53).ask(question)
     assert answer.answer == "Hard to say. The jug and the stove are about equally far (53 % for the jug)."
     assert answer.closer == "jug" and answer.probability == pytest.approx(0.53)
-    which = KnownView(DEPTHS, probability=0.53).ask("Which is closer, the jug or the stove?")
+    which = KnownPerceiver(DEPTHS, probability=0.53).ask("Which is closer, the jug or the stove?")
     assert which.answer.startswith("The jug and the stove are about equally far")
 
 
 @pytest.mark.parametrize("question", ["Are the jug and the ghost equally far?", "Is the jug closer than the ghost?"])
 def test_what_is_not_seen_is_not_compared(question: str) -> None:
-    answer = KnownView(DEPTHS).ask(question)
+    answer = KnownPerceiver(DEPTHS).ask(question)
     assert "I see no ghost." in answer.answer and not answer.answer.startswith(("Yes", "No"))
 
 
 @given(st.dictionaries(st.sampled_from(["ax", "bo", "cy", "du", "el"]), st.floats(0, 1), min_size=2), st.floats(0.5, 1))
 def test_sorting_is_nearest_first_and_equal_is_yes_or_no(depths: dict[str, float], probability: float) -> None:
-    view = KnownView(depths, probability)
+    view = KnownPerceiver(depths, probability)
     listed = view.ask("Sort by distance.", [ObjectQuery(n) for n in depths])
     assert [o.depth for o in listed.objects] == sorted(depths.values())
     equal = view.ask(f"Are the {' and the '.join(depths)} equally far?")

@@ -1,0 +1,164 @@
+"""From a question to its answer, given something that perceives depths and compares objects.
+
+Promises: every kind of question gets a sentence, or one line that says why not; what is not seen is not compared. Knows
+nothing of images or of models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from proxqa_core.errors import BadObjectError, NotUnderstoodError
+from proxqa_core.language import sentences, templates
+from proxqa_core.language.questions import Question
+from proxqa_core.protocols import ObjectLike
+from proxqa_core.types import MAX_OBJECTS, VISIBLE, ObjectDepth, ObjectQuery, ProximityAnswer, QuestionKind
+
+
+class Perceiver(Protocol):
+    """What answers are made from."""
+
+    def depths(self, objects: Sequence[ObjectQuery]) -> tuple[ObjectDepth, ...]:
+        """Relative depth of every object, in the order asked."""
+        ...
+
+    def closer(self, a: ObjectQuery, b: ObjectQuery) -> ProximityAnswer:
+        """Which of two objects is closer."""
+        ...
+
+
+def as_query(thing: ObjectLike) -> ObjectQuery:
+    """A bare name as a query; BadObjectError where it cannot be used."""
+    return thing if isinstance(thing, ObjectQuery) else ObjectQuery(thing)
+
+
+def as_queries(objects: Sequence[ObjectLike]) -> list[ObjectQuery]:
+    """The objects of one request.
+
+    Args:
+        objects: Names or queries.
+
+    Returns:
+        Queries, in the same order.
+
+    Raises:
+        BadObjectError: There are none, more than MAX_OBJECTS, or one that cannot be used.
+    """
+    if isinstance(objects, str):
+        raise BadObjectError(f"objects is the text {objects!r}; expected a list of names")
+    if not objects:
+        raise BadObjectError("no objects were named; expected at least one name")
+    if len(objects) > MAX_OBJECTS:
+        raise BadObjectError(f"{len(objects)} objects are too many for one request; at most {MAX_OBJECTS}")
+    return [as_query(o) for o in objects]
+
+
+def answer(
+    perceiver: Perceiver,
+    question: Question,
+    known: Sequence[ObjectQuery] = (),
+    generate: Callable[[str], str] | None = None,
+) -> ProximityAnswer:
+    """Answer a question that was understood.
+
+    Args:
+        perceiver: Looks at the image.
+        question: What is asked.
+        known: Objects that lend their boxes to names in the question, and are what 'nearest' ranges over.
+        generate: The model's own answer to a question that is not about proximity; None = it was not taught any.
+
+    Returns:
+        The answer, with the question as it was asked.
+
+    Raises:
+        NotUnderstoodError: The question names no object, or is one that this model cannot answer.
+        BadObjectError: Several known objects have a name that the question uses.
+    """
+    named = [_pick(name, known) for name in question.names]
+    if question.kind in (QuestionKind.CLOSER, QuestionKind.FARTHER):
+        return _reworded(perceiver.closer(named[0], named[1]), question)
+    if question.kind is QuestionKind.GENERAL:
+        return _general_answer(question, generate)
+    targets = named or list(known)
+    if not targets:
+        raise NotUnderstoodError(
+            f"question {question.asked[:60]!r} names no object; expected names in the question or a list of objects"
+        )
+    nearest_first = sorted(perceiver.depths(targets), key=lambda o: (o.score < VISIBLE, o.depth))
+    if question.kind is QuestionKind.EQUAL:
+        return _equal_answer(perceiver, question, nearest_first)
+    return _depth_answer(question, nearest_first)
+
+
+def closer_answer(pair: tuple[ObjectDepth, ObjectDepth], first: float) -> ProximityAnswer:
+    """Which of two objects is closer, as a sentence.
+
+    Args:
+        pair: The objects with their depths.
+        first: Probability in [0, 1] that the first of them is the closer one.
+
+    Returns:
+        The answer, the closer object first.
+    """
+    near, far = pair if first >= 0.5 else (pair[1], pair[0])
+    probability = max(first, 1 - first)
+    question = f"which is closer, the {pair[0].name} or the {pair[1].name}?"
+    seen = all(o.score >= VISIBLE for o in pair)
+    text = sentences.say_closer(near, far, probability) if seen else sentences.say_depths(pair)
+    return ProximityAnswer(question, QuestionKind.CLOSER, text, (near, far), near.name, far.name, probability)
+
+
+def _pick(name: str, known: Sequence[ObjectQuery]) -> ObjectQuery:
+    """The known object of that name, with its box, else the name alone."""
+    same = [q for q in known if q.name.casefold() == name.casefold()]
+    if len(same) > 1:
+        raise BadObjectError(f"{len(same)} objects are named {name!r}; expected names that differ: 'left {name}'")
+    return same[0] if same else ObjectQuery(name)
+
+
+def _reworded(closer: ProximityAnswer, question: Question) -> ProximityAnswer:
+    """The same answer to the question as it was asked, with a yes or no first where it wants one."""
+    text = closer.answer
+    if question.yes_no and all(o.score >= VISIBLE for o in closer.objects):
+        first = question.names[0].casefold()
+        claimed = closer.closer if question.kind is QuestionKind.CLOSER else closer.farther
+        text = sentences.say_yes_or_no(claimed.casefold() == first, closer.probability, text)
+    return replace(closer, question=question.asked, kind=question.kind, answer=text)
+
+
+def _depth_answer(question: Question, found: Sequence[ObjectDepth]) -> ProximityAnswer:
+    """Depth, nearest, farthest or sort. found: nearest first, what is not seen at the end."""
+    seen = [o for o in found if o.score >= VISIBLE]
+    near, far = (seen[0].name, seen[-1].name) if len(seen) > 1 else ("", "")
+    text = sentences.say_depths(found)
+    if question.kind is QuestionKind.FARTHEST and seen:
+        text = f"The farthest is the {seen[-1].name}. {text}"
+    return ProximityAnswer(question.asked, question.kind, text, tuple(found), near, far)
+
+
+def _equal_answer(perceiver: Perceiver, question: Question, found: Sequence[ObjectDepth]) -> ProximityAnswer:
+    """Whether all of some objects, nearest first, are about equally far: the two ends are compared."""
+    ends = ObjectQuery(found[0].name, found[0].box), ObjectQuery(found[-1].name, found[-1].box)
+    closer = perceiver.closer(*ends)
+    near, far = closer.objects
+    if all(o.score >= VISIBLE for o in found):
+        text = sentences.say_equal(found, near, far, closer.probability)
+    else:
+        text = sentences.say_depths(found)
+    objects = (near, far) if len(found) == 2 else tuple(found)
+    return replace(closer, question=question.asked, kind=question.kind, answer=text, objects=objects)
+
+
+def _general_answer(question: Question, generate: Callable[[str], str] | None) -> ProximityAnswer:
+    """The model's own words, where it was taught to use them."""
+    if generate is None:
+        raise NotUnderstoodError(
+            f"question {question.asked[:60]!r} is not about proximity, the only thing this model was taught; "
+            "ask for example 'how far is the chair?' or 'which is closer, the chair or the table?'"
+        )
+    text = generate(templates.plain(question.asked))
+    if not text:
+        raise NotUnderstoodError(f"the model has no answer to {question.asked[:60]!r}")
+    return ProximityAnswer(question.asked, QuestionKind.GENERAL, text)

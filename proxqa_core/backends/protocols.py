@@ -1,0 +1,85 @@
+"""What a backend must be able to do to run the two networks of a model.
+
+Promises: the engine asks nothing else of a backend. Tensors that pass between the two are torch tensors in the
+backend's own device and type; what a prefix is made of is the backend's own business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from proxqa_core.llm.branching import Branch
+
+PrefixT = TypeVar("PrefixT")
+"""A backend's handle of a prefix that has been read; the engine keeps it and hands it back, opaque."""
+
+
+class VisionEncoder(Protocol):
+    """Turns pixels into features. It does not change with the adapter, so engines share it."""
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Run the vision tower.
+
+        Args:
+            pixels: float32 [n, 3, size, size], normalised.
+
+        Returns:
+            Features [n, tokens, features], before the projector.
+        """
+        ...
+
+
+class LanguageModel(Protocol[PrefixT]):
+    """The language model with its projector: all that an adapter changes."""
+
+    def project(self, features: torch.Tensor) -> torch.Tensor:
+        """Vision features [..., features] → embeddings [..., hidden] of the language model."""
+        ...
+
+    def embed(self, ids: Sequence[int]) -> torch.Tensor:
+        """Token ids → embeddings [tokens, hidden]."""
+        ...
+
+    def run_prefix(self, embeddings: torch.Tensor) -> PrefixT:
+        """Read what all questions about an image begin with.
+
+        Args:
+            embeddings: [tokens, hidden].
+
+        Returns:
+            A handle that any number of `run_branches` may continue from; none of them changes it.
+        """
+        ...
+
+    def run_branches(self, prefix: PrefixT, branches: Sequence[Branch]) -> Iterator[torch.Tensor]:
+        """Continue a prefix by several branches, none of which sees another.
+
+        Args:
+            prefix: From `run_prefix`.
+            branches: What follows the prefix; the tails of a branch see the branch and themselves only.
+
+        Returns:
+            For every branch, in order, the hidden states after the last norm, [branch.size, hidden].
+        """
+        ...
+
+    def logits(self, hidden: torch.Tensor, tokens: Sequence[int]) -> NDArray[np.float64]:
+        """Hidden states [..., hidden] → logits [..., len(tokens)] of a few tokens of the vocabulary."""
+        ...
+
+    def generate(self, embeddings: torch.Tensor, max_new_tokens: int) -> list[int]:
+        """Greedy decoding.
+
+        Args:
+            embeddings: The whole prompt, [tokens, hidden].
+            max_new_tokens: Where to stop if the model does not.
+
+        Returns:
+            The ids of the tokens generated.
+        """
+        ...
