@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from proxqa_core.errors import CacheError
+from proxqa_core.errors import BadModelError, CacheError
 from proxqa_core.model import base_weights
 from proxqa_core.model.base_weights import vision_weights
 
@@ -115,3 +116,54 @@ def test_the_folder_in_work_is_locked(small, monkeypatch):
     monkeypatch.setattr(base_weights, "_convert", check_lock)
     base_weights.default_base(lambda line: None)
     assert len(seen) == 1 and not seen[0].exists()
+
+
+def test_what_takes_long_is_told_or_logged(small, caplog):
+    """Who passes no callback has it in the log, as a warning: it is seen where nobody has set up logging."""
+    lines = []
+    base = base_weights.default_base(lines.append)
+    assert lines == [f"converting the base weights once, about 20 s, into {base}"] and not caplog.records
+    (base / base_weights.MANIFEST).unlink()
+    assert base_weights.default_base() == base_weights.default_base() == base
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [("WARNING", lines[0])]
+
+
+@pytest.fixture
+def assets(tmp_path, monkeypatch):
+    """A copy of the bundled vision tower and its manifest, to be changed."""
+    copy = tmp_path / "assets"
+    copy.mkdir()
+    for name in (base_weights.MANIFEST, base_weights.VISION_TOWER):
+        shutil.copy(base_weights.ASSETS / name, copy)
+    monkeypatch.setattr(base_weights, "ASSETS", copy)
+    return copy
+
+
+def test_the_bundled_base_is_the_one_that_adapters_name():
+    assert base_weights.base_identity() == "fcdb8d349b63e642"
+    assert base_weights.vision_weights().sha256 == base_weights.sha256(base_weights.ASSETS / base_weights.VISION_TOWER)
+
+
+def test_a_new_tower_becomes_the_bundled_one_and_the_base_another(assets, tmp_path):
+    before = base_weights.base_identity()
+    save_file({"w": torch.ones(3)}, tmp_path / "trained.safetensors")
+    base_weights.set_vision_tower(tmp_path / "trained.safetensors")
+    tower = assets / base_weights.VISION_TOWER
+    assert tower.read_bytes() == (tmp_path / "trained.safetensors").read_bytes()
+    assert base_weights.vision_weights().sha256 == base_weights.sha256(tower)
+    assert base_weights.base_identity() != before
+    assert {p.name for p in assets.iterdir()} == {base_weights.MANIFEST, base_weights.VISION_TOWER}
+    with pytest.raises(FileNotFoundError):
+        base_weights.set_vision_tower(tmp_path / "none")
+    assert base_weights.vision_weights().sha256 == base_weights.sha256(tower)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"vision_tower.safetensors": 3}', None])
+def test_a_bad_manifest_is_one_line(assets, text):
+    if text is None:
+        (assets / base_weights.MANIFEST).unlink()
+    else:
+        (assets / base_weights.MANIFEST).write_text(text)
+    with pytest.raises(BadModelError, match=r"manifest\.json") as error:
+        base_weights.base_identity()
+    assert "\n" not in str(error.value)
