@@ -187,7 +187,7 @@ def test_a_grounding_head_for_another_model_is_refused_before_it_is_asked(tiny, 
         (adapters.INFO, {"name": "two\nlines"}, "name is"),
         (adapters.INFO, {"name": ["x"]}, "name is"),
         (adapters.INFO, {"training": 3}, "training is no object"),
-        (adapters.INFO, {"visibility_in_box": [1, 2]}, "presence_in_box is .1, 2.; expected three numbers"),
+        (adapters.INFO, {"visibility_in_box": [1, 2]}, "visibility_in_box is .1, 2.; expected three numbers"),
     ],
 )
 def test_descriptions_that_do_not_hold(tiny, adapter, file, change, said):
