@@ -26,7 +26,7 @@ from proxqa_core.language.referring import read_expression
 from proxqa_core.model.loading import LoadedModel, choose_dtype
 from proxqa_core.types import Box
 from proxqa_core.vision.colours import ImageColours, by_colour, patch_colours
-from proxqa_core.vision.grounding_head import GroundingHead, choose, encode_patches, patch_probabilities
+from proxqa_core.vision.grounding_head import GroundingHead, choose, encode_patches, ground, patch_probabilities
 from proxqa_core.vision.tower import split_grid
 from proxqa_training.distributed import DistributedContext
 from proxqa_training.instructions.build import ImageObject
@@ -164,7 +164,7 @@ def grounder(
     """
     reading = encode_patches(grounding_head, split_grid(features[None].float(), model.spatial_merge_size)[0])
 
-    def ground(phrase: str) -> Box:
+    def box_of(phrase: str) -> Box:
         meant = read_expression(phrase)
         words = table[model.prompter.plain_ids(" " + meant.name)].mean(0)[None]
         candidates = ground(grounding_head, reading, words)[0]
@@ -173,7 +173,7 @@ def grounder(
             candidates = by_colour(candidates, ImageColours.of(patches), meant.colours, likely)
         return choose(candidates, meant.place)
 
-    return ground
+    return box_of
 
 
 class FeatureCache:
