@@ -18,10 +18,13 @@ from proxqa_core.llm.branching import Branch, pack, split_into_passes
 
 
 class TorchVisionEncoder:
-    """The vision tower inside a `LlavaForConditionalGeneration`."""
+    """The vision tower inside a `LlavaForConditionalGeneration`.
+
+    Args:
+        llava: The loaded model; only its vision tower is kept.
+    """
 
     def __init__(self, llava: Any):
-        """Args: llava: the loaded model; only its vision tower is kept."""
         self._tower = llava.model.vision_tower
         self._config = llava.config
 
@@ -59,10 +62,13 @@ class TorchPrefix:
 
 
 class TorchLanguageModel:
-    """Projector, language model and output layer of a `LlavaForConditionalGeneration`."""
+    """Projector, language model and output layer of a `LlavaForConditionalGeneration`.
+
+    Args:
+        llava: The loaded model, adapter merged.
+    """
 
     def __init__(self, llava: Any):
-        """Args: llava: the loaded model, adapter merged."""
         self._llava = llava
 
     def project(self, features: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,1 @@
+"""Models on disk: the default's base weights, loading, adapters."""

@@ -37,7 +37,7 @@ LORA = "adapter_model.safetensors"
 GROUNDING_HEAD = "grounding_head.safetensors"
 FILES = (INFO, PROJECTOR, LORA_CONFIG, LORA)
 MAX_NAME_LENGTH = 200
-"""Longest name of an adapter or a base, in characters."""
+"""Of an adapter or a base, in characters."""
 MAX_JSON_BYTES = 1_000_000
 """Largest description that is read."""
 NOT_PLAIN = (
@@ -83,12 +83,7 @@ class AdapterInfo:
     training: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for key in ("name", "base"):
-            value = getattr(self, key)
-            if not isinstance(value, str) or not 1 <= len(value) <= MAX_NAME_LENGTH or clean_text(value) != value:
-                raise BadModelError(
-                    f"adapter: {key} is {repr(value)[:60]}; expected one line of 1 to {MAX_NAME_LENGTH} characters"
-                )
+        self._check_texts()
         if not isinstance(self.training, dict):
             raise BadModelError(f"adapter {self.name!r}: training is no object")
         for key in ("depth_temperature", "choice_temperature"):
@@ -98,6 +93,17 @@ class AdapterInfo:
         for key in ("region_token", "grounding_head", "reasons", "general_questions"):
             if not isinstance(getattr(self, key), bool):
                 raise BadModelError(f"adapter {self.name!r}: {key} is {getattr(self, key)!r}; expected true or false")
+        self._check_visibility()
+
+    def _check_texts(self) -> None:
+        for key in ("name", "base"):
+            value = getattr(self, key)
+            if not isinstance(value, str) or not 1 <= len(value) <= MAX_NAME_LENGTH or clean_text(value) != value:
+                raise BadModelError(
+                    f"adapter: {key} is {repr(value)[:60]}; expected one line of 1 to {MAX_NAME_LENGTH} characters"
+                )
+
+    def _check_visibility(self) -> None:
         for key in ("visibility", "visibility_in_box"):
             weights = getattr(self, key)
             if weights is None:

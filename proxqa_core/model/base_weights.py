@@ -25,6 +25,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -297,31 +298,23 @@ def as_installed(state: dict[str, torch.Tensor], scratch: Path) -> torch.nn.Modu
 
 def _convert(language: Path, vision: Path, out: Path) -> None:
     """Assemble LlavaForConditionalGeneration and its tokenizer; the projector is drawn at random."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlavaConfig, LlavaForConditionalGeneration
-    from transformers.utils import logging
+    from transformers import LlavaConfig, LlavaForConditionalGeneration
 
     from proxqa_core.vision.tower import MergedDinov2Config, MergedDinov2Model
 
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(language.parent), gguf_file=language.name)
-        llm = AutoModelForCausalLM.from_pretrained(str(language.parent), gguf_file=language.name, dtype=torch.float32)
-    finally:
-        if bars:
-            logging.enable_progress_bar()
+    # 1. The language model out of its GGUF file, with one more token, for the image.
+    tokenizer, llm = _read_gguf(language)
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]})
     llm.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64, mean_resizing=False)
+    # 2. The vision tower around its backbone.
     vision_config = MergedDinov2Config(dict(BACKBONE), spatial_merge_size=SPATIAL_MERGE_SIZE, image_size=IMAGE_SIZE)
     tower = MergedDinov2Model(vision_config)
     tower.backbone.load_state_dict(as_installed(load_file(vision), out / "scratch").state_dict(), strict=True)
-    text_config = llm.config
-    if hasattr(text_config, "quantization_config"):
-        del text_config.quantization_config
+    # 3. Both in one model, in float16.
     side = IMAGE_SIZE // vision_config.patch_size // SPATIAL_MERGE_SIZE
     config = LlavaConfig(
         vision_config=vision_config,
-        text_config=text_config,
+        text_config=llm.config,
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
         image_seq_length=side * side,
         vision_feature_layer=-1,
@@ -334,3 +327,21 @@ def _convert(language: Path, vision: Path, out: Path) -> None:
     model.tie_weights()
     model.half().save_pretrained(out)
     tokenizer.save_pretrained(out)
+
+
+def _read_gguf(language: Path) -> tuple[Any, Any]:
+    """Tokenizer and language model, dequantised to float32, of a GGUF file."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as hf_logging
+
+    bars = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(language.parent), gguf_file=language.name)
+        llm = AutoModelForCausalLM.from_pretrained(str(language.parent), gguf_file=language.name, dtype=torch.float32)
+    finally:
+        if bars:
+            hf_logging.enable_progress_bar()
+    if hasattr(llm.config, "quantization_config"):
+        del llm.config.quantization_config
+    return tokenizer, llm
