@@ -2,7 +2,7 @@
 
 Each node is in the namespace of its camera: /front/proximity reads /front/image_raw, publishes /front/object_depths and
 answers /front/proximity_query. Topics are patterns: `image:="/{camera}/color/image_raw"`. One params_file serves all;
-what differs stands in it under the node's full name (`/front/proximity:` instead of `/**:`). Every node loads a model
+what differs is in it under the node's full name (`/front/proximity:` instead of `/**:`). Every node loads a model
 of its own: mind the memory. `--show-args` lists the arguments.
 """
 
@@ -20,18 +20,18 @@ SHARE = Path(get_package_share_directory("proxqa_ros"))
 TOPICS = {
     "image": ("image_raw", "Topic of a camera's images."),
     "depth": ("depth/image_raw", "Topic of depth images aligned with them."),
-    "range": ("range", "Topic of a range sensor beside it."),
-    "scan": ("scan", "Topic of a laser scanner beside it."),
+    "range": ("range", "Topic of a range sensor."),
+    "scan": ("scan", "Topic of a laser scanner."),
     "camera_info": ("camera_info", "Topic of its CameraInfo."),
     "detections": ("detections", "Topic of detections in its images."),
 }
 """Patterns, and what they mean."""
 SHARED = {
     "params_file": (str(SHARE / "config" / "proximity.yaml"), "Parameters, see config/proximity.yaml."),
-    "model": ("", "Goes before the file's; '' = the file's."),
-    "adapter": ("", "Goes before the file's; '' = the file's."),
-    "device": ("", "auto, cpu, cuda or cuda:N, before the file's; '' = the file's."),
-    "autostart": ("", "true or false, goes before the file's; '' = the file's."),
+    "model": ("", "Overrides the file's; '' = the file's."),
+    "adapter": ("", "Overrides the file's; '' = the file's."),
+    "device": ("", "auto, cpu, cuda or cuda:N; overrides the file's; '' = the file's."),
+    "autostart": ("", "true or false; overrides the file's; '' = the file's."),
     "use_sim_time": ("", "true or false: take the time from /clock; '' = as the file says, else false."),
     "log_level": ("info", "debug, info, warn, error or fatal."),
 }
@@ -59,7 +59,7 @@ def generate_launch_description() -> LaunchDescription:
     }
     return LaunchDescription(
         [
-            DeclareLaunchArgument("cameras", description="Names of the cameras, parted by commas: 'front,rear'."),
+            DeclareLaunchArgument("cameras", description="Names of the cameras, comma-separated: 'front,rear'."),
             DeclareLaunchArgument("namespace", default_value="", description="Namespace around those of the cameras."),
             *(
                 DeclareLaunchArgument(name, default_value=default, description=text)

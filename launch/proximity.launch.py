@@ -7,7 +7,7 @@
         launch_arguments={"namespace": "front", "image": "/front/image_raw", "autostart": "false"}.items(),
     )
 
-A namespace pushed around it (PushRosNamespace) and parameters set around it (SetParameter) hold for the node too.
+A namespace pushed around it (PushRosNamespace) and parameters set around it (SetParameter) apply to the node too.
 """
 
 import os
@@ -23,13 +23,13 @@ from proxqa_ros.common.launch_arguments import yes_or_no
 
 CONFIG = Path(get_package_share_directory("proxqa_ros")) / "config"
 TEXTS, SWITCHES = ("model", "adapter", "device"), ("autostart", "use_sim_time")
-"""Arguments that go before the parameters of the file, unless they are empty."""
-BESIDE = ("depth", "range", "scan", "camera_info", "detections")
-"""Topics beside the image's."""
+"""Arguments that override the parameters of the file, unless they are empty."""
+INPUTS = ("depth", "range", "scan", "camera_info", "detections")
+"""Topics that are subscribed to besides the image's."""
 
 
 def overrides(context: LaunchContext, names: tuple[str, ...] = TEXTS + SWITCHES) -> dict[str, object]:
-    """The parameters given as launch arguments; they go before those of the file."""
+    """The parameters given as launch arguments; they override those of the file."""
     given = {name: LaunchConfiguration(name).perform(context) for name in names}
     return {name: yes_or_no(name, value) if name in SWITCHES else value for name, value in given.items() if value}
 
@@ -45,7 +45,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         remappings=[
             ("image", image),
             ("image/compressed", f"{image}/compressed"),
-            *((topic, LaunchConfiguration(topic)) for topic in BESIDE),
+            *((topic, LaunchConfiguration(topic)) for topic in INPUTS),
         ],
         arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
         output="screen",
@@ -89,19 +89,21 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "depth", default_value="depth", description="Topic of depth images aligned with them."
             ),
-            DeclareLaunchArgument("range", default_value="range", description="Topic of a range sensor beside it."),
-            DeclareLaunchArgument("scan", default_value="scan", description="Topic of a laser scanner beside it."),
+            DeclareLaunchArgument("range", default_value="range", description="Topic of a range sensor."),
+            DeclareLaunchArgument("scan", default_value="scan", description="Topic of a laser scanner."),
             DeclareLaunchArgument("camera_info", default_value="camera_info", description="Topic of its CameraInfo."),
             DeclareLaunchArgument(
                 "detections", default_value="detections", description="Topic of detections in its images."
             ),
-            DeclareLaunchArgument("model", default_value="", description="Goes before the file's; '' = the file's."),
-            DeclareLaunchArgument("adapter", default_value="", description="Goes before the file's; '' = the file's."),
+            DeclareLaunchArgument("model", default_value="", description="Overrides the file's; '' = the file's."),
+            DeclareLaunchArgument("adapter", default_value="", description="Overrides the file's; '' = the file's."),
             DeclareLaunchArgument(
-                "device", default_value="", description="auto, cpu, cuda or cuda:N, before the file's; '' = the file's."
+                "device",
+                default_value="",
+                description="auto, cpu, cuda or cuda:N; overrides the file's; '' = the file's.",
             ),
             DeclareLaunchArgument(
-                "autostart", default_value="", description="true or false, goes before the file's; '' = the file's."
+                "autostart", default_value="", description="true or false; overrides the file's; '' = the file's."
             ),
             DeclareLaunchArgument(
                 "use_sim_time",

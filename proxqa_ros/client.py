@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import SingleThreadedExecutor
@@ -27,19 +28,23 @@ from proxqa_core.errors import ProxqaError
 from proxqa_ros.common.qos import MANY_QUERIES
 from proxqa_ros.srv import ProximityQuery
 
-Response = ProximityQuery.Response
+Response: TypeAlias = ProximityQuery.Response
 
-TIMEOUT = 10.0
-"""Seconds after which a question has no answer, unless the call says otherwise."""
-POLL = 0.02
-"""Seconds between two looks whether the service is there."""
+DEFAULT_TIMEOUT_S = 10.0
+"""Time after which a question has no answer, unless the call says otherwise, in seconds."""
+POLL_PERIOD_S = 0.02
+"""Time between two checks whether the service is there, in seconds."""
+SHUTDOWN_CHECK_S = 0.1
+"""Time between two checks whether ROS was shut down, in seconds."""
 
 
 class ProximityError(ProxqaError):
     """A question that was not answered.
 
-    error_code: a constant of ProximityQuery.Response. message: one line. response: the node's response, None where
-    none came.
+    Args:
+        error_code: A constant of ProximityQuery.Response.
+        message: One line.
+        response: The node's response, None where none came.
     """
 
     def __init__(self, error_code: int, message: str, response: Response | None = None) -> None:
@@ -110,15 +115,15 @@ ERRORS: dict[int, type[ProximityError]] = {
     Response.TIMEOUT: QueryTimeoutError,
     Response.INTERNAL: InternalError,
 }
-"""The error of each error_code but NONE; ProximityError itself for one that a newer node may send."""
+"""The error of each error_code but NONE; for a code that a newer node may send it is ProximityError itself."""
 
 
 class WouldBlockError(RuntimeError):
     """`ask` was called where it could only wait for itself."""
 
 
-class _Asked:
-    """A question on its way. It ends once, by whoever comes first: the response, or the timeout on a timer's thread."""
+class _PendingQuestion:
+    """A question on its way. Ends once, by what comes first: the response, or the timeout on a timer's thread."""
 
     def __init__(self, future: Future[Response]) -> None:
         self.future = future
@@ -141,19 +146,20 @@ class _Asked:
 class ProximityClient:
     """Asks the service `proximity_query` on behalf of a node; any thread may call it.
 
-    node: it is in an executor that spins, or in none: then `ask` spins it while it waits.
-    service: the service's name, resolved and remapped like every name of the node.
+    Args:
+        node: A node that is in an executor that spins, or in none: then `ask` spins it while it waits.
+        service: The service's name, resolved and remapped like every name of the node.
     """
 
     def __init__(self, node: Node, service: str = "proximity_query") -> None:
         self._node = node
         # a group of its own: a callback of the node that waits in `ask` does not keep the response out
-        self._client = node.create_client(
+        self._client: Any = node.create_client(
             ProximityQuery, service, qos_profile=MANY_QUERIES, callback_group=ReentrantCallbackGroup()
         )
 
     def destroy(self) -> None:
-        """Take the client off the node; questions that wait end by their timeouts."""
+        """Destroy the client; questions that wait end by their timeouts."""
         self._node.destroy_client(self._client)
 
     def is_ready(self) -> bool:
@@ -167,27 +173,43 @@ class ProximityClient:
         regions: Sequence[RegionOfInterest] = (),
         *,
         max_image_age: float = 0.0,
-        timeout: float = TIMEOUT,
+        timeout: float = DEFAULT_TIMEOUT_S,
     ) -> Response:
-        """Ask and wait, up to `timeout` seconds, for the service to be there and to answer.
+        """Ask, and wait for the service to be there and to answer.
 
-        Not from a callback of a single-threaded executor, which could not take the response meanwhile: that raises
-        WouldBlockError (but of an EventsExecutor, which cannot be told: QueryTimeoutError); use `ask_async`, or a
-        MultiThreadedExecutor with a thread to spare. Other arguments and errors as of `ask_async`.
+        Args:
+            question: The question in words, as in srv/ProximityQuery.
+            objects: Names of the objects.
+            regions: Where they are in the image; none, or one per object.
+            max_image_age: Oldest image that it may be answered from, in seconds; 0 = as the node's parameter says.
+            timeout: Longest wait in seconds, > 0, on the wall's clock.
+
+        Returns:
+            The response.
+
+        Raises:
+            ProximityError: The question was not answered; the class says why.
+            WouldBlockError: Called from a callback of a single-threaded executor, which could not take the response
+                meanwhile: use `ask_async`, or a MultiThreadedExecutor with a thread to spare. (An EventsExecutor cannot
+                be recognised; there it ends as a QueryTimeoutError.)
+            TypeError: An argument has a type that no request can be made of.
+            ValueError: An argument has a value that no request can be made of.
         """
         self._refuse_to_wait_for_itself()
-        end = time.monotonic() + _seconds(timeout)
+        end_s = time.monotonic() + _check_timeout(timeout)
         request = _request(question, objects, regions, max_image_age)
-        while self._node.context.ok() and not self.is_ready() and time.monotonic() < end:
-            time.sleep(POLL)
-        asked = self._send(request, max(end - time.monotonic(), POLL), timeout)
+        while self._node.context.ok() and not self.is_ready() and time.monotonic() < end_s:
+            time.sleep(POLL_PERIOD_S)
+        pending = self._send(request, max(end_s - time.monotonic(), POLL_PERIOD_S), timeout)
         executor = self._node.executor
         if executor is None or self._node not in executor.get_nodes():
-            self._spin_until_ended(asked)
-        while not asked.ended.wait(0.1):
+            self._spin_until_ended(pending)
+        while not pending.ended.wait(SHUTDOWN_CHECK_S):
             if not self._node.context.ok():
-                asked.end(NotActiveError(Response.NOT_ACTIVE, "the question was not answered: ROS is being shut down"))
-        return asked.future.result()
+                pending.end(
+                    NotActiveError(Response.NOT_ACTIVE, "the question was not answered: ROS is being shut down")
+                )
+        return pending.future.result()
 
     def ask_async(
         self,
@@ -196,45 +218,57 @@ class ProximityClient:
         regions: Sequence[RegionOfInterest] = (),
         *,
         max_image_age: float = 0.0,
-        timeout: float = TIMEOUT,
+        timeout: float = DEFAULT_TIMEOUT_S,
     ) -> Future[Response]:
-        """Ask and return at once; the future ends with the response or a ProximityError.
+        """Ask and return at once.
 
-        question, objects, regions, max_image_age (seconds): as in srv/ProximityQuery. timeout: seconds, > 0, on the
-        wall's clock. Where no service is there the future has a NoServiceError at once. Raises TypeError or ValueError
-        on arguments that no request can be made of.
+        Args:
+            question: As of `ask`.
+            objects: As of `ask`.
+            regions: As of `ask`.
+            max_image_age: As of `ask`.
+            timeout: As of `ask`.
+
+        Returns:
+            A future that ends with the response or a ProximityError; at once with a NoServiceError where there is no
+            service.
+
+        Raises:
+            TypeError: An argument has a type that no request can be made of.
+            ValueError: An argument has a value that no request can be made of.
         """
-        return self._send(_request(question, objects, regions, max_image_age), _seconds(timeout), timeout).future
+        request, timeout_s = _request(question, objects, regions, max_image_age), _check_timeout(timeout)
+        return self._send(request, timeout_s, timeout_s).future
 
-    def _send(self, request: ProximityQuery.Request, seconds: float, timeout: float) -> _Asked:
-        """Send, and end the question `seconds` from now; `timeout` is what the caller asked for."""
-        asked = _Asked(Future(executor=self._node.executor))
+    def _send(self, request: Any, wait_s: float, timeout_s: float) -> _PendingQuestion:
+        """Send, and end the question after `wait_s` seconds; `timeout_s` is what the caller asked for."""
+        pending = _PendingQuestion(Future(executor=self._node.executor))
         name = self._client.service_name
         if not self._node.context.ok() or not self.is_ready():
             message = f"there is no service {name!r}; is the proximity node running, in this namespace and domain?"
-            asked.end(NoServiceError(Response.TIMEOUT, message))
-            return asked
+            pending.end(NoServiceError(Response.TIMEOUT, message))
+            return pending
         sent = self._client.call_async(request)
 
         def give_up() -> None:
             self._client.remove_pending_request(sent)
             message = (
-                f"no answer from {name!r} within {timeout:g} s; if the node is well, does this one's executor spin?"
+                f"no answer from {name!r} within {timeout_s:g} s; if the node is well, does this one's executor spin?"
             )
-            asked.end(QueryTimeoutError(Response.TIMEOUT, message))
+            pending.end(QueryTimeoutError(Response.TIMEOUT, message))
             if executor := self._node.executor:
                 executor.wake()  # a coroutine may be waiting
 
-        timer = threading.Timer(seconds, give_up)
+        timer = threading.Timer(wait_s, give_up)
         timer.daemon = True
         timer.start()
 
         def answered(future: Future[Response]) -> None:
             timer.cancel()
-            asked.end(_outcome(future.result()))
+            pending.end(_outcome(future.result()))
 
         sent.add_done_callback(answered)
-        return asked
+        return pending
 
     def _refuse_to_wait_for_itself(self) -> None:
         """Raise WouldBlockError where this thread is inside the spin of the executor that would bring the response."""
@@ -248,15 +282,15 @@ class ProximityClient:
                 )
             frame = frame.f_back
 
-    def _spin_until_ended(self, asked: _Asked) -> None:
+    def _spin_until_ended(self, pending: _PendingQuestion) -> None:
         executor = SingleThreadedExecutor(context=self._node.context)
         executor.add_node(self._node)
         try:
-            while self._node.context.ok() and not asked.ended.is_set():
-                executor.spin_once(0.1)
+            while self._node.context.ok() and not pending.ended.is_set():
+                executor.spin_once(SHUTDOWN_CHECK_S)
         finally:
             executor.remove_node(self._node)
-            self._node.executor = None
+            self._node.executor = None  # type: ignore[assignment]  # rclpy's own way out of an executor
             executor.shutdown()
 
 
@@ -275,7 +309,7 @@ def _request(
     )
 
 
-def _seconds(timeout: float) -> float:
+def _check_timeout(timeout: float) -> float:
     if not (math.isfinite(timeout) and 0 < timeout <= threading.TIMEOUT_MAX):
         raise ValueError(f"timeout is {timeout}; expected seconds, finite and > 0")
     return float(timeout)

@@ -1,14 +1,14 @@
-"""Where objects are in space: pixels and distances ⇄ points in the optical frame, by the camera's CameraInfo.
+"""The camera model: pixels and distances ⇄ points in the optical frame, by the camera's CameraInfo.
 
 Promises: points in metres in the image's own frame, an optical one by REP 103 (x right, y down, z along the axis);
-distortion, binning and a region of interest are honoured; a CameraInfo that cannot be used is refused with one line.
-Knows nothing of nodes, topics or models.
+distortion, binning and a region of interest are applied; a CameraInfo that cannot be used is refused with one line.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NoReturn
 
 import cv2
 import numpy as np
@@ -21,13 +21,20 @@ from proxqa_core.types import Box
 
 Floats = NDArray[np.float64]
 
-_COEFFICIENTS = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}
-_AGREES = 1.0
-"""Pixels within which a pixel must come back through the lens: beyond, the lens's model does not hold there."""
+DISTORTION_COEFFICIENTS = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}
+"""Numbers of coefficients that a distortion model may have."""
+MAX_REPROJECTION_PX = 1.0
+"""Largest distance of a pixel from itself after it went through the lens and back, in pixels: beyond, the lens's model
+does not hold there."""
 
 
 class BadCameraError(ProxqaError, ValueError):
     """A CameraInfo cannot be used, or not with this image."""
+
+
+def no_camera() -> NoReturn:
+    """Stands for a camera that nothing is known of. Raises BadCameraError."""
+    raise BadCameraError("no camera_info has arrived yet")
 
 
 @dataclass(frozen=True)
@@ -50,10 +57,17 @@ class Point:
 
 
 class Camera:
-    """The lens that an image was taken through.
+    """The camera model of an image.
 
-    info: of the same camera. header, width, height: of the image. rectified: the image is, so that P holds and the
-    distortion is gone. Raises BadCameraError.
+    Args:
+        info: The CameraInfo of the camera.
+        header: The image's header.
+        width: The image's width in pixels.
+        height: The image's height in pixels.
+        rectified: The image is rectified: `info.P` applies, without distortion, instead of `info.K` and `info.D`.
+
+    Raises:
+        BadCameraError: The CameraInfo is broken, or of another frame or image size.
     """
 
     def __init__(self, info: CameraInfo, header: Header, width: int, height: int, rectified: bool = False) -> None:
@@ -64,41 +78,29 @@ class Camera:
             )
         self._binning = np.array([max(1, info.binning_x), max(1, info.binning_y)])
         self._offset = np.array([info.roi.x_offset, info.roi.y_offset])
-        size = tuple(
-            int(n // b)
-            for n, b in zip((info.roi.width or info.width, info.roi.height or info.height), self._binning, strict=True)
-        )
+        self._check_size(info, width, height)
+        self._matrix = _matrix(info, rectified)
+        self._distortion = np.zeros(0) if rectified else _distortion(info)
+        self._fisheye = info.distortion_model == "equidistant"
+
+    def _check_size(self, info: CameraInfo, width: int, height: int) -> None:
+        full = (info.roi.width or info.width, info.roi.height or info.height)
+        size = tuple(int(n // b) for n, b in zip(full, self._binning, strict=True))
         if size != (width, height):
             raise BadCameraError(
                 f"camera_info is for images of {size[0]}x{size[1]} pixels, the image has {width}x{height}; "
                 "expected the same"
             )
-        matrix = np.array(info.p if rectified else info.k, float).reshape(3, -1)[:, :3]
-        if not (np.isfinite(matrix).all() and matrix[0, 0] > 0 and matrix[1, 1] > 0):
-            raise BadCameraError(
-                f"camera_info has focal lengths {matrix[0, 0]:g} and {matrix[1, 1]:g} in {'P' if rectified else 'K'}; "
-                "expected both > 0 (the camera is not calibrated)"
-            )
-        self._matrix = matrix
-        self._distortion = np.zeros(0) if rectified else np.array(info.d, float)
-        self._fisheye = info.distortion_model == "equidistant"
-        if self._distortion.any():
-            counts = _COEFFICIENTS.get(info.distortion_model)
-            if counts is None:
-                raise BadCameraError(
-                    f"camera_info has distortion model {info.distortion_model[:40]!r}; "
-                    f"expected one of {', '.join(_COEFFICIENTS)}"
-                )
-            if len(self._distortion) not in counts or not np.isfinite(self._distortion).all():
-                raise BadCameraError(
-                    f"camera_info has {len(self._distortion)} distortion coefficients for {info.distortion_model}; "
-                    f"expected {' or '.join(map(str, counts))}, all finite"
-                )
 
     def point(self, region: Box, distance: float) -> Point | None:
-        """The middle of a region (pixels) at this distance along the optical axis (metres, > 0).
+        """The middle of a region at a distance.
 
-        None where the lens's model does not hold there.
+        Args:
+            region: The region in pixels.
+            distance: The distance along the optical axis in metres, > 0.
+
+        Returns:
+            The point; None where the lens's model does not hold there.
         """
         x, y = self.ray((region.x1 + region.x2) / 2, (region.y1 + region.y2) / 2)
         if not (math.isfinite(x) and math.isfinite(y)):
@@ -106,19 +108,29 @@ class Camera:
         return Point(x * distance, y * distance, distance)
 
     def ray(self, x: float, y: float) -> tuple[float, float]:
-        """x/z and y/z of the points that are seen at this place of the image; NaN where the lens's model does not hold.
+        """The ray of the points that are seen at a place of the image.
 
-        Places are as in a Box: 0, 0 is the upper left corner of the first pixel.
+        Args:
+            x: The place in pixels, as in a Box: 0, 0 is the upper left corner of the first pixel.
+            y: The same, downwards.
+
+        Returns:
+            x/z and y/z of these points; NaN where the lens's model does not hold.
         """
         # edges of pixels → full resolution → centres of pixels, which are the whole numbers for CameraInfo
         pixel = np.array([[x, y]]) * self._binning + self._offset - 0.5
         ((across, down),) = self._rays(pixel)
         return float(across), float(down)
 
-    def places(self, points: Floats) -> Floats:
-        """Where in the image, or beside it, points [n, 3] of the optical frame are seen: places [n, 2] as of `ray`.
+    def project(self, points: Floats) -> Floats:
+        """Where in the image, or beside it, points are seen.
 
-        NaN for those behind the camera and where the lens's model does not hold.
+        Args:
+            points: Points of the optical frame [n, 3], in metres.
+
+        Returns:
+            Places [n, 2] in pixels, as of `ray`; NaN for points behind the camera and where the lens's model does not
+            hold.
         """
         found = np.full((len(points), 2), np.nan)
         ahead = points[:, 2] > 0
@@ -128,27 +140,79 @@ class Camera:
             if self._distortion.any():
                 # far aside a lens's polynomial comes back into the image: such a pixel is another ray's
                 off = np.abs(self._rays(pixels) - rays) * self._matrix.diagonal()[:2]
-                pixels[~(off.max(axis=1) <= _AGREES)] = np.nan
+                pixels[~(off.max(axis=1) <= MAX_REPROJECTION_PX)] = np.nan
             found[ahead] = (pixels + 0.5 - self._offset) / self._binning
         return found
 
     def _rays(self, pixels: Floats) -> Floats:
-        """x/z and y/z of the points that are seen at these pixels of full resolution, both [n, 2], n > 0.
-
-        NaN where there are none.
-        """
+        """Pixels of full resolution [n, 2], n > 0 → x/z and y/z of the points seen there [n, 2], NaN = none."""
         if not self._distortion.any():
             return (pixels - self._matrix[:2, 2]) / self._matrix.diagonal()[:2]
         model = cv2.fisheye if self._fisheye else cv2
         rays = np.array(model.undistortPoints(pixels[:, None], self._matrix, self._distortion)).reshape(-1, 2)
         off = np.hypot(*(self._pixels(rays) - pixels).T)
-        rays[~(off <= _AGREES)] = np.nan
+        rays[~(off <= MAX_REPROJECTION_PX)] = np.nan
         return rays
 
     def _pixels(self, rays: Floats) -> Floats:
-        """The reverse of `_rays`."""
+        """The inverse of `_rays`: rays [n, 2] → pixels of full resolution [n, 2]."""
         if not self._distortion.any():
             return rays * self._matrix.diagonal()[:2] + self._matrix[:2, 2]
         ahead, still = np.column_stack([rays, np.ones(len(rays))])[:, None], np.zeros(3)
         model = cv2.fisheye if self._fisheye else cv2
         return np.array(model.projectPoints(ahead, still, still, self._matrix, self._distortion)[0]).reshape(-1, 2)
+
+
+def _matrix(info: CameraInfo, rectified: bool) -> Floats:
+    """The camera matrix [3, 3]."""
+    matrix = np.array(info.p if rectified else info.k, float).reshape(3, -1)[:, :3]
+    if not (np.isfinite(matrix).all() and matrix[0, 0] > 0 and matrix[1, 1] > 0):
+        raise BadCameraError(
+            f"camera_info has focal lengths {matrix[0, 0]:g} and {matrix[1, 1]:g} in {'P' if rectified else 'K'}; "
+            "expected both > 0 (the camera is not calibrated)"
+        )
+    return matrix
+
+
+def _distortion(info: CameraInfo) -> Floats:
+    """The distortion's coefficients, all 0 or of a known model."""
+    coefficients = np.array(info.d, float)
+    if not coefficients.any():
+        return coefficients
+    counts = DISTORTION_COEFFICIENTS.get(info.distortion_model)
+    if counts is None:
+        raise BadCameraError(
+            f"camera_info has distortion model {info.distortion_model[:40]!r}; "
+            f"expected one of {', '.join(DISTORTION_COEFFICIENTS)}"
+        )
+    if len(coefficients) not in counts or not np.isfinite(coefficients).all():
+        raise BadCameraError(
+            f"camera_info has {len(coefficients)} distortion coefficients for {info.distortion_model}; "
+            f"expected {' or '.join(map(str, counts))}, all finite"
+        )
+    return coefficients
+
+
+class LatestCameraInfo:
+    """The newest CameraInfo of a topic. Any thread may call any method."""
+
+    def __init__(self) -> None:
+        self._info: CameraInfo | None = None
+
+    @property
+    def info(self) -> CameraInfo | None:
+        """The message, None before the first."""
+        return self._info
+
+    def add(self, message: CameraInfo) -> None:
+        """Take a message."""
+        self._info = message
+
+    def clear(self) -> None:
+        """Drop the message."""
+        self._info = None
+
+    def model(self, header: Header, width: int, height: int, rectified: bool) -> Camera:
+        """The camera model of an image. Arguments and errors as of `Camera`; BadCameraError too before a message."""
+        info = self._info
+        return no_camera() if info is None else Camera(info, header, width, height, rectified)

@@ -15,10 +15,10 @@ import numpy as np
 from sensor_msgs.msg import Image, RegionOfInterest
 from std_msgs.msg import Header
 
+import proxqa_ros.msg as messages
 from proxqa_core.errors import BadObjectError
 from proxqa_core.rosbags.image_messages import Pixels, check_message, depth_to_metres, image_to_rgb
 from proxqa_core.types import MAX_OBJECTS, Box, ObjectDepth, ObjectQuery, check_image
-from proxqa_ros import msg as messages
 
 __all__ = [
     "Pixels",
@@ -31,6 +31,7 @@ __all__ = [
     "message_to_object",
     "object_queries",
     "object_to_message",
+    "region_of",
     "region_to_box",
     "rgb_to_image",
 ]
@@ -67,6 +68,11 @@ def box_to_region(box: Box | None) -> RegionOfInterest:
     )
 
 
+def region_of(depth: ObjectDepth) -> Box | None:
+    """Where an object is in the image: the box it was asked with, else where the model found it; None = unknown."""
+    return depth.box or depth.found_at
+
+
 def object_queries(names: Sequence[str], regions: Sequence[RegionOfInterest] = ()) -> tuple[ObjectQuery, ...]:
     """The objects that names and regions (none, or one per name) speak of, in order.
 
@@ -93,7 +99,7 @@ def object_to_message(depth: ObjectDepth) -> messages.ObjectDepth:
     """proxqa_ros/ObjectDepth of one object; `message_to_object` reads it back."""
     return messages.ObjectDepth(
         name=depth.name,
-        region=box_to_region(depth.box or depth.found_at),
+        region=box_to_region(region_of(depth)),
         depth=float(depth.depth),
         depth_stddev=float(depth.depth_stddev),
         distance=float(depth.distance),

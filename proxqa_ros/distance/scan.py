@@ -1,112 +1,137 @@
-"""True distances of objects from the readings of a planar laser scanner beside the camera.
+"""Distances of objects from a planar laser scanner beside the camera.
 
-Promises: a reading counts for the object in whose region its point is seen, by the camera's lens and its pose in the
-scanner's frame: an object that the scan's plane does not cross gets none. Infinity, -infinity and NaN mean what REP 117
-says. What cannot be used is refused with one line. Knows nothing of nodes, topics or models.
+A reading counts for the object in whose region its point is seen, by the camera's lens and by where the camera is
+relative to the scanner: an object that the scan's plane does not cross gets none. Infinity, -infinity and NaN mean what
+REP 117 says.
 
-The rule. Of the readings that are seen in the middle half of an object's region, from its left to its right, the near
-quartile is looked up; where half of them or more lie within a tenth of it, their median is the object's distance. So an
-object with a background beside it is measured, one that stands in the scan with its legs only is not, or teaches the
-wall behind it: leave such objects out by name.
+The rule: of the readings that are seen in the middle half of an object's region, from its left to its right, the near
+quartile is taken; where half of them or more lie within a tenth of it, their median is the object's distance. So an
+object with a background beside it is measured. One that stands in the scan with its legs only is not, or it teaches the
+distance of the wall behind it: exclude such objects by the parameter `scan_objects`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sensor_msgs.msg import LaserScan
 
 from proxqa_core.errors import ProxqaError
 from proxqa_core.robot.calibration import MAX_DISTANCE_M
 from proxqa_core.types import ObjectDepth
 from proxqa_ros.common.camera import Camera
+from proxqa_ros.common.conversions import region_of
+from proxqa_ros.common.parameters import Spec, named_objects
+from proxqa_ros.distance.source import FrameContext, Measurement, TopicSource
+from proxqa_ros.distance.transforms import CameraPose, Floats, SensorPose
 
-Floats = NDArray[np.float64]
-
-FEWEST = 3
-"""Least readings on an object."""
-NEAR = 0.25
+MIN_READINGS = 3
+"""Least number of readings on an object."""
+NEAR_QUANTILE = 0.25
 """Part of the readings on an object that may be nearer than its near quartile: things in front of it."""
-ALIKE = 0.1
+MAX_DEVIATION = 0.1
 """Part of the distance by which readings on one object may differ."""
-AGREE = 0.5
-"""Least part of the readings on an object that must be alike."""
-FARTHEST_POSE = 100.0
-"""Most metres between scanner and camera, along each axis."""
+MIN_AGREEMENT = 0.5
+"""Least part of the readings on an object that must agree."""
 
 
 class BadScanError(ProxqaError, ValueError):
-    """A scan, or where the camera is in it, cannot be used."""
+    """A scan cannot be used."""
 
 
-@dataclass(frozen=True)
-class CameraPose:
-    """Where the camera is in the scanner's frame, by REP 103: x ahead, y to the left, z up (m).
+class ScanSource(TopicSource):
+    """Scans of a plane. Needs camera_info.
 
-    roll, pitch, yaw: radians about these axes in that order, as tf2 prints them, of the camera's body (x along its
-    optical axis), not of its optical frame: yaw > 0 looks to the left of the scanner's ahead, pitch > 0 looks down.
-    Raises BadScanError unless all are finite, metres within ±FARTHEST_POSE, angles within ±π.
+    Where the camera is relative to the scanner: by the parameter `camera_in_scan`, where that is set (not all zeros);
+    else by TF, where there is a transform from the scan's frame to the image's; else the camera is taken to be at the
+    scanner's place, looking ahead.
     """
 
-    x: float = 0.0
-    y: float = 0.0
-    z: float = 0.0
-    roll: float = 0.0
-    pitch: float = 0.0
-    yaw: float = 0.0
+    parameters = MappingProxyType(
+        {
+            "camera_in_scan": Spec(
+                [0.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+                "Camera's pose in the laser scanner's frame: x ahead, y left, z up in m (-100 to 100); "
+                "roll, pitch, yaw in rad (-3.1416 to 3.1416); all zeros = as TF says, where there is TF.",
+                live=True,
+                check=lambda values: CameraPose.of(values or ()),
+            ),
+            "scan_objects": Spec(
+                [""],
+                "Names of the objects that the laser scan measures; [''] = all.",
+                live=True,
+                check=lambda names: named_objects(names, "scan_objects"),
+            ),
+        }
+    )
+    message_type = LaserScan
+    topic = "scan"
+    counter = "scans"
+    buffer_size = 20
 
-    def __post_init__(self) -> None:
-        metres, angles = (self.x, self.y, self.z), (self.roll, self.pitch, self.yaw)
-        if not (all(abs(v) <= FARTHEST_POSE for v in metres) and all(abs(v) <= math.pi for v in angles)):
-            raise BadScanError(
-                f"the camera's pose is {[*metres, *angles]}; expected [x, y, z, roll, pitch, yaw], "
-                f"metres within ±{FARTHEST_POSE:g} and radians within ±3.1416"
-            )
+    def __init__(self) -> None:
+        super().__init__()
+        self.camera_pose = CameraPose()
+        self.object_names: tuple[str, ...] = ()
 
-    @classmethod
-    def of(cls, values: Sequence[float]) -> CameraPose:
-        """Of six numbers. Raises BadScanError."""
-        if len(values) != 6:
-            raise BadScanError(f"the camera's pose has {len(values)} numbers; expected 6: [x, y, z, roll, pitch, yaw]")
-        return cls(*(float(v) for v in values))
+    def configure(self, values: Mapping[str, Any]) -> None:
+        """Take the parameters `camera_in_scan` and `scan_objects`."""
+        self.camera_pose = CameraPose.of(values["camera_in_scan"])
+        self.object_names = tuple(q.name for q in named_objects(values["scan_objects"], "scan_objects"))
 
-    def optical(self, points: Floats) -> Floats:
-        """Points [n, 3] of the scanner's frame in the camera's optical frame (x right, y down, z along the axis)."""
-        (sr, sp, sy), (cr, cp, cy) = (f([self.roll, self.pitch, self.yaw]) for f in (np.sin, np.cos))
-        about_x = np.array([[1, 0, 0], [0, cr, -sr], [0, sr, cr]])
-        about_y = np.array([[cp, 0, sp], [0, 1, 0], [-sp, 0, cp]])
-        about_z = np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]])
-        body = (points - (self.x, self.y, self.z)) @ (about_z @ about_y @ about_x)
-        return np.stack([-body[:, 1], -body[:, 2], body[:, 0]], axis=1)
+    def measure_message(self, message: Any, frame: FrameContext) -> list[Measurement]:
+        """See `from_scan`."""
+        return from_scan(message, self._pose(message, frame), frame.camera(), frame.visible, self.object_names)
+
+    def _pose(self, message: LaserScan, frame: FrameContext) -> SensorPose:
+        pose = self.camera_pose
+        if pose != CameraPose():
+            return pose
+        header = message.header
+        transform = frame.transforms.find(frame.header.frame_id, header.frame_id, header.stamp, frame.sync_tolerance_s)
+        return pose if transform is None else transform
 
 
 def from_scan(
-    message: LaserScan, pose: CameraPose, camera: Camera, depths: Sequence[ObjectDepth], names: Collection[str] = ()
-) -> list[tuple[ObjectDepth, float]]:
-    """Objects that have a region and are in the scan, with their metres along the camera's optical axis.
+    message: LaserScan, pose: SensorPose, camera: Camera, objects: Sequence[ObjectDepth], names: Collection[str] = ()
+) -> list[Measurement]:
+    """Measure the objects that have a region and are in the scan.
 
-    camera: the lens of the image that the regions are of. names: of the objects that may be measured, in any case;
-    none = all. Raises BadScanError where the message is broken.
+    Args:
+        message: The scan.
+        pose: Where the scanner is relative to the camera.
+        camera: The camera model of the image that the regions are of.
+        objects: The objects.
+        names: Names of the objects that may be measured, in any case; none = all.
+
+    Returns:
+        Those that the scan measures.
+
+    Raises:
+        BadScanError: The message is broken.
     """
+    # 1. what was read, and where: points [n, 3] in the optical frame, distances along its axis [n] (or ±infinity)
     points, values = _readings(message)
-    points = pose.optical(points)
+    points = pose.to_optical(points)
     values = np.where(np.isfinite(values), points[:, 2], values)
-    x, y = camera.places(points).T
+    # 2. where in the image those points are seen: x [n], y [n] in pixels
+    x, y = camera.project(points).T
+    # 3. of every object: the readings in the middle half of its region
     wanted = {name.casefold() for name in names}
     found = []
-    for d in depths:
-        region = d.box or d.found_at
+    for d in objects:
+        region = region_of(d)
         if region is None or (wanted and d.name.casefold() not in wanted):
             continue
         quarter = (region.x2 - region.x1) / 4
-        across = (region.x1 + quarter <= x) & (x < region.x2 - quarter)
-        metres = _near(values[across & (region.y1 <= y) & (y < region.y2)])
+        inside = (region.x1 + quarter <= x) & (x < region.x2 - quarter) & (region.y1 <= y) & (y < region.y2)
+        metres = _agreed_distance(values[inside])
         if math.isfinite(metres):
-            found.append((d, metres))
+            found.append(Measurement(d, metres))
     return found
 
 
@@ -133,12 +158,12 @@ def _readings(message: LaserScan) -> tuple[Floats, Floats]:
     return np.stack([at * np.cos(angles), at * np.sin(angles), np.zeros(len(at))], axis=1), ranges
 
 
-def _near(values: Floats) -> float:
+def _agreed_distance(values: Floats) -> float:
     """The distance that readings on one object agree on, NaN where they do not; ±infinity among them."""
-    if len(values) < FEWEST:
+    if len(values) < MIN_READINGS:
         return math.nan
-    near = np.sort(values)[int(NEAR * len(values))]
+    near = np.sort(values)[int(NEAR_QUANTILE * len(values))]
     if not near > 0 or not math.isfinite(near):
         return math.nan
-    alike = values[np.isfinite(values) & (np.abs(values - near) <= ALIKE * near)]
-    return float(np.median(alike)) if len(alike) >= AGREE * len(values) else math.nan
+    agreeing = values[np.isfinite(values) & (np.abs(values - near) <= MAX_DEVIATION * near)]
+    return float(np.median(agreeing)) if len(agreeing) >= MIN_AGREEMENT * len(values) else math.nan

@@ -1,7 +1,7 @@
 """Objects in space for RViz and Foxglove: a MarkerArray of those whose region and distance are known.
 
-Promises: every array replaces the one before; markers are in the image's own frame and stamp. Knows nothing of nodes or
-topics. visualization_msgs is optional: without it `MarkerArray` is None and `to_markers` cannot be used.
+Promises: every array replaces the one before; markers are in the image's own frame and stamp. visualization_msgs is
+optional: without it `MarkerArray` is None and `to_markers` cannot be used.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from std_msgs.msg import ColorRGBA, Header
 
 from proxqa_core.types import ObjectDepth
 from proxqa_ros.common.camera import Camera, Point
+from proxqa_ros.common.conversions import region_of
 
 try:
     from visualization_msgs.msg import Marker, MarkerArray
@@ -24,9 +25,10 @@ except ImportError:
 RAY, DOUBT, NAME = "bearing", "distance", "name"
 """Namespaces: an arrow from the camera to the object; a line of one standard deviation of the distance to either side
 along it; name, distance and bearing as text."""
-WIDTH = 0.02
+NOT_INSTALLED = "visualization_msgs is not installed"
+LINE_WIDTH_M = 0.02
 """Thickness of arrows and lines, in metres."""
-HEIGHT = 0.12
+TEXT_HEIGHT_M = 0.12
 """Height of the text, in metres."""
 COLOUR = ColorRGBA(r=1.0, g=0.75, b=0.1, a=1.0)
 
@@ -35,24 +37,24 @@ def place(camera: Camera, depths: Sequence[ObjectDepth]) -> list[tuple[ObjectDep
     """The objects whose region and distance are known, each with its point in the optical frame."""
     placed = []
     for d in depths:
-        region = d.box or d.found_at
+        region = region_of(d)
         if region is not None and math.isfinite(d.distance) and (point := camera.point(region, d.distance)) is not None:
             placed.append((d, point))
     return placed
 
 
 def to_markers(header: Header, placed: Sequence[tuple[ObjectDepth, Point]]) -> Any:
-    """visualization_msgs/MarkerArray of these, which also removes all markers of an array before."""
+    """visualization_msgs/MarkerArray of these, which also removes all markers of the array before."""
     markers = [Marker(header=header, action=Marker.DELETEALL)]
     for n, (d, p) in enumerate(placed):
         part = min(d.distance_stddev / p.z, 1.0)
         camera, near, at, far = (PointMessage(x=p.x * f, y=p.y * f, z=p.z * f) for f in (0.0, 1 - part, 1.0, 1 + part))
         ray = _marker(header, RAY, n, Marker.ARROW, [camera, at])
-        ray.scale.x, ray.scale.y = WIDTH, 2 * WIDTH
+        ray.scale.x, ray.scale.y = LINE_WIDTH_M, 2 * LINE_WIDTH_M
         doubt = _marker(header, DOUBT, n, Marker.LINE_LIST, [near, far])
-        doubt.scale.x = 2 * WIDTH
+        doubt.scale.x = 2 * LINE_WIDTH_M
         name = _marker(header, NAME, n, Marker.TEXT_VIEW_FACING, [])
-        name.pose.position, name.scale.z, name.text = at, HEIGHT, label(d, p)
+        name.pose.position, name.scale.z, name.text = at, TEXT_HEIGHT_M, label(d, p)
         markers += [ray, doubt, name]
     return MarkerArray(markers=markers)
 

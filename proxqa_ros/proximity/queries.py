@@ -1,7 +1,7 @@
-"""What a ProximityQuery request asks for and what its response says, without the node around it.
+"""Requests of ProximityQuery → questions, and answers → responses; without the node around it.
 
 Promises: every request gets a response; a refused one has its error code and one line that says what was wrong and
-what would be right. Knows nothing of threads, clocks or topics: it is given the frame, its age and the engine.
+what would be right.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from builtin_interfaces.msg import Time as TimeMessage
 
 from proxqa_core.errors import BadImageError, BadObjectError, NotUnderstoodError, ProxqaError
 from proxqa_core.language.sentences import VISIBLE, say_depths
+from proxqa_core.protocols import EncodedImage
 from proxqa_core.types import (
     MAX_QUESTION_LENGTH,
     ObjectDepth,
@@ -24,14 +25,15 @@ from proxqa_core.types import (
 )
 from proxqa_ros.common.conversions import TooManyObjectsError, object_queries, object_to_message
 from proxqa_ros.common.errors import one_line
-from proxqa_ros.proximity.worker import EncodedImage, FrameState, QueueFullError, StoppedError
+from proxqa_ros.common.stamps import NS_PER_S, nanoseconds
+from proxqa_ros.proximity.worker import FrameState, QueueFullError, StoppedError
 from proxqa_ros.srv import ProximityQuery
 
 Response = ProximityQuery.Response
 
 
 class RefusedError(ProxqaError):
-    """A request that is answered with this error code of its service."""
+    """A request that is refused with an error code of its service."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -40,23 +42,39 @@ class RefusedError(ProxqaError):
 
 @dataclass(frozen=True)
 class Question:
-    """A checked request. text: '' = only the depths. max_age: seconds, 0 = any age."""
+    """A checked request.
+
+    Args:
+        text: The question; "" = only the depths.
+        objects: The objects.
+        max_age_s: Oldest image that it may be answered from, in seconds; 0 = any age.
+    """
 
     text: str
     objects: tuple[ObjectQuery, ...]
-    max_age: float
+    max_age_s: float
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What was found out, and about which image."""
+    """An answer, and the stamp of the image that it is about."""
 
     answer: ProximityAnswer
     stamp: TimeMessage
 
 
-def parse(request: ProximityQuery.Request, configured: Sequence[ObjectQuery], default_max_age: float) -> Question:
-    """The question of a request; the configured objects where it names nothing. Raises RefusedError, BadObjectError."""
+def parse(request: ProximityQuery.Request, configured: Sequence[ObjectQuery], default_max_age_s: float) -> Question:
+    """Check a request.
+
+    Args:
+        request: The request.
+        configured: The objects that it is about where it names nothing.
+        default_max_age_s: Oldest image where it does not say, in seconds; 0 = any age.
+
+    Raises:
+        RefusedError: Something of the request cannot be used.
+        BadObjectError: An object of the request cannot be used.
+    """
     age = request.max_image_age
     if not math.isfinite(age) or age < 0:
         raise RefusedError(
@@ -78,51 +96,64 @@ def parse(request: ProximityQuery.Request, configured: Sequence[ObjectQuery], de
                 "the request has no question and no objects, and the node has none configured; give a question such as "
                 "'Which is closer, the chair or the table?' or names in `objects`",
             )
-    return Question(text, objects, age or default_max_age)
+    return Question(text, objects, age or default_max_age_s)
 
 
-def check_age(shot: FrameState | None, now_ns: int, max_age: float, last_error: str = "") -> FrameState:
-    """The frame, where there is one of at most max_age seconds (0 = any) at now_ns; RefusedError otherwise.
+def check_age(frame: FrameState | None, now_ns: int, max_age_s: float, last_error: str = "") -> FrameState:
+    """Check that there is a frame, and that it is recent.
 
-    One that is stamped more than max_age ahead is of another time too: a bag that began again, a clock that was set.
-    last_error: what was wrong with the last frame that could not be used, '' where none came.
+    One that is stamped further ahead of the clock than that is of another time too: a bag that began again, a clock
+    that was set back.
+
+    Args:
+        frame: The newest good frame, None = there is none.
+        now_ns: The node's clock in nanoseconds.
+        max_age_s: Greatest age in seconds; 0 = any.
+        last_error: What was wrong with the last frame that could not be used, "" = there was none.
+
+    Returns:
+        The frame.
+
+    Raises:
+        RefusedError: There is none, or it is too old.
     """
-    if shot is None:
+    if frame is None:
         why = f"the last one was bad: {last_error}" if last_error else "is the camera's topic remapped to `image`?"
         raise RefusedError(Response.NO_IMAGE, f"no usable image has arrived yet; {why}")
-    stamp = shot.header.stamp
-    age = (now_ns - (stamp.sec * 1_000_000_000 + stamp.nanosec)) / 1e9
-    if max_age > 0 and age < -max_age:
+    stamp = frame.header.stamp
+    age_s = (now_ns - nanoseconds(stamp)) / NS_PER_S
+    if max_age_s > 0 and age_s < -max_age_s:
         raise RefusedError(
             Response.IMAGE_TOO_OLD,
-            f"the newest image is stamped {-age:.3f} s ahead of the clock; at most {max_age:g} s is accepted (was the "
-            "clock set back, did a bag begin again? is use_sim_time as it should be?)",
+            f"the newest image is stamped {-age_s:.3f} s ahead of the clock; at most {max_age_s:g} s is accepted (was "
+            "the clock set back, did a bag begin again? is use_sim_time as it should be?)",
         )
-    if max_age > 0 and age > max_age:
+    if max_age_s > 0 and age_s > max_age_s:
         hint = (
             "its header has no stamp" if stamp.sec == 0 and stamp.nanosec == 0 else "is use_sim_time as it should be?"
         )
         raise RefusedError(
-            Response.IMAGE_TOO_OLD, f"the newest image is {age:.3f} s old; at most {max_age:g} s is accepted ({hint})"
+            Response.IMAGE_TOO_OLD,
+            f"the newest image is {age_s:.3f} s old; at most {max_age_s:g} s is accepted ({hint})",
         )
-    return shot
+    return frame
 
 
-def answer(question: Question, view: EncodedImage) -> ProximityAnswer:
-    """Ask the view. Raises the core's errors."""
+def answer(question: Question, encoded: EncodedImage) -> ProximityAnswer:
+    """Answer a question from an encoded image. Raises the core's errors."""
     if question.text:
-        return view.ask(question.text, question.objects)
-    depths = nearest_first(view.depths(question.objects))
+        return encoded.ask(question.text, question.objects)
+    depths = nearest_first(encoded.depths(question.objects))
     return ProximityAnswer(question="", kind=QuestionKind.DEPTH, answer=say_depths(depths), objects=depths)
 
 
 def nearest_first(depths: Sequence[ObjectDepth]) -> tuple[ObjectDepth, ...]:
-    """Those in view by relative depth, then those that are not."""
+    """Objects in view by relative depth, then those that are not."""
     return tuple(sorted(depths, key=lambda d: (not d.score >= VISIBLE, math.isnan(d.depth), d.depth)))
 
 
-def fill(response: ProximityQuery.Response, reply: Reply, latency: float) -> ProximityQuery.Response:
-    """The response to a question that was answered; NOT_VISIBLE where nothing that was asked about is in view."""
+def fill_answer(response: ProximityQuery.Response, reply: Reply, latency_s: float) -> ProximityQuery.Response:
+    """Fill in the response to a question that was answered; NOT_VISIBLE where nothing asked about is in view."""
     found = reply.answer
     objects = found.objects
     response.error_code = Response.NONE
@@ -137,17 +168,17 @@ def fill(response: ProximityQuery.Response, reply: Reply, latency: float) -> Pro
     response.closer, response.farther = found.closer, found.farther
     response.probability = float(found.probability)
     response.image_stamp = reply.stamp
-    response.latency = latency
+    response.latency = latency_s
     return response
 
 
-def refuse(response: ProximityQuery.Response, error: BaseException, latency: float) -> ProximityQuery.Response:
-    """The response to a question that was not answered."""
+def fill_refusal(response: ProximityQuery.Response, error: BaseException, latency_s: float) -> ProximityQuery.Response:
+    """Fill in the response to a question that was not answered."""
     response.success = False
     response.error_code = error_code(error)
     response.message = one_line(error)
     response.probability = math.nan
-    response.latency = latency
+    response.latency = latency_s
     return response
 
 

@@ -1,10 +1,10 @@
 """How long things take: three numbers about every message on `object_depths`, for rqt_plot and the like.
 
 - `pipeline_latency_ms`: the node's clock when the message goes out, minus the image's stamp; not where it has none.
-- `processing_time_ms`: the work on that image, waiting left out: decoding and encoding it, depths, metres.
+- `processing_time_ms`: the work on that image without waiting: decoding and encoding it, depths, metres.
 - `cyclic_time_ms`: from the message before to this one; not for the first since the node was activated or resumed.
 
-Promises: a number that nobody listens to is neither computed nor published. Durations are of a steady clock, so that
+Promises: a number that nobody subscribes to is neither computed nor published. Durations are of a steady clock, so that
 they are real ones in simulated time too; the latency alone is in the node's time, as stamps are.
 """
 
@@ -21,33 +21,43 @@ NAMES = (PIPELINE_LATENCY, PROCESSING_TIME, CYCLIC_TIME)
 
 
 class Timing:
-    """The three publishers. make: name of a topic → its publisher of std_msgs/Float64."""
+    """The three publishers.
 
-    def __init__(self, make: Callable[[str], Any]) -> None:
-        self._publishers = {name: make(f"~/debug/{name}") for name in NAMES}
-        self._before: float | None = None
+    Args:
+        create: Makes the publisher of std_msgs/Float64 of a topic.
+        clock: Seconds of a steady clock.
+    """
+
+    def __init__(self, create: Callable[[str], Any], clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._publishers = {name: create(f"~/debug/{name}") for name in NAMES}
+        self._previous_s: float | None = None
 
     @property
     def publishers(self) -> list[Any]:
+        """The three, in the order of `NAMES`."""
         return list(self._publishers.values())
 
     def pause(self) -> None:
-        """What comes next is not of the same run of messages."""
-        self._before = None
+        """The next message begins a new run: it has no cyclic time."""
+        self._previous_s = None
 
-    def published(self, stamp: int, worked: float, now: Callable[[], int]) -> None:
+    def record(self, stamp_ns: int, processing_s: float, now_ns: Callable[[], int]) -> None:
         """A message went out.
 
-        stamp: of its image, nanoseconds, 0 = none. worked: seconds of work on it. now: the node's clock, nanoseconds.
+        Args:
+            stamp_ns: Stamp of its image in nanoseconds, 0 = none.
+            processing_s: Work on that image in seconds.
+            now_ns: The node's clock in nanoseconds.
         """
-        before, self._before = self._before, time.perf_counter()
-        if stamp:
-            self._say(PIPELINE_LATENCY, lambda: (now() - stamp) / 1e6)
-        self._say(PROCESSING_TIME, lambda: 1e3 * worked)
-        if before is not None:
-            self._say(CYCLIC_TIME, lambda: 1e3 * (time.perf_counter() - before))
+        previous_s, self._previous_s = self._previous_s, self._clock()
+        if stamp_ns:
+            self._publish(PIPELINE_LATENCY, lambda: (now_ns() - stamp_ns) / 1e6)
+        self._publish(PROCESSING_TIME, lambda: 1e3 * processing_s)
+        if previous_s is not None:
+            self._publish(CYCLIC_TIME, lambda: 1e3 * (self._clock() - previous_s))
 
-    def _say(self, name: str, value: Callable[[], float]) -> None:
+    def _publish(self, name: str, value_ms: Callable[[], float]) -> None:
         publisher = self._publishers[name]
         if publisher.get_subscription_count() > 0:
-            publisher.publish(Float64(data=float(value())))
+            publisher.publish(Float64(data=float(value_ms())))

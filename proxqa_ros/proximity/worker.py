@@ -2,15 +2,15 @@
 
 Promises:
 - the engine is loaded, used and dropped on the worker's thread only; every other method returns at once;
-- one slot holds the newest frame, an older one that nobody used is overwritten and counted as dropped;
-- a bad frame is counted and reported and never displaces a good one, whatever its decoding raises;
+- one slot holds the newest frame; an older one that was not used is overwritten and counted as dropped;
+- a bad frame is counted and reported and never replaces a good one, whatever its decoding raises;
 - a query goes before the stream, but while queries wait the stream has every other step, with the frame that the last
   query was about, since it is encoded already: neither starves the other;
-- a frame is encoded once by each engine, however many ask about it;
-- another engine takes over between two steps, whole or not at all, and no frame's view outlives its engine;
-- received = answered + dropped + bad + failed + at most two that are still in hand.
+- a frame is encoded once by each engine, however many queries are about it;
+- another engine takes over between two steps, whole or not at all, and no encoded image outlives its engine;
+- received = answered + dropped + bad + failed + at most two that are being processed.
 
-Knows nothing of ROS: a frame is any message with a `header`, `decode` makes the image.
+Independent of ROS: a frame is any message with a `header`, and `decode` makes the image of it.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxqa_core.errors import BadImageError, ProxqaError
-from proxqa_core.protocols import AdaptableEngine as Engine
-from proxqa_core.protocols import EncodedImage
+from proxqa_core.protocols import AdaptableEngine, EncodedImage
 from proxqa_core.types import ObjectDepth, ObjectQuery
 from proxqa_ros.common.errors import one_line
 
@@ -36,7 +35,7 @@ T = TypeVar("T")
 
 
 class QueueFullError(ProxqaError):
-    """As many queries as allowed are in work or waiting."""
+    """As many queries as allowed are running or waiting."""
 
 
 class StoppedError(ProxqaError):
@@ -44,28 +43,35 @@ class StoppedError(ProxqaError):
 
 
 ObjectsIn = Callable[[int, int], tuple[ObjectQuery, ...]]
-"""(width, height) of an image → the objects to be looked at in it."""
+"""(width, height) of an image in pixels → the objects to be looked for in it."""
 
 
 @dataclass(eq=False)
 class FrameState:
-    """One good frame: its message's header, the decoded image, its view once it has been encoded.
+    """One good frame.
 
-    objects: those of this very frame, by its width and height; None = it was not said. worked: seconds of work on it.
+    Args:
+        header: Its message's header.
+        image: The decoded image, uint8 RGB [height, width, 3].
+        objects: The objects of this very frame (from a detector); None = none were given with it.
+        encoded: The encoded image, None until it is needed.
+        processing_s: Work on it so far, in seconds, without waiting.
+        counted: It is in one of the counts already.
+        streamed: The stream has taken it.
     """
 
     header: Any
     image: NDArray[np.uint8]
     objects: ObjectsIn | None = None
     encoded: EncodedImage | None = None
-    worked: float = 0.0
-    used: bool = False
+    processing_s: float = 0.0
+    counted: bool = False
     streamed: bool = False
 
 
 @dataclass
 class Counts:
-    """Frames and queries since the worker's start."""
+    """Frames and queries since the worker's start. Every frame received ends as one of the four after it."""
 
     received: int = 0
     answered: int = 0
@@ -79,31 +85,39 @@ class Counts:
 
 @dataclass(frozen=True)
 class Stream:
-    """What to do with frames that nobody asks about: nothing where `on` is false or there are no objects.
+    """What to do with frames besides answering queries.
 
-    rate: most frames per second, 0 = as fast as possible. detected: each frame brings its own objects, and one that
-    does not is left out.
+    Args:
+        objects: The objects to look for; none = nothing is done.
+        rate_hz: Most frames per second, 0 = as fast as possible.
+        enabled: Whether anything is done.
+        use_detections: Each frame brings its own objects instead, and a frame that does not is left out.
     """
 
     objects: tuple[ObjectQuery, ...] = ()
-    rate: float = 0.0
-    on: bool = False
-    detected: bool = False
+    rate_hz: float = 0.0
+    enabled: bool = False
+    use_detections: bool = False
 
     @property
     def runs(self) -> bool:
-        return self.on and (self.detected or bool(self.objects))
+        """Whether there is something to do."""
+        return self.enabled and (self.use_detections or bool(self.objects))
+
+    def wants(self, frame: FrameState) -> bool:
+        """Whether a frame has not been taken yet, and has the objects it needs."""
+        return not frame.streamed and (frame.objects is not None or not self.use_detections)
 
 
 @dataclass(eq=False)
-class _Job:
-    run: Callable[[FrameState | None, Engine], Any]
+class _Query:
+    run: Callable[[FrameState | None, AdaptableEngine], Any]
     future: Future[Any] = field(default_factory=Future)
 
 
 @dataclass(eq=False)
 class _EngineTask:
-    """What is done to the engine itself, not about a frame. run: settles the future."""
+    """Something done to the engine itself, not about a frame. run: settles the future."""
 
     run: Callable[[Future[Any]], None]
     future: Future[Any] = field(default_factory=Future)
@@ -112,122 +126,145 @@ class _EngineTask:
 class Worker:
     """The thread, its slot and its queue.
 
-    load: makes the engine. decode: message → RGB, raises BadImageError. publish: called on the worker's thread with
-    every streamed frame and its depths. report: called with one line for every bad or failed frame.
-    max_queries: most queries in work and waiting.
+    Args:
+        load: Makes the engine.
+        decode: Makes uint8 RGB [height, width, 3] of a frame's message; raises BadImageError.
+        publish: Called with every streamed frame, its objects' depths and the engine, on the worker's thread.
+        report: Called with one line for every bad or failed frame.
+        max_queries: Most queries running and waiting.
+
+    Attributes:
+        loaded: The model's name once it is loaded, or why it could not be.
+        engine_info: What the engine says of itself; empty until it is loaded.
     """
 
     def __init__(
         self,
-        load: Callable[[], Engine],
+        load: Callable[[], AdaptableEngine],
         decode: Callable[[Any], NDArray[np.uint8]],
-        publish: Callable[[FrameState, tuple[ObjectDepth, ...], Engine], None],
+        publish: Callable[[FrameState, tuple[ObjectDepth, ...], AdaptableEngine], None],
         report: Callable[[str], None],
         max_queries: int,
     ) -> None:
         self._load, self._decode, self._publish, self._report = load, decode, publish, report
         self._max_queries = max_queries
         self._wake = threading.Condition()
-        self._jobs: deque[_Job] = deque()
-        self._chores: deque[_EngineTask] = deque()
+        self._queries: deque[_Query] = deque()
+        self._engine_tasks: deque[_EngineTask] = deque()
         self._engine: Any = None  # the worker's thread's own
-        self._in_work = 0
-        self._waiting: Any = None
-        self._waiting_objects: ObjectsIn | None = None
-        self._shot: FrameState | None = None
+        self._running = 0  # queries
+        self._slot: Any = None  # the newest message, not decoded yet
+        self._slot_objects: ObjectsIn | None = None
+        self._frame: FrameState | None = None  # the newest good frame
         self._stream = Stream()
         self._next_due = 0.0
-        self._streams_turn = False  # the step before was a query's
+        self._stream_turn = False  # the step before was a query's
         self._stopping = False
         self._counts = Counts()
         self._newest_header: Any = None
         self.loaded: Future[str] = Future()
-        """The model's name once it is there, or why it is not."""
-        self.about: dict[str, Any] = {}
-        """What the engine says of itself, once it is there."""
+        self.engine_info: dict[str, Any] = {}
         self._thread = threading.Thread(target=self._run, name="proxqa-worker", daemon=True)
 
-    # -- called from anywhere ----------------------------------------------------------------------------------------
+    # -- called from any thread --------------------------------------------------------------------------------------
 
     def start(self) -> None:
+        """Start the thread, which loads the engine first."""
         self._thread.start()
 
-    def stop(self, timeout: float | None = None) -> bool:
-        """End the thread after the step in hand; queries that wait get StoppedError. Repeatable.
+    def stop(self, timeout_s: float | None = None) -> bool:
+        """End the thread after the running step; waiting queries get StoppedError. Repeatable.
 
-        timeout: longest wait for that step (or the model's loading), in seconds. Whether the thread has ended.
+        Args:
+            timeout_s: Longest wait for that step (or the model's loading), in seconds; None = no limit.
+
+        Returns:
+            Whether the thread has ended.
         """
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
-        self.forget("the node was shut down or cleaned up")
+        self.flush("the node was shut down or cleaned up")
         with self._wake:
-            chores, self._chores = list(self._chores), deque()
-        for chore in chores:
-            if chore.future.set_running_or_notify_cancel():
-                chore.future.set_exception(StoppedError("not done: the node was shut down or cleaned up"))
+            tasks, self._engine_tasks = list(self._engine_tasks), deque()
+        for task in tasks:
+            if task.future.set_running_or_notify_cancel():
+                task.future.set_exception(StoppedError("not done: the node was shut down or cleaned up"))
         if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(timeout)
+            self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def forget(self, reason: str) -> None:
-        """Drop the frames in hand and refuse the queries that wait, with StoppedError(reason)."""
+    def flush(self, reason: str) -> None:
+        """Drop the frames, and refuse the waiting queries with a StoppedError that has this reason."""
         with self._wake:
-            jobs, self._jobs = list(self._jobs), deque()
-            self._drop_waiting()
-            self._retire(self._shot)
-            self._shot = None
+            queries, self._queries = list(self._queries), deque()
+            self._drop_slot()
+            self._drop_frame(self._frame)
+            self._frame = None
             self._newest_header = None
-        for job in jobs:
-            if job.future.set_running_or_notify_cancel():
-                job.future.set_exception(StoppedError(f"the query was not answered: {reason}"))
+        for query in queries:
+            if query.future.set_running_or_notify_cancel():
+                query.future.set_exception(StoppedError(f"the query was not answered: {reason}"))
 
     def push_frame(self, message: Any, objects: ObjectsIn | None = None) -> None:
-        """Put a frame into the slot, or say which objects are in one that is in hand already.
+        """Put a frame into the slot, or give one that was put there before its objects.
 
-        objects: what the stream looks at in it where it is `detected`.
+        Args:
+            message: The frame's message.
+            objects: What the stream looks for in it where it uses detections.
         """
         with self._wake:
             if self._stopping:
                 return
-            if self._waiting is message:
-                self._waiting_objects = objects or self._waiting_objects
+            if self._slot is message:
+                self._slot_objects = objects or self._slot_objects
                 self._wake.notify_all()
                 return
-            if self._shot is not None and self._shot.header is message.header:
-                self._shot.objects = objects or self._shot.objects
+            if self._frame is not None and self._frame.header is message.header:
+                self._frame.objects = objects or self._frame.objects
                 self._wake.notify_all()
                 return
             self._counts.received += 1
-            self._drop_waiting()
-            self._waiting, self._waiting_objects = message, objects
+            self._drop_slot()
+            self._slot, self._slot_objects = message, objects
             self._newest_header = message.header
             self._wake.notify_all()
 
-    def reject(self, error: BadImageError) -> None:
-        """Count a frame that was found bad before it was offered."""
+    def reject_frame(self, error: BadImageError) -> None:
+        """Count a frame that was found bad before it was pushed."""
         with self._wake:
             self._counts.received += 1
         self._bad(error)
 
-    def submit(self, run: Callable[[FrameState | None, Engine], T]) -> Future[T]:
-        """Queue a query: run(newest good frame or None, engine) on the worker's thread. Raises QueueFullError."""
-        job = _Job(run)
+    def submit(self, run: Callable[[FrameState | None, AdaptableEngine], T]) -> Future[T]:
+        """Queue a query.
+
+        Args:
+            run: Called with the newest good frame (None = there is none yet) and the engine, on the worker's thread.
+
+        Returns:
+            The future of what `run` returns or raises.
+
+        Raises:
+            QueueFullError: `max_queries` are running or waiting.
+            StoppedError: The worker is being stopped.
+        """
+        query = _Query(run)
         with self._wake:
             if self._stopping:
                 raise StoppedError("the query was not answered: the node is being shut down or cleaned up")
-            self._jobs = deque(j for j in self._jobs if not j.future.cancelled())
-            if len(self._jobs) + self._in_work >= self._max_queries:
+            self._queries = deque(q for q in self._queries if not q.future.cancelled())
+            if len(self._queries) + self._running >= self._max_queries:
                 raise QueueFullError(
                     f"{self._max_queries} queries are in work or waiting already (max_queued_queries); ask again later"
                 )
-            self._jobs.append(job)
+            self._queries.append(query)
             self._counts.queries += 1
             self._wake.notify_all()
-        return job.future
+        return query.future
 
-    def inspect(self, read: Callable[[Engine], T]) -> Future[T]:
-        """Have read(engine) done on the worker's thread, before the queries that wait; for what is quick."""
+    def inspect(self, read: Callable[[AdaptableEngine], T]) -> Future[T]:
+        """Have `read(engine)` run on the worker's thread before the waiting queries; for something quick."""
 
         def run(future: Future[Any]) -> None:
             if future.set_running_or_notify_cancel():
@@ -238,14 +275,20 @@ class Worker:
                 else:
                     future.set_result(result)
 
-        return self._chore(run)
+        return self._submit_engine_task(run)
 
-    def change(self, make: Callable[[Engine], Engine], then: Callable[[Engine], None]) -> Future[None]:
-        """Have another engine take over, before the queries that wait are answered.
+    def swap_engine(
+        self, make: Callable[[AdaptableEngine], AdaptableEngine], then: Callable[[AdaptableEngine], None]
+    ) -> Future[None]:
+        """Have another engine take over before the waiting queries are answered.
 
-        make: the engine now → the next one, whole; where it raises, the one now goes on, and the future has the error.
-        then: called with the next one when it has taken over, before it is asked anything. Both run on the worker's
-        thread. The future can be cancelled until the next one takes over; cancelled means that the one now goes on.
+        Args:
+            make: Makes the next engine of the current one, on the worker's thread. Where it raises, the current one
+                stays, and the future has the error.
+            then: Called with the next engine when it has taken over, before it is used, on the worker's thread.
+
+        Returns:
+            A future that can be cancelled until the next engine takes over; cancelled means that the current one stays.
         """
 
         def run(future: Future[Any]) -> None:
@@ -253,17 +296,17 @@ class Worker:
                 return
             try:
                 other = make(self._engine)
-                about = other.info()
+                info = other.info()
             except BaseException as error:
                 if future.set_running_or_notify_cancel():
                     future.set_exception(error)
                 return
             if not future.set_running_or_notify_cancel():
                 return
-            self._engine, self.about = other, about
+            self._engine, self.engine_info = other, info
             with self._wake:
-                if self._shot is not None:
-                    self._shot.encoded = None
+                if self._frame is not None:
+                    self._frame.encoded = None
             try:
                 then(other)
             except BaseException as error:
@@ -271,19 +314,19 @@ class Worker:
             else:
                 future.set_result(None)
 
-        return self._chore(run)
+        return self._submit_engine_task(run)
 
-    def _chore(self, run: Callable[[Future[Any]], None]) -> Future[Any]:
-        chore = _EngineTask(run)
+    def _submit_engine_task(self, run: Callable[[Future[Any]], None]) -> Future[Any]:
+        task = _EngineTask(run)
         with self._wake:
             if self._stopping:
                 raise StoppedError("not done: the node is being shut down or cleaned up")
-            self._chores.append(chore)
+            self._engine_tasks.append(task)
             self._wake.notify_all()
-        return chore.future
+        return task.future
 
     def set_stream(self, stream: Stream) -> None:
-        """Change what is done with frames that nobody asks about; takes effect with the next frame."""
+        """Change what is done with frames besides answering queries, from the next frame on."""
         with self._wake:
             self._stream = stream
             self._next_due = 0.0
@@ -295,29 +338,29 @@ class Worker:
             return Counts(**vars(self._counts))
 
     def queued(self) -> int:
-        """Queries in work or waiting."""
+        """Number of queries running or waiting."""
         with self._wake:
-            return len(self._jobs) + self._in_work
+            return len(self._queries) + self._running
 
     def newest_header(self) -> Any:
         """The header of the newest frame, None before the first."""
         with self._wake:
             return self._newest_header
 
-    def encoded_of(self, shot: FrameState, engine: Engine) -> EncodedImage:
-        """The view of a frame, encoded on first use. On the worker's thread only."""
-        if shot.encoded is None:
+    def encoded_image(self, frame: FrameState, engine: AdaptableEngine) -> EncodedImage:
+        """The encoded image of a frame, encoded on first use. On the worker's thread only."""
+        if frame.encoded is None:
             started = time.perf_counter()
-            shot.encoded = engine.encode_image(shot.image)
-            shot.worked += time.perf_counter() - started
-        return shot.encoded
+            frame.encoded = engine.encode_image(frame.image)
+            frame.processing_s += time.perf_counter() - started
+        return frame.encoded
 
     # -- the worker's thread -----------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         try:
             self._engine = self._load()
-            self.about = self._engine.info()
+            self.engine_info = self._engine.info()
         except BaseException as error:
             self.loaded.set_exception(error)
             return
@@ -327,123 +370,126 @@ class Worker:
         self._engine = None
 
     def _next(self) -> Callable[[], None] | None:
-        """Wait for work: a chore, else the oldest query and the stream's frame that is due, in turns; None = stop."""
+        """Wait for work: an engine task, else the oldest query and the stream's frame, in turns; None = stop."""
         with self._wake:
             while not self._stopping:
-                if self._chores:
-                    chore = self._chores.popleft()
-                    return lambda: chore.run(chore.future)
-                patience = None
-                if self._stream.runs and self._fresh():
-                    patience = max(0.0, self._next_due - time.perf_counter())
-                if self._jobs and not (patience == 0 and self._streams_turn):
-                    job = self._jobs.popleft()
-                    self._in_work, self._streams_turn = 1, True
-                    return lambda: self._answer(job, self._engine)
-                if patience == 0:
-                    self._streams_turn, queries_wait = False, bool(self._jobs)
-                    return lambda: self._step_stream(self._engine, queries_wait)
-                self._wake.wait(patience)
+                if self._engine_tasks:
+                    task = self._engine_tasks.popleft()
+                    return lambda: task.run(task.future)
+                timeout_s = None
+                if self._stream.runs and self._stream_has_frame():
+                    timeout_s = max(0.0, self._next_due - time.perf_counter())
+                if self._queries and not (timeout_s == 0 and self._stream_turn):
+                    query = self._queries.popleft()
+                    self._running, self._stream_turn = 1, True
+                    return lambda: self._answer(query, self._engine)
+                if timeout_s == 0:
+                    self._stream_turn, queries_waiting = False, bool(self._queries)
+                    return lambda: self._step_stream(self._engine, queries_waiting)
+                self._wake.wait(timeout_s)
             return None
 
-    def _fresh(self) -> bool:
+    def _stream_has_frame(self) -> bool:
         """Whether there is a frame for the stream; under the lock."""
-        if self._waiting is not None and (self._waiting_objects is not None or not self._stream.detected):
+        if self._slot is not None and (self._slot_objects is not None or not self._stream.use_detections):
             return True
-        return self._shot is not None and self._streams(self._shot, self._stream)
-
-    @staticmethod
-    def _streams(shot: FrameState, stream: Stream) -> bool:
-        return not shot.streamed and (shot.objects is not None or not stream.detected)
+        return self._frame is not None and self._stream.wants(self._frame)
 
     def _newest(self) -> FrameState | None:
-        """The newest good frame: the slot's where it can be decoded, else the one in hand."""
+        """The newest good frame: the slot's where it can be decoded, else the one before."""
         with self._wake:
-            message, self._waiting = self._waiting, None
-            objects, self._waiting_objects = self._waiting_objects, None
+            message, self._slot = self._slot, None
+            objects, self._slot_objects = self._slot_objects, None
         if message is not None:
             started = time.perf_counter()
             try:
-                shot = FrameState(message.header, self._decode(message), objects)
-                shot.worked = time.perf_counter() - started
-            except Exception as error:  # a decoder's own too: the thread that owns the model must not end by a frame
+                frame = FrameState(message.header, self._decode(message), objects)
+                frame.processing_s = time.perf_counter() - started
+            except Exception as error:  # any: the thread that owns the model must not end by a frame
                 self._bad(error)
             else:
                 with self._wake:
-                    self._retire(self._shot)
-                    self._shot = shot
-        return self._shot
+                    self._drop_frame(self._frame)
+                    self._frame = frame
+        return self._frame
 
-    def _answer(self, job: _Job, engine: Engine) -> None:
+    def _answer(self, query: _Query, engine: AdaptableEngine) -> None:
         try:
-            if not job.future.set_running_or_notify_cancel():
+            if not query.future.set_running_or_notify_cancel():
                 return
             try:
-                shot = self._newest()
-                result = job.run(shot, engine)
+                frame = self._newest()
+                result = query.run(frame, engine)
             except BaseException as error:
-                job.future.set_exception(error)
+                query.future.set_exception(error)
             else:
-                self._used(shot)
-                job.future.set_result(result)
+                self._used(frame)
+                query.future.set_result(result)
         finally:
             with self._wake:
-                self._in_work = 0
+                self._running = 0
 
-    def _step_stream(self, engine: Engine, queries_wait: bool) -> None:
-        """Publish the newest frame's depths; those of the frame in hand where it is encoded and queries wait."""
-        with self._wake:
-            shot = self._shot
-            at_hand = (
-                queries_wait and shot is not None and shot.encoded is not None and self._streams(shot, self._stream)
-            )
-        if not at_hand:
-            shot = self._newest()
-        with self._wake:
-            stream = self._stream
-            if shot is None or not self._streams(shot, stream) or not stream.runs:
-                return
-            shot.streamed = True
-            if stream.rate > 0:
-                self._next_due = time.perf_counter() + 1.0 / stream.rate
+    def _step_stream(self, engine: AdaptableEngine, queries_waiting: bool) -> None:
+        """Publish the depths of the frame that the stream is to take, if there is one."""
+        frame, stream = self._take_for_stream(queries_waiting)
+        if frame is None:
+            return
         try:
             objects = stream.objects
-            if stream.detected and shot.objects is not None:
-                objects = shot.objects(shot.image.shape[1], shot.image.shape[0])
-            depths = self._depths(shot, objects, engine) if objects else ()
+            if stream.use_detections and frame.objects is not None:
+                objects = frame.objects(frame.image.shape[1], frame.image.shape[0])
+            depths = self._depths(frame, objects, engine) if objects else ()
             with self._wake:
-                if not self._stream.on:  # paused meanwhile
+                if not self._stream.enabled:  # paused meanwhile
                     return
-            self._publish(shot, depths, engine)
+            self._publish(frame, depths, engine)
         except Exception as error:
-            self._failed(shot, error)
+            self._failed(frame, error)
         else:
             with self._wake:
                 self._counts.published += 1
-            self._used(shot)
+            self._used(frame)
 
-    def _depths(self, shot: FrameState, objects: tuple[ObjectQuery, ...], engine: Engine) -> tuple[ObjectDepth, ...]:
-        view, started = self.encoded_of(shot, engine), time.perf_counter()
-        depths = view.depths(objects)
-        shot.worked += time.perf_counter() - started
+    def _take_for_stream(self, queries_waiting: bool) -> tuple[FrameState | None, Stream]:
+        """The newest frame; the one before where that is encoded and queries wait, since it costs less."""
+        with self._wake:
+            frame = self._frame
+            reuse = frame is not None and frame.encoded is not None and self._stream.wants(frame)
+        if not (queries_waiting and reuse):
+            frame = self._newest()
+        with self._wake:
+            stream = self._stream
+            if frame is None or not stream.wants(frame) or not stream.runs:
+                return None, stream
+            frame.streamed = True
+            if stream.rate_hz > 0:
+                self._next_due = time.perf_counter() + 1.0 / stream.rate_hz
+            return frame, stream
+
+    def _depths(
+        self, frame: FrameState, objects: tuple[ObjectQuery, ...], engine: AdaptableEngine
+    ) -> tuple[ObjectDepth, ...]:
+        encoded, started = self.encoded_image(frame, engine), time.perf_counter()
+        depths = encoded.depths(objects)
+        frame.processing_s += time.perf_counter() - started
         return depths
 
     # -- counting ----------------------------------------------------------------------------------------------------
 
-    def _drop_waiting(self) -> None:
-        if self._waiting is not None:
+    def _drop_slot(self) -> None:
+        if self._slot is not None:
             self._counts.dropped += 1
-            self._waiting = self._waiting_objects = None
+            self._slot = self._slot_objects = None
 
-    def _retire(self, shot: FrameState | None) -> None:
-        if shot is not None and not shot.used:
-            shot.used = True
+    def _drop_frame(self, frame: FrameState | None) -> None:
+        if frame is not None and not frame.counted:
+            frame.counted = True
             self._counts.dropped += 1
 
-    def _used(self, shot: FrameState | None) -> None:
+    def _used(self, frame: FrameState | None) -> None:
         with self._wake:
-            if shot is not None and not shot.used:
-                shot.used = True
+            if frame is not None and not frame.counted:
+                frame.counted = True
                 self._counts.answered += 1
 
     def _bad(self, error: Exception) -> None:
@@ -453,11 +499,11 @@ class Worker:
             self._counts.last_error = text
         self._report(text)
 
-    def _failed(self, shot: FrameState, error: Exception) -> None:
+    def _failed(self, frame: FrameState, error: Exception) -> None:
         text = one_line(error)
         with self._wake:
-            if not shot.used:
-                shot.used = True
+            if not frame.counted:
+                frame.counted = True
                 self._counts.failed += 1
             self._counts.last_error = text
         self._report(text)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from proxqa_core.types import ObjectDepth, ObjectQuery
+from proxqa_ros.proximity import node as proximity_node
 from proxqa_ros.testing.engine import main_with_engine
 
 DELAY_S = float(os.environ.get("BRIGHT_NODE_DELAY", "0"))
@@ -39,4 +40,5 @@ class BrightEngine:
 
 
 if __name__ == "__main__":
+    proximity_node.DIAGNOSTICS_PERIOD_S = 0.1
     sys.exit(main_with_engine(lambda *_: BrightEngine()))

@@ -19,7 +19,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from proxqa_core.model import base_weights
-from proxqa_ros.proximity.node import main
+from proxqa_ros.proximity import node
 
 PAUSE = float(os.environ.get("PAUSE", "0"))
 PIECE = 16 * 2**20
@@ -43,7 +43,8 @@ def convert(language: Path, vision: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
+    node.DIAGNOSTICS_PERIOD_S = 0.1
     base_weights._convert = convert
     if limit := os.environ.get("FILE_LIMIT"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
-    sys.exit(main())
+    sys.exit(node.main())

@@ -119,7 +119,7 @@ def test_what_the_node_refuses_is_raised(graph, fake):
     stamp = graph.now()
     stamp.sec -= 60
     graph.camera().publish(graph.image(stamp=stamp))
-    assert wait_until(lambda: node._worker.counts().received == 1)
+    assert wait_until(lambda: node.shared.worker.counts().received == 1)
     assert type(failure(client, objects=["chair"])) is c.ImageTooOldError
     hour = {"max_image_age": 3600.0}
     assert client.ask(objects=["chair"], **hour).success
@@ -132,7 +132,7 @@ def test_what_the_node_refuses_is_raised(graph, fake):
     assert node.set_parameters([Parameter("query_timeout", value=1.0)])[0].successful
     fake.gate.clear()
     held = client.ask_async(objects=["chair"], **hour)
-    assert wait_until(lambda: node._worker.queued() == 1)
+    assert wait_until(lambda: node.shared.worker.queued() == 1)
     assert type(failure(client, objects=["table"], **hour)) is c.BusyError
     assert wait_until(held.done) and type(held.exception()) is c.QueryTimeoutError
     assert held.exception().response.error_code == ProximityQuery.Response.TIMEOUT

@@ -103,7 +103,7 @@ def test_where_the_lens_is_not_described_there_is_no_point():
 @given(st.sampled_from(sorted(LENSES)), st.floats(-0.5, 0.5), st.floats(-0.4, 0.4), st.floats(0.2, 50))
 def test_a_place_is_where_a_ray_comes_from(model, x, y, z):
     camera = Camera(info(model, binning_x=2, binning_y=2), HEADER, 320, 240)
-    ((u, v),) = camera.places(np.array([[x * z, y * z, z]]))
+    ((u, v),) = camera.project(np.array([[x * z, y * z, z]]))
     assert (2 * u - 0.5, 2 * v - 0.5) == pytest.approx(project(model, (x * z, y * z, z)), abs=1e-6)
     assert camera.ray(u, v) == pytest.approx((x, y), abs=0.005)
 
@@ -114,6 +114,6 @@ def test_what_is_behind_or_beyond_the_lens_is_nowhere():
     lens, still = [-0.3, 0.02, 0.0, 0.0, 0.0], np.zeros(3)
     u = cv2.projectPoints(points[2:3, None], still, still, np.array(K).reshape(3, 3), np.array(lens))[0].ravel()[0]
     assert 0 < u < 640
-    found = Camera(info("plumb_bob", d=lens), HEADER, 640, 480).places(points)
+    found = Camera(info("plumb_bob", d=lens), HEADER, 640, 480).project(points)
     assert np.isnan(found[:3]).all() and np.isfinite(found[3]).all()
-    assert Camera(info(), HEADER, 640, 480).places(np.zeros((0, 3))).shape == (0, 2)
+    assert Camera(info(), HEADER, 640, 480).project(np.zeros((0, 3))).shape == (0, 2)

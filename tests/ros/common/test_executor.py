@@ -31,15 +31,15 @@ def test_a_callback_is_handed_over_once_however_late_it_begins():
     try:
         for thread in busy:
             thread.start()
-        end = time.monotonic() + 2
-        while time.monotonic() < end:
+        end = time.monotonic() + 30
+        while len(ticks) < 50 and time.monotonic() < end:
             executor.spin_once(0.1)
     finally:
         stopping.set()
         executor.shutdown(timeout_sec=5)
         node.destroy_node()
         rclpy.try_shutdown(context=context)
-    assert len(ticks) >= 10
+    assert len(ticks) >= 50
     assert len(submitted) <= 1.3 * len(ticks) + 3  # rclpy's own: twice as many here, thousands where several wait
 
 

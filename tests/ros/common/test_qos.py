@@ -33,7 +33,7 @@ def test_an_override_applies_in_every_life_and_who_does_not_fit_is_named_until_i
     node = graph.start(lambda *_: fake, **{OVERRIDE + "reliability": "reliable", OVERRIDE + "depth": 7})
     expected = "/client publishes /image with a quality of service that does not fit: "
     for _ in range(2):
-        ours = node._subscriptions_on[0].qos_profile
+        ours = node.inputs.subscriptions[0].qos_profile
         assert ours.reliability == ReliabilityPolicy.RELIABLE and ours.depth == 7
         camera = graph.client.create_publisher(Image, "image", BEST_EFFORT)
         graph.diagnostics.clear()
@@ -51,10 +51,11 @@ def test_an_override_applies_in_every_life_and_who_does_not_fit_is_named_until_i
 
 
 def complaint(graph):
-    """The first complaint about quality of service in the diagnostics."""
+    """The first complaint about quality of service in the diagnostics, once the other node's name is known."""
 
     def found():
-        return next((v.value for d in graph.diagnostics for v in d.values if v.key == "qos_problems" and v.value), "")
+        said = [v.value for d in graph.diagnostics for v in d.values if v.key == "qos_problems"]
+        return next((line for line in said if line and "_NODE_NAME_UNKNOWN_" not in line), "")
 
     return wait_until(found)
 

@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 from proxqa_core.errors import BadObjectError
 from proxqa_core.types import Box, ObjectDepth
 from proxqa_ros.common.camera import Camera
-from proxqa_ros.distance.known_sizes import SIZE_STDDEV, from_known_sizes, measurable, parse
+from proxqa_ros.distance.known_sizes import SIZE_STDDEV, KnownSizesSource, from_known_sizes, measurable, parse
 from tests.ros.conftest import wait_until
 
 HEADER = Header(frame_id="camera")
@@ -76,7 +76,7 @@ def test_the_height_of_the_box_says_how_far():
 def test_a_lens_that_bends_is_undone():
     """A door 5 m ahead, 2 m high, its middle 1 m aside: where OpenCV's lens shows its ends."""
     bent = Camera(info(distortion_model="plumb_bob", d=[-0.25, 0.08, 0.0, 0.0, 0.0]), HEADER, 640, 480)
-    (u, top), (_, bottom) = bent.places(np.array([[1.0, -1.0, 5.0], [1.0, 1.0, 5.0]]))
+    (u, top), (_, bottom) = bent.project(np.array([[1.0, -1.0, 5.0], [1.0, 1.0, 5.0]]))
     ((_, metres, _),) = from_known_sizes({"door": 2.0}, bent, [seen("door", u - 40, top, u + 40, bottom)])
     assert metres == pytest.approx(5.0, rel=0.005)
 
@@ -100,7 +100,7 @@ def test_a_known_size_teaches_over_dds_and_its_doubt_is_said(graph, fake):
     frame()
     assert graph.diagnostic(level=b"\x01")["message"] == "no metres learned: no camera_info has arrived yet"
     lens.publish(info(width=64, height=48, k=[32.0, 0.0, 31.5, 0.0, 32.0, 23.5, 0.0, 0.0, 1.0]))
-    assert wait_until(lambda: node._camera_info)
+    assert wait_until(lambda: node.shared.camera_info.info)
     for _ in range(8):
         frame()
     for o in graph.depths[-1].objects:
@@ -109,9 +109,9 @@ def test_a_known_size_teaches_over_dds_and_its_doubt_is_said(graph, fake):
         result = node.set_parameters([Parameter("known_sizes", value=value)])[0]
         assert not result.successful and "known_sizes" in result.reason
     assert node.set_parameters([Parameter("known_sizes", value=[""])])[0].successful
-    samples = node._metres.state().samples
+    samples = node.shared.calibrator.state().samples
     frame()
-    assert node._metres.state().samples <= samples and not math.isnan(graph.depths[-1].objects[0].distance)
+    assert node.shared.calibrator.state().samples <= samples and not math.isnan(graph.depths[-1].objects[0].distance)
 
 
 def test_sizes_that_cannot_be_used_are_said_at_configure_and_can_be_mended(graph, fake):
@@ -122,4 +122,4 @@ def test_sizes_that_cannot_be_used_are_said_at_configure_and_can_be_mended(graph
     assert "known_sizes" in graph.diagnostic(level=b"\x02")["message"]
     assert node.set_parameters([Parameter("known_sizes", value=["door: 2.0"])])[0].successful
     node.trigger_configure()
-    assert node.state == "inactive" and node._metres.known_sizes == {"door": 2.0}
+    assert node.state == "inactive" and node.shared.calibrator.source(KnownSizesSource).sizes == {"door": 2.0}

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from geometry_msgs.msg import TransformStamped
 from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, LaserScan, RegionOfInterest
@@ -13,18 +14,17 @@ from std_msgs.msg import Header
 
 from proxqa_core.types import Box, ObjectDepth
 from proxqa_ros.common.camera import Camera
+from proxqa_ros.distance import transforms as transforms_module
 from proxqa_ros.distance.calibrator import DistanceCalibrator
-from proxqa_ros.distance.scan import FEWEST, BadScanError, CameraPose, from_scan
+from proxqa_ros.distance.known_sizes import KnownSizesSource
+from proxqa_ros.distance.scan import MIN_READINGS, ScanSource, from_scan
+from proxqa_ros.distance.transforms import BadPoseError, CameraPose, TransformLookup
 from tests.ros.conftest import wait_until
+from tests.ros.distance.scene import NAMES, frame, true_metres
+from tests.ros.distance.tf_scene import FakeBuffer, sensor_to_optical
 
 HEADER = Header(frame_id="camera")
-NAMES = ["dog", "hat", "mug", "rug"]
 LEVEL = [0.0] * 6
-
-
-def true_metres(name):
-    """The fake engine's depths are 3, 7, 12 and 17 in 26."""
-    return 1 / (1.0 - 0.9 * (ord(name[0]) - 97) / 26)
 
 
 WALLS = [(true_metres(n), 16.0 * i, 16.0 * i + 16) for i, n in enumerate(NAMES)]
@@ -69,7 +69,7 @@ def all_seen():
 
 def measured(message, objects=None, pose=LEVEL, **options):
     found = from_scan(message, CameraPose.of(pose), LENS, objects or all_seen(), **options)
-    return {d.name: metres for d, metres in found}
+    return {m.object.name: m.distance for m in found}
 
 
 @pytest.mark.parametrize(
@@ -89,17 +89,19 @@ def test_every_object_is_measured_along_the_axis_wherever_the_camera_is(pose):
 
 def test_the_pose_is_by_rep_103():
     ahead, aside = np.array([[2.0, 0.0, 0.0]]), np.array([[2.0, 1.0, 0.0]])
-    (up,) = CameraPose(pitch=0.2).optical(ahead)  # the camera looks down: what is level with it is seen above the axis
+    (up,) = CameraPose(pitch=0.2).to_optical(
+        ahead
+    )  # the camera looks down: what is level with it is seen above the axis
     assert up == pytest.approx([0, -2 * math.sin(0.2), 2 * math.cos(0.2)])
-    (right,) = CameraPose(yaw=0.5).optical(ahead)  # it looks to the left
+    (right,) = CameraPose(yaw=0.5).to_optical(ahead)  # it looks to the left
     assert right == pytest.approx([2 * math.sin(0.5), 0, 2 * math.cos(0.5)])
-    (rolled,) = CameraPose(roll=0.3).optical(aside)  # its left side is up: what is to the left is seen lower
+    (rolled,) = CameraPose(roll=0.3).to_optical(aside)  # its left side is up: what is to the left is seen lower
     assert rolled == pytest.approx([-math.cos(0.3), math.sin(0.3), 2])
-    (both,) = CameraPose(pitch=0.2, yaw=math.pi / 2).optical(np.array([[0.0, 2.0, 0.0]]))  # down, then to the left
+    (both,) = CameraPose(pitch=0.2, yaw=math.pi / 2).to_optical(np.array([[0.0, 2.0, 0.0]]))  # down, then to the left
     assert both == pytest.approx([0, -2 * math.sin(0.2), 2 * math.cos(0.2)])
-    (all_three,) = CameraPose(roll=0.3, pitch=0.2, yaw=math.pi / 2).optical(np.array([[-1.0, 0.0, 0.0]]))
+    (all_three,) = CameraPose(roll=0.3, pitch=0.2, yaw=math.pi / 2).to_optical(np.array([[-1.0, 0.0, 0.0]]))
     assert all_three == pytest.approx([-math.cos(0.3), math.sin(0.3), 0])  # its left stays level but for the roll
-    (moved,) = CameraPose(x=0.5, y=0.25, z=1.0).optical(aside)  # it stands above the scan's plane
+    (moved,) = CameraPose(x=0.5, y=0.25, z=1.0).to_optical(aside)  # it stands above the scan's plane
     assert moved == pytest.approx([-0.75, 1.0, 1.5])
 
 
@@ -149,7 +151,7 @@ def test_readings_by_rep_117():
     assert measured(whole) == pytest.approx({n: true_metres(n) for n in NAMES}, rel=0.01)
     few = scan(count=91)  # 4° apart: at most 3 in the middle half of a region, fewer at the sides
     assert all(d == pytest.approx(true_metres(n), rel=0.02) for n, d in measured(few).items())
-    assert set(measured(scan(count=37))) == set() and FEWEST == 3
+    assert set(measured(scan(count=37))) == set() and MIN_READINGS == 3
 
 
 def test_a_scanner_that_turns_the_other_way():
@@ -170,12 +172,12 @@ def test_a_scanner_that_turns_the_other_way():
     ],
 )
 def test_a_scan_that_cannot_be_used_is_refused_in_one_line(change, said):
-    metres = DistanceCalibrator()
-    metres.add_scan(scan(**change))
-    metres.learn(HEADER, 64, 48, all_seen(), lambda: LENS)
-    assert said in metres.problem and "\n" not in metres.problem and metres.state().samples == 0
-    metres.add_scan(scan())
-    metres.learn(HEADER, 64, 48, all_seen(), lambda: LENS)
+    calibrator = DistanceCalibrator()
+    calibrator.source(ScanSource).add(scan(**change))
+    calibrator.update(frame(HEADER, all_seen(), camera=lambda: LENS))
+    assert said in calibrator.problem and "\n" not in calibrator.problem and calibrator.state().samples == 0
+    calibrator.source(ScanSource).add(scan())
+    calibrator.update(frame(HEADER, all_seen(), camera=lambda: LENS))
 
 
 def test_a_scanner_without_limits_is_used():
@@ -193,21 +195,21 @@ def test_a_scanner_without_limits_is_used():
     ],
 )
 def test_a_pose_that_is_none_is_refused(values, said):
-    with pytest.raises(BadScanError, match=said):
+    with pytest.raises(BadPoseError, match=said):
         CameraPose.of(values)
 
 
 def test_a_scan_without_a_lens_is_said_and_the_other_sources_teach_on():
-    metres = DistanceCalibrator()
-    metres.known_sizes = {"mug": 1.0}
-    metres.add_scan(scan())
-    metres.learn(HEADER, 64, 48, all_seen())
-    assert metres.problem == "no camera_info has arrived yet" and metres.state().samples == 0
+    calibrator = DistanceCalibrator()
+    calibrator.source(KnownSizesSource).sizes = {"mug": 1.0}
+    calibrator.source(ScanSource).add(scan())
+    calibrator.update(frame(HEADER, all_seen()))
+    assert calibrator.problem == "no camera_info has arrived yet" and calibrator.state().samples == 0
     broken = scan(angle_increment=0.0)
-    metres.reset()
-    metres.add_scan(broken)
-    metres.learn(HEADER, 64, 48, [seen("mug", 30, 40, 10, 30)], lambda: LENS)
-    assert "steps of 0" in metres.problem and metres.state().samples == 1
+    calibrator.clear()
+    calibrator.source(ScanSource).add(broken)
+    calibrator.update(frame(HEADER, [seen("mug", 30, 40, 10, 30)], camera=lambda: LENS))
+    assert "steps of 0" in calibrator.problem and calibrator.state().samples == 1
 
 
 def test_a_scanner_teaches_over_dds(graph, fake):
@@ -220,9 +222,9 @@ def test_a_scanner_teaches_over_dds(graph, fake):
     assert wait_until(lambda: scanner.get_subscription_count() > 0)
 
     def frame():
-        before, came, now = len(graph.depths), node._metres.scans, graph.now()
+        before, came, now = len(graph.depths), node.shared.calibrator.source(ScanSource).received, graph.now()
         scanner.publish(scan(pose, header=Header(stamp=now, frame_id="laser")))
-        assert wait_until(lambda: node._metres.scans == came + 1)
+        assert wait_until(lambda: node.shared.calibrator.source(ScanSource).received == came + 1)
         camera.publish(graph.image(stamp=now))
         assert wait_until(lambda: len(graph.depths) == before + 1)
 
@@ -230,14 +232,14 @@ def test_a_scanner_teaches_over_dds(graph, fake):
     said = graph.diagnostic(scans="1", level=b"\x01")["message"]
     assert said == "no metres learned: no camera_info has arrived yet"
     lens.publish(info())
-    assert wait_until(lambda: node._camera_info)
+    assert wait_until(lambda: node.shared.camera_info.info)
     frame()  # the pose is not known yet: the scan looks elsewhere
-    wrong = node._metres.state().samples
+    wrong = node.shared.calibrator.state().samples
     assert node.set_parameters([Parameter("camera_in_scan", value=pose)])[0].successful
-    node._metres.reset()
+    node.shared.calibrator.clear()
     for _ in range(9):
         frame()
-    assert wrong < 3 and node._metres.state().samples == pytest.approx(27, rel=0.1)
+    assert wrong < 3 and node.shared.calibrator.state().samples == pytest.approx(27, rel=0.1)
     for o in graph.depths[-1].objects:
         assert o.distance == pytest.approx(true_metres(o.name), rel=0.05) and 0 < o.distance_stddev < o.distance
     assert graph.diagnostic(level=b"\x00")["calibration"].startswith("trusted")
@@ -250,4 +252,116 @@ def test_a_scanner_teaches_over_dds(graph, fake):
         result = node.set_parameters([Parameter(name, value=value)])[0]
         assert not result.successful and name in result.reason, (name, value)
     assert node.set_parameters([Parameter("scan_objects", value=[""])])[0].successful
-    assert node._metres.scan_objects == () and node._metres.camera_pose == CameraPose.of(pose)
+    assert node.shared.calibrator.source(ScanSource).object_names == () and node.shared.calibrator.source(
+        ScanSource
+    ).camera_pose == CameraPose.of(pose)
+
+
+# -- with TF ---------------------------------------------------------------------------------------------------------
+
+POSE = [-0.1, 0.0, 0.3, 0.0, 0.0, 0.5]
+
+
+def measured_by(source, lookup, pose=POSE):
+    message = scan(pose, header=Header(frame_id="laser"))
+    source.clear()
+    source.add(message)
+    found = source.measure(frame(HEADER, all_seen(), camera=lambda: LENS, transforms=lookup))
+    return {m.object.name: m.distance for m in found}
+
+
+def test_where_the_scanner_is_comes_from_tf_unless_it_is_set():
+    buffer, source = FakeBuffer(), ScanSource()
+    lookup, everywhere = TransformLookup(lambda: buffer, clock=iter([0.0, *[9.0] * 99]).__next__), [""]
+    buffer.set("camera", "laser", sensor_to_optical(POSE))
+    expected = pytest.approx({n: true_metres(n) for n in NAMES}, rel=0.01)
+    source.configure({"camera_in_scan": LEVEL, "scan_objects": everywhere})
+    assert measured_by(source, lookup) == expected
+    other = [0.2, -0.05, 0.1, 0.0, 0.0, 3.1]
+    source.configure({"camera_in_scan": other, "scan_objects": everywhere})  # set: it holds
+    assert measured_by(source, lookup, other) == expected
+    buffer.known.clear()
+    source.configure({"camera_in_scan": LEVEL, "scan_objects": everywhere})
+    assert measured_by(source, lookup, LEVEL) == expected  # unknown to TF: at the scanner's place, as without TF
+    assert "no transform from 'laser' to 'camera'" in lookup.status
+    assert measured_by(source, TransformLookup(None), LEVEL) == expected
+
+
+class FakeTf2:
+    """A module tf2_ros whose listener has heard one static transform."""
+
+    def __init__(self, *known) -> None:
+        self.known, self.nodes = known, []
+
+    def Buffer(self):
+        return FakeBuffer()
+
+    def TransformListener(self, buffer, node):
+        self.nodes.append(node)
+        buffer.set(*self.known)
+        return object()
+
+
+def test_a_scanner_teaches_by_tf_over_dds(graph, fake, monkeypatch):
+    tf2 = FakeTf2("camera", "laser", sensor_to_optical(POSE))
+    monkeypatch.setattr(transforms_module, "tf2_ros", tf2)
+    node = graph.start(lambda *_: fake)
+    regions = [RegionOfInterest(x_offset=16 * n, y_offset=8, width=16, height=32) for n in range(4)]
+    assert graph.set_objects(NAMES, regions).success
+    camera, lens = graph.camera(), graph.camera(CameraInfo, "camera_info")
+    scanner = graph.client.create_publisher(LaserScan, "scan", qos_profile_sensor_data)
+    assert wait_until(lambda: scanner.get_subscription_count() > 0)
+    lens.publish(info())
+    assert wait_until(lambda: node.shared.camera_info.info)
+    assert tf2.nodes == []  # nobody needed it
+    source = node.shared.calibrator.source(ScanSource)
+    for n in range(8):
+        now = graph.now()
+        scanner.publish(scan(POSE, header=Header(stamp=now, frame_id="laser")))
+        assert wait_until(lambda n=n: source.received == n + 1)
+        camera.publish(graph.image(stamp=now))
+        assert wait_until(lambda n=n: len(graph.depths) == n + 1)
+    assert tf2.nodes == [node]
+    for o in graph.depths[-1].objects:
+        assert o.distance == pytest.approx(true_metres(o.name), rel=0.05)
+    assert graph.diagnostic(level=b"\x00")["transforms"] == "transform from 'laser' to 'camera': by TF"
+
+
+def test_without_tf2_a_scanner_is_used_as_before_and_the_diagnostics_say_so(graph, fake, monkeypatch):
+    monkeypatch.setattr(transforms_module, "tf2_ros", None)
+    graph.start(lambda *_: fake)
+    graph.camera().publish(graph.image())
+    assert wait_until(lambda: graph.depths)
+    values = graph.diagnostic(level=b"\x00", frames_answered="1")
+    assert values["transforms"] == transforms_module.NOT_INSTALLED and values["transforms"].startswith("TF not used: ")
+
+
+@pytest.mark.skipif(transforms_module.tf2_ros is None, reason="tf2_ros has no wheel; this runs in a ROS distro")
+def test_a_scanner_teaches_by_the_real_tf2(graph, fake):
+    import tf2_ros
+
+    message = TransformStamped(child_frame_id="laser", transform=sensor_to_optical(POSE))
+    message.header.frame_id = "camera"
+    broadcaster = tf2_ros.StaticTransformBroadcaster(graph.client)
+    broadcaster.sendTransform(message)
+    node = graph.start(lambda *_: fake)
+    regions = [RegionOfInterest(x_offset=16 * n, y_offset=8, width=16, height=32) for n in range(4)]
+    assert graph.set_objects(NAMES, regions).success
+    camera, lens = graph.camera(), graph.camera(CameraInfo, "camera_info")
+    scanner = graph.client.create_publisher(LaserScan, "scan", qos_profile_sensor_data)
+    assert wait_until(lambda: scanner.get_subscription_count() > 0)
+    lens.publish(info())
+    assert wait_until(lambda: node.shared.camera_info.info)
+    source = node.shared.calibrator.source(ScanSource)
+
+    def learned() -> bool:
+        came, before, now = source.received, len(graph.depths), graph.now()
+        scanner.publish(scan(POSE, header=Header(stamp=now, frame_id="laser")))
+        assert wait_until(lambda: source.received > came)
+        camera.publish(graph.image(stamp=now))
+        assert wait_until(lambda: len(graph.depths) > before)
+        return math.isfinite(graph.depths[-1].objects[0].distance)
+
+    assert wait_until(learned)  # some of the first frames come before the transform
+    for o in graph.depths[-1].objects:
+        assert o.distance == pytest.approx(true_metres(o.name), rel=0.05)

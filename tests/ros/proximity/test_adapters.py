@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -22,6 +21,7 @@ from proxqa_ros.proximity.adapters import AdaptersFolder, is_name
 from proxqa_ros.proximity.queries import RefusedError
 from proxqa_ros.srv import ListAdapters, LoadAdapter, ProximityQuery
 from tests.ros.conftest import wait_until
+from tests.ros.proximity.test_node import settle
 
 R = LoadAdapter.Response
 
@@ -231,12 +231,12 @@ def test_swaps_while_frames_and_queries_flow(graph, fake, folder, services):
     expected = ["fake", *(m for n, m in enumerate(models) if m != ["fake", *models][n])]
     assert changes == expected
     assert all(o.text == d.model for d in graph.depths for o in d.objects)
-    assert wait_until(lambda: node._worker.queued() == 0)
+    assert wait_until(lambda: node.shared.worker.queued() == 0)
     assert len(fake.threads) == 1
 
 
 def test_the_frame_in_hand_is_looked_at_again(graph, fake, folder, services):
-    graph.start(lambda *_: fake, adapters_folder=str(folder))
+    node = graph.start(lambda *_: fake, adapters_folder=str(folder))
     message = graph.image()
     graph.camera().publish(message)
     assert wait_until(lambda: graph.depths)
@@ -244,15 +244,15 @@ def test_the_frame_in_hand_is_looked_at_again(graph, fake, folder, services):
     assert services[0]("one").success
     answer = graph.query(objects=["cup"], max_image_age=600.0)
     assert answer.image_stamp == message.header.stamp and answer.objects[0].text == "fake+title of one"
-    time.sleep(0.3)
-    assert len(graph.depths) == 1  # one message a frame, as always
+    settle(node)
+    assert node.shared.worker.counts().published == len(graph.depths) == 1  # one message a frame, as always
 
 
 def test_one_that_takes_too_long_is_given_up_and_never_comes_late(graph, fake, folder, services):
     node = graph.start(lambda *_: fake, adapters_folder=str(folder), objects=[""], adapter_timeout=0.4)
     camera = graph.camera()
     camera.publish(graph.image())
-    assert wait_until(lambda: node._worker.counts().received == 1)
+    assert wait_until(lambda: node.shared.worker.counts().received == 1)
     fake.gate.clear()
     held = graph.query_client.call_async(ProximityQuery.Request(objects=["a"], max_image_age=600.0))
     assert wait_until(lambda: fake.steps == 1)
@@ -267,7 +267,7 @@ def test_one_that_takes_too_long_is_given_up_and_never_comes_late(graph, fake, f
     assert answer.error_code == R.TIMEOUT and fake.steps == steps + 1
     fake.gate.set()
     camera.publish(graph.image())  # the frame in hand has a view of the old engine's anyway
-    assert wait_until(lambda: node._worker.counts().received == 2)
+    assert wait_until(lambda: node.shared.worker.counts().received == 2)
     assert graph.query(objects=["a"], max_image_age=600.0).objects[0].text == "fake"
     assert services[1]().in_use == ""
     assert node.set_parameters([Parameter("adapter_timeout", value=30.0)])[0].successful
@@ -277,14 +277,14 @@ def test_one_that_takes_too_long_is_given_up_and_never_comes_late(graph, fake, f
 def test_cleaning_up_ends_what_waits(graph, fake, folder, services):
     node = graph.start(lambda *_: fake, adapters_folder=str(folder), objects=[""])
     graph.camera().publish(graph.image())
-    assert wait_until(lambda: node._worker.counts().received == 1)
+    assert wait_until(lambda: node.shared.worker.counts().received == 1)
     fake.gate.clear()
     held = graph.query_client.call_async(ProximityQuery.Request(objects=["a"], max_image_age=600.0))
     assert wait_until(lambda: fake.steps == 1)
     client = graph.client.create_client(LoadAdapter, "load_adapter")
     assert client.wait_for_service(30)
     waiting = client.call_async(LoadAdapter.Request(adapter="one"))
-    assert wait_until(lambda: node._worker._chores)
+    assert wait_until(lambda: node.shared.worker._engine_tasks)
     assert graph.transition(Transition.TRANSITION_DEACTIVATE)
     threading.Timer(0.5, fake.gate.set).start()
     assert graph.transition(Transition.TRANSITION_CLEANUP)
@@ -312,13 +312,13 @@ def test_metres_of_another_model_are_learned_anew(graph, fake, folder, services)
     header = Header(stamp=graph.now())
     for n in range(40):
         depth = (n % 10) / 10
-        node._metres._calibration.add(header.stamp.sec + n / 100, depth, 0.01, 1 / (1 - 0.8 * depth))
+        node.shared.calibrator._calibration.add(header.stamp.sec + n / 100, depth, 0.01, 1 / (1 - 0.8 * depth))
     cup = ObjectDepth("cup", 0.5, 0.01, 0.9, "")
-    assert np.isfinite(node._metres.fill(header, [cup])[0].distance)
+    assert np.isfinite(node.shared.calibrator.annotate(header, [cup])[0].distance)
     assert not services[0]("missing").success
-    assert np.isfinite(node._metres.fill(header, [cup])[0].distance)
+    assert np.isfinite(node.shared.calibrator.annotate(header, [cup])[0].distance)
     assert services[0]("one").success
-    assert np.isnan(node._metres.fill(header, [cup])[0].distance)
+    assert np.isnan(node.shared.calibrator.annotate(header, [cup])[0].distance)
 
 
 # -- the real model --------------------------------------------------------------------------------------------------

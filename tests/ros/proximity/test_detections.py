@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -16,9 +15,9 @@ from std_msgs.msg import Header
 import proxqa_ros.proximity
 from proxqa_core.types import MAX_OBJECTS
 from proxqa_ros.proximity import detections as module
-from proxqa_ros.proximity.detections import BYTES, IMAGES, Detections, objects_of
+from proxqa_ros.proximity.detections import MAX_WAITING_BYTES, MAX_WAITING_IMAGES, DetectionMatcher, objects_of
 from tests.ros.conftest import wait_until
-from tests.ros.distance.test_calibrator import header
+from tests.ros.distance.scene import header
 
 INSTALLED = module.Detection2DArray is not None
 needs_messages = pytest.mark.skipif(not INSTALLED, reason="vision_msgs has no wheel; this runs in a ROS distro")
@@ -101,7 +100,7 @@ def test_turned_boxes_are_held_and_boxes_are_cut_at_the_edges():
         (thing(across=0.0), "empty"),
         (thing(across=-5.0), "empty"),
         (thing(x=math.nan), "not finite"),
-        (thing(turned=math.inf), "turned by inf"),
+        (thing(turned=math.inf), "rotated by inf"),
     ],
 )
 def test_what_cannot_be_used_is_left_out_with_one_line_and_the_rest_is_used(bad, said):
@@ -116,72 +115,72 @@ def test_the_surest_are_taken_where_there_are_too_many():
 
 
 def test_equal_stamps_belong_together_whichever_comes_first():
-    pairs = Detections()
+    matcher = DetectionMatcher()
     first, second = image(1.0), image(1.033)
-    assert pairs.add_image(first) is None and pairs.add_image(second) is None
-    pair = pairs.add(found(thing("dog"), of=header(1.0)))
+    assert matcher.add_image(first) is None and matcher.add_image(second) is None
+    pair = matcher.add(found(thing("dog"), of=header(1.0)))
     assert pair.image is first and [o.name for o in pair.objects(64, 48)] == ["dog"]
-    assert pairs.add(found(of=header(1.033))).image is second
-    assert pairs.add(found(of=header(1.066))) is None
+    assert matcher.add(found(of=header(1.033))).image is second
+    assert matcher.add(found(of=header(1.066))) is None
     third = image(1.066)
-    assert pairs.add_image(third).image is third and pairs.add_image(image(1.1)) is None
-    assert (pairs.images, pairs.received, pairs.matched) == (4, 3, 3)
+    assert matcher.add_image(third).image is third and matcher.add_image(image(1.1)) is None
+    assert (matcher.images, matcher.received, matcher.matched) == (4, 3, 3)
 
 
 def test_other_stamps_wait_until_no_image_can_fit_better():
-    pairs = Detections()
-    pairs.add_image(image(1.0))
-    assert pairs.add(found(of=header(1.03))) is None  # the image of 1.0 is near enough, but the next may be nearer
+    matcher = DetectionMatcher()
+    matcher.add_image(image(1.0))
+    assert matcher.add(found(of=header(1.03))) is None  # the image of 1.0 is near enough, but the next may be nearer
     better = image(1.04)
-    assert pairs.add_image(better).image is better
+    assert matcher.add_image(better).image is better
 
 
 def test_what_is_too_far_apart_is_not_paired_and_newer_detections_go_before_older_ones():
-    pairs = Detections()
-    pairs.add_image(image(1.0))
-    assert pairs.add(found(of=header(1.2))) is None and pairs.add(found(of=header(1.3))) is None
-    assert pairs.add_image(image(1.1)) is None
+    matcher = DetectionMatcher()
+    matcher.add_image(image(1.0))
+    assert matcher.add(found(of=header(1.2))) is None and matcher.add(found(of=header(1.3))) is None
+    assert matcher.add_image(image(1.1)) is None
     last = image(1.31)
-    assert pairs.add_image(last).image is last
-    assert pairs.add_image(image(1.2)) is None  # those of 1.2 are gone
-    pairs.tolerance = 0.0
-    pairs.add_image(image(2.0))
-    assert pairs.add(found(of=header(2.001))) is None and pairs.add_image(image(2.002)) is None
+    assert matcher.add_image(last).image is last
+    assert matcher.add_image(image(1.2)) is None  # those of 1.2 are gone
+    matcher.tolerance_s = 0.0
+    matcher.add_image(image(2.0))
+    assert matcher.add(found(of=header(2.001))) is None and matcher.add_image(image(2.002)) is None
 
 
 def test_a_pair_of_two_frames_is_refused_in_one_line():
-    pairs = Detections()
-    pairs.add_image(image(1.0))
-    assert pairs.add(found(of=header(1.0, "other"))) is None
-    assert "frame 'other', the image of 'camera'" in pairs.problem and pairs.matched == 0
-    pairs.add_image(image(1.1))
-    pairs.add(found(thing(), of=header(1.1))).objects(64, 48)
-    assert pairs.problem == ""
+    matcher = DetectionMatcher()
+    matcher.add_image(image(1.0))
+    assert matcher.add(found(of=header(1.0, "other"))) is None
+    assert "frame 'other', the image of 'camera'" in matcher.problem and matcher.matched == 0
+    matcher.add_image(image(1.1))
+    matcher.add(found(thing(), of=header(1.1))).objects(64, 48)
+    assert matcher.problem == ""
 
 
 def test_images_that_wait_are_bounded_in_number_and_bytes_and_forgotten_with_a_jump_back():
-    pairs = Detections()
-    for n in range(2 * IMAGES):
-        pairs.add_image(image(10 + n))
-    assert pairs.add(found(of=header(10 + IMAGES - 1))) is None
-    assert pairs.add(found(of=header(10 + IMAGES))) is not None
+    matcher = DetectionMatcher()
+    for n in range(2 * MAX_WAITING_IMAGES):
+        matcher.add_image(image(10 + n))
+    assert matcher.add(found(of=header(10 + MAX_WAITING_IMAGES - 1))) is None
+    assert matcher.add(found(of=header(10 + MAX_WAITING_IMAGES))) is not None
     for n in range(5):
-        pairs.add_image(SimpleNamespace(header=header(100 + n), data=range(BYTES // 2)))
-    assert pairs.add(found(of=header(102))) is None and pairs.add(found(of=header(103))) is not None
-    pairs.add_image(image(5.0))  # the bag starts again
-    assert pairs.add(found(of=header(104))) is None and pairs.add(found(of=header(5))) is not None
+        matcher.add_image(SimpleNamespace(header=header(100 + n), data=range(MAX_WAITING_BYTES // 2)))
+    assert matcher.add(found(of=header(102))) is None and matcher.add(found(of=header(103))) is not None
+    matcher.add_image(image(5.0))  # the bag starts again
+    assert matcher.add(found(of=header(104))) is None and matcher.add(found(of=header(5))) is not None
 
 
 def test_a_question_gets_the_newest_image_once():
-    pairs = Detections()
-    assert pairs.newest_image() is None
-    pairs.add_image(first := image(1.0))
-    assert pairs.newest_image() is first and pairs.newest_image() is None
-    pairs.add_image(second := image(1.1))
-    assert pairs.newest_image() is second
-    pairs.add_image(image(1.2))
-    pairs.clear()
-    assert pairs.newest_image() is None
+    matcher = DetectionMatcher()
+    assert matcher.newest_image() is None
+    matcher.add_image(first := image(1.0))
+    assert matcher.newest_image() is first and matcher.newest_image() is None
+    matcher.add_image(second := image(1.1))
+    assert matcher.newest_image() is second
+    matcher.add_image(image(1.2))
+    matcher.clear()
+    assert matcher.newest_image() is None
 
 
 @pytest.fixture(params=["handed over", pytest.param("over DDS", marks=needs_messages)])
@@ -190,16 +189,16 @@ def detector(request, graph, monkeypatch):
     if request.param == "handed over":
         monkeypatch.setattr(module, "Detection2DArray", object())
         monkeypatch.setattr("proxqa_ros.proximity.node.Detection2DArray", None)
-        return lambda node: node._on_detections
+        return lambda node: node.pipeline.on_detections
 
     def make(node):
         publisher = graph.client.create_publisher(module.Detection2DArray, "detections", QoSProfile(depth=10))
         assert wait_until(lambda: publisher.get_subscription_count() > 0)
 
         def give(message):
-            before = node._detections.received
+            before = node.shared.detections.received
             publisher.publish(real(message))
-            assert wait_until(lambda: node._detections.received == before + 1)
+            assert wait_until(lambda: node.shared.detections.received == before + 1)
 
         return give
 
@@ -213,10 +212,9 @@ def test_detections_replace_the_objects_of_the_stream_and_images_wait_for_them(g
     for n, message in enumerate(images, 1):
         message.header.stamp.nanosec, message.header.stamp.sec = n, message.header.stamp.sec - 1
         camera.publish(message)
-        assert wait_until(lambda n=n: node._detections.images == n)
-    time.sleep(0.2)
-    assert not graph.depths and fake.looks == 0
-    assert "no detections" in graph.diagnostic(level=b"\x01", detections_matched="0")["message"]
+        assert wait_until(lambda n=n: node.shared.detections.images == n)
+    said = graph.diagnostic(level=b"\x01", detections_matched="0", frames_received="0")["message"]
+    assert "no detections" in said and not graph.depths and fake.looks == 0  # the worker has not got any of them
     detect(found(thing("dog", 0.35), thing("hat", 0.2), of=images[1].header))
     assert wait_until(lambda: graph.depths)
     (o,) = graph.depths[0].objects
@@ -233,7 +231,7 @@ def test_a_question_does_not_wait_for_detections_and_its_image_is_encoded_once(g
     detect, camera = detector(node), graph.camera()
     message = graph.image()
     camera.publish(message)
-    assert wait_until(lambda: node._detections.images == 1)
+    assert wait_until(lambda: node.shared.detections.images == 1)
     for _ in range(2):
         answer = graph.query()
         assert answer.success and [o.name for o in answer.objects] == ["cup"]
@@ -241,7 +239,7 @@ def test_a_question_does_not_wait_for_detections_and_its_image_is_encoded_once(g
     assert fake.looks == 1 and not graph.depths
     detect(found(thing("dog"), of=message.header))
     assert wait_until(lambda: graph.depths) and graph.depths[0].objects[0].name == "dog" and fake.looks == 1
-    counts = node._worker.counts()
+    counts = node.shared.worker.counts()
     assert (counts.received, counts.answered, counts.published) == (1, 1, 1)
 
 
@@ -253,15 +251,15 @@ def test_an_image_in_hand_is_not_counted_again_and_keeps_its_objects(graph, fake
     first, message = graph.image(), graph.image()
     for n, m in enumerate((first, message), 1):
         camera.publish(m)
-        assert wait_until(lambda n=n: node._detections.images == n)
-        came = node._detections.newest_image()
+        assert wait_until(lambda n=n: node.shared.detections.images == n)
+        came = node.shared.detections.newest_image()
         detect(found(thing("dog"), of=m.header))
-        assert wait_until(lambda n=n: node._worker.counts().received == n)
+        assert wait_until(lambda n=n: node.shared.worker.counts().received == n)
         assert wait_until(lambda: fake.looks == 1)  # the first is held inside the engine
-    node._worker.push_frame(came)
+    node.shared.worker.push_frame(came)
     fake.gate.set()
     assert wait_until(lambda: len(graph.depths) == 2) and graph.depths[1].header == message.header
-    node._worker.push_frame(came)
+    node.shared.worker.push_frame(came)
     graph.diagnostic(frames_received="2", frames_answered="2", frames_dropped="0")
     assert len(graph.depths) == 2 and fake.looks == 2
 
@@ -269,13 +267,15 @@ def test_an_image_in_hand_is_not_counted_again_and_keeps_its_objects(graph, fake
 def test_detections_that_stop_coming_are_said(graph, fake, detector):
     node = graph.start(lambda *_: fake, use_detections=True, max_image_age=1.0)
     detect, camera = detector(node), graph.camera()
-    message = graph.image()
+    stamp = graph.now()
+    stamp.sec -= 2
+    message = graph.image(stamp=stamp)
     camera.publish(message)
-    assert wait_until(lambda: node._detections.images == 1)
+    assert wait_until(lambda: node.shared.detections.images == 1)
     detect(found(thing("dog"), of=message.header))
     assert wait_until(lambda: graph.depths)
-    time.sleep(1.2)
-    camera.publish(graph.image())
+    camera.publish(graph.image())  # new ones come, but they have none
+    assert wait_until(lambda: node.shared.detections.images == 2)
     assert graph.diagnostic(level=b"\x01")["message"].startswith("the newest image with detections is ")
     assert graph.query(objects=["cup"]).success
 
@@ -288,7 +288,7 @@ def test_detections_can_be_switched_on_and_off(graph, fake, detector):
     assert node.set_parameters([Parameter("use_detections", value=True)])[0].successful
     message = graph.image()
     camera.publish(message)
-    assert wait_until(lambda: node._detections.images == 1)
+    assert wait_until(lambda: node.shared.detections.images == 1)
     detect(found(thing("17"), thing("dog", 0.8), thing("hat", 0.6), of=message.header))
     assert wait_until(lambda: len(graph.depths) == 2)
     assert [o.name for o in graph.depths[1].objects] == ["dog", "hat"]
@@ -296,7 +296,7 @@ def test_detections_can_be_switched_on_and_off(graph, fake, detector):
     assert node.set_parameters([Parameter("detection_min_score", value=0.7)])[0].successful
     message = graph.image()
     camera.publish(message)
-    assert wait_until(lambda: node._detections.images == 2)
+    assert wait_until(lambda: node.shared.detections.images == 2)
     detect(found(thing("dog", 0.8), thing("hat", 0.6), of=message.header))
     assert wait_until(lambda: len(graph.depths) == 3) and [o.name for o in graph.depths[2].objects] == ["dog"]
     for value in (-0.1, 1.1, math.nan):
@@ -315,13 +315,13 @@ def test_a_bad_image_that_has_detections_is_counted_and_the_node_lives(graph, fa
         message.encoding = encoding
         camera.publish(message)
         if encoding == "rgb8":
-            assert wait_until(lambda n=n: node._detections.images == (n + 1) // 2)
+            assert wait_until(lambda n=n: node.shared.detections.images == (n + 1) // 2)
             detect(found(thing(), of=message.header))
         else:
             graph.diagnostic(frames_bad="1")
             detect(found(thing(), of=message.header))
     assert wait_until(lambda: len(graph.depths) == 2)
-    counts = node._worker.counts()
+    counts = node.shared.worker.counts()
     assert counts.received == counts.answered + counts.bad == 3
 
 

@@ -13,6 +13,7 @@ from std_msgs.msg import Header
 import proxqa_ros.proximity
 from proxqa_core.types import Box, ObjectDepth
 from proxqa_ros.common.camera import Camera, Point
+from proxqa_ros.distance.depth_image import DepthImageSource
 from proxqa_ros.proximity.markers import MarkerArray, label, place, to_markers
 from tests.ros.conftest import wait_until
 
@@ -61,7 +62,7 @@ def test_markers_replace_those_before_and_show_the_deviation():
 
 
 def test_the_node_runs_without_visualization_msgs(graph, fake, monkeypatch):
-    monkeypatch.setattr("proxqa_ros.proximity.node.MarkerArray", None)
+    monkeypatch.setattr("proxqa_ros.proximity.markers.MarkerArray", None)
     graph.start(lambda *_: fake)
     graph.camera().publish(graph.image())
     assert wait_until(lambda: graph.depths)
@@ -80,10 +81,15 @@ def test_markers_come_with_camera_info_and_metres_while_someone_looks(graph, fak
     got: list[MarkerArray] = []
 
     def frame():
-        before, arrays, came, now = len(graph.depths), len(got), node._metres.depth_images, graph.now()
+        before, arrays, came, now = (
+            len(graph.depths),
+            len(got),
+            node.shared.calibrator.source(DepthImageSource).received,
+            graph.now(),
+        )
         header = Header(stamp=now, frame_id="camera")
         depth.publish(Image(header=header, height=48, width=64, encoding="32FC1", step=256, data=metres.tobytes()))
-        assert wait_until(lambda: node._metres.depth_images == came + 1)
+        assert wait_until(lambda: node.shared.calibrator.source(DepthImageSource).received == came + 1)
         camera.publish(graph.image(stamp=now))
         assert wait_until(lambda: len(graph.depths) == before + 1)
         return (wait_until(lambda: len(got) > arrays) and got[-1].markers) if looked_at else None
@@ -93,18 +99,18 @@ def test_markers_come_with_camera_info_and_metres_while_someone_looks(graph, fak
         frame()
     assert not got
     graph.client.create_subscription(MarkerArray, "markers", got.append, 10)
-    assert wait_until(lambda: node._markers_publisher.get_subscription_count() == 1)
+    assert wait_until(lambda: node.pipeline.outputs.markers.get_subscription_count() == 1)
     looked_at = True
     assert len(frame()) == 1  # nothing known of the lens
     assert graph.diagnostic(markers="no camera_info has arrived yet", level=b"\x01")
     lens.publish(info(header=Header(frame_id="elsewhere")))
-    assert wait_until(lambda: node._camera_info)
+    assert wait_until(lambda: node.shared.camera_info.info)
     assert len(frame()) == 1
     values = graph.diagnostic(level=b"\x01")
-    values = values if "elsewhere" in values["message"] else graph.diagnostic(markers=node._camera_problem)
+    values = values if "elsewhere" in values["message"] else graph.diagnostic(markers=node.shared.camera_problem)
     assert "no markers: camera_info is of frame 'elsewhere'" in values["message"]
     lens.publish(info())
-    assert wait_until(lambda: node._camera_info.header.frame_id == "camera")
+    assert wait_until(lambda: node.shared.camera_info.info.header.frame_id == "camera")
     markers = frame()
     assert len(markers) == 1 + 3 * 4 and markers[1].header == graph.depths[-1].header
     for o, ray in zip(graph.depths[-1].objects, [m for m in markers if m.ns == "bearing"], strict=True):

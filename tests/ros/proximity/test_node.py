@@ -18,7 +18,7 @@ from std_srvs.srv import SetBool
 
 from proxqa_core.errors import ModelNotFoundError
 from proxqa_ros.srv import ProximityQuery
-from tests.ros.conftest import FakeEngine, Graph, wait_until
+from tests.ros.conftest import TIMEOUT_S, FakeEngine, Graph, wait_until
 
 R = ProximityQuery.Response
 
@@ -51,6 +51,12 @@ class Stream:
         self.thread.join()
 
 
+def settle(node) -> None:
+    """Whatever the stream had to do when this was called has been done: queries and the stream take turns."""
+    for _ in range(2):
+        node.shared.worker.submit(lambda frame, engine: None).result(TIMEOUT_S)
+
+
 def test_every_frame_is_answered_with_its_own_header(graph, fake):
     graph.start(lambda *_: fake, objects=["chair", "table"])
     camera = graph.camera()
@@ -78,27 +84,32 @@ def test_newest_frame_wins_and_the_others_are_counted(graph, fake):
     with Stream(graph, graph.camera(), 60) as stream:
         assert wait_until(lambda: stream.sent >= 90)
     assert wait_until(lambda: len(graph.depths) > 3)
-    time.sleep(0.5)
-    counts = node._worker.counts()
-    assert counts.dropped > counts.answered > 3
-    assert counts.received == counts.answered + counts.dropped + counts.bad + counts.failed
+
+    def all_are_counted():
+        counts = node.shared.worker.counts()
+        return counts.received == counts.answered + counts.dropped + counts.bad + counts.failed and counts
+
+    counts = wait_until(all_are_counted)
+    assert counts and counts.dropped > counts.answered > 3
     stamps = [(d.header.stamp.sec, d.header.stamp.nanosec) for d in graph.depths]
     assert stamps == sorted(stamps) and len(set(stamps)) == len(stamps)
 
 
-def test_rate_limits_and_changes_at_run_time(graph, fake):
+def test_rate_limits_and_changes_at_run_time(graph, fake, monkeypatch):
+    began: list[float] = []  # when the worker took each frame
+    encode_image = fake.encode_image
+    monkeypatch.setattr(fake, "encode_image", lambda image: began.append(time.monotonic()) or encode_image(image))
     node = graph.start(lambda *_: fake, rate=4.0)
     camera = graph.camera()
     with Stream(graph, camera, 60):
-        assert wait_until(lambda: graph.depths)
-        before, started = len(graph.depths), time.monotonic()
-        time.sleep(2)
-        slow = (len(graph.depths) - before) / (time.monotonic() - started)
-        assert 1 <= slow <= 5
+        assert wait_until(lambda: len(began) >= 8)
+        slow = 7 / (began[7] - began[0])
+        assert 1 <= slow <= 4.2  # never faster; slower where frames come late
         assert node.set_parameters([Parameter("rate", value=0.0)])[0].successful
-        before, started = len(graph.depths), time.monotonic()
-        time.sleep(1)
-        assert (len(graph.depths) - before) / (time.monotonic() - started) > 8
+        before = len(began)
+        assert wait_until(lambda: len(began) >= before + 20)
+        assert 18 / (began[before + 19] - began[before + 1]) > 8
+    assert wait_until(lambda: len(graph.depths) >= before + 20)
 
 
 def test_query_answers_while_a_stream_keeps_coming(graph, fake):
@@ -144,7 +155,7 @@ def test_queries_go_before_the_stream(graph, fake):
     done = []
     future = graph.query_client.call_async(ProximityQuery.Request(objects=["apple"]))
     future.add_done_callback(lambda f: done.append(len(graph.depths)))
-    assert wait_until(lambda: node._worker.queued() == 1 and node._worker.counts().received == 3)
+    assert wait_until(lambda: node.shared.worker.queued() == 1 and node.shared.worker.counts().received == 3)
     fake.gate.set()
     assert wait_until(lambda: done)
     assert future.result().image_stamp == newest.header.stamp
@@ -314,14 +325,14 @@ def test_whatever_is_asked_the_node_answers_and_lives(graph, fake):
 def test_a_full_queue_is_busy_at_once_and_others_are_answered(graph, fake):
     node = graph.start(lambda *_: fake, max_queued_queries=2, objects=[""])
     graph.camera().publish(graph.image())
-    assert wait_until(lambda: node._worker.counts().received == 1)
+    assert wait_until(lambda: node.shared.worker.counts().received == 1)
     fake.gate.clear()
     held = [graph.query_client.call_async(ProximityQuery.Request(objects=["a"])) for _ in range(2)]
-    assert wait_until(lambda: fake.looks == 1 and node._worker.queued() == 2)
+    assert wait_until(lambda: fake.looks == 1 and node.shared.worker.queued() == 2)
     started = time.monotonic()
     answer = graph.query(objects=["a"])
     assert answer.error_code == R.BUSY and "max_queued_queries" in answer.message
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10  # it has not waited for a place in the queue: query_timeout is 30 s
     graph.diagnostic(queries_waiting="2")  # everything else goes on
     fake.gate.set()
     assert wait_until(lambda: all(f.done() for f in held)) and all(f.result().success for f in held)
@@ -331,11 +342,11 @@ def test_a_full_queue_is_busy_at_once_and_others_are_answered(graph, fake):
 def test_a_query_that_takes_too_long_is_told_so(graph, fake):
     node = graph.start(lambda *_: fake, objects=[""])
     graph.camera().publish(graph.image())
-    assert wait_until(lambda: node._worker.counts().received == 1)
+    assert wait_until(lambda: node.shared.worker.counts().received == 1)
     assert node.set_parameters([Parameter("query_timeout", value=0.3)])[0].successful
     fake.gate.clear()
     answer = graph.query(objects=["a"])
-    assert answer.error_code == R.TIMEOUT and "0.3 s" in answer.message and 0.3 <= answer.latency < 3
+    assert answer.error_code == R.TIMEOUT and "0.3 s" in answer.message and 0.3 <= answer.latency < 10
     assert graph.query(objects=["b"]).error_code == R.TIMEOUT  # waits in the queue, is taken out again
     fake.gate.set()
     assert node.set_parameters([Parameter("query_timeout", value=20.0)])[0].successful
@@ -350,7 +361,7 @@ def test_set_objects(graph, fake):
     answer = graph.set_objects([" cup\n", "cup"], regions)
     assert answer.success and answer.objects == ["cup", "cup"] and answer.error_code == answer.NONE
     assert node.get_parameter("objects").value == ["cup", "cup"]
-    assert [q.box.xyxy for q in node._objects] == [(1, 2, 4, 6), (0, 0, 9, 9)]
+    assert [q.box.xyxy for q in node.shared.objects] == [(1, 2, 4, 6), (0, 0, 9, 9)]
     camera.publish(graph.image())
     assert wait_until(lambda: graph.depths) and [o.name for o in graph.depths[-1].objects] == ["cup", "cup"]
     for objects, code in (([""], 5), (["a", "a"], 5), ([str(n) for n in range(200)], 6)):
@@ -360,10 +371,12 @@ def test_set_objects(graph, fake):
     camera.publish(graph.image())
     assert wait_until(lambda: len(graph.depths) == 2) and [o.name for o in graph.depths[-1].objects] == ["dog"]
     answer = graph.set_objects([])
-    assert answer.success and answer.objects == [] and node._objects == ()
+    assert answer.success and answer.objects == [] and node.shared.objects == ()
+    received = node.shared.worker.counts().received
     camera.publish(graph.image())
-    time.sleep(0.5)
-    assert len(graph.depths) == 2
+    assert wait_until(lambda: node.shared.worker.counts().received == received + 1)
+    settle(node)
+    assert node.shared.worker.counts().published == len(graph.depths) == 2
 
 
 def test_enable_pauses_the_stream_but_not_the_queries(graph, fake):
@@ -372,9 +385,9 @@ def test_enable_pauses_the_stream_but_not_the_queries(graph, fake):
     enable = graph.client.create_client(SetBool, "/proximity/enable")
     assert graph.call(enable, SetBool.Request(data=False)).success
     camera.publish(graph.image())
-    assert wait_until(lambda: node._worker.counts().received == 1)
-    time.sleep(0.3)
-    assert not graph.depths and fake.looks == 0
+    assert wait_until(lambda: node.shared.worker.counts().received == 1)
+    settle(node)
+    assert node.shared.worker.counts().published == 0 and not graph.depths and fake.looks == 0
     assert graph.query(objects=["cup"]).success
     graph.diagnostic(enabled="false")
     assert graph.call(enable, SetBool.Request(data=True)).success
@@ -436,10 +449,10 @@ def test_lifecycle_again_and_again(graph):
 def test_deactivation_refuses_the_queries_that_wait(graph, fake):
     node = graph.start(lambda *_: fake, objects=[""])
     graph.camera().publish(graph.image())
-    assert wait_until(lambda: node._worker.counts().received == 1)
+    assert wait_until(lambda: node.shared.worker.counts().received == 1)
     fake.gate.clear()
     held = [graph.query_client.call_async(ProximityQuery.Request(objects=["a"])) for _ in range(3)]
-    assert wait_until(lambda: fake.looks == 1 and node._worker.queued() == 3)
+    assert wait_until(lambda: fake.looks == 1 and node.shared.worker.queued() == 3)
     assert graph.transition(Transition.TRANSITION_DEACTIVATE)
     assert wait_until(lambda: sum(f.done() for f in held) == 2)
     fake.gate.set()
@@ -479,20 +492,20 @@ def test_an_engine_that_breaks_is_reported_and_the_node_lives(graph, fake):
     del fake.work
     camera.publish(graph.image())
     assert wait_until(lambda: graph.depths)
-    counts = node._worker.counts()
+    counts = node.shared.worker.counts()
     assert counts.received == counts.answered + counts.failed
 
 
 def test_debug_image_only_while_someone_looks(graph, fake):
     pytest.importorskip("proxqa_core.vision.drawing")
-    graph.start(lambda *_: fake)
+    node = graph.start(lambda *_: fake)
     camera = graph.camera()
     camera.publish(graph.image())
     assert wait_until(lambda: graph.depths)
     got: list[Image] = []
     graph.client.create_subscription(Image, "/proximity/debug/image", got.append, 10)
     assert wait_until(lambda: graph.client.count_publishers("/proximity/debug/image") == 1)
-    time.sleep(0.5)
+    assert wait_until(lambda: node.pipeline.outputs.debug_image.get_subscription_count() == 1)
     message = graph.image(np.full((240, 320, 3), 90, np.uint8))
     camera.publish(message)
     assert wait_until(lambda: got)

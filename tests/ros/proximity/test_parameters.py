@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from proxqa_ros.distance.registry import SOURCES
 from proxqa_ros.proximity.node import ProximityNode
 from proxqa_ros.proximity.parameters import SPECS, Parameters
 from tests.ros.conftest import check_yaml, in_yaml
@@ -9,7 +10,9 @@ from tests.ros.conftest import check_yaml, in_yaml
 
 def test_yaml_and_declarations_agree(root):
     check_yaml(root, "proximity", SPECS)
-    assert list(SPECS) == list(Parameters.__dataclass_fields__)
+    of_sources = [name for source in SOURCES for name in source.parameters]
+    fields = [[f] if f != "sources" else of_sources for f in Parameters.__dataclass_fields__]
+    assert list(SPECS) == [name for names in fields for name in names]
 
 
 def test_yaml_and_the_node_agree(root, graph, fake):
@@ -31,4 +34,4 @@ def test_a_parameter_file_is_read(root, graph, fake, tmp_path):
     )
     node = graph.start(lambda *_: fake, cli=("--params-file", str(file)))
     assert node.get_parameter("rate").value == 7.5
-    assert node._objects == ()
+    assert node.shared.objects == ()

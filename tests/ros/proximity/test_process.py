@@ -19,6 +19,7 @@ import proxqa_ros.proximity.node as module
 def load(*_):
     print("loading", flush=True)
     time.sleep(1000)
+module.SHUTDOWN_TIMEOUT_S = 0.5
 module.ProximityNode = functools.partial(module.ProximityNode, engine_loader=load)
 sys.exit(module.main())
 """

@@ -108,7 +108,7 @@ def test_queries_are_answered_while_a_30_hz_stream_keeps_coming(graph, engine, p
 def test_whatever_is_asked_the_node_answers_and_lives(graph, engine, picture):
     node = graph.start(lambda *_: engine, objects=[""], max_image_age=0.0)
     graph.camera().publish(graph.image(picture))
-    assert wait_until(lambda: node._worker.counts().received == 1)
+    assert wait_until(lambda: node.shared.worker.counts().received == 1)
     seen = {R.NONE, R.NOT_VISIBLE}
     either = {R.NONE, R.NOT_VISIBLE, R.NOT_UNDERSTOOD, R.BAD_REQUEST}  # which one is the core's own affair
     for fields, codes in [

@@ -42,13 +42,14 @@ from sensor_msgs.msg import CompressedImage, Image
 from proxqa_core.model import base_weights
 from proxqa_core.rosbags.image_messages import _COLOUR_SIZES
 from proxqa_ros.client import BusyError, NotVisibleError, ProximityClient, QueryTimeoutError
+from proxqa_ros.distance.depth_image import DepthImageSource
 from proxqa_ros.msg import ObjectDepthArray
 from proxqa_ros.proximity.node import load_engine
 from proxqa_ros.proximity.parameters import SPECS
 from proxqa_ros.srv import ProximityQuery, SetObjects
 from proxqa_ros.testing.process import NodeProcess
 from tests.ros.conftest import Graph, wait_until
-from tests.ros.distance.test_calibrator import NAMES, REGIONS, depth_image, header
+from tests.ros.distance.scene import NAMES, REGIONS, depth_image, header
 from tests.ros.proximity.test_node import Stream, jpeg
 
 R = ProximityQuery.Response
@@ -148,7 +149,7 @@ def test_a_camera_that_stops_and_comes_back(graph, fake):
     with Stream(graph, camera, 10):
         assert wait_until(lambda: graph.depths) and graph.query(objects=["chair"]).success
         graph.diagnostic(level=b"\x00")
-    time.sleep(0.8)
+    assert wait_until(lambda: graph.query(objects=["chair"]).error_code == R.IMAGE_TOO_OLD)
     published = len(graph.depths)
     answer = graph.query(objects=["chair"])
     assert answer.error_code == R.IMAGE_TOO_OLD and "s old; at most 0.6 s" in answer.message and not answer.objects
@@ -258,11 +259,13 @@ def test_garbage_frames(graph, fake):
         good = graph.image()  # its own stamp: one of the hundred may be an image after all, stamped as `spoilt`
         camera.publish(good)
         sent += 81
-        assert wait_until(lambda good=good: any(d.header == good.header for d in graph.depths)), node._worker.counts()
+        assert wait_until(lambda good=good: any(d.header == good.header for d in graph.depths)), (
+            node.shared.worker.counts()
+        )
         answer = graph.query(objects=["chair"])
         assert answer.success and answer.image_stamp == good.header.stamp
         sizes.append(private_memory())
-    counts = node._worker.counts()
+    counts = node.shared.worker.counts()
     assert sent <= counts.received <= sent + 400  # some of what is no message is one, with an encoding that is no text
     assert counts.bad == counts.received - counts.answered - counts.dropped and counts.bad >= 1500
     assert counts.failed == 0
@@ -324,7 +327,7 @@ def test_garbage_in_compressed_frames(graph, fake):
         camera.publish(message)
         sent += 1
         end = time.monotonic() + 20
-        while (c := node._worker.counts()).received < sent or c.answered + c.bad + c.failed < sent:
+        while (c := node.shared.worker.counts()).received < sent or c.answered + c.bad + c.failed < sent:
             assert time.monotonic() < end, c
             time.sleep(0.001)
         return message
@@ -337,7 +340,7 @@ def test_garbage_in_compressed_frames(graph, fake):
         assert answer.success and answer.image_stamp == message.header.stamp
         sizes.append(private_memory())
     publish(png(12000, 12000, bytes(12001 * 12000)))  # whole and sound, 140 kB, and 430 MB as RGB
-    counts = node._worker.counts()
+    counts = node.shared.worker.counts()
     assert "12000x12000" in counts.last_error
     assert counts.failed == 0 and counts.bad >= 600 and counts.answered == sent - counts.bad
     assert sizes[-1] < sizes[4] + 16, sizes
@@ -394,9 +397,9 @@ def test_a_bag_that_loops(graph, fake):
             if n == 0 and loop:  # the newest image is the last one of the round before
                 answer = graph.query(objects=["mug"])
                 assert answer.error_code == R.IMAGE_TOO_OLD and "did a bag begin again" in answer.message
-            came = node._metres.depth_images
+            came = node.shared.calibrator.source(DepthImageSource).received
             depth.publish(depth_image(header(seconds)))
-            assert wait_until(lambda came=came: node._metres.depth_images == came + 1)
+            assert wait_until(lambda came=came: node.shared.calibrator.source(DepthImageSource).received == came + 1)
             camera.publish(graph.image(stamp=header(seconds).stamp))
             played += 1
             assert wait_until(lambda played=played: len(graph.depths) == played)
@@ -405,7 +408,7 @@ def test_a_bag_that_loops(graph, fake):
                 assert all(math.isnan(o.distance) for o in graph.depths[-1].objects)  # nothing of another round
         assert all(math.isfinite(o.distance) for o in graph.depths[-1].objects)
         assert graph.query(objects=["mug"]).image_stamp == header(times[-1]).stamp
-    counts = node._worker.counts()
+    counts = node.shared.worker.counts()
     assert counts.answered == counts.received == 3 * len(times)
 
 
@@ -539,7 +542,8 @@ def test_two_nodes_side_by_side(graph, launch):
         assert answer.image_stamp == message.header.stamp
     change = graph.client.create_client(SetObjects, "/left/set_objects")
     assert graph.call(change, SetObjects.Request(objects=["cup"])).success
-    assert left.status()["objects"] == "cup" and right.status()["objects"] == ", ".join(SPECS["objects"].default)
+    assert wait_until(lambda: left.status()["objects"] == "cup")
+    assert right.status()["objects"] == ", ".join(SPECS["objects"].default)
     left.kill()
     newer = right.show(right_camera, 120)
     answer = right.client.ask(objects=["chair"], timeout=10)

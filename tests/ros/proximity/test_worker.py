@@ -19,10 +19,10 @@ FRAMES = 4
     ("stream", "order", "looks"),
     [
         # neither starves the other; the frames of the queries will do for the stream until no query waits
-        (Stream(CHAIR, on=True), "sqsqsqsqs", 6),
-        (Stream(CHAIR, rate=0.001, on=True), "sqqqq", 5),  # the stream is due once in a thousand seconds
-        (Stream(CHAIR, on=False), "qqqq", 4),
-        (Stream(on=True), "qqqq", 4),
+        (Stream(CHAIR, enabled=True), "sqsqsqsqs", 6),
+        (Stream(CHAIR, rate_hz=0.001, enabled=True), "sqqqq", 5),  # the stream is due once in a thousand seconds
+        (Stream(CHAIR, enabled=False), "qqqq", 4),
+        (Stream(enabled=True), "qqqq", 4),
     ],
 )
 def test_queries_and_the_stream_take_turns(stream, order, looks):
@@ -31,28 +31,28 @@ def test_queries_and_the_stream_take_turns(stream, order, looks):
     worker = Worker(
         load=lambda: engine,
         decode=lambda message: np.full((48, 64, 3), message.value, np.uint8),
-        publish=lambda shot, depths, engine: publish(),
+        publish=lambda frame, depths, engine: publish(),
         report=lambda line: steps.append(line),
         max_queries=FRAMES,
     )
 
-    def frame() -> SimpleNamespace:
+    def new_frame() -> SimpleNamespace:
         return SimpleNamespace(header=object(), value=127)
 
     def publish() -> None:
         steps.append("s")
         if steps.count("q") < FRAMES:
-            worker.push_frame(frame())  # as a camera would meanwhile
+            worker.push_frame(new_frame())  # as a camera would meanwhile
 
-    def query(shot, engine) -> None:
-        worker.encoded_of(shot, engine).depths(["table"])
+    def query(frame, engine) -> None:
+        worker.encoded_image(frame, engine).depths(["table"])
         steps.append("q")
-        worker.push_frame(frame())
+        worker.push_frame(new_frame())
 
     worker.start()
     try:
         worker.set_stream(stream)
-        worker.push_frame(frame())
+        worker.push_frame(new_frame())
         if "s" in order:  # the first step is the stream's, held back until all queries wait
             assert wait_until(lambda: engine.steps == 1)
         futures = [worker.submit(query) for _ in range(FRAMES)]

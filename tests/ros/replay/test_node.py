@@ -29,6 +29,7 @@ from proxqa_core.rosbags.bag import BadBagError
 from proxqa_core.types import ObjectQuery
 from proxqa_ros.action import EvaluateBag
 from proxqa_ros.common.parameters import BadParameterError
+from proxqa_ros.distance.depth_image import DepthImageSource
 from proxqa_ros.replay.evaluation import NoAnswerError, NoNodeError, RefusedError
 from proxqa_ros.replay.node import ReplayEvaluation, summary_line
 from proxqa_ros.replay.parameters import SPECS, ReplayRequest, request_of_goal
@@ -73,7 +74,7 @@ def test_over_loops_and_faster_than_recorded(graph, fake, drive, tmp_path):
     request = ReplayRequest(drive, rate=2.0, loops=3, json=file, html=page)
     outcome = evaluator(graph)._replay.play(request, seen.append)
     found = outcome.report
-    assert [q.name for q in node._objects] == NAMES
+    assert [q.name for q in node.shared.objects] == NAMES
     assert not outcome.canceled and found["model"] == "fake" and found["truth"]["kind"] == "labels"
     frames = found["frames"]
     assert frames["asked"] == 18 and frames["passes"] == 3 and frames["bad"] == 0
@@ -139,10 +140,10 @@ def test_without_labels_the_node_keeps_its_objects(graph, fake, tmp_path):
     replay = evaluator(graph)._replay
     found = replay.play(ReplayRequest(path)).report
     assert found["truth"]["kind"] == "none" and list(found["by_object"]) == ["person"] == [
-        q.name for q in node._objects
+        q.name for q in node.shared.objects
     ]
     found = replay.play(ReplayRequest(path, depth_topic=made.DEPTHS, objects=queries("sofa", "door"))).report
-    assert [q.name for q in node._objects] == ["sofa", "door"]
+    assert [q.name for q in node.shared.objects] == ["sofa", "door"]
     assert found["truth"]["kind"] == "depth images" and found["mae"] != found["mae"]  # the fake looks nowhere
 
 
@@ -153,7 +154,7 @@ def queries(*names: str) -> tuple[ObjectQuery, ...]:
 def test_metres_are_taught_where_it_is_wanted(graph, fake, drive):
     node = node_under_test(graph, fake)
     evaluator(graph)._replay.play(ReplayRequest(drive, play_depth_topic=made.DEPTHS))
-    assert wait_until(lambda: node._metres.depth_images >= 2)
+    assert wait_until(lambda: node.shared.calibrator.source(DepthImageSource).received >= 2)
 
 
 def test_no_node_no_answers_and_bags_of_no_use(graph, fake, drive, tmp_path):
