@@ -28,8 +28,8 @@ class FakeEncodedImage:
 
     def closer(self, a: ObjectQuery, b: ObjectQuery) -> ProximityAnswer:
         near, far = sorted((self._depth(a), self._depth(b)), key=lambda o: o.depth)
-        said = say_closer(near, far, 0.9)
-        return ProximityAnswer("", QuestionKind.CLOSER, said, (near, far), near.name, far.name, 0.9)
+        text = say_closer(near, far, 0.9)
+        return ProximityAnswer("", QuestionKind.CLOSER, text, (near, far), near.name, far.name, 0.9)
 
     def ask(self, question: str, objects: Sequence[ObjectQuery] = ()) -> ProximityAnswer:
         found = self.depths(objects or [ObjectQuery(n) for n in self.engine.known])

@@ -41,7 +41,7 @@ class KnownPerceiver:
 
 
 @pytest.mark.parametrize(
-    ("question", "kind", "said", "names"),
+    ("question", "kind", "text", "names"),
     [
         ("Is the jug closer than the stove?", "closer", "Yes. The jug is closer than the stove (90 % sure).",
          ["jug", "stove"]),
@@ -61,9 +61,9 @@ class KnownPerceiver:
          "The jug is nearest at 0.20 ± 0.03; the stove 0.50 ± 0.03; the tent 0.80 ± 0.03.", ["jug", "stove", "tent"]),
     ],
 )  # fmt: skip
-def test_answers(question: str, kind: str, said: str, names: list[str]) -> None:
+def test_answers(question: str, kind: str, text: str, names: list[str]) -> None:
     answer = KnownPerceiver(DEPTHS).ask(question)
-    assert (answer.question, answer.kind.value, answer.answer) == (question, kind, said)
+    assert (answer.question, answer.kind.value, answer.answer) == (question, kind, text)
     assert [o.name for o in answer.objects] == names
     assert (answer.closer, answer.farther) == (names[0], names[-1])
     chosen = answer.kind in (QuestionKind.CLOSER, QuestionKind.FARTHER, QuestionKind.EQUAL)

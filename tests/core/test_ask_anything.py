@@ -36,7 +36,7 @@ def view(engine):
 
     def perceive(queries):
         return [
-            ObjectDepth(q.name, n % 100 / 100, 0.05, n // 100 % 3 / 2, "said", q.box)
+            ObjectDepth(q.name, n % 100 / 100, 0.05, n // 100 % 3 / 2, "0.50", q.box)
             for q in queries
             for n in [zlib.crc32(q.name.encode())]
         ]
@@ -55,8 +55,8 @@ def test_a_sentence_or_a_clear_cannot(view, question, names):
     try:
         answer = view.ask(question, names)
     except (NotUnderstoodError, BadObjectError) as error:
-        said = str(error)
-        assert 10 < len(said) < 400 and "\n" not in said, said
+        message = str(error)
+        assert 10 < len(message) < 400 and "\n" not in message, message
     else:
         assert answer.answer.strip() and "\n" not in answer.answer
         assert answer.objects and all(0 <= o.depth <= 1 for o in answer.objects)

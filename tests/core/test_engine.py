@@ -1,4 +1,4 @@
-"""The engine with the real default model: one look, many answers, equal to asking one by one."""
+"""The engine with the real default model: one encoding, many answers, equal to asking one by one."""
 
 import math
 import threading
@@ -42,8 +42,8 @@ def test_the_likeliest_leaf_is_what_generate_says(exact):
     for seed in range(3):
         image = picture(seed)
         trees = exact.encode_image(image).digit_trees([ObjectQuery(name) for name in NAMES])
-        said = ask_one_by_one(exact, image, NAMES)
-        for name, o, text in zip(NAMES, map(read_depth, trees), said, strict=True):
+        generated = ask_one_by_one(exact, image, NAMES)
+        for name, o, text in zip(NAMES, map(read_depth, trees), generated, strict=True):
             if o.visible > 0.5 and text[:3] == o.text[:3]:  # greedy's second digit belongs to its own first digit
                 assert text[:4] == o.text, name
             elif o.visible <= 0.5:

@@ -81,7 +81,7 @@ def test_visibility_weighs_the_models_word_and_the_grounding_heads():
     assert np.isfinite(visibility_evidence(tree, 0.0)).all() and np.isfinite(visibility_evidence(tree, 1.0)).all()
 
 
-def test_what_is_not_there_is_said_so_whoever_knows_it():
+def test_what_is_not_in_view_reads_not_visible():
     tree = DigitTree(np.array([9.0, -9.0]), np.arange(10.0), np.zeros((10, 10)))
     assert read_depth(tree).text.startswith("0.")
     read = read_depth(tree, visible=0.2)

@@ -133,10 +133,10 @@ DAMAGE = {
 def test_a_bad_file_is_one_line_and_changes_nothing(tiny, adapter, file):
     before = weights(tiny)
     whole = (adapter / file).read_bytes()
-    for damage, (kind, said) in DAMAGE.items():
+    for damage, (kind, message) in DAMAGE.items():
         damage(adapter / file)
         for take in (tiny.check_adapter, tiny.with_adapter):
-            with pytest.raises(kind, match=said) as error:
+            with pytest.raises(kind, match=message) as error:
                 take(adapter)
             assert "\n" not in str(error.value)
         for rest in adapter.glob(f"{file.split('.')[0]}.*"):
@@ -170,7 +170,7 @@ def test_a_grounding_head_for_another_model_is_refused_before_it_is_asked(tiny, 
 
 
 @pytest.mark.parametrize(
-    ("file", "change", "said"),
+    ("file", "change", "message"),
     [
         (adapters.LORA_CONFIG, {"use_dora": True}, "not plain LoRA .use_dora"),
         (adapters.LORA_CONFIG, {"alpha_pattern": {"q_proj": 3}}, "not plain LoRA .alpha_pattern"),
@@ -190,10 +190,10 @@ def test_a_grounding_head_for_another_model_is_refused_before_it_is_asked(tiny, 
         (adapters.INFO, {"visibility_in_box": [1, 2]}, "visibility_in_box is .1, 2.; expected three numbers"),
     ],
 )
-def test_descriptions_that_do_not_hold(tiny, adapter, file, change, said):
+def test_descriptions_that_do_not_hold(tiny, adapter, file, change, message):
     (adapter / file).write_text(json.dumps(json.loads((adapter / file).read_text()) | change))
     for take in (tiny.check_adapter, tiny.with_adapter):
-        with pytest.raises(BadModelError, match=said) as error:
+        with pytest.raises(BadModelError, match=message) as error:
             take(adapter)
         assert "\n" not in str(error.value)
 
@@ -234,16 +234,16 @@ def test_the_default_takes_another_adapter_and_goes_back(engine, tmp_path):
     (other / adapters.INFO).write_text(json.dumps(info))
     image = np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8)
 
-    def said(by):
+    def replies(by):
         view = by.encode_image(image)
         return view.depths(NAMES), view.ask("Which is closer, the chair or the table?")
 
-    before = said(engine)
+    before = replies(engine)
     there = engine.with_adapter(other)
-    assert there.model_name == "default+other" and said(there) != before
+    assert there.model_name == "default+other" and replies(there) != before
     back = there.with_adapter(None)
     layer = weakref.ref(there.model.llava.model.language_model.layers[0])
     del there
     gc.collect()
     assert layer() is None
-    assert back.model_name == engine.model_name and said(back) == before == said(engine)
+    assert back.model_name == engine.model_name and replies(back) == before == replies(engine)

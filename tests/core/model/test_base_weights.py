@@ -1,4 +1,4 @@
-"""The base model is made of what its carriers hold, and kept whole or not at all."""
+"""The base model is made of what its weight files hold, and kept whole or not at all."""
 
 import errno
 import fcntl

@@ -85,7 +85,7 @@ def test_weights_of_another_shape_and_not_finite(adapter):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"base": "another"}, "made for base 'another'"),
         ({"depth_temperature": -1}, "depth_temperature is -1"),
@@ -93,10 +93,10 @@ def test_weights_of_another_shape_and_not_finite(adapter):
         ({"colour": "blue"}, "unknown fields"),
     ],
 )
-def test_descriptions_that_do_not_hold(adapter, change, said):
+def test_descriptions_that_do_not_hold(adapter, change, message):
     info = json.loads((adapter / adapters.INFO).read_text()) | change
     (adapter / adapters.INFO).write_text(json.dumps(info))
-    with pytest.raises(BadModelError, match=said):
+    with pytest.raises(BadModelError, match=message):
         load("default", adapter)
 
 
@@ -123,15 +123,15 @@ def test_other_base_weights_are_refused(monkeypatch):
 
 
 def test_a_damaged_cache_is_made_again(tmp_path, monkeypatch):
-    """Converted once, reused, and converted again after damage, with one line said each time."""
+    """Converted once, reused, and converted again after damage, with one line told each time."""
     whole = base_weights.default_base()
     monkeypatch.setenv("PROXQA_CACHE", str(tmp_path))
     copy = shutil.copytree(whole, tmp_path / whole.name)
-    said: list[str] = []
-    assert base_weights.default_base(said.append) == copy and not said
+    lines: list[str] = []
+    assert base_weights.default_base(lines.append) == copy and not lines
     with (copy / "model.safetensors").open("r+b") as file:
         file.seek(1000)
         file.write(b"damage")
-    assert base_weights.default_base(said.append) == copy and len(said) == 1
+    assert base_weights.default_base(lines.append) == copy and len(lines) == 1
     assert base_weights.sha256(copy / "model.safetensors") == base_weights.sha256(whole / "model.safetensors")
     assert [p.name for p in tmp_path.iterdir()] == [whole.name]  # nothing left lying about

@@ -22,7 +22,7 @@ from proxqa_core.vision.grounding_head import (
 
 
 def test_two_things_of_a_name_are_two():
-    """Patches of two squares, each saying its square's box with a little error, and some that say nothing."""
+    """Patches of two squares, each giving its square's box with a little error, and some unlikely ones."""
     likely = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5, 0.1, 0.02])
     left, right = torch.tensor([0.1, 0.1, 0.4, 0.5]), torch.tensor([0.6, 0.1, 0.9, 0.5])
     boxes = torch.stack([left, left + 0.01, right, right - 0.01, right + 0.01, left, right])
