@@ -98,7 +98,7 @@ class ImageHealth:
             ImageStatus.UNKNOWN: "it is not known whether the image shows anything",
             ImageStatus.DARK: f"the image is dark (mean luminance {self.exposure:.3f})",
             ImageStatus.OVEREXPOSED: f"the image is overexposed (mean luminance {self.exposure:.3f})",
-            ImageStatus.LOW_CONTRAST: f"the image has no contrast (deviation {self.contrast:.3f}); is the lens covered?",
+            ImageStatus.LOW_CONTRAST: f"the image has no contrast ({self.contrast:.3f}); is the lens covered?",
             ImageStatus.BLURRED: f"the image is blurred (sharpness {self.sharpness:.3f})",
             ImageStatus.FROZEN: "the image is frozen: the same pixels under new stamps",
         }

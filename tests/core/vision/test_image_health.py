@@ -29,7 +29,7 @@ def scene(seed: int = 0, width: int = 320, height: int = 240) -> np.ndarray:
 
 def covered(image: np.ndarray) -> np.ndarray:
     noise = np.random.default_rng(1).normal(0, 3, image.shape)
-    return np.clip(noise + [90, 60, 50], 0, 255).astype(np.uint8)
+    return np.clip(noise + np.array([90, 60, 50]), 0, 255).astype(np.uint8)
 
 
 BLIND = {
