@@ -25,7 +25,7 @@ Vector = tuple[float, float, float]
 NO_DEPTHS = "no object_depths yet"
 MAX_OBJECTS_OF_A_STAMP = 1024
 """More than that is no report: a publisher that repeats one stamp for ever must not fill the memory."""
-NAV2_LEAST = 0.01
+NAV2_MIN_SPEED_M_S = 0.01
 """Metres per second: Nav2 takes a speed limit of 0 for "no limit", so a stop is said as this."""
 
 
@@ -193,14 +193,14 @@ def merge(held: Observation | None, new: Observation) -> Observation:
     """What is known of one publisher after another report of its came.
 
     An older stamp never takes the place of a newer one. Of two reports with one stamp both count: the objects of both
-    are kept, so that the nearest decides. A report that cannot be used takes the place of whatever there was.
+    are kept, so that the nearest decides. A report that cannot be used takes the place of whatever there was, until the
+    next one: its stamp means no more than its numbers.
     """
-    if held is None or new.problem or new.stamp_ns > held.stamp_ns:
+    if held is None or held.problem or new.problem or new.stamp_ns > held.stamp_ns:
         return new
     if new.stamp_ns < held.stamp_ns:
         return held
-    objects = held.objects + new.objects
-    problem = held.problem
+    objects, problem = held.objects + new.objects, ""
     if len(objects) > MAX_OBJECTS_OF_A_STAMP:
         objects, problem = held.objects, f"more than {MAX_OBJECTS_OF_A_STAMP} objects under one stamp"
     return replace(new, objects=objects, problem=problem, unhealthy=held.unhealthy or new.unhealthy)
@@ -354,4 +354,4 @@ def limit(velocity: Velocity, zone: Zone, config: GovernorConfig) -> Velocity:
 
 def nav2_limit(zone: Zone, config: GovernorConfig) -> float:
     """The speed limit for Nav2, m/s: 0 = none (its own NO_SPEED_LIMIT) where the way is clear, else > 0."""
-    return 0.0 if zone == Zone.CLEAR else max(config.speed(zone), NAV2_LEAST)
+    return 0.0 if zone == Zone.CLEAR else max(config.speed(zone), NAV2_MIN_SPEED_M_S)

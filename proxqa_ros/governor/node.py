@@ -203,7 +203,9 @@ class SpeedGovernor(AutostartNode):
             return
         self._handle_clock_jump()
         self._link_problem = ""
-        if problem := self._sources.add(gid_of(info), message, time.monotonic_ns()):
+        config, now_ns = self._config, self.get_clock().now().nanoseconds
+        assert config is not None
+        if problem := self._sources.add(gid_of(info), message, now_ns, self._steady_ns(), config.max_depths_age):
             self.get_logger().error(f"object_depths cannot be used: {problem}", throttle_duration_sec=LOG_THROTTLE_S)
         self._step()
 
@@ -226,7 +228,7 @@ class SpeedGovernor(AutostartNode):
         twist, frame_id, stamp_ns = message, "", 0
         if self._stamped:
             twist, frame_id, stamp_ns = message.twist, message.header.frame_id, nanoseconds(message.header.stamp)
-        steady_ns = time.monotonic_ns()
+        steady_ns = self._steady_ns()
         waited_ns = self._sent_times.waited_ns(int(info.get("source_timestamp") or 0), time.time_ns(), steady_ns)
         velocity = Velocity(_vector(twist.linear), _vector(twist.angular))
         now_ns = self.get_clock().now().nanoseconds
@@ -260,7 +262,7 @@ class SpeedGovernor(AutostartNode):
         self._handle_clock_jump()
         config = self._config
         assert config is not None
-        now, steady_ns = self.get_clock().now().nanoseconds, time.monotonic_ns()
+        now, steady_ns = self.get_clock().now().nanoseconds, self._steady_ns()
         previous = self._decision.zone
         self._decision = self._decide(now, steady_ns, previous, config)
         changed = self._decision.zone != previous
@@ -347,12 +349,16 @@ class SpeedGovernor(AutostartNode):
         if self._active:
             self._publish_limit()  # for a controller that has started since
 
+    def _steady_ns(self) -> int:
+        """The steady clock, nanoseconds."""
+        return time.monotonic_ns()
+
     def _look_around(self) -> None:
         """Who is on the topics; once a second, as the graph is slow."""
         self._depth_publishers = publishers_of(self, DEPTHS)
         self._doubled = doubled_nodes(self)
         if self._config is not None:
-            self._sources.drop_gone(self._depth_publishers, time.monotonic_ns(), self._config.max_depths_age)
+            self._sources.drop_gone(self._depth_publishers, self._steady_ns(), self._config.max_depths_age)
 
     def _warnings(self) -> list[str]:
         """What is odd on the topics, a line each."""

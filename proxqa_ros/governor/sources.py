@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from rclpy.node import Node
@@ -47,13 +48,15 @@ class Sources:
         self._held.clear()
         self._frames.clear()
 
-    def add(self, gid: Gid, message: ObjectDepthArray, steady_ns: int) -> str:
+    def add(self, gid: Gid, message: ObjectDepthArray, now_ns: int, steady_ns: int, max_ahead_s: float) -> str:
         """Take a message in.
 
         Args:
             gid: The publisher's identity.
             message: What it published.
+            now_ns: The clock that stamps are of; 0 = it has not started.
             steady_ns: When it came, on the steady clock.
+            max_ahead_s: Seconds by which a stamp may be ahead of the clock: one farther ahead would hold up all others.
 
         Returns:
             Why it cannot be used, one line; '' where it can.
@@ -61,6 +64,9 @@ class Sources:
         if gid not in self._held and len(self._held) >= MAX_SOURCES:
             return f"more than {MAX_SOURCES} publishers"
         new = observation_of(message, steady_ns)
+        ahead_s = (new.stamp_ns - now_ns) / 1e9
+        if now_ns and ahead_s > max_ahead_s and not new.problem:
+            new = replace(new, problem=f"stamped {ahead_s:.2f} s ahead of the clock")
         self._held[gid] = merge(self._held.get(gid), new)
         frames = self._frames.setdefault(gid, [])
         frame = clean_text(message.header.frame_id)[:80]

@@ -277,8 +277,9 @@ def test_an_older_stamp_never_takes_the_place_of_a_newer_one():
     assert s.merge(seen(unhealthy="dark"), seen()).unhealthy == "dark"
     # what cannot be used is never overlooked
     assert s.merge(stop, seen(age=0.5, problem="x")).problem == "x"
+    assert s.merge(seen(age=-0.5, problem="x"), stop) == stop  # its stamp holds nothing up
     held = seen()
-    for _ in range(s.MAX_OBJECTS_OF_A_STAMP + 1):
+    for _ in range(s.MAX_OBJECTS_OF_A_STAMP):
         held = s.merge(held, seen())
     assert held.problem and len(held.objects) <= s.MAX_OBJECTS_OF_A_STAMP
 
