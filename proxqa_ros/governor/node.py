@@ -54,6 +54,8 @@ CHECK_PERIOD_S = 0.05
 DIAGNOSTICS_PERIOD_S = 1.0
 """Seconds between two diagnostics, and two repetitions of the speed limit."""
 DEPTHS = "object_depths"
+LOOKS = 3
+"""Looks at the graph in a row that must find two nodes of one name before that is said."""
 HALT_TIMEOUT_S = 0.2
 """Longest wait for the last zero command to arrive, in seconds, when the node stops."""
 BAD_PARAMETERS = 2
@@ -94,6 +96,7 @@ class SpeedGovernor(AutostartNode):
         self._depth_publishers: dict[bytes, str] = {}
         """Who publishes object_depths, as the graph knew it at the last diagnostics."""
         self._doubled: list[str] = []
+        self._times_doubled = 0
         self._link_problem = ""
         """What QoS says of the publisher of object_depths, '' = nothing."""
         self._bond = LifecycleBond(self, float(self.get_parameter("bond_heartbeat_period").value))
@@ -356,7 +359,10 @@ class SpeedGovernor(AutostartNode):
     def _look_around(self) -> None:
         """Who is on the topics; once a second, as the graph is slow."""
         self._depth_publishers = publishers_of(self, DEPTHS)
-        self._doubled = doubled_nodes(self)
+        # a node that has just left stays in the graph for a moment: it must be seen several times in a row
+        doubled = doubled_nodes(self)
+        self._times_doubled = self._times_doubled + 1 if doubled else 0
+        self._doubled = doubled if self._times_doubled >= LOOKS else []
         if self._config is not None:
             self._sources.drop_gone(self._depth_publishers, self._steady_ns(), self._config.max_depths_age)
 

@@ -89,8 +89,8 @@ def test_deciding_again_changes_nothing(objects, previous, sigmas):
     rules = replace(EVERYTHING, sigmas=sigmas)
     once = s.decide(objects, previous, rules)
     again = s.decide(objects, once.zone, rules)
-    # once a fail-safe is over it is over; everything else stays as it is
-    assert again.zone == once.zone and again.reason == once.reason and "\n" not in once.reason
+    # the reason may: within the hysteresis of the zone another object may be the one to name
+    assert again.zone == once.zone and "\n" not in once.reason
 
 
 @given(st.lists(things, max_size=5), things, zones)
