@@ -262,7 +262,7 @@ def test_arguments_that_no_request_can_be_made_of(graph, kwargs, error, said):
 
 
 def test_the_example_moves_only_while_the_goal_is_closer(root, graph, fake):
-    spec = importlib.util.spec_from_file_location("ask_before_moving", root / "docs/examples/ask_before_moving.py")
+    spec = importlib.util.spec_from_file_location("ask_before_moving", root / "examples/ask_before_moving.py")
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
     graph.start(lambda *_: fake, objects=[""])
@@ -277,7 +277,7 @@ def test_the_example_moves_only_while_the_goal_is_closer(root, graph, fake):
 
     def moves() -> bool:
         camera.publish(graph.image())
-        return speeds[-1] == example.SPEED
+        return speeds[-1] == example.SPEED_M_PER_S
 
     assert wait_until(moves)  # the fake node's objects are as far as their first letter
     node.goal = "dog"

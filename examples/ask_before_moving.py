@@ -1,12 +1,14 @@
 """A behaviour that asks before it moves: drive towards the goal only while the goal is closer than the obstacle.
 
-    python3 docs/examples/ask_before_moving.py --ros-args -p goal:=table -p obstacle:=person
+    python3 examples/ask_before_moving.py --ros-args -p goal:=table -p obstacle:=person
 
 It publishes on `cmd_vel_in`, where the node `speed_governor` listens (config/speed_governor.yaml); remap it to
 `cmd_vel` where there is none. No answer, an unsure one and an error all mean: stand still, and log why.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import rclpy
 from geometry_msgs.msg import Twist
@@ -15,26 +17,25 @@ from rclpy.node import Node
 
 from proxqa_ros.client import ProximityClient, ProximityError
 
-SURE = 0.75
+MIN_PROBABILITY = 0.75
 """Least probability of an answer that is acted upon."""
-SPEED = 0.2
-"""Metres per second."""
-PERIOD = 0.1
-"""Seconds between two commands."""
+SPEED_M_PER_S = 0.2
+PERIOD_S = 0.1
+"""Time between two commands."""
 
 
 class AskBeforeMoving(Node):
     """Asks again as soon as the last answer has come; the command is renewed at a steady rate meanwhile."""
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__("ask_before_moving", **kwargs)
         self.goal = self.declare_parameter("goal", "table").value
         self.obstacle = self.declare_parameter("obstacle", "person").value
         self.client = ProximityClient(self)
         self.commands = self.create_publisher(Twist, "cmd_vel_in", 1)
         self.may_move, self.asking = False, False
-        self.create_timer(PERIOD, self.on_ask)
-        self.create_timer(PERIOD, self.on_command)
+        self.create_timer(PERIOD_S, self.on_ask)
+        self.create_timer(PERIOD_S, self.on_command)
 
     async def on_ask(self) -> None:
         """Awaiting lets the executor go on, so this works in any executor; the synchronous `ask` would not."""
@@ -47,22 +48,25 @@ class AskBeforeMoving(Node):
         except ProximityError as error:  # its kinds are classes: NoImageError, BusyError, QueryTimeoutError …
             self.decide(False, f"{type(error).__name__}: {error.message}")
         else:
-            self.decide(response.closer == self.goal and response.probability >= SURE, response.answer)
+            self.decide(response.closer == self.goal and response.probability >= MIN_PROBABILITY, response.answer)
         finally:
             self.asking = False
 
     def decide(self, may_move: bool, why: str) -> None:
+        """Take a decision, and log it where it is another one."""
         if may_move != self.may_move:
             self.get_logger().info(f"{'moving' if may_move else 'standing'}: {why}")
         self.may_move = may_move
 
     def on_command(self) -> None:
+        """Publish the command that holds now."""
         command = Twist()
-        command.linear.x = SPEED if self.may_move else 0.0
+        command.linear.x = SPEED_M_PER_S if self.may_move else 0.0
         self.commands.publish(command)
 
 
 def main() -> None:
+    """Run until it is interrupted."""
     rclpy.init()
     node = AskBeforeMoving()
     try:

@@ -1,0 +1,104 @@
+"""Every example, run as a user would run it: as a process, from the checkout."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import pytest
+
+from proxqa_core.rosbags.bag import Bag
+from proxqa_core.rosbags.image_messages import image_to_rgb
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "examples"
+BAG = ROOT / "demo/bag"
+PATIENCE_S = 120.0
+CHECKOUT = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "training")])}
+"""An environment in which the checkout's modules win over installed ones."""
+
+
+def run(*command: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [str(c) for c in command], cwd=ROOT, env=CHECKOUT | env, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_all_are_described():
+    text = (EXAMPLES / "README.md").read_text()
+    assert all(f"({file.name})" in text for file in EXAMPLES.glob("*.*") if file.suffix in (".py", ".sh"))
+
+
+@pytest.mark.model
+def test_ask_about_a_photo(tmp_path):
+    with Bag(BAG) as bag:
+        topic = bag.image_topic("")
+        image = image_to_rgb(bag.decode(next(iter(bag.messages(topic)))))
+    cv2.imwrite(str(tmp_path / "photo.png"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    lines = run(
+        sys.executable, EXAMPLES / "ask_about_a_photo.py", tmp_path / "photo.png", "chair", "sofa"
+    ).stdout.splitlines()
+    assert len(lines) == 3
+    assert {line.split(":")[0] for line in lines[:2]} == {"chair", "sofa"}
+    assert re.search(r"\(\d+%\)$", lines[2])
+
+
+def test_ask_about_a_photo_that_there_is_none_of(tmp_path):
+    command = [sys.executable, str(EXAMPLES / "ask_about_a_photo.py"), str(tmp_path / "none.png"), "chair", "sofa"]
+    done = subprocess.run(command, cwd=ROOT, env=CHECKOUT, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 1 and "none.png" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_node_that_asks_stands_still_without_answers_and_ends_cleanly():
+    rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed")
+    import domain_coordinator
+    from geometry_msgs.msg import Twist
+
+    with domain_coordinator.domain_id() as domain:
+        context = rclpy.Context()
+        rclpy.init(context=context, domain_id=int(domain))
+        node = rclpy.create_node("listener", context=context)
+        executor = rclpy.executors.SingleThreadedExecutor(context=context)
+        executor.add_node(node)
+        speeds: list[float] = []
+        node.create_subscription(Twist, "cmd_vel_in", lambda m: speeds.append(m.linear.x), 10)
+        process = subprocess.Popen(
+            [sys.executable, str(EXAMPLES / "ask_before_moving.py"), "--ros-args", "-p", "goal:=table"],
+            cwd=ROOT,
+            env=CHECKOUT | {"ROS_DOMAIN_ID": str(domain)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            end = time.monotonic() + PATIENCE_S
+            while len(speeds) < 3 and time.monotonic() < end:
+                executor.spin_once(timeout_sec=0.1)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
+            executor.shutdown()
+            node.destroy_node()
+            rclpy.shutdown(context=context)
+    assert len(speeds) >= 3 and set(speeds) == {0.0}
+    assert process.returncode == 0 and "Traceback" not in errors
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_finetune_on_a_bag(tmp_path):
+    python = f"{sys.executable} -m proxqa_core.cli"
+    run("bash", EXAMPLES / "finetune_on_a_bag.sh", BAG, tmp_path, "1", "100", PROXQA=python)
+    assert (tmp_path / "adapter/proxqa.json").is_file()
+    before, after = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("before", "after"))
+    assert before["objects"] == after["objects"] > 2
+    assert before["model"] != after["model"]
