@@ -1,4 +1,4 @@
-# make setup | demo | test | lint | clean. Everything goes into $(VENV); nothing outside the checkout is changed.
+# make setup | demo | test | lint | docs | clean. Everything goes into $(VENV); nothing outside the checkout is changed.
 #   make demo BAG=path/to/bag TOPIC=/camera/image_raw OBJECTS="chair,table"
 
 PYTHON ?= python3
@@ -7,7 +7,7 @@ VENV ?= .venv
 SHELL := /bin/bash
 .SHELLFLAGS := -e -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint docs clean
 
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check
@@ -33,7 +33,7 @@ export TOKENIZERS_PARALLELISM := false
 setup: $(INSTALLED)
 
 # A stamp is written last: what was interrupted is done again, what is done costs nothing.
-$(DEPENDENCIES): requirements/lock.txt requirements/build.txt requirements/base-weights.txt setup.py
+$(DEPENDENCIES): requirements/lock.txt requirements/build.txt requirements/base-weights.txt
 	@command -v "$(PYTHON)" >/dev/null || { echo "proxqa: no $(PYTHON) found; say which with PYTHON=…" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "proxqa: $(PYTHON) is older than 3.11; say which to use with PYTHON=…" >&2; exit 1; }
@@ -64,10 +64,14 @@ lint: $(TOOLS)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
+# The documentation as HTML in build/docs; a warning is an error.
+docs: setup $(TOOLS)
+	$(RUN) -m sphinx -W --keep-going -q -b html -d build/doctrees docs build/docs
+
 test: export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 test: export HF_HUB_OFFLINE := 1
-test: setup lint
-	$(RUN) -m mypy proxqa_core
+test: setup lint docs
+	$(RUN) -m mypy
 	$(RUN) -m pytest
 
 clean:
