@@ -1,6 +1,6 @@
 """The pip way: run the package's own CMakeLists.txt, then lift its install tree into the wheel.
 
-Here is only what CMake needs, and the version, which package.xml holds; all else about the package is in pyproject.toml.
+Here is only what CMake needs, and the version, which package.xml holds; all else is in pyproject.toml.
 `colcon build` never reads this file (package.xml says build type ament_cmake). `pip install -e .` is refused: install,
 then run from the checkout, whose modules win over the installed ones.
 """
