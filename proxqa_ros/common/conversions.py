@@ -17,8 +17,10 @@ from std_msgs.msg import Header
 
 import proxqa_ros.msg as messages
 from proxqa_core.errors import BadObjectError
+from proxqa_core.robot.speed_limits import problem_of
 from proxqa_core.rosbags.image_messages import Pixels, check_message, depth_to_metres, image_to_rgb
 from proxqa_core.types import MAX_OBJECTS, Box, ObjectDepth, ObjectQuery, check_image
+from proxqa_core.vision.image_health import ImageHealth, ImageStatus
 
 __all__ = [
     "Pixels",
@@ -27,7 +29,9 @@ __all__ = [
     "check_message",
     "depth_to_metres",
     "depths_to_message",
+    "health_to_message",
     "image_to_rgb",
+    "message_to_health",
     "message_to_object",
     "object_queries",
     "object_to_message",
@@ -110,9 +114,13 @@ def object_to_message(depth: ObjectDepth) -> messages.ObjectDepth:
 
 
 def message_to_object(message: messages.ObjectDepth) -> ObjectDepth:
-    """The core's ObjectDepth of a message."""
-    return ObjectDepth(
-        name=message.name,
+    """The core's ObjectDepth of a message: the one place where messages on their way in are checked.
+
+    Raises:
+        BadObjectError: The name cannot be one, or a number cannot be true; one line that quotes it.
+    """
+    found = ObjectDepth(
+        name=ObjectQuery(message.name).name,
         depth=message.depth,
         depth_stddev=message.depth_stddev,
         score=message.score,
@@ -121,8 +129,42 @@ def message_to_object(message: messages.ObjectDepth) -> ObjectDepth:
         distance=message.distance,
         distance_stddev=message.distance_stddev,
     )
+    if problem := problem_of(found):
+        raise BadObjectError(problem)
+    return found
 
 
-def depths_to_message(header: Header, model: str, depths: Sequence[ObjectDepth]) -> messages.ObjectDepthArray:
-    """proxqa_ros/ObjectDepthArray with the image's own header."""
-    return messages.ObjectDepthArray(header=header, model=model, objects=[object_to_message(d) for d in depths])
+def message_to_health(message: messages.ImageHealth) -> ImageHealth:
+    """The core's ImageHealth of a message.
+
+    Raises:
+        BadObjectError: There is no such status.
+    """
+    try:
+        status = ImageStatus(message.status)
+    except ValueError as error:
+        raise BadObjectError(f"image_health.status is {message.status}; expected 0 to {max(ImageStatus)}") from error
+    return ImageHealth(status, message.exposure, message.contrast, message.sharpness, message.change)
+
+
+def health_to_message(health: ImageHealth) -> messages.ImageHealth:
+    """proxqa_ros/ImageHealth."""
+    return messages.ImageHealth(
+        status=int(health.status),
+        exposure=health.exposure,
+        contrast=health.contrast,
+        sharpness=health.sharpness,
+        change=health.change,
+    )
+
+
+def depths_to_message(
+    header: Header, model: str, depths: Sequence[ObjectDepth], health: ImageHealth | None = None
+) -> messages.ObjectDepthArray:
+    """proxqa_ros/ObjectDepthArray with the image's own header; health: of the image, None = not measured."""
+    return messages.ObjectDepthArray(
+        header=header,
+        model=model,
+        image_health=health_to_message(health or ImageHealth()),
+        objects=[object_to_message(d) for d in depths],
+    )

@@ -1,20 +1,23 @@
 """The lifecycle node `speed_governor`: a commanded velocity in, one limited by the nearest object out.
 
-Promises: nothing faster than the limit of the moment leaves on `cmd_vel`; depths that are old, missing or of another
-time give the fail-safe limit; commands that stop coming give one zero command and then silence. Every decision is made
-by `proxqa_core.robot.speed_limits`; this is its topics, parameters and clock.
+Promises: nothing faster than the limit of the moment leaves on `cmd_vel`; depths that are old, missing, of another
+time, of a blind camera or with numbers that cannot be true give the fail-safe limit, at once; commands that stop
+coming, or that waited somewhere on their way, give one zero command and then silence. Both timeouts hold on the steady
+clock too.
+Every decision is made by `proxqa_core.robot.speed_limits`; this is its topics, parameters and clocks.
 
 One thread: every callback is in the node's default, mutually exclusive group.
 """
 
 from __future__ import annotations
 
+import copy
 import importlib
 import signal
 import sys
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import rclpy
@@ -23,23 +26,26 @@ from geometry_msgs.msg import Twist, TwistStamped, Vector3
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
+from rclpy.qos import QoSHistoryPolicy, QoSLivelinessPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
-from proxqa_core.errors import BadObjectError
 from proxqa_core.robot import speed_limits
-from proxqa_core.robot.speed_limits import ZERO_VELOCITY, Decision, GovernorConfig, Measure, Observation, Velocity, Zone
+from proxqa_core.robot.speed_limits import ZERO_VELOCITY, Command, Decision, GovernorConfig, Measure, Velocity, Zone
 from proxqa_core.stamps import nanoseconds
-from proxqa_ros.common.conversions import message_to_object
+from proxqa_ros.common import systemd
+from proxqa_ros.common.bond import LifecycleBond
 from proxqa_ros.common.executor import LOG_THROTTLE_S, spin
 from proxqa_ros.common.lifecycle import AutostartNode
 from proxqa_ros.common.parameters import BadParameterError, declare
-from proxqa_ros.common.qos import NEWEST_BEST_EFFORT
+from proxqa_ros.common.qos import NEWEST_BEST_EFFORT, Endpoint, incompatible_endpoints
 from proxqa_ros.governor import parameters as governor_parameters
+from proxqa_ros.governor.sent_times import SentTimes
+from proxqa_ros.governor.sources import Sources, doubled_nodes, gid_of, publishers_of
 from proxqa_ros.msg import ObjectDepthArray
 
 NEWEST_RELIABLE = QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
@@ -47,6 +53,9 @@ CHECK_PERIOD_S = 0.05
 """Seconds between two checks whether depths and command still hold."""
 DIAGNOSTICS_PERIOD_S = 1.0
 """Seconds between two diagnostics, and two repetitions of the speed limit."""
+DEPTHS = "object_depths"
+LOOKS = 3
+"""Looks at the graph in a row that must find two nodes of one name before that is said."""
 HALT_TIMEOUT_S = 0.2
 """Longest wait for the last zero command to arrive, in seconds, when the node stops."""
 BAD_PARAMETERS = 2
@@ -54,21 +63,6 @@ BAD_PARAMETERS = 2
 
 Success = TransitionCallbackReturn.SUCCESS
 Failure = TransitionCallbackReturn.FAILURE
-
-
-@dataclass(frozen=True)
-class Command:
-    """The newest command.
-
-    Attributes:
-        velocity: What is commanded.
-        received_ns: When it was received, in nanoseconds of the node's clock.
-        frame_id: The frame it is in; '' where commands are not stamped.
-    """
-
-    velocity: Velocity
-    received_ns: int
-    frame_id: str
 
 
 def nav2_speed_limit() -> Any:
@@ -98,6 +92,14 @@ class SpeedGovernor(AutostartNode):
         self._active = False
         self._warned_relative = False
         self._commands_in = self._commands_out = self._commands_slowed = 0
+        self._sources, self._sent_times = Sources(), SentTimes()
+        self._depth_publishers: dict[bytes, str] = {}
+        """Who publishes object_depths, as the graph knew it at the last diagnostics."""
+        self._doubled: list[str] = []
+        self._times_doubled = 0
+        self._link_problem = ""
+        """What QoS says of the publisher of object_depths, '' = nothing."""
+        self._bond = LifecycleBond(self, float(self.get_parameter("bond_heartbeat_period").value))
         self._reset()
 
         self._stamped = bool(self.get_parameter("stamped").value)
@@ -110,13 +112,31 @@ class SpeedGovernor(AutostartNode):
         else:
             self._limits = self.create_lifecycle_publisher(self._limit_type, "speed_limit", NEWEST_RELIABLE)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self.create_subscription(ObjectDepthArray, "object_depths", self._on_depths, NEWEST_BEST_EFFORT)
-        self.create_subscription(kind, "cmd_vel_in", self._on_command, NEWEST_BEST_EFFORT)
+        depths = self._subscribe_depths()
+        commands = self.create_subscription(kind, "cmd_vel_in", self._on_command, NEWEST_BEST_EFFORT)
+        self._endpoints = [Endpoint.of(depths, subscribes=True), Endpoint.of(commands, subscribes=True),
+                           Endpoint.of(self._velocities, subscribes=False)]  # fmt: skip
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.add_post_set_parameters_callback(self._on_parameters_were_set)
         self.create_timer(CHECK_PERIOD_S, self._on_check, clock=self.steady_clock)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._on_diagnostics_due, clock=self.steady_clock)
         self.autostart()
+
+    def _subscribe_depths(self) -> Any:
+        """The subscription, with the deadline and the liveliness that the parameters ask publishers for."""
+        deadline_s = float(self.get_parameter("depths_deadline").value)
+        lease_s = float(self.get_parameter("depths_lease").value)
+        qos = copy.copy(NEWEST_BEST_EFFORT)
+        if deadline_s > 0:
+            qos.deadline = Duration(seconds=deadline_s)
+        if lease_s > 0:
+            qos.liveliness = QoSLivelinessPolicy.AUTOMATIC
+            qos.liveliness_lease_duration = Duration(seconds=lease_s)
+        events = SubscriptionEventCallbacks(
+            deadline=self._on_deadline_missed if deadline_s > 0 else None,
+            liveliness=self._on_liveliness_changed if lease_s > 0 else None,
+        )
+        return self.create_subscription(ObjectDepthArray, DEPTHS, self._on_depths, qos, event_callbacks=events)
 
     # -- lifecycle ---------------------------------------------------------------------------------------------------
 
@@ -136,6 +156,7 @@ class SpeedGovernor(AutostartNode):
         result = super().on_activate(state)
         self._reset()
         self._active = True
+        self._bond.start()
         self._publish_limit()
         return result
 
@@ -165,12 +186,14 @@ class SpeedGovernor(AutostartNode):
             self._publish(ZERO_VELOCITY, self._command.frame_id)
             self._velocities.wait_for_all_acked(Duration(seconds=HALT_TIMEOUT_S))
         self._active = False
+        self._bond.stop()
         self._reset()
 
     def _reset(self) -> None:
-        self._observation: Observation | None = None
+        self._sources.clear()
+        self._link_problem = ""
         self._command: Command | None = None
-        self._decision = Decision(Zone.FAIL_SAFE, "no object_depths yet")
+        self._decision = Decision(Zone.FAIL_SAFE, speed_limits.NO_DEPTHS)
 
     def destroy_node(self) -> None:
         self._jump_handle.unregister()
@@ -178,28 +201,46 @@ class SpeedGovernor(AutostartNode):
 
     # -- topics ------------------------------------------------------------------------------------------------------
 
-    def _on_depths(self, message: ObjectDepthArray) -> None:
+    def _on_depths(self, message: ObjectDepthArray, info: Mapping[str, Any]) -> None:
         if not self._active:
-            return
-        try:
-            objects = tuple(message_to_object(o) for o in message.objects)
-        except BadObjectError as error:  # the last good ones hold until they are too old
-            self.get_logger().warning(f"object_depths not used: {error}", throttle_duration_sec=LOG_THROTTLE_S)
             return
         self._handle_clock_jump()
-        self._observation = Observation(nanoseconds(message.header.stamp), objects)
+        self._link_problem = ""
+        config, now_ns = self._config, self.get_clock().now().nanoseconds
+        assert config is not None
+        if problem := self._sources.add(gid_of(info), message, now_ns, self._steady_ns(), config.max_depths_age):
+            self.get_logger().error(f"object_depths cannot be used: {problem}", throttle_duration_sec=LOG_THROTTLE_S)
         self._step()
 
-    def _on_command(self, message: Twist | TwistStamped) -> None:
+    def _on_deadline_missed(self, _: Any) -> None:
+        self._lose_link(f"no object_depths within the deadline of {self.get_parameter('depths_deadline').value:g} s")
+
+    def _on_liveliness_changed(self, event: Any) -> None:
+        if event.alive_count == 0 and event.not_alive_count_change > 0:
+            self._lose_link("the publisher of object_depths is not alive any more")
+
+    def _lose_link(self, problem: str) -> None:
+        """Take the fail-safe limit at once, until the next depths come."""
+        if self._active:
+            self._link_problem = problem
+            self._step()
+
+    def _on_command(self, message: Twist | TwistStamped, info: Mapping[str, Any]) -> None:
         if not self._active:
             return
-        twist, frame_id = (message.twist, message.header.frame_id) if self._stamped else (message, "")
+        twist, frame_id, stamp_ns = message, "", 0
+        if self._stamped:
+            twist, frame_id, stamp_ns = message.twist, message.header.frame_id, nanoseconds(message.header.stamp)
+        steady_ns = self._steady_ns()
+        waited_ns = self._sent_times.waited_ns(int(info.get("source_timestamp") or 0), time.time_ns(), steady_ns)
         velocity = Velocity(_vector(twist.linear), _vector(twist.angular))
-        self._command = Command(velocity, self.get_clock().now().nanoseconds, frame_id)
+        now_ns = self.get_clock().now().nanoseconds
+        self._command = Command(velocity, now_ns, steady_ns - waited_ns, stamp_ns, frame_id)
         self._commands_in += 1
         self._step(renew=True)
 
     def _on_check(self) -> None:
+        systemd.notify("WATCHDOG=1")
         if self._active:
             self._step()
 
@@ -211,7 +252,7 @@ class SpeedGovernor(AutostartNode):
         """After a jump back the depths in hand are of another time, though they may look new again later."""
         if self._jumped:
             self._jumped = False
-            self._observation = None
+            self._sources.clear()
 
     def _step(self, renew: bool = False) -> None:
         """Decide anew on the newest depths and command.
@@ -224,9 +265,9 @@ class SpeedGovernor(AutostartNode):
         self._handle_clock_jump()
         config = self._config
         assert config is not None
-        now = self.get_clock().now().nanoseconds
+        now, steady_ns = self.get_clock().now().nanoseconds, self._steady_ns()
         previous = self._decision.zone
-        self._decision = speed_limits.assess(self._observation, now, previous, config)
+        self._decision = self._decide(now, steady_ns, previous, config)
         changed = self._decision.zone != previous
         if changed:
             self._log()
@@ -234,13 +275,18 @@ class SpeedGovernor(AutostartNode):
         command = self._command
         if command is None:
             return
-        if not speed_limits.is_fresh(command.received_ns, now, config):
+        if not speed_limits.is_fresh(command, now, steady_ns, config):
             self._command = None
             self._publish(ZERO_VELOCITY, command.frame_id)
         elif renew or changed:
             allowed = speed_limits.limit(command.velocity, self._decision.zone, config)
             self._commands_slowed += allowed != command.velocity
             self._publish(allowed, command.frame_id)
+
+    def _decide(self, now_ns: int, steady_ns: int, previous: Zone, config: GovernorConfig) -> Decision:
+        if self._link_problem:
+            return Decision(Zone.FAIL_SAFE, self._link_problem)
+        return speed_limits.assess(self._sources.observations, now_ns, steady_ns, previous, config)
 
     def _publish(self, velocity: Velocity, frame_id: str) -> None:
         self._commands_out += 1
@@ -278,6 +324,9 @@ class SpeedGovernor(AutostartNode):
     # -- parameters --------------------------------------------------------------------------------------------------
 
     def _on_set_parameters(self, changes: Sequence[Parameter]) -> SetParametersResult:
+        if any(change.name == "use_sim_time" for change in changes):
+            reason = "parameter 'use_sim_time' is fixed at start: the clock of a governor that runs does not change"
+            return SetParametersResult(successful=False, reason=reason)
         if self._config is not None:  # before, configure will judge the parameters together
             try:
                 governor_parameters.read(self, changes)
@@ -296,11 +345,34 @@ class SpeedGovernor(AutostartNode):
     # -- diagnostics -------------------------------------------------------------------------------------------------
 
     def _on_diagnostics_due(self) -> None:
+        self._look_around()
         array = DiagnosticArray(status=[self._status()])
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(array)
         if self._active:
             self._publish_limit()  # for a controller that has started since
+
+    def _steady_ns(self) -> int:
+        """The steady clock, nanoseconds."""
+        return time.monotonic_ns()
+
+    def _look_around(self) -> None:
+        """Who is on the topics; once a second, as the graph is slow."""
+        self._depth_publishers = publishers_of(self, DEPTHS)
+        # a node that has just left stays in the graph for a moment: it must be seen several times in a row
+        doubled = doubled_nodes(self)
+        self._times_doubled = self._times_doubled + 1 if doubled else 0
+        self._doubled = doubled if self._times_doubled >= LOOKS else []
+        if self._config is not None:
+            self._sources.drop_gone(self._depth_publishers, self._steady_ns(), self._config.max_depths_age)
+
+    def _warnings(self) -> list[str]:
+        """What is odd on the topics, a line each."""
+        return [
+            *self._sources.warnings(self._depth_publishers),
+            *self._doubled,
+            *incompatible_endpoints(self, self._endpoints),
+        ]
 
     def _status(self) -> DiagnosticStatus:
         level, message = self._summary()
@@ -312,6 +384,8 @@ class SpeedGovernor(AutostartNode):
         }
         if self._active and self._config is not None:
             values |= self._limits_in_effect(self._config)
+        values["warnings"] = "; ".join(self._warnings())
+        values["bond"] = self._bond.state
         values["nav2_speed_limit"] = "published" if self._limits is not None else "nav2_msgs is not installed"
         return DiagnosticStatus(
             level=level,
@@ -326,8 +400,10 @@ class SpeedGovernor(AutostartNode):
             return DiagnosticStatus.ERROR, f"cannot configure: {self._configure_error}"
         if not self._active:
             return DiagnosticStatus.WARN, f"{self.state}: no command is passed on"
-        level = DiagnosticStatus.WARN if self._decision.zone == Zone.FAIL_SAFE else DiagnosticStatus.OK
-        return level, f"{_name(self._decision.zone)}: {self._decision.reason}"
+        text, warnings = f"{_name(self._decision.zone)}: {self._decision.reason}", self._warnings()
+        if self._decision.zone == Zone.FAIL_SAFE or warnings:
+            return DiagnosticStatus.WARN, "; ".join([text, *warnings[:1]])
+        return DiagnosticStatus.OK, text
 
     def _limits_in_effect(self, config: GovernorConfig) -> dict[str, str]:
         """What the diagnostics say of the decision."""
@@ -346,8 +422,8 @@ class SpeedGovernor(AutostartNode):
 
     def _depths_age(self) -> float:
         """Seconds, NaN where there are none."""
-        observation = self._observation
-        return (self.get_clock().now().nanoseconds - observation.stamp_ns) / 1e9 if observation else float("nan")
+        stamp_ns = self._sources.newest_stamp_ns
+        return float("nan") if stamp_ns is None else (self.get_clock().now().nanoseconds - stamp_ns) / 1e9
 
 
 def _vector(vector: Vector3) -> speed_limits.Vector:
@@ -377,7 +453,9 @@ def main(args: Sequence[str] | None = None) -> int:
         return BAD_PARAMETERS
     executor = SingleThreadedExecutor()
     executor.add_node(node)
+    systemd.notify("READY=1")
     spin(executor, node, interrupted.is_set, CHECK_PERIOD_S)
+    systemd.notify("STOPPING=1")
     node.halt()
     executor.shutdown()
     node.destroy_node()

@@ -25,11 +25,13 @@ def _live(default: Any, description: str, low: float | None = None, high: float 
 
 SPECS: dict[str, Spec] = {
     "objects": _live(["person"], "Names of the objects to slow down for; [''] = every object that is published."),
-    "min_score": _live(0.5, "Objects whose score is below this are ignored.", 0.0, 1.0),
+    "min_score": _live(0.5, "Objects from this score on are there.", 0.0, 1.0),
+    "possible_score": _live(0.2, "Objects from this score on may be there, and slow down.", 0.0, 1.0),
     "slow_distance": _live(2.0, "Slow down for an object this near, metres.", 0.0, 1000.0),
     "stop_distance": _live(0.8, "Stop for an object this near, metres.", 0.0, 1000.0),
     "distance_hysteresis": _live(0.2, "So much farther before it is faster again, metres.", 0.0, 1000.0),
     "use_relative_depth": _live(True, "Judge objects without a distance by relative depth, which is not metres."),
+    "require_image_health": _live(True, "Take the fail-safe limit where the image is not known to be a good one."),
     "slow_depth": _live(0.4, "Slow down for an object of this relative depth (not metres).", 0.0, 1.0),
     "stop_depth": _live(0.15, "Stop for an object of this relative depth (not metres).", 0.0, 1.0),
     "depth_hysteresis": _live(0.05, "So much farther before it is faster again, relative depth.", 0.0, 1.0),
@@ -41,9 +43,14 @@ SPECS: dict[str, Spec] = {
     "slow_turn_rate": _live(0.5, "Highest angular speed near an object, rad/s.", 0.0, 100.0),
     "stop_turn_rate": _live(0.3, "Highest angular speed while stopped, rad/s.", 0.0, 100.0),
     "fail_safe_turn_rate": _live(0.0, "Highest angular speed when not known where objects are, rad/s.", 0.0, 100.0),
-    "limit_reverse": _live(True, "Limit backward motion (linear.x < 0) by objects too."),
+    "limit_reverse": _live(True, "Limit straight backward motion in the slow zone too."),
     "max_depths_age": _live(1.0, "Oldest object_depths to go by, seconds.", 0.01, 60.0),
     "command_timeout": _live(0.5, "Seconds after which a command no longer holds.", 0.01, 60.0),
+    "depths_deadline": Spec(
+        0.0, "QoS deadline asked of publishers of object_depths, seconds; 0 = none.", 0.0, 60.0, read_only=True
+    ),
+    "depths_lease": Spec(0.0, "QoS liveliness lease asked of them, seconds; 0 = none.", 0.0, 60.0, read_only=True),
+    "bond_heartbeat_period": Spec(0.0, "Seconds between heartbeats of a bond; 0 = no bond.", 0.0, 10.0, read_only=True),
     "stamped": Spec(False, "cmd_vel_in and cmd_vel are TwistStamped instead of Twist.", read_only=True),
     "autostart": Spec(True, "Configure and activate on start.", read_only=True),
 }

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from proxqa_core.types import clean_text
+from proxqa_core.vision.image_health import ImageHealth
 from proxqa_ros.common.stamps import NS_PER_S, nanoseconds
 from proxqa_ros.proximity import detections, markers
 from proxqa_ros.proximity.shared import SharedState
@@ -204,12 +205,24 @@ class Diagnostics:
             "calibration_inliers": f"{state.inliers:.2f}",
             "calibration_error": f"{state.error:.3f}",
             **{source.counter: str(source.received) for source in shared.calibrator.sources if source.counter},
+            **_health_values(shared.image_health),
             "transforms": shared.transforms.status,
             "detections_received": str(shared.detections.received),
             "detections_matched": str(shared.detections.matched),
             "detections": shared.detections.problem if installed else detections.NOT_INSTALLED,
             "markers": markers.NOT_INSTALLED if markers.MarkerArray is None else shared.camera_problem,
         }
+
+
+def _health_values(health: ImageHealth) -> dict[str, str]:
+    """What the last published image was like."""
+    return {
+        "image_health": health.status.name.lower(),
+        "image_exposure": f"{health.exposure:.3f}",
+        "image_contrast": f"{health.contrast:.3f}",
+        "image_sharpness": f"{health.sharpness:.3f}",
+        "image_change": f"{health.change:.4f}",
+    }
 
 
 def _frame_values(snapshot: Snapshot, worker: Worker) -> dict[str, str]:

@@ -80,7 +80,8 @@ class FramePipeline:
             FrameContext(frame.header, width, height, depths, camera, shared.transforms, parameters.sync_tolerance)
         )
         depths = shared.calibrator.annotate(frame.header, depths)
-        message = depths_to_message(frame.header, engine.model_name, depths)
+        shared.image_health = shared.health_monitor.assess(frame.image)
+        message = depths_to_message(frame.header, engine.model_name, depths, shared.image_health)
         processing_s = frame.processing_s + time.perf_counter() - started
         outputs.publish(message, frame, depths, processing_s, camera)
 

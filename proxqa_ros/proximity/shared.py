@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from proxqa_core.types import ObjectQuery
+from proxqa_core.vision.image_health import ImageHealth, ImageHealthMonitor
 from proxqa_ros.common.camera import LatestCameraInfo
 from proxqa_ros.distance.calibrator import DistanceCalibrator
 from proxqa_ros.distance.transforms import TransformLookup
@@ -46,6 +47,8 @@ class SharedState:
         camera_info: The newest CameraInfo.
         camera_problem: Why there are no markers, "" = there are some.
         detections: Matches detections with images.
+        health_monitor: Judges the images one after the other.
+        image_health: What the last published image was like.
     """
 
     def __init__(
@@ -71,6 +74,8 @@ class SharedState:
         self.camera_info = LatestCameraInfo()
         self.camera_problem = ""
         self.detections = DetectionMatcher()
+        self.health_monitor = ImageHealthMonitor()
+        self.image_health = ImageHealth()
 
     def apply_parameters(self) -> None:
         """Give the parameters, which have been checked, to what measures and to what detects."""

@@ -8,7 +8,7 @@ import pytest
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from proxqa_ros.action import EvaluateBag
-from proxqa_ros.msg import Adapter, ObjectDepth, ObjectDepthArray
+from proxqa_ros.msg import Adapter, ImageHealth, ObjectDepth, ObjectDepthArray
 from proxqa_ros.srv import ListAdapters, LoadAdapter, ProximityQuery, SetObjects
 
 CONTRACT = {
@@ -25,7 +25,15 @@ CONTRACT = {
     ObjectDepthArray: {
         "header": "std_msgs/Header",
         "model": "string",
+        "image_health": "proxqa_ros/ImageHealth",
         "objects": "sequence<proxqa_ros/ObjectDepth>",
+    },
+    ImageHealth: {
+        "status": "uint8",
+        "exposure": "float",
+        "contrast": "float",
+        "sharpness": "float",
+        "change": "float",
     },
     ProximityQuery.Request: {
         "question": "string",
