@@ -91,7 +91,7 @@ class BusyError(ProximityError):
 
 
 class QueryTimeoutError(ProximityError):
-    """No answer in time: the node said so, or nothing came."""
+    """No answer in time: the node reported that, or no response arrived."""
 
 
 class NoServiceError(QueryTimeoutError):

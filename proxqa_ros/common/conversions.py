@@ -55,7 +55,14 @@ def rgb_to_image(image: Pixels, header: Header) -> Image:
 
 
 def region_to_box(region: RegionOfInterest) -> Box | None:
-    """The region in pixels, None where all four numbers are zero. BadObjectError where only one side is zero."""
+    """A region as a box in pixels.
+
+    Returns:
+        The box; None where all four numbers are zero: no region is given.
+
+    Raises:
+        BadObjectError: Only one side is zero.
+    """
     if region.width == 0 and region.height == 0 and region.x_offset == 0 and region.y_offset == 0:
         return None
     x, y = float(region.x_offset), float(region.y_offset)
@@ -78,10 +85,16 @@ def region_of(depth: ObjectDepth) -> Box | None:
 
 
 def object_queries(names: Sequence[str], regions: Sequence[RegionOfInterest] = ()) -> tuple[ObjectQuery, ...]:
-    """The objects that names and regions (none, or one per name) speak of, in order.
+    """The objects of a request, in order.
 
-    Raises TooManyObjectsError, or BadObjectError on a name or region that cannot be used, on numbers that differ and
-    on a name that comes twice without a region to tell the two apart.
+    Args:
+        names: Their names.
+        regions: Where they are in the image, in pixels; none, or one per name.
+
+    Raises:
+        TooManyObjectsError: There are more than `MAX_OBJECTS`.
+        BadObjectError: A name or region cannot be used, their numbers differ, or a name comes twice without a region
+            to tell the two apart.
     """
     if len(names) > MAX_OBJECTS:
         raise TooManyObjectsError(f"{len(names)} objects asked for; at most {MAX_OBJECTS}")

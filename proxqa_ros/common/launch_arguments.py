@@ -1,7 +1,7 @@
-"""What the launch files make of their arguments.
+"""How the launch files read their arguments.
 
-Promises: an argument that cannot be used raises ValueError with one line: what came, what was expected. Knows nothing
-of `launch` itself, so that all of it can be tested where that is not installed.
+Promises: an argument that cannot be used raises ValueError with one line: what came, what was expected. It does not
+import `launch`, so that all of it can be tested where that is not installed.
 """
 
 from __future__ import annotations
@@ -12,21 +12,39 @@ from collections import Counter
 TRUE = ("true", "1", "yes", "on")
 FALSE = ("false", "0", "no", "off")
 CAMERA = "{camera}"
-"""What stands for a camera's name in a pattern of topics."""
+"""Placeholder of a camera's name in a pattern of topics."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 def yes_or_no(name: str, value: str) -> bool:
-    """The truth of the launch argument `name`; ValueError on anything that is neither."""
+    """Read a boolean launch argument.
+
+    Args:
+        name: The argument's name, for the error's text.
+        value: Its text.
+
+    Raises:
+        ValueError: It is neither true nor false.
+    """
     if value.lower() not in TRUE + FALSE:
         raise ValueError(f"launch argument {name} is {value!r}; expected true or false")
     return value.lower() in TRUE
 
 
 def camera_names(value: str) -> tuple[str, ...]:
-    """The names in "front,rear", each fit to be a namespace. ValueError on none, on one twice or on a bad one."""
+    """Read the names of the cameras.
+
+    Args:
+        value: The launch argument, such as "front,rear".
+
+    Returns:
+        The names, each of which can be a namespace.
+
+    Raises:
+        ValueError: There is none, one comes twice, or one cannot be a namespace.
+    """
     names = tuple(name.strip() for name in value.split(","))
-    expected = "expected names parted by commas, such as 'front,rear'"
+    expected = "expected comma-separated names, such as 'front,rear'"
     if not value.strip():
         raise ValueError(f"launch argument cameras is {value!r}; {expected}")
     for name in names:
@@ -41,10 +59,17 @@ def camera_names(value: str) -> tuple[str, ...]:
 
 
 def camera_topic(argument: str, pattern: str, camera: str, several: bool) -> str:
-    """The topic of one camera: `pattern` with {camera} replaced; a relative one is in the camera's namespace anyway.
+    """The topic of one camera.
 
-    several: there are other cameras, so that an absolute topic without {camera}, which they would share, is refused
-    with a ValueError, as is a pattern with any other brace in it.
+    Args:
+        argument: The launch argument's name, for the error's text.
+        pattern: Its text: a topic in which {camera} stands for the camera's name. A relative one is in the camera's
+            namespace anyway.
+        camera: The camera's name.
+        several: There are other cameras, which would share an absolute topic without {camera}.
+
+    Raises:
+        ValueError: The pattern is no topic, has another brace in it, or would be shared.
     """
     topic = pattern.replace(CAMERA, camera)
     if not topic or "{" in topic or "}" in topic:

@@ -1,7 +1,7 @@
-"""What the lifecycle nodes here have in common: they start by themselves, and say which state they are in.
+"""What the lifecycle nodes have in common: they start by themselves, and say which state they are in.
 
 Promises: with the parameter `autostart` a node is configured and activated as soon as it is spun, also while a
-simulated clock stands still; one that cannot be configured stays unconfigured. Knows nothing of what a node does.
+simulated clock stands still; one that cannot be configured stays unconfigured.
 """
 
 from __future__ import annotations
@@ -14,15 +14,22 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 
 
 class AutostartNode(LifecycleNode):
-    """A lifecycle node with the parameter `autostart`, declared by its subclass."""
+    """A lifecycle node with the parameter `autostart`, which its subclass declares.
+
+    Args:
+        name: The node's name.
+        **kwargs: As of rclpy's LifecycleNode.
+
+    Attributes:
+        steady_clock: For timers that tick also while a simulated clock stands still.
+    """
 
     def __init__(self, name: str, **kwargs: Any) -> None:
         super().__init__(name, **kwargs)
         self.steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
-        """For timers that tick also while a simulated clock stands still."""
 
     def autostart(self) -> None:
-        """To be called last in a subclass's `__init__`."""
+        """Start as soon as the node is spun, where the parameter says so. To be called last in `__init__`."""
         self._autostart_timer = self.create_timer(0.0, self._on_autostart, clock=self.steady_clock)
 
     def _on_autostart(self) -> None:

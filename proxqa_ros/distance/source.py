@@ -68,7 +68,7 @@ class FrameContext:
 class DistanceSource(ABC):
     """One way in which true distances of objects become known. Any thread may call any method.
 
-    Class attributes:
+    Attributes:
         parameters: Its parameters by name; the node declares them, each `live`.
         message_type: The type of the messages that it measures by; None = it needs none.
         topic: The topic that they come on, remapped like every topic of the node.
@@ -117,7 +117,7 @@ class DistanceSource(ABC):
 class TopicSource(DistanceSource):
     """A source that measures by the message of its topic nearest in time to the image, by their own stamps.
 
-    Class attributes:
+    Attributes:
         buffer_size: Number of messages that are kept.
     """
 

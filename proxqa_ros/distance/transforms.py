@@ -202,7 +202,7 @@ class TransformLookup:
 
     @classmethod
     def of_node(cls, node: Node) -> TransformLookup:
-        """A look-up in what a node hears on /tf and /tf_static."""
+        """A look-up in what a node receives on /tf and /tf_static."""
         if tf2_ros is None:
             return cls(None)
         listeners: list[Any] = []  # one listens for as long as it is referred to

@@ -65,7 +65,7 @@ class AdaptersFolder:
             path = (self._root / name).resolve()
             inside = self._contains(path) and all(self._contains(entry.resolve()) for entry in _entries(path))
         except (OSError, RuntimeError) as error:  # a link to itself, or no permission
-            raise RefusedError(Response.NOT_FOUND, f"adapter {name!r} cannot be looked at: {error}") from error
+            raise RefusedError(Response.NOT_FOUND, f"adapter {name!r} cannot be read: {error}") from error
         if not inside:
             raise RefusedError(
                 Response.FORBIDDEN, f"adapter {name!r} leads out of adapters_folder; expected all its files below it"

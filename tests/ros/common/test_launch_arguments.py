@@ -18,8 +18,8 @@ def test_cameras():
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("", "is ''; expected names parted by commas"),
-        (" ", "is ' '; expected names"),
+        ("", "is ''; expected comma-separated names"),
+        (" ", "is ' '; expected comma-separated names"),
         ("front,", "'' cannot be a namespace"),
         ("front,2nd", "'2nd' cannot be a namespace"),
         ("front/left", "'front/left' cannot be a namespace"),

@@ -31,7 +31,7 @@ def test_every_camera_is_heard_by_default(graph, fake):
 
 def test_an_override_applies_in_every_life_and_who_does_not_fit_is_named_until_it_leaves(graph, fake):
     node = graph.start(lambda *_: fake, **{OVERRIDE + "reliability": "reliable", OVERRIDE + "depth": 7})
-    expected = "/client publishes /image with a quality of service that does not fit: "
+    expected = "/client publishes /image with an incompatible quality of service: "
     for _ in range(2):
         ours = node.inputs.subscriptions[0].qos_profile
         assert ours.reliability == ReliabilityPolicy.RELIABLE and ours.depth == 7
@@ -78,7 +78,7 @@ def test_a_subscriber_that_cannot_hear_the_node_is_named(graph, fake):
     graph.start(lambda *_: fake)
     graph.client.create_subscription(ObjectDepthArray, "object_depths", lambda _: None, LATCHED)
     said = complaint(graph)
-    assert said.startswith("/client subscribes to /object_depths with a quality of service that does not fit")
+    assert said.startswith("/client subscribes to /object_depths with an incompatible quality of service")
     assert "transient local" in said.lower()
 
 
