@@ -1,6 +1,7 @@
 """One thread that owns the model: the newest frame and a short queue of queries go in, answers come out.
 
 Promises:
+
 - the engine is loaded, used and dropped on the worker's thread only; every other method returns at once;
 - one slot holds the newest frame; an older one that was not used is overwritten and counted as dropped;
 - a bad frame is counted and reported and never replaces a good one, whatever its decoding raises;
