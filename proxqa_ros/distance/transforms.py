@@ -224,13 +224,14 @@ class TransformLookup:
             tolerance_s: How near, in seconds.
 
         Returns:
-            The transform; None where TF has none, or is not used.
+            The transform; None where TF has none, or is not used. A sensor that says that it is in the optical frame
+            itself has none either: it measures along x, which is to the right there, so its frame_id cannot be meant.
 
         Raises:
             NoTransformYetError: TF is listened to since less than `WARMUP_S`.
             BadPoseError: TF has one that cannot be used.
         """
-        if self._listen is None:
+        if self._listen is None or source_frame == target_frame:
             return None
         if self._buffer is None:
             self._buffer, self._started_s = self._listen(), self._clock()

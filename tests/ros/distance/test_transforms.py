@@ -113,6 +113,13 @@ def test_what_tf_does_not_know_is_said_in_one_line_once_it_had_time(tf):
     assert lookup.find("camera", "", stamp(-5.0), 0.05) is None  # a stamp that is none
 
 
+def test_a_sensor_that_says_it_is_in_the_optical_frame_is_not_taken_at_its_word(tf):
+    """tf2 answers that with an identity, even for frames that it has never heard of."""
+    lookup, buffer, _ = tf
+    buffer.set("camera", "camera", Transform(rotation=Quaternion(w=1.0)))
+    assert lookup.find("camera", "camera", stamp(5.0), 0.05) is None
+
+
 def test_tf_is_listened_to_only_when_it_is_needed():
     made = []
     lookup = TransformLookup(lambda: made.append(FakeBuffer()) or made[-1])
