@@ -29,12 +29,13 @@ def _types(*names: str) -> list[Any]:
     return [STORE.types[name] for name in names]
 
 
-Time, Header, RawImage, CompressedImage, Region, Depth, Depths = _types(
+Time, Header, RawImage, CompressedImage, Region, Health, Depth, Depths = _types(
     "builtin_interfaces/msg/Time",
     "std_msgs/msg/Header",
     RAW,
     COMPRESSED,
     "sensor_msgs/msg/RegionOfInterest",
+    "proxqa_ros/msg/ImageHealth",
     "proxqa_ros/msg/ObjectDepth",
     TRUTH_TYPE,
 )
@@ -75,7 +76,7 @@ def truth(stamp: int, objects: dict[str, tuple[float, float]], regions: bool = T
     for name, (depth, metres) in objects.items():
         x, y, width, height = REGIONS.get(name, (0, 0, 8, 8)) if regions else (0, 0, 0, 0)
         found.append(Depth(name, Region(x, y, height, width, False), depth, 0.0, metres, 0.0, 1.0, ""))
-    return Depths(header(stamp), "truth", found)
+    return Depths(header(stamp), "truth", Health(0, np.nan, np.nan, np.nan, np.nan), found)
 
 
 def depth_map(objects: dict[str, float]) -> np.ndarray:
