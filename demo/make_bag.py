@@ -32,7 +32,8 @@ from proxqa_core.rosbags.bag import typestore
 from proxqa_core.stamps import nanoseconds
 from proxqa_core.types import Box
 from proxqa_core.vision.image_file import read_raw
-from proxqa_ros.common.conversions import box_to_region
+from proxqa_core.vision.image_health import ImageHealth
+from proxqa_ros.common.conversions import box_to_region, health_to_message
 from proxqa_ros.msg import ObjectDepth, ObjectDepthArray
 
 FRAME_ID = "camera_optical_frame"
@@ -70,7 +71,7 @@ def depth_of(header: Header, file: Path) -> Image:
 
 def truth_of(header: Header, objects: Sequence[dict[str, Any]]) -> ObjectDepthArray:
     """What the renderer knows of one frame; objects hardly visible in it are left out."""
-    array = ObjectDepthArray(header=header, model="ground truth")
+    array = ObjectDepthArray(header=header, model="ground truth", image_health=health_to_message(ImageHealth()))
     for o in objects:
         if o["labelled"]:
             found = ObjectDepth(name=o["name"], region=box_to_region(Box(*o["box"])), score=1.0, text="rendered")
