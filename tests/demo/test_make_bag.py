@@ -112,7 +112,8 @@ def drive(tmp_path: Path) -> Path:
 def test_same_drive_gives_the_same_messages(drive, tmp_path, capsys):
     for name in ("one", "two"):
         assert make_bag.main([str(drive), str(tmp_path / name)]) == 0
-    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    one, two = (repr(contents(tmp_path / name)) for name in ("one", "two"))  # NaN, which truth holds, equals nothing
+    assert one == two
     assert "14 messages" in capsys.readouterr().out  # 4 images, infos and truths, 2 depth images
 
 
