@@ -14,7 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS_OF_PAGES = (".github", "docs", "examples", "findings", "training")
 PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS_OF_PAGES for page in (ROOT / folder).rglob("*.md"))])
 FENCED = re.compile(r"^```.*?^```$", re.M | re.S)
-FOLDERS = "proxqa_core|proxqa_ros|training|tests|config|launch|scripts|examples|docs|demo|findings|requirements|msg|srv|action"
+FOLDERS = "|".join(
+    "proxqa_core proxqa_ros training tests config launch scripts examples docs demo findings msg srv action".split()
+)
 OF_OLD = {"CHANGELOG.md"}
 """Pages that name what there was."""
 
@@ -69,13 +71,15 @@ def test_functions_that_the_architecture_names_are_where_it_says():
 # -- the command line -------------------------------------------------------------------------------------------------
 
 
+COMMAND = re.compile(r"(?:^|[\s/])(?:proxqa|-m proxqa_core\.cli) (?=[a-z][a-z-]*(?:\s|$))(.*)")
+
+
 def commands_in(text: str) -> Iterator[list[str]]:
     """Every `proxqa COMMAND …` in code, as words; a line that ends in a backslash goes on."""
     code = [*FENCED.findall(text), *re.findall(r"`([^`\n]*(?:\n[^`\n]+)?)`", FENCED.sub("", text))]
     for piece in code:
         for line in re.sub(r"\\\n", " ", piece).splitlines() if piece.startswith("```") else [" ".join(piece.split())]:
-            found = re.search(r"(?:^|[\s/])(?:proxqa|\$proxqa|-m proxqa_core\.cli) (?=[a-z][a-z-]*(?:\s|$))(.*)", line.split(" #")[0])
-            if found:
+            if found := COMMAND.search(line.split(" #")[0]):
                 yield re.sub(r'"[^"]*"', "TEXT", found.group(1)).split()
 
 
