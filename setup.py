@@ -51,6 +51,7 @@ class BuildWithInterfaces(build_py):
     """build_py that also builds the ROS interfaces and takes the files CMake would install."""
 
     def run(self) -> None:
+        """Build the interfaces, then what build_py builds."""
         if getattr(self, "editable_mode", False):
             raise SystemExit(f'{NAME}: use "pip install ."; modules of the checkout win when run from its root')
         check_compilers()
@@ -109,6 +110,7 @@ class BinaryDistribution(Distribution):
     """The wheel holds compiled libraries: it is of one platform and one Python."""
 
     def has_ext_modules(self) -> bool:
+        """True: the libraries are built by CMake."""
         return True
 
 

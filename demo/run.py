@@ -226,6 +226,7 @@ def picture(frame: Recorded, messages: Sequence[Any], asked: Asked, out: Path) -
 
 
 def say(text: str) -> None:
+    """Print a line at once."""
     print(text, flush=True)
 
 

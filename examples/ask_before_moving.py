@@ -29,12 +29,12 @@ class AskBeforeMoving(Node):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("ask_before_moving", **kwargs)
-        self.goal = self.declare_parameter("goal", "table").value
-        self.obstacle = self.declare_parameter("obstacle", "person").value
+        self.goal: str = self.declare_parameter("goal", "table").value
+        self.obstacle: str = self.declare_parameter("obstacle", "person").value
         self.client = ProximityClient(self)
         self.commands = self.create_publisher(Twist, "cmd_vel_in", 1)
         self.may_move, self.asking = False, False
-        self.create_timer(PERIOD_S, self.on_ask)
+        self.create_timer(PERIOD_S, self.on_ask)  # type: ignore[arg-type] # a coroutine: rclpy awaits it
         self.create_timer(PERIOD_S, self.on_command)
 
     async def on_ask(self) -> None:
@@ -44,7 +44,9 @@ class AskBeforeMoving(Node):
         self.asking = True
         question = f"Which is closer, the {self.goal} or the {self.obstacle}?"
         try:
-            response = await self.client.ask_async(question, [self.goal, self.obstacle], max_image_age=1.0, timeout=2.0)
+            response: Any = await self.client.ask_async(
+                question, [self.goal, self.obstacle], max_image_age=1.0, timeout=2.0
+            )
         except ProximityError as error:  # its kinds are classes: NoImageError, BusyError, QueryTimeoutError …
             self.decide(False, f"{type(error).__name__}: {error.message}")
         else:

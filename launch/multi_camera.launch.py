@@ -39,6 +39,7 @@ SHARED = {
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """A node in a namespace for every camera."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ("cameras", "namespace", *TOPICS, *SHARED)}
     cameras = camera_names(given["cameras"])
     groups = []
@@ -53,6 +54,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def generate_launch_description() -> LaunchDescription:
+    """What `ros2 launch` starts."""
     patterns = {
         name: (default, f"{text} '{{camera}}' in it = the name; without leading slash: in the camera's namespace.")
         for name, (default, text) in TOPICS.items()

@@ -35,6 +35,7 @@ def overrides(context: LaunchContext, names: tuple[str, ...] = TEXTS + SWITCHES)
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """The node, with the arguments that were given."""
     image = LaunchConfiguration("image").perform(context)
     node = LifecycleNode(
         package="proxqa_ros",
@@ -75,6 +76,7 @@ def rviz(context: LaunchContext) -> LaunchDescriptionEntity:
 
 
 def generate_launch_description() -> LaunchDescription:
+    """What `ros2 launch` starts."""
     # the user's own profile, where there is one, stays
     profile = os.environ.get("FASTDDS_DEFAULT_PROFILES_FILE", str(CONFIG / "fastdds_shm.xml"))
     return LaunchDescription(

@@ -31,6 +31,7 @@ GIVEN = {
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Both nodes, as the bag needs them."""
     value = {
         name: LaunchConfiguration(name).perform(context) for name in ("bag", "model", "adapter", "objects", *GIVEN)
     }
@@ -64,6 +65,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def generate_launch_description() -> LaunchDescription:
+    """What `ros2 launch` starts."""
     config = Path(get_package_share_directory("proxqa_ros")) / "config"
     # the user's own profile, where there is one, stays
     profile = os.environ.get("FASTDDS_DEFAULT_PROFILES_FILE", str(config / "fastdds_shm.xml"))

@@ -20,6 +20,7 @@ TOPICS = {
 
 
 def generate_launch_description() -> LaunchDescription:
+    """What `ros2 launch` starts."""
     params = Path(get_package_share_directory("proxqa_ros")) / "config" / "speed_governor.yaml"
     use_sim_time = ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)
     return LaunchDescription(

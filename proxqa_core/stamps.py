@@ -15,10 +15,14 @@ class Time(Protocol):
     """The fields of builtin_interfaces/Time."""
 
     @property
-    def sec(self) -> int: ...
+    def sec(self) -> int:
+        """Whole seconds."""
+        ...
 
     @property
-    def nanosec(self) -> int: ...
+    def nanosec(self) -> int:
+        """Nanoseconds since then, below 10⁹."""
+        ...
 
 
 def nanoseconds(stamp: Time) -> int:

@@ -14,8 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS_OF_PAGES = (".github", "docs", "examples", "findings", "training")
 PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS_OF_PAGES for page in (ROOT / folder).rglob("*.md"))])
 FENCED = re.compile(r"^```.*?^```$", re.M | re.S)
-FOLDERS = "|".join(
-    "proxqa_core proxqa_ros training tests config launch scripts examples docs demo findings msg srv action".split()
+FOLDERS = (
+    "proxqa_core|proxqa_ros|training|tests|config|launch|scripts|examples|docs|demo|findings"  # and the interfaces:
+    "|msg|srv|action"
 )
 OF_OLD = {"CHANGELOG.md"}
 """Pages that name what there was."""

@@ -33,6 +33,7 @@ class Judged:
 
     @property
     def right(self) -> bool:
+        """Whether the right one was chosen."""
         return self.choice is not None and self.choice == self.question.right
 
 

@@ -1,0 +1,1 @@
+"""Data sets, read record by record: labelled folders, recordings, and what is published."""

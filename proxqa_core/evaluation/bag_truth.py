@@ -67,9 +67,11 @@ class NoTruth:
     kind, topic, problem = NO_TRUTH, "", ""
 
     def labels(self, stamp: int) -> dict[str, TrueObject]:
+        """See `Truth.labels`."""
         return {}
 
     def of(self, stamp: int, width: int, height: int, objects: Sequence[ObjectDepth]) -> tuple[TrueObject | None, ...]:
+        """See `Truth.of`."""
         return (None,) * len(objects)
 
 
@@ -93,6 +95,7 @@ class LabelTruth:
         self.names = names_in(list(self._messages), MAX_OBJECTS)
 
     def labels(self, stamp: int) -> dict[str, TrueObject]:
+        """See `Truth.labels`."""
         try:
             message = self._messages.nearest(stamp)
         except BadImageError as error:  # a truth that cannot be read is none
@@ -108,6 +111,7 @@ class LabelTruth:
         return {name: same[0] for name, same in found.items() if len(same) == 1}
 
     def of(self, stamp: int, width: int, height: int, objects: Sequence[ObjectDepth]) -> tuple[TrueObject | None, ...]:
+        """See `Truth.of`."""
         known = self.labels(stamp)
         return tuple(known.get(o.name) for o in objects)
 
@@ -130,9 +134,11 @@ class DepthTruth:
         self._tolerance = tolerance
 
     def labels(self, stamp: int) -> dict[str, TrueObject]:
+        """See `Truth.labels`."""
         return {}
 
     def of(self, stamp: int, width: int, height: int, objects: Sequence[ObjectDepth]) -> tuple[TrueObject | None, ...]:
+        """See `Truth.of`."""
         try:
             message = self._messages.nearest(stamp, self._tolerance)
             if message is None:

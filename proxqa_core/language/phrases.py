@@ -59,6 +59,7 @@ class Token:
 
     @property
     def is_name(self) -> bool:
+        """Whether it is an object's name rather than a word."""
         return not self.word
 
 

@@ -80,7 +80,7 @@ def _checked(question: str) -> str:
 
 
 def _with_nouns(names: tuple[str, ...], known: Sequence[str]) -> tuple[str, ...]:
-    """ "One" stands for the thing named before it: ("red chair", "blue one") → ("red chair", "blue chair")."""
+    """Names whose "one" is the thing named before it: ("red chair", "blue one") → ("red chair", "blue chair")."""
     found: list[str] = []
     noun = ""
     for name in names:

@@ -1,0 +1,1 @@
+"""What a robot makes of depths: metres, and speed limits."""

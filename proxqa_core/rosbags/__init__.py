@@ -1,0 +1,1 @@
+"""Bags and ROS message formats, without ROS."""

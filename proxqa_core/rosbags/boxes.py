@@ -124,6 +124,7 @@ class BoxTopic:
         self._messages = StampedReader(bag, topic)
 
     def at(self, number: int, stamp: int) -> tuple[Boxed, ...]:
+        """See `Boxes.at`."""
         try:
             message = self._messages.nearest(stamp)
         except BadImageError as error:
@@ -202,6 +203,7 @@ class BoxFile:
             self._boxes[number] = tuple(_boxed(f"{path}: {key!r} [{i}]", t) for i, t in enumerate(things))
 
     def at(self, number: int, stamp: int) -> tuple[Boxed, ...]:
+        """See `Boxes.at`."""
         return self._boxes.get(number, ())
 
 

@@ -41,5 +41,5 @@ class AutostartNode(LifecycleNode):
 
     @property
     def state(self) -> str:
-        """The lifecycle state's name: unconfigured, inactive, active …"""
+        """The lifecycle state's name: unconfigured, inactive, active and the like."""
         return str(self._state_machine.current_state[1])

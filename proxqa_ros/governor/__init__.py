@@ -1,0 +1,1 @@
+"""The node `speed_governor`."""

@@ -196,6 +196,7 @@ class SpeedGovernor(AutostartNode):
         self._decision = Decision(Zone.FAIL_SAFE, speed_limits.NO_DEPTHS)
 
     def destroy_node(self) -> None:
+        """Stop listening to the clock, then as any node."""
         self._jump_handle.unregister()
         super().destroy_node()
 

@@ -293,10 +293,10 @@ class FakeTf2:
     def __init__(self, *known) -> None:
         self.known, self.nodes = known, []
 
-    def Buffer(self):
+    def Buffer(self):  # noqa: N802 (a class in tf2_ros)
         return FakeBuffer()
 
-    def TransformListener(self, buffer, node):
+    def TransformListener(self, buffer, node):  # noqa: N802 (a class in tf2_ros)
         self.nodes.append(node)
         buffer.set(*self.known)
         return object()

@@ -464,18 +464,18 @@ def test_fifty_callers_at_once(graph, launch, monkeypatch):
 def nonsense(rng: random.Random) -> ParameterMessage:
     """A parameter that is set to something of any type and size; use_sim_time is no nonsense and left alone."""
     name = rng.choice([*SPECS, *SPECS, "no_such", "objects.more", "x" * 5000, "qos_overrides./image.depth"])
-    T = ParameterType
+    kind = ParameterType
     value = rng.choice(
         [
             ParameterValue(),
-            ParameterValue(type=T.PARAMETER_BOOL, bool_value=rng.random() < 0.5),
-            ParameterValue(type=T.PARAMETER_INTEGER, integer_value=rng.choice([-(2**63), -1, 10**9, 2**63 - 1])),
-            ParameterValue(type=T.PARAMETER_DOUBLE, double_value=rng.choice([-1.0, 1e308, math.nan, math.inf])),
-            ParameterValue(type=T.PARAMETER_STRING, string_value=rng.choice(["", "fast", "🙂\n\t", "y" * 10_000])),
-            ParameterValue(type=T.PARAMETER_STRING_ARRAY, string_array_value=rng.choice([["a", "a"], ["z"] * 99])),
-            ParameterValue(type=T.PARAMETER_STRING_ARRAY, string_array_value=["x" * 81]),
-            ParameterValue(type=T.PARAMETER_BYTE_ARRAY, byte_array_value=[b"\x00"] * 9),
-            ParameterValue(type=T.PARAMETER_DOUBLE_ARRAY, double_array_value=[math.nan]),
+            ParameterValue(type=kind.PARAMETER_BOOL, bool_value=rng.random() < 0.5),
+            ParameterValue(type=kind.PARAMETER_INTEGER, integer_value=rng.choice([-(2**63), -1, 10**9, 2**63 - 1])),
+            ParameterValue(type=kind.PARAMETER_DOUBLE, double_value=rng.choice([-1.0, 1e308, math.nan, math.inf])),
+            ParameterValue(type=kind.PARAMETER_STRING, string_value=rng.choice(["", "fast", "🙂\n\t", "y" * 10_000])),
+            ParameterValue(type=kind.PARAMETER_STRING_ARRAY, string_array_value=rng.choice([["a", "a"], ["z"] * 99])),
+            ParameterValue(type=kind.PARAMETER_STRING_ARRAY, string_array_value=["x" * 81]),
+            ParameterValue(type=kind.PARAMETER_BYTE_ARRAY, byte_array_value=[b"\x00"] * 9),
+            ParameterValue(type=kind.PARAMETER_DOUBLE_ARRAY, double_array_value=[math.nan]),
         ]
     )
     return ParameterMessage(name=name, value=value)

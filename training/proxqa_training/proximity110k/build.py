@@ -136,6 +136,7 @@ def build(
 
 
 def shard_name(number: int) -> str:
+    """The file name of a shard."""
     return f"{number:06}.jsonl"
 
 
@@ -253,7 +254,7 @@ def put_together(out: Path, config: BuildConfig, seed: int) -> BuildReport:
 
 
 def split_of(digest: str, val_fraction: float) -> str:
-    """train or val, by the image's bytes alone: the same image is always on the same side."""
+    """Train or val, by the image's bytes alone: the same image is always on the same side."""
     return "val" if int(digest[:8] or "0", 16) / 0xFFFFFFFF < val_fraction else "train"
 
 
