@@ -75,5 +75,5 @@ test: setup lint docs
 	$(RUN) -m pytest
 
 clean:
-	rm -rf build proxqa_ros.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build docs/api/generated proxqa_ros.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@if [ -f "$(VENV)/.proxqa-dependencies" ] || [ "$(VENV)" = .venv ]; then rm -rf "$(VENV)"; fi
