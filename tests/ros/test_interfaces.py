@@ -1,4 +1,4 @@
-"""The interfaces: the names that are contract, comments on every field, one set of error codes."""
+"""The interfaces: the names that are contract, comments on every field, one set of error codes, names of all nodes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from proxqa_ros.action import EvaluateBag
 from proxqa_ros.msg import Adapter, ImageHealth, ObjectDepth, ObjectDepthArray
 from proxqa_ros.srv import ListAdapters, LoadAdapter, ProximityQuery, SetObjects
+from tests.ros import public_interface
+from tests.ros.conftest import wait_until
 
 CONTRACT = {
     ObjectDepth: {
@@ -119,3 +121,25 @@ def test_bags_can_hold_them(root):
     store.register(types)
     kind = store.types["proxqa_ros/msg/ObjectDepth"]
     assert [f for f in kind.__dataclass_fields__ if not f.startswith("_")] == list(CONTRACT[ObjectDepth])
+
+
+def test_the_nodes_have_the_names_that_are_listed(graph):
+    """Topics with types, services, actions and parameters, as the graph and the nodes tell them over DDS."""
+    listed = public_interface.listing()["nodes"]
+    expected = public_interface.without(listed, public_interface.missing_topics(listed))
+    found: dict = {}
+
+    def as_listed() -> bool:
+        nonlocal found
+        found = public_interface.with_one_list_of_parameters(public_interface.of_nodes(graph, names))
+        return found == expected
+
+    with public_interface.nodes(graph) as names:
+        wait_until(as_listed, 20)  # the graph learns of them one by one
+    assert found == expected
+
+
+def test_fields_constants_and_launch_arguments_are_those_that_are_listed():
+    listed = public_interface.listing()
+    assert public_interface.interfaces() == listed["interfaces"]
+    assert public_interface.launch_arguments() == listed["launch_arguments"]
