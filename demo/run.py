@@ -76,7 +76,7 @@ class Asked:
 
     @property
     def stamp(self) -> int:
-        """Of the image that was looked at, in nanoseconds."""
+        """Of the image that was asked about, in nanoseconds."""
         return nanoseconds(self.response.image_stamp)
 
 
@@ -129,13 +129,13 @@ def demo(args: argparse.Namespace) -> None:
     log = args.out.with_suffix(".log")
     with own_domain() as domain:
         os.environ.update(ros_environment(domain))
-        say(f"starting the node (its log: {log}) …")
+        show(f"starting the node (its log: {log}) …")
         started = time.monotonic()
         command = command_of(topic, names, args.model, args.adapter, NODE_CODE)
         with NodeProcess(command, domain, log) as node, RosSide(domain, topic) as ros:
             ros.wait_until_active(node, START_TIMEOUT_S)
-            say(f"active after {time.monotonic() - started:.1f} s: model {ros.counts().get('model', '?')!r}")
-            say(f"playing {len(frames)} images of {topic.name} from {args.bag}")
+            show(f"active after {time.monotonic() - started:.1f} s: model {ros.counts().get('model', '?')!r}")
+            show(f"playing {len(frames)} images of {topic.name} from {args.bag}")
             asked = replay(ros, frames, names, truth)
             time.sleep(TRANSPORT_TIME_S)
             last = [ask(ros, question, names, truth) for question in (*questions_of(names)[:1], "What is nearest?", "")]
@@ -148,8 +148,8 @@ def demo(args: argparse.Namespace) -> None:
             node.check()
             counts, depths = ros.counts(), list(ros.depths)
     report(asked, answers)
-    say("\nThe last image, relative depth (0 = nearest in view, 1 = farthest) ± standard deviation:\n")
-    say(depth_table(names, by_name(named.response.objects), by_name(boxed), true))
+    show("\nThe last image, relative depth (0 = nearest in view, 1 = farthest) ± standard deviation:\n")
+    show(depth_table(names, by_name(named.response.objects), by_name(boxed), true))
     summary(len(frames), counts, depths, truth)
     picture(played[named.stamp], boxed or named.response.objects, answers[0], args.out)
     if not depths or any(nanoseconds(d.header.stamp) not in played for d in depths):
@@ -193,21 +193,21 @@ def region_of(true: Any) -> RegionOfInterest:
 def report(meanwhile: Sequence[Asked], afterwards: Sequence[Asked]) -> None:
     """Print questions and answers."""
     for title, asked in (("While the bag played:", meanwhile), ("About the last image:", afterwards)):
-        say(f"\n{title}")
+        show(f"\n{title}")
         for a in asked:
-            say(f"  {a.question}\n    {a.response.answer}  [{a.response.latency:.2f} s]")
+            show(f"  {a.question}\n    {a.response.answer}  [{a.response.latency:.2f} s]")
             if a.truth:
-                say(f"    truth: {a.truth}")
+                show(f"    truth: {a.truth}")
 
 
 def summary(played: int, counts: dict[str, str], depths: Sequence[ObjectDepthArray], truth: dict[int, Any]) -> None:
     """Print how many images were played and answered, and how well the depths agree with the truth."""
     by_node = ", ".join(f"{counts.get('frames_' + name, '?')} {name}" for name in FRAME_COUNTS)
-    say(f"\nimages: {played} played; by the node's count {by_node}")
-    say(f"object_depths: {len(depths)} messages")
+    show(f"\nimages: {played} played; by the node's count {by_node}")
+    show(f"object_depths: {len(depths)} messages")
     known = [(d, truth[s]) for d in depths if (s := nanoseconds(d.header.stamp)) in truth]
     if known:
-        say(f"against the truth, by name: {agreement((by_name(d.objects), by_name(t.objects)) for d, t in known)}")
+        show(f"against the truth, by name: {agreement((by_name(d.objects), by_name(t.objects)) for d, t in known)}")
 
 
 def picture(frame: Recorded, messages: Sequence[Any], asked: Asked, out: Path) -> None:
@@ -222,10 +222,10 @@ def picture(frame: Recorded, messages: Sequence[Any], asked: Asked, out: Path) -
     drawn = annotate(large, objects, f"{asked.question} {asked.response.answer}")
     out.parent.mkdir(parents=True, exist_ok=True)
     PilImage.fromarray(drawn).save(out)
-    say(f"picture: {out}")
+    show(f"picture: {out}")
 
 
-def say(text: str) -> None:
+def show(text: str) -> None:
     """Print a line at once."""
     print(text, flush=True)
 

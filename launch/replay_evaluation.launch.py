@@ -22,7 +22,7 @@ GIVEN = {
     "image_topic": ("", "Topic of the images in the bag; '' = the only one."),
     "truth_topic": ("", "Topic of true depths in the bag; '' = the one named ground_truth, if any."),
     "depth_topic": ("", "Topic of aligned depth images to judge by instead; '' = none."),
-    "play_depth_topic": ("", "Topic of depth images to play to the node, which learns metres; '' = none."),
+    "play_depth_topic": ("", "Topic of depth images to play to the node, which calibrates metres; '' = none."),
     "rate": ("1.0", "So many times faster than recorded."),
     "loops": ("1", "So often is the bag played."),
     "max_seconds": ("0.0", "Play only the bag's first so many seconds; 0 = all of it."),
@@ -35,7 +35,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     value = {
         name: LaunchConfiguration(name).perform(context) for name in ("bag", "model", "adapter", "objects", *GIVEN)
     }
-    with Bag(value["bag"], asked_by="image_topic:=TOPIC") as bag:  # says in one line what is wrong with it
+    with Bag(value["bag"], asked_by="image_topic:=TOPIC") as bag:  # raises one line on what is wrong with it
         transport = "compressed" if bag.image_topic(value["image_topic"]).compressed else "raw"
     node = {"use_sim_time": True, "image_transport": transport, "autostart": True}
     node |= {name: value[name] for name in ("model", "adapter") if value[name]}
@@ -73,7 +73,7 @@ def generate_launch_description() -> LaunchDescription:
         [
             DeclareLaunchArgument("bag", description="Folder of the rosbag2 (sqlite3 or mcap)."),
             *(DeclareLaunchArgument(name, default_value=of[0], description=of[1]) for name, of in GIVEN.items()),
-            DeclareLaunchArgument("objects", default_value="", description="Names, by comma; '' = the truth's."),
+            DeclareLaunchArgument("objects", default_value="", description="Names, comma-separated; '' = the truth's."),
             DeclareLaunchArgument(
                 "params_file",
                 default_value=str(config / "replay_evaluation.yaml"),

@@ -44,7 +44,7 @@ SPECS: dict[str, Spec] = {
     "stop_turn_rate": _live(0.3, "Highest angular speed while stopped, rad/s.", 0.0, 100.0),
     "fail_safe_turn_rate": _live(0.0, "Highest angular speed when not known where objects are, rad/s.", 0.0, 100.0),
     "limit_reverse": _live(True, "Limit straight backward motion in the slow zone too."),
-    "max_depths_age": _live(1.0, "Oldest object_depths to go by, seconds.", 0.01, 60.0),
+    "max_depths_age": _live(1.0, "Oldest object_depths to use, seconds.", 0.01, 60.0),
     "command_timeout": _live(0.5, "Seconds after which a command no longer holds.", 0.01, 60.0),
     "depths_deadline": Spec(
         0.0, "QoS deadline asked of publishers of object_depths, seconds; 0 = none.", 0.0, 60.0, read_only=True

@@ -30,7 +30,7 @@ SPECS: dict[str, Spec] = {
     "truth_topic": Spec("", "Topic of true depths in the bag; '' = the one named ground_truth, if any.", live=True),
     "depth_topic": Spec("", "Topic of aligned depth images to judge by instead; '' = none.", live=True),
     "tolerance": Spec(0.05, "Most seconds between an image and its depth image.", 0.0, 10.0, live=True),
-    "play_depth_topic": Spec("", "Topic of depth images to play to the node, which learns metres.", live=True),
+    "play_depth_topic": Spec("", "Topic of depth images to play to the node, which calibrates metres.", live=True),
     "objects": Spec([""], "Names of the objects to look for; [''] = the labels', else the node's own.", live=True),
     "rate": Spec(1.0, "So many times faster than recorded.", 0.01, 100.0, live=True),
     "loops": Spec(1, "So often is the bag played.", 1, 1000, live=True),

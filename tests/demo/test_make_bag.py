@@ -1,4 +1,4 @@
-"""The bag in the repository holds what it says, and the same drive gives the same bag."""
+"""The bag in the repository holds what its docstring lists, and the same drive gives the same bag."""
 
 import json
 from pathlib import Path
@@ -125,7 +125,7 @@ def test_an_older_bag_is_replaced(drive, tmp_path):
     assert [f.name for f in tmp_path.iterdir() if f.name.startswith(".")] == []
 
 
-def test_messages_say_what_the_drive_says(drive, tmp_path):
+def test_messages_hold_what_the_drive_holds(drive, tmp_path):
     make_bag.main([str(drive), str(tmp_path / "bag")])
     found = contents(tmp_path / "bag")
     times = [time for time, _ in found[make_bag.IMAGE]]

@@ -31,7 +31,7 @@ def no_choices_of_mine(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("choice", "said"),
+    ("choice", "reason"),
     [
         ({"BAG": "nowhere"}, "bag 'nowhere' does not exist"),
         ({"TOPIC": "/nope"}, "no image topic '/nope'; choose one with TOPIC=…: /camera/image_raw/compressed"),
@@ -39,12 +39,12 @@ def no_choices_of_mine(monkeypatch):
         ({"OBJECTS": "x" * 100}, "too long"),
     ],
 )
-def test_a_wrong_choice_is_one_clear_line(monkeypatch, capsys, choice, said):
+def test_a_wrong_choice_is_one_clear_line(monkeypatch, capsys, choice, reason):
     for name, value in choice.items():
         monkeypatch.setenv(name, value)
     assert main([]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("demo: ") and said in error and error.count("\n") == 1
+    assert error.startswith("demo: ") and reason in error and error.count("\n") == 1
 
 
 def test_a_bag_without_truth_needs_names(tmp_path, capsys):
@@ -95,11 +95,11 @@ def with_fake_node(monkeypatch):
 def test_the_way_through_ros_with_a_fake_engine(with_fake_node, tmp_path, capsys):
     out = tmp_path / "demo.png"
     assert main(["--seconds", "1", "--out", str(out)]) == 0, capsys.readouterr().err
-    said = capsys.readouterr().out
-    assert "model 'fake'" in said and "images: 6 played" in said
-    assert re.search(r"woman +0\.25 ± 0\.05 +0\.25 ± 0\.05 +0\.88 +4\.\d\d m +-0\.6\d +-0\.6\d", said)
-    assert "The nearest is the sofa." in said  # the first of the shortest names
-    assert "truth: chair 0.7" in said
+    output = capsys.readouterr().out
+    assert "model 'fake'" in output and "images: 6 played" in output
+    assert re.search(r"woman +0\.25 ± 0\.05 +0\.25 ± 0\.05 +0\.88 +4\.\d\d m +-0\.6\d +-0\.6\d", output)
+    assert "The nearest is the sofa." in output  # the first of the shortest names
+    assert "truth: chair 0.7" in output
     assert PilImage.open(out).width == 960
 
 
@@ -112,10 +112,10 @@ def test_objects_of_mine_and_a_raw_topic(with_fake_node, tmp_path, capsys):
     write(images, tmp_path / "bag")
     arguments = ["--bag", str(tmp_path / "bag"), "--objects", "desk, red mug", "--out", str(tmp_path / "demo.png")]
     assert main(arguments) == 0, capsys.readouterr().err
-    said = capsys.readouterr().out
-    assert "playing 8 images of /camera/color" in said
-    assert re.search(r"red mug +0\.35 ± 0\.05\n", said)
-    assert "truth" not in said and "against" not in said
+    output = capsys.readouterr().out
+    assert "playing 8 images of /camera/color" in output
+    assert re.search(r"red mug +0\.35 ± 0\.05\n", output)
+    assert "truth" not in output and "against" not in output
 
 
 def test_images_that_cannot_be_used_are_a_clear_end(with_fake_node, tmp_path, capsys):

@@ -29,7 +29,7 @@ def test_a_name_that_comes_twice_means_nothing():
     assert list(named(thing("a", 0.1), thing("b", 0.2), thing("a", 0.3))) == ["b"]
 
 
-def test_depths_are_said_with_what_is_known():
+def test_depths_are_shown_with_what_is_known():
     assert depth_text(thing("a", 0.25)) == "0.25 ± 0.05"
     assert depth_text(thing("a", 0.25, distance=1.5)) == "0.25 ± 0.05, 1.50 m"
     assert depth_text(thing("a", 0.25, score=0.2)) == "not in view (0.20)"
@@ -69,6 +69,6 @@ def test_agreement_leaves_out_pairs_that_are_too_close():
     assert (result.objects, result.pairs) == (2, 0)
 
 
-def test_agreement_about_nothing_says_so():
+def test_agreement_about_nothing_is_named():
     assert math.isnan(agreement([]).error)
     assert str(agreement([])) == "no object of the truth was seen"
