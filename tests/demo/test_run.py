@@ -128,6 +128,7 @@ def test_images_that_cannot_be_used_are_a_clear_end(with_fake_node, tmp_path, ca
 
 
 @pytest.mark.model
+@pytest.mark.slow
 def test_the_demo_from_end_to_end(tmp_path):
     """The real node with the real model on two seconds of the repository's bag."""
     out = tmp_path / "demo.png"
