@@ -32,8 +32,8 @@ from tests.ros.conftest import FakeEngine, Graph, own_graph, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 LISTING = Path(__file__).with_name("public_interface.json")
-OF_EVERY_NODE = ("/rosout", "/parameter_events", "parameter", "get_type_description", "/_action/")
-"""Parts of topics' and services' names that are not ours."""
+OF_EVERY_NODE = ("/rosout", "/parameter_events", "parameter", "get_type_description", "/_action/", "/tf")
+"""Parts of topics' and services' names that are not ours; TF is listened to where its package is installed."""
 OF_EVERY_NODE_PARAMETERS = (
     "start_type_description_service",
     "qos_overrides./parameter_events.",
