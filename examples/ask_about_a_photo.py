@@ -29,7 +29,7 @@ def main(photo: str, *names: str) -> None:
         else:
             print(f"{thing.name}: not in view ({thing.score:.0%})")
     answer = image.ask(f"Which is closer, the {names[0]} or the {names[1]}?")
-    print(f"{answer.answer} ({answer.probability:.0%})")
+    print(f"{answer.answer} ({answer.probability:.0%})" if answer.closer else answer.answer)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ class AskBeforeMoving(Node):
         self.obstacle: str = self.declare_parameter("obstacle", "person").value
         self.client = ProximityClient(self)
         self.commands = self.create_publisher(Twist, "cmd_vel_in", 1)
-        self.may_move, self.asking = False, False
+        self.may_move: bool | None = None  # None = not decided yet: stand still
+        self.asking = False
         self.create_timer(PERIOD_S, self.on_ask)  # type: ignore[arg-type] # a coroutine: rclpy awaits it
         self.create_timer(PERIOD_S, self.on_command)
 
@@ -50,12 +51,13 @@ class AskBeforeMoving(Node):
         except ProximityError as error:  # its kinds are classes: NoImageError, BusyError, QueryTimeoutError …
             self.decide(False, f"{type(error).__name__}: {error.message}")
         else:
+            # `closer` is empty unless both were seen
             self.decide(response.closer == self.goal and response.probability >= MIN_PROBABILITY, response.answer)
         finally:
             self.asking = False
 
     def decide(self, may_move: bool, why: str) -> None:
-        """Take a decision, and log it where it is another one."""
+        """Take a decision, and log it where it is the first or another one."""
         if may_move != self.may_move:
             self.get_logger().info(f"{'moving' if may_move else 'standing'}: {why}")
         self.may_move = may_move

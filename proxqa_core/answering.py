@@ -93,7 +93,7 @@ def answer(
 
 
 def closer_answer(pair: tuple[ObjectDepth, ObjectDepth], first: float) -> ProximityAnswer:
-    """Which of two objects is closer, as a sentence.
+    """Which of two objects is closer, as a sentence; nothing is compared with what is not seen.
 
     Args:
         pair: The objects with their depths.
@@ -105,9 +105,13 @@ def closer_answer(pair: tuple[ObjectDepth, ObjectDepth], first: float) -> Proxim
     near, far = pair if first >= 0.5 else (pair[1], pair[0])
     probability = max(first, 1 - first)
     question = f"which is closer, the {pair[0].name} or the {pair[1].name}?"
-    seen = all(o.score >= VISIBLE for o in pair)
-    text = sentences.say_closer(near, far, probability) if seen else sentences.say_depths(pair)
-    return ProximityAnswer(question, QuestionKind.CLOSER, text, (near, far), near.name, far.name, probability)
+    compared = ProximityAnswer(
+        question, QuestionKind.CLOSER, sentences.say_depths(pair), (near, far), raw_probability=probability
+    )
+    if not all(o.score >= VISIBLE for o in pair):
+        return compared
+    text = sentences.say_closer(near, far, probability)
+    return replace(compared, answer=text, closer=near.name, farther=far.name, probability=probability)
 
 
 def _pick(name: str, known: Sequence[ObjectQuery]) -> ObjectQuery:

@@ -162,9 +162,11 @@ class ProximityAnswer:
         kind: What it asks for.
         answer: A sentence, begun with "Yes.", "No." or "Hard to say." where the question wants yes or no.
         objects: Those it speaks of, nearest first.
-        closer: Name of the closer one; empty where the question has none.
-        farther: Name of the farther one; empty where the question has none.
+        closer: Name of the closer one; empty where the question has none, or where one of the two is not seen.
+        farther: Name of the farther one; empty where `closer` is.
         probability: That `closer` really is the closer one, in [0.5, 1]; NaN where there is no choice.
+        raw_probability: That the first of `objects` is closer than the second, in [0.5, 1], whether or not both are
+            seen; NaN where no two were compared. For measuring a model: never act upon it.
     """
 
     question: str
@@ -174,6 +176,7 @@ class ProximityAnswer:
     closer: str = ""
     farther: str = ""
     probability: float = math.nan
+    raw_probability: float = math.nan
 
 
 def check_image(image: object) -> None:

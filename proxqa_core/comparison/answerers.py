@@ -73,7 +73,10 @@ class EngineAnswerer:
             found = encoded.closer(a, b)
         except (BadImageError, BadObjectError) as error:
             return Answer(error=str(error))
-        first = found.probability if found.closer == a.name else 1 - found.probability
+        certain = found.probability if np.isfinite(found.probability) else found.raw_probability
+        named_first = found.objects[0] if found.objects else None
+        is_a = named_first is not None and (named_first.name, named_first.box) == (a.name, a.box)
+        first = certain if is_a else 1 - certain
         if not np.isfinite(first):
             return Answer(text=found.answer)
         return Answer("A" if first >= 0.5 else "B", float(first))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from proxqa_core.errors import BadImageError
 from proxqa_core.evaluation.bag_truth import Truth
-from proxqa_core.evaluation.runner import PROMPTS, Engine, closer_answers, depths_of, says_first
+from proxqa_core.evaluation.runner import PROMPTS, Engine, closer_answers, confidence_of, depths_of, says_first
 from proxqa_core.evaluation.sequence import LABELS, Answer, Compared, Run, true_pairs
 from proxqa_core.rosbags.bag import BadBagError, Bag, Recorded, Topic
 from proxqa_core.rosbags.image_messages import image_to_rgb
@@ -168,7 +168,7 @@ def _ask(
     answers = closer_answers(view, [(asked[i], asked[j]) for i, j in wanted])
     seconds = latency + time.perf_counter() - started
     compared = tuple(
-        Compared(i, j, says_first(answer, asked[i], asked[j]), answer.probability)
+        Compared(i, j, says_first(answer, asked[i], asked[j]), confidence_of(answer))
         for (i, j), answer in zip(wanted, answers, strict=True)
     )
     return Answer(index, stamp, height, found, true, latency, seconds, compared=compared)

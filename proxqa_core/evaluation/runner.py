@@ -290,14 +290,27 @@ def _pair_result(
         asked[near][0].box.xyxy,
         asked[far][0].box.xyxy,
         says_first(answer, asked[near][1], asked[far][1]),
-        answer.probability,
+        confidence_of(answer),
         1.0 if depths[0] < depths[1] else 0.5 if depths[0] == depths[1] else 0.0,
         None if direct is None else says_first(direct, asked[near][1], asked[far][1]),
     )
 
 
 def says_first(answer: ProximityAnswer, near: ObjectQuery, far: ObjectQuery) -> bool:
-    """Whether the answer calls `near` the closer one: by name, and by box where both have one name."""
+    """Whether the answer calls `near` the closer one: by name, and by box where both have one name.
+
+    Also where it calls one of them not seen: leaving such pairs out would reward silence.
+    """
     if near.name != far.name:
-        return answer.closer == near.name
+        return (answer.closer or _first_name(answer)) == near.name
     return bool(answer.objects) and answer.objects[0].box == near.box
+
+
+def confidence_of(answer: ProximityAnswer) -> float:
+    """The probability of what `says_first` tells, in [0.5, 1]; NaN where the model gives none."""
+    return answer.probability if math.isfinite(answer.probability) else answer.raw_probability
+
+
+def _first_name(answer: ProximityAnswer) -> str:
+    """The name that was put first although one of the two is not seen; "" where nothing was compared."""
+    return answer.objects[0].name if math.isfinite(answer.raw_probability) and answer.objects else ""

@@ -153,15 +153,18 @@ def nearest_first(depths: Sequence[ObjectDepth]) -> tuple[ObjectDepth, ...]:
 
 
 def fill_answer(response: ProximityQuery.Response, reply: Reply, latency_s: float) -> ProximityQuery.Response:
-    """Fill in the response to a question that was answered; NOT_VISIBLE where nothing asked about is in view."""
+    """Fill in the response to a question that was answered.
+
+    NOT_VISIBLE where nothing asked about is in view, or where one of those to be compared is not.
+    """
     found = reply.answer
     objects = found.objects
     response.error_code = Response.NONE
     response.message = ""
-    if objects and all(d.score < VISIBLE for d in objects):
+    if missing := _missing(found):
         response.error_code = Response.NOT_VISIBLE
-        best = max(d.score for d in objects)
-        response.message = f"not in view: {', '.join(d.name for d in objects)} (highest score {best:.2f})"
+        best = max(d.score for d in missing)
+        response.message = f"not in view: {', '.join(d.name for d in missing)} (highest score {best:.2f})"
     response.success = response.error_code == Response.NONE
     response.answer = found.answer
     response.objects = [object_to_message(d) for d in objects]
@@ -170,6 +173,13 @@ def fill_answer(response: ProximityQuery.Response, reply: Reply, latency_s: floa
     response.image_stamp = reply.stamp
     response.latency = latency_s
     return response
+
+
+def _missing(answer: ProximityAnswer) -> list[ObjectDepth]:
+    """The objects for want of which a question has no answer."""
+    unseen = [d for d in answer.objects if d.score < VISIBLE]
+    comparing = answer.kind in (QuestionKind.CLOSER, QuestionKind.FARTHER, QuestionKind.EQUAL)
+    return unseen if comparing or len(unseen) == len(answer.objects) else []
 
 
 def fill_refusal(response: ProximityQuery.Response, error: BaseException, latency_s: float) -> ProximityQuery.Response:

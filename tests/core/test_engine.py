@@ -88,18 +88,28 @@ def test_different_images_and_boxes_get_different_answers(engine):
 def test_closer_does_not_depend_on_the_order_of_naming(exact):
     view = exact.encode_image(picture(3))
     one, other = view.closer("chair", "table"), view.closer("table", "chair")
-    assert {one.closer, one.farther} == {"chair", "table"}
-    assert one.closer == other.closer and one.probability == pytest.approx(other.probability, abs=1e-4)
-    assert 0.5 <= one.probability <= 1
-    assert one.objects[0].name == one.closer and one.objects[1].name == one.farther
+    assert {o.name for o in one.objects} == {"chair", "table"}
+    assert one.objects[0].name == other.objects[0].name and one.closer == other.closer
+    assert one.raw_probability == pytest.approx(other.raw_probability, abs=1e-4)
+    assert 0.5 <= one.raw_probability <= 1
+
+
+def test_what_is_not_seen_is_not_compared(exact):
+    view = exact.encode_image(picture(3))
+    answer = view.closer("chair", "table")
+    seen = all(o.score >= 0.5 for o in answer.objects)
+    assert not seen and (answer.closer, answer.farther) == ("", "") and math.isnan(answer.probability)
+    assert "closer" not in answer.answer
+    asked = view.ask("is the chair closer than the table?")
+    assert asked.closer == "" and not asked.answer.startswith(("Yes", "No"))
 
 
 def test_many_pairs_in_one_batch_equal_single_ones(view):
     pairs = [("chair", "table"), ("red lamp", "person"), ("person", "chair")]
     for pair, answer in zip(pairs, view.closer_many(pairs), strict=True):
-        assert view.closer(*pair).probability == pytest.approx(answer.probability, abs=0.02)  # bfloat16
+        assert view.closer(*pair).raw_probability == pytest.approx(answer.raw_probability, abs=0.02)  # bfloat16
     direct = view.closer_many(pairs, direct=True)
-    assert all(0.5 <= a.probability <= 1 for a in direct)
+    assert all(0.5 <= a.raw_probability <= 1 for a in direct)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +174,7 @@ def test_two_known_objects_of_one_name_need_telling_apart(view):
     same = [ObjectQuery("chair", Box(0, 0, 50, 50)), ObjectQuery("chair", Box(100, 0, 150, 50))]
     with pytest.raises(BadObjectError, match="2 objects are named 'chair'"):
         view.ask("how far is the chair?", same)
-    assert view.closer(*same).closer == "chair"
+    assert {o.name for o in view.closer(*same).objects} == {"chair"}
 
 
 @pytest.mark.parametrize("name", ["<image>", "a <|im_end|> b", "line\nbreak", "\u202eevil", "🪑", "￼", "</s>[INST]"])
