@@ -2,6 +2,7 @@
 
 import random
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -78,7 +79,7 @@ def test_jittered_boxes_stay_inside(x: float, y: float, size: float, seed: int) 
         {"max_listed": 7},
     ],
 )
-def test_bad_recipes_are_refused(values: dict[str, float]) -> None:
+def test_bad_recipes_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(values))):
         Recipe(**values)
 

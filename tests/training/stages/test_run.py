@@ -21,9 +21,9 @@ CONFIG = """
 name: blocks
 lora: {rank: 4, alpha: 8}
 stages:
-  - {name: perceive, num_samples: 6, batch_size: 2, max_seq_len: 192, real_fraction: 0.5,
+  - {name: perceive, num_samples: 3, batch_size: 1, max_seq_len: 192, real_fraction: 0.5,
      recipe: {perceive: 2, absent: 1, present: 1}}
-  - {name: reason, num_samples: 2, batch_size: 2, max_seq_len: 256,
+  - {name: reason, num_samples: 1, batch_size: 1, max_seq_len: 256,
      recipe: {perceive: 1, absent: 0, reason: 1, direct: 1}}
 torch_compile: false
 """

@@ -21,7 +21,7 @@ from proxqa_training.tower.config import TowerConfig
 from proxqa_training.tower.data import Batch
 from proxqa_training.tower.run import TowerRun
 
-CONFIG = TowerConfig(start="current", num_samples=16, batch_size=2, unfrozen_blocks=1, val_fraction=0)
+CONFIG = TowerConfig(start="current", num_samples=10, batch_size=2, unfrozen_blocks=1, val_fraction=0)
 Fresh = Callable[[], LoadedModel]
 
 
