@@ -105,7 +105,7 @@ def test_every_field_and_constant_is_commented(root):
     """Every field has a comment of its own in the lines before it, every constant one beside it."""
     for file in (f for kind in ("msg", "srv", "action") for f in (root / kind).glob(f"*.{kind}")):
         above = ""
-        for line in file.read_text().splitlines():
+        for line in map(str.strip, file.read_text().splitlines()):  # a comment may go on in the next line
             if re.match(r"\w+ [A-Z_]+=\d+", line):
                 assert re.search(r"# \w+", line), f"{file.name}: {line}"
             elif line and not line.startswith(("#", "---")):

@@ -256,7 +256,7 @@ def test_a_missed_deadline_is_fail_safe_at_once_and_who_offers_none_is_named(gra
     from lifecycle_msgs.msg import Transition
 
     assert robot.transition(Transition.TRANSITION_CONFIGURE) and robot.transition(Transition.TRANSITION_ACTIVATE)
-    assert wait_until(lambda: "does not fit" in robot.status()["warnings"])
+    assert wait_until(lambda: "incompatible quality of service" in robot.status()["warnings"])
 
     def see() -> None:
         message = ObjectDepthArray(objects=[person(9.0)], image_health=HEALTHY)
