@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 
 from proxqa_core.errors import BadObjectError, ProxqaError
-from proxqa_core.types import ObjectQuery
+from proxqa_core.types import ObjectQuery, clean_text
 from proxqa_ros.common.conversions import object_queries
 
 
@@ -65,6 +66,42 @@ def declare(node: Node, specs: Mapping[str, Spec]) -> None:
     """
     for name, spec in specs.items():
         node.declare_parameter(name, spec.default, spec.descriptor())
+
+
+DECLARED_LATER = "qos_overrides."
+"""Parameters that rclpy declares when a topic is subscribed to."""
+
+
+def warn_of_unknown(node: Node) -> tuple[str, ...]:
+    """Log each parameter that was given at start, by -p or in a file, but is none of the node's.
+
+    Parameters that a file gives to nodes of other names are not looked at: rcl reads those of this node alone.
+
+    Args:
+        node: The node, which has declared its parameters.
+
+    Returns:
+        One line for each, with the parameter that may have been meant.
+    """
+    # rclpy has no public way to ask for them; a test fails should it rename this
+    given = [n for n in getattr(node, "_parameter_overrides", {}) if not n.startswith(DECLARED_LATER)]
+    declared = sorted(node.get_parameters_by_prefix("")) if given else []
+    lines = tuple(unknown_parameter(name, declared) for name in sorted(given) if not node.has_parameter(name))
+    for line in lines:
+        node.get_logger().warning(line)
+    return lines
+
+
+def unknown_parameter(name: str, declared: Sequence[str]) -> str:
+    """The line about a parameter that is not there.
+
+    Args:
+        name: What was given.
+        declared: What there is.
+    """
+    near = difflib.get_close_matches(name, declared, n=1)
+    meant = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(declared)}"
+    return f"parameter {clean_text(name)[:60]!r} is unknown and has no effect; {meant}"
 
 
 def check_value(name: str, spec: Spec, value: Any) -> None:

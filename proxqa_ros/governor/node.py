@@ -37,11 +37,11 @@ from rclpy.signals import SignalHandlerOptions
 from proxqa_core.robot import speed_limits
 from proxqa_core.robot.speed_limits import ZERO_VELOCITY, Command, Decision, GovernorConfig, Measure, Velocity, Zone
 from proxqa_core.stamps import nanoseconds
-from proxqa_ros.common import systemd
+from proxqa_ros.common import shared_memory, systemd
 from proxqa_ros.common.bond import LifecycleBond
 from proxqa_ros.common.executor import LOG_THROTTLE_S, spin
 from proxqa_ros.common.lifecycle import AutostartNode
-from proxqa_ros.common.parameters import BadParameterError, declare
+from proxqa_ros.common.parameters import BadParameterError, declare, warn_of_unknown
 from proxqa_ros.common.qos import NEWEST_BEST_EFFORT, Endpoint, incompatible_endpoints
 from proxqa_ros.governor import parameters as governor_parameters
 from proxqa_ros.governor.sent_times import SentTimes
@@ -87,6 +87,7 @@ class SpeedGovernor(AutostartNode):
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1)), post_callback=self._on_jump
         )
         declare(self, governor_parameters.SPECS)
+        self._unknown_parameters = warn_of_unknown(self)
         self._config: GovernorConfig | None = None  # None = not configured
         self._configure_error = ""
         self._active = False
@@ -373,6 +374,7 @@ class SpeedGovernor(AutostartNode):
             *self._sources.warnings(self._depth_publishers),
             *self._doubled,
             *incompatible_endpoints(self, self._endpoints),
+            *self._unknown_parameters,
         ]
 
     def _status(self) -> DiagnosticStatus:
@@ -386,6 +388,8 @@ class SpeedGovernor(AutostartNode):
         if self._active and self._config is not None:
             values |= self._limits_in_effect(self._config)
         values["warnings"] = "; ".join(self._warnings())
+        values["unknown_parameters"] = "; ".join(self._unknown_parameters)
+        values["shared_memory"] = shared_memory.state().text
         values["bond"] = self._bond.state
         values["nav2_speed_limit"] = "published" if self._limits is not None else "nav2_msgs is not installed"
         return DiagnosticStatus(
@@ -444,6 +448,7 @@ def main(args: Sequence[str] | None = None) -> int:
     interrupted = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: interrupted.set())
+    removed = shared_memory.remove_leftovers()
     # rclpy's own handlers would end the context before the last zero command can be sent
     rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     try:
@@ -452,6 +457,7 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"speed_governor: {' '.join(str(error).split())}", file=sys.stderr)
         rclpy.try_shutdown()
         return BAD_PARAMETERS
+    shared_memory.log_state(node.get_logger(), removed)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     systemd.notify("READY=1")

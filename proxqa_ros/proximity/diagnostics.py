@@ -14,10 +14,14 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from proxqa_core.types import clean_text
 from proxqa_core.vision.image_health import ImageHealth
+from proxqa_ros.common import shared_memory
+from proxqa_ros.common.shared_memory import SharedMemoryState
 from proxqa_ros.common.stamps import NS_PER_S, nanoseconds
 from proxqa_ros.proximity import detections, markers
 from proxqa_ros.proximity.shared import SharedState
 from proxqa_ros.proximity.worker import Counts, Worker
+
+NOTHING_WRONG = SharedMemoryState(in_use=True, text="")
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Snapshot:
         detections_problem: What was wrong with the last detections.
         calibration_problem: What was wrong with what was measured for the last frame.
         camera_problem: Why there are no markers.
+        unknown_parameters: Parameters that were given but are not the node's, one line each.
+        shared_memory: Whether the process has shared memory.
     """
 
     state: str
@@ -57,6 +63,8 @@ class Snapshot:
     detections_problem: str = ""
     calibration_problem: str = ""
     camera_problem: str = ""
+    unknown_parameters: Sequence[str] = ()
+    shared_memory: SharedMemoryState = NOTHING_WRONG
 
 
 def _frames_not_used(s: Snapshot) -> str:
@@ -74,6 +82,18 @@ def _bad_detections(s: Snapshot) -> str:
 def _no_detections(s: Snapshot) -> str:
     missing = s.use_detections and not s.detections_matched
     return "no detections have come that belong to an image" if missing else ""
+
+
+def _no_shared_memory(s: Snapshot) -> str:
+    return "" if s.shared_memory.in_use else s.shared_memory.problem
+
+
+def _little_shared_memory(s: Snapshot) -> str:
+    return s.shared_memory.problem
+
+
+def _unknown_parameter(s: Snapshot) -> str:
+    return s.unknown_parameters[0] if s.unknown_parameters else ""
 
 
 def _no_image(s: Snapshot) -> str:
@@ -101,10 +121,13 @@ CHECKS: tuple[Callable[[Snapshot], str], ...] = (
     _incompatible_qos,
     _bad_detections,
     _no_detections,
+    _no_shared_memory,
     _no_image,
     _image_of_another_time,
     _nothing_learned,
     _no_markers,
+    _unknown_parameter,
+    _little_shared_memory,
 )
 """What may be wrong with an active node, the most important first; each returns one line, "" = nothing."""
 
@@ -165,6 +188,8 @@ class Diagnostics:
             detections_problem=shared.detections.problem,
             calibration_problem=shared.calibrator.problem,
             camera_problem=shared.camera_problem,
+            unknown_parameters=shared.unknown_parameters,
+            shared_memory=shared_memory.state(),
         )
         return snapshot if worker is None else self._with_frames(snapshot, worker)
 
@@ -193,6 +218,8 @@ class Diagnostics:
             "adapter_loaded": shared.adapter_in_use,
             "enabled": str(shared.enabled).lower(),
             "objects": ", ".join(q.name for q in shared.objects or ()),
+            "unknown_parameters": "; ".join(snapshot.unknown_parameters),
+            "shared_memory": snapshot.shared_memory.text,
         }
 
     def _sensing_values(self) -> dict[str, str]:

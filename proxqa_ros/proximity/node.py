@@ -31,10 +31,11 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import SetBool
 
 from proxqa_core.protocols import AdaptableEngine
+from proxqa_ros.common import shared_memory
 from proxqa_ros.common.errors import one_line
 from proxqa_ros.common.executor import HandoverExecutor, spin
 from proxqa_ros.common.lifecycle import AutostartNode
-from proxqa_ros.common.parameters import declare
+from proxqa_ros.common.parameters import declare, warn_of_unknown
 from proxqa_ros.common.qos import MANY_QUERIES, NEWEST_BEST_EFFORT, RELIABLE, SENSOR_DATA, incompatible_endpoints
 from proxqa_ros.distance.calibrator import DistanceCalibrator
 from proxqa_ros.distance.registry import SOURCES
@@ -109,6 +110,7 @@ class ProximityNode(AutostartNode):
             lifecycle_state=lambda: self.state,
             now_ns=lambda: int(self.get_clock().now().nanoseconds),
             is_ok=lambda: bool(self.context.ok()),
+            unknown_parameters=warn_of_unknown(self),
         )
         self.threads_needed = self.shared.parameters.max_queued_queries + OTHER_THREADS
         self.inputs = Inputs(self)
@@ -319,6 +321,7 @@ def main(args: Sequence[str] | None = None) -> int:
     # rclpy ends its context on SIGINT and then calls the handler that was there before: not the one that raises
     # KeyboardInterrupt wherever the program happens to be
     signal.signal(signal.SIGINT, lambda *_: None)
+    removed = shared_memory.remove_leftovers()
     rclpy.init(args=None if args is None else list(args))
     try:
         node = ProximityNode()
@@ -330,6 +333,7 @@ def main(args: Sequence[str] | None = None) -> int:
         if rclpy.ok():
             raise
         return 0  # interrupted while starting
+    shared_memory.log_state(node.get_logger(), removed)
     executor = HandoverExecutor(node.threads_needed)
     executor.add_node(node)
     try:

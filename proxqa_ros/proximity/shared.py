@@ -35,6 +35,7 @@ class SharedState:
         lifecycle_state: The name of the node's lifecycle state.
         now_ns: The node's clock in nanoseconds.
         is_ok: Whether ROS has not been shut down.
+        unknown_parameters: Parameters that were given but are not the node's, one line each.
 
     Attributes:
         worker: The model's thread, None while there is no model.
@@ -59,11 +60,13 @@ class SharedState:
         lifecycle_state: Callable[[], str],
         now_ns: Callable[[], int],
         is_ok: Callable[[], bool],
+        unknown_parameters: tuple[str, ...] = (),
     ) -> None:
         self.parameters = parameters
         self.calibrator = calibrator
         self.transforms = transforms
         self.lifecycle_state, self.now_ns, self.is_ok = lifecycle_state, now_ns, is_ok
+        self.unknown_parameters = unknown_parameters
         self.worker: Worker | None = None
         self.model_name = ""
         self.adapter_in_use = ""

@@ -28,9 +28,10 @@ from rclpy.signals import SignalHandlerOptions
 from proxqa_core.errors import ProxqaError
 from proxqa_core.jsontext import to_json
 from proxqa_ros.action import EvaluateBag
+from proxqa_ros.common import shared_memory
 from proxqa_ros.common.errors import one_line
 from proxqa_ros.common.executor import HandoverExecutor, spin
-from proxqa_ros.common.parameters import BadParameterError, declare
+from proxqa_ros.common.parameters import BadParameterError, declare, warn_of_unknown
 from proxqa_ros.replay import parameters as replay_parameters
 from proxqa_ros.replay.evaluation import NoAnswerError, NoNodeError, Outcome, Progress, Replay
 
@@ -59,6 +60,7 @@ class ReplayEvaluation(Node):
         self._server: ActionServer | None = None
         super().__init__("replay_evaluation", **kwargs)
         declare(self, replay_parameters.SPECS)
+        warn_of_unknown(self)
         self._replay = Replay(self)
         self._server = ActionServer(
             self,
@@ -215,6 +217,7 @@ def main(args: Sequence[str] | None = None) -> int:
     # before the node can be seen: who sees it may interrupt it
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: interrupted.set())
+    removed = shared_memory.remove_leftovers()
     rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = ReplayEvaluation()
@@ -223,6 +226,7 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"replay_evaluation: {' '.join(str(error).split())}", file=sys.stderr)
         rclpy.try_shutdown()
         return BAD_INPUT
+    shared_memory.log_state(node.get_logger(), removed)
     executor = HandoverExecutor(THREADS)
     executor.add_node(node)
     leaving = threading.Event()

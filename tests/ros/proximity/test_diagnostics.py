@@ -7,6 +7,7 @@ import math
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
+from proxqa_ros.common.shared_memory import SharedMemoryState
 from proxqa_ros.proximity.diagnostics import CHECKS, Snapshot, verdict
 from proxqa_ros.proximity.worker import Counts
 
@@ -16,10 +17,13 @@ TROUBLES = [
     ({"qos_problems": ["/camera does not fit", "/other"]}, "/camera does not fit"),
     ({"use_detections": True, "detections_problem": "a number"}, "a number"),
     ({"use_detections": True}, "no detections have come that belong to an image"),
+    ({"shared_memory": SharedMemoryState(False, "", "not in use")}, "not in use"),
     ({"image_age_s": math.nan}, "no usable image has arrived yet"),
     ({"image_age_s": 7.06}, "the newest image is 7.1 s old"),
     ({"calibration_problem": "no camera_info"}, "no metres learned: no camera_info"),
     ({"camera_problem": "no camera_info"}, "no markers: no camera_info"),
+    ({"unknown_parameters": ["rat is unknown", "objcts is unknown"]}, "rat is unknown"),
+    ({"shared_memory": SharedMemoryState(True, "", "no room")}, "no room"),
 ]
 """From the most important to the least."""
 

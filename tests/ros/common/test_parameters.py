@@ -1,0 +1,57 @@
+"""A parameter that is mistyped at start is named, by each of the three nodes; one of another node's is not."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from proxqa_ros.common.parameters import unknown_parameter
+from proxqa_ros.testing.domain import own_domain
+from proxqa_ros.testing.process import GOVERNOR_NODE, PROXIMITY_NODE, REPLAY_NODE, node_command, node_environment
+from proxqa_ros.testing.waiting import wait_until
+
+CASES = {
+    GOVERNOR_NODE: ("speed_governor", "stop_distanse", "stop_distance"),
+    PROXIMITY_NODE: ("proximity", "objekts", "objects"),
+    REPLAY_NODE: ("replay_evaluation", "bag_foldr", "bag_folder"),
+}
+
+
+def test_what_is_said():
+    declared = ["rate", "stop_distance"]
+    assert unknown_parameter("stop_distanse", declared) == (
+        "parameter 'stop_distanse' is unknown and has no effect; did you mean 'stop_distance'?"
+    )
+    assert unknown_parameter("qqq", declared).endswith("expected one of rate, stop_distance")
+    assert "\n" not in unknown_parameter("a\nb", declared)
+
+
+@pytest.mark.parametrize("module", CASES)
+def test_a_mistyped_parameter_is_named(module, tmp_path: Path):
+    node, typed, meant = CASES[module]
+    file = tmp_path / "params.yaml"
+    file.write_text(
+        f"/{node}:\n  ros__parameters:\n    {typed}: 1\n    use_sim_time: false\n"
+        "/another_node:\n  ros__parameters:\n    somebody_elses: 1\n"
+        "    qos_overrides:\n      /image:\n        subscription:\n          depth: 2\n"
+    )
+    with own_domain() as domain:
+        command = node_command(
+            module, parameters={"autostart": False, "zzz": 1} if module != REPLAY_NODE else {"zzz": 1}
+        )
+        log = tmp_path / "log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [*command, "--params-file", str(file)], env=node_environment(domain), stdout=out, stderr=out
+            )
+        try:
+            assert wait_until(lambda: "shared memory" in log.read_text(errors="replace"), 120), log.read_text()
+        finally:
+            process.terminate()
+            process.wait(30)
+    warnings = re.findall(r"parameter '(\w+)' is unknown and has no effect; (.*)", log.read_text())
+    assert [name for name, _ in warnings] == sorted([typed, "zzz"])
+    assert dict(warnings)[typed] == f"did you mean {meant!r}?" and meant in dict(warnings)["zzz"]
