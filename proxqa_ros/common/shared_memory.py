@@ -235,4 +235,4 @@ def log_state(logger: Any, removed: Leftovers) -> None:
     if now.problem:
         logger.warning(now.problem)
     else:
-        logger.info(f"shared memory: {now.text}")
+        logger.debug(f"shared memory: {now.text}")
