@@ -166,6 +166,7 @@ def test_ask_waits_for_a_service_that_is_about_to_come(graph, fake):
     assert type(answers[0]) in (c.NoImageError, c.NotActiveError)  # the service is there before the model
 
 
+@pytest.mark.timing
 def test_both_ways_end_after_their_timeout(seeing, fake):
     client = c.ProximityClient(seeing.client)
     fake.gate.clear()

@@ -57,6 +57,7 @@ def test_numbers_that_cannot_be_true_are_fail_safe_at_once(graph: Graph) -> None
         assert "cannot be used" in robot.status(zone="fail-safe", level=b"\x01")["message"], what
 
 
+@pytest.mark.slow
 def test_a_few_hundred_random_reports_over_dds(graph: Graph) -> None:
     """Never faster than fail-safe unless every number is possible, and than slow unless all is clear."""
     robot, rng = Robot(graph), random.Random(1)

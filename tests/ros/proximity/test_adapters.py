@@ -325,6 +325,7 @@ def test_metres_of_another_model_are_learned_anew(graph, fake, folder, services)
 
 
 @pytest.mark.model
+@pytest.mark.slow
 def test_the_real_model_takes_one_refuses_bad_ones_and_goes_back(graph, engine, tmp_path):
     from proxqa_core.model.loading import DEFAULT_ADAPTER
 

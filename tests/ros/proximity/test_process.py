@@ -45,6 +45,7 @@ def test_ends_cleanly_when_it_is_interrupted(root, signal_):
     assert process.returncode == 0 and "Traceback" not in output and "rror" not in output, output
 
 
+@pytest.mark.slow
 def test_ends_soon_when_it_is_interrupted_while_the_model_loads(root):
     process = start_process(root, MODULE, 0, namespace="/loading", code=MAIN_THAT_LOADS_FOR_EVER)
     try:

@@ -82,6 +82,8 @@ def test_compressed_png_gives_the_same_depths(graph, engine, picture, expected):
     close(graph.depths[0].objects, expected[0])
 
 
+@pytest.mark.slow
+@pytest.mark.timing
 def test_queries_are_answered_while_a_30_hz_stream_keeps_coming(graph, engine, picture):
     graph.start(lambda *_: engine, objects=NAMES, max_image_age=60.0)
     camera, stop = graph.camera(), threading.Event()
@@ -136,6 +138,7 @@ def test_a_model_that_is_not_there_is_one_line_and_no_end(graph, tmp_path):
     assert "nothing" in message and "\n" not in message
 
 
+@pytest.mark.slow
 def test_a_damaged_adapter_is_one_line_and_a_whole_one_then_works(graph, tmp_path, picture):
     folder = shutil.copytree(DEFAULT_ADAPTER, tmp_path / "adapter")
     weights = folder / "adapter_model.safetensors"

@@ -161,6 +161,8 @@ def test_a_camera_that_stops_and_comes_back(graph, fake):
         graph.diagnostic(level=b"\x00")
 
 
+@pytest.mark.slow
+@pytest.mark.timing
 def test_a_flood_of_large_images(graph, launch, monkeypatch):
     """30 Hz of 1080p (187 MB/s) to a node that can look at 10 images a second."""
     monkeypatch.setenv("BRIGHT_NODE_DELAY", "0.1")
@@ -516,6 +518,7 @@ def test_parameter_nonsense(graph, launch):
 # -- processes --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_node_that_is_killed_and_started_again(graph, launch):
     """The client stays: its question meanwhile ends with an error, the next one is answered."""
     robot = launch()
@@ -614,6 +617,7 @@ def may_mount(folder: Path) -> bool:
 
 @pytest.mark.model
 @pytest.mark.parametrize("how", ["small disk", "limited files"])
+@pytest.mark.slow
 def test_a_full_disk_when_the_model_is_cached(graph, launch, cache, monkeypatch, how):
     """A disk of 100 MB, really mounted; or files of at most 100 MB where that is not permitted. Then there is room."""
     mounts = may_mount(cache)
@@ -644,6 +648,7 @@ def test_a_full_disk_when_the_model_is_cached(graph, launch, cache, monkeypatch,
 
 
 @pytest.mark.model
+@pytest.mark.slow
 def test_a_kill_while_the_model_is_cached(graph, launch, cache, monkeypatch):
     """Killed with the weights half written; the next start makes them again, leaves nothing over, and answers."""
     whole = Path(os.environ["CONVERTED"])
