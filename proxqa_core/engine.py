@@ -81,9 +81,10 @@ class ProximityEngine:
         device: str = "auto",
         dtype: str = "auto",
         on_progress: Callable[[str], None] | None = None,
+        allow_download: bool = True,
     ) -> ProximityEngine:
         """An engine that PyTorch runs. Arguments and errors: `proxqa_core.model.loading.load`."""
-        return cls(load(source, adapter, device, dtype, on_progress))
+        return cls(load(source, adapter, device, dtype, on_progress, allow_download))
 
     @property
     def model_name(self) -> str:

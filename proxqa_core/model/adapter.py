@@ -491,6 +491,8 @@ def _tensors(path: Path, expected: Callable[[Shapes], Shapes] | None = None) -> 
         raise BadModelError(f"{str(path)!r} is not a whole safetensors file: {error}") from error
     _compare(path, _shapes(tensors), shapes)
     for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise BadModelError(f"{str(path)!r}: weight {name} is {tensor.dtype}; expected a floating-point type")
         if not torch.isfinite(tensor.float()).all():
             raise BadModelError(f"{str(path)!r}: weight {name} has values that are not finite")
     return tensors

@@ -149,6 +149,7 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     on_progress: Callable[[str], None] | None = None,
+    allow_download: bool = True,
 ) -> LoadedModel:
     """Load a model.
 
@@ -160,6 +161,7 @@ def load(
         device: See `choose_device`.
         dtype: See `choose_dtype`.
         on_progress: See `proxqa_core.model.base_weights.default_base`.
+        allow_download: Whether a model that is not here yet may be fetched from its hub.
 
     Returns:
         The model, ready to answer.
@@ -177,7 +179,17 @@ def load(
         folder, base = str(source), str(source)
     else:  # do not ask the hub for what cannot be there
         raise ModelNotFoundError(f"model {source!r} is not there; expected {EXPECTED}")
-    llava, tokenizer, processor = _load_llava(folder, source)
+    # a folder is never looked up on a hub
+    local = os.path.isdir(folder) or not allow_download
+    try:
+        llava, tokenizer, processor = _load_llava(folder, source, local)
+    except ModelNotFoundError as error:
+        if os.path.isdir(folder) or allow_download:
+            raise
+        raise ModelNotFoundError(
+            f"model {source!r} is not in the hub's cache of this machine and may not be fetched; fetch it first, or "
+            "allow it (the node: allow_model_download:=true at start)"
+        ) from error
     config = llava.config
     spatial_merge_size = int(getattr(config.vision_config, "spatial_merge_size", 1))
     if processor is not None:
@@ -266,21 +278,22 @@ def _same(new: Any, old: Any) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(ours[k].to(t), t) for k, t in theirs.items())
 
 
-def _load_llava(folder: str, source: str) -> tuple[Any, Any, Any]:
+def _load_llava(folder: str, source: str, local_files_only: bool) -> tuple[Any, Any, Any]:
     """(model in float32, tokenizer, image processor or None for the default's own preprocessing)."""
     from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 
     import proxqa_core.vision.tower as tower  # importing it registers the default's vision tower
 
     with _refusing(source):
-        config = AutoConfig.from_pretrained(folder)
+        local: dict[str, Any] = {"local_files_only": local_files_only, "trust_remote_code": False}
+        config = AutoConfig.from_pretrained(folder, **local)
         if config.model_type != "llava":
             raise BadModelError(f"model {source!r} is a {config.model_type!r}; expected a LLaVA (model_type 'llava')")
         processor = None
         if not isinstance(config.vision_config, tower.MergedDinov2Config):
-            processor = AutoImageProcessor.from_pretrained(folder)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    return _read_llava(folder, source), tokenizer, processor
+            processor = AutoImageProcessor.from_pretrained(folder, **local)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **local)
+    return _read_llava(folder, source, local_files_only), tokenizer, processor
 
 
 def _read_llava(folder: str, source: str, local_files_only: bool = False) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 from proxqa_core.errors import BadObjectError, ProxqaError
 from proxqa_core.types import ObjectQuery, clean_text
@@ -32,6 +33,8 @@ class Spec:
         live: A change takes effect at run time.
         read_only: It can be given at start only. Neither live nor read_only: it can change while the node is
             unconfigured.
+        locked: It names a file, a folder or a model: once the node was configured, nobody on the network changes it,
+            unless the node was started with `allow_remote_reconfiguration`.
         check: Called with a value that has the right type and range; raises a ProxqaError where it cannot be used.
     """
 
@@ -41,6 +44,7 @@ class Spec:
     high: float | None = None
     live: bool = False
     read_only: bool = False
+    locked: bool = False
     check: Callable[[Any], object] | None = None
 
     def descriptor(self) -> ParameterDescriptor:
@@ -102,6 +106,36 @@ def unknown_parameter(name: str, declared: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, declared, n=1)
     meant = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(declared)}"
     return f"parameter {clean_text(name)[:60]!r} is unknown and has no effect; {meant}"
+
+
+ALLOW_REMOTE = "allow_remote_reconfiguration"
+"""The parameter, given at start, that opens locked ones."""
+ALLOW_REMOTE_SPEC = Spec(
+    False, "Let parameters that name files, folders and models be changed after start.", read_only=True
+)
+
+
+def refusal_of_locked(changes: Sequence[Parameter], specs: Mapping[str, Spec], allowed: bool) -> str:
+    """Why changes of a node that was configured cannot be made: what is locked, and the clock.
+
+    Args:
+        changes: The parameters with their new values.
+        specs: The node's parameters.
+        allowed: The node was started with `allow_remote_reconfiguration`.
+
+    Returns:
+        One line; "" where they can be made.
+    """
+    for change in changes:
+        if change.name == "use_sim_time":
+            return "parameter 'use_sim_time' is fixed at start: the clock of a node that runs does not change"
+        spec = specs.get(change.name)
+        if spec is not None and spec.locked and not allowed:
+            return (
+                f"parameter {change.name!r} is locked since the node was configured; start the node with it, or with "
+                f"{ALLOW_REMOTE}:=true"
+            )
+    return ""
 
 
 def check_value(name: str, spec: Spec, value: Any) -> None:

@@ -41,8 +41,14 @@ from proxqa_ros.common import shared_memory, systemd
 from proxqa_ros.common.bond import LifecycleBond
 from proxqa_ros.common.executor import LOG_THROTTLE_S, spin
 from proxqa_ros.common.lifecycle import AutostartNode
-from proxqa_ros.common.parameters import BadParameterError, declare, warn_of_unknown
+from proxqa_ros.common.parameters import (
+    BadParameterError,
+    declare,
+    refusal_of_locked,
+    warn_of_unknown,
+)
 from proxqa_ros.common.qos import NEWEST_BEST_EFFORT, Endpoint, incompatible_endpoints
+from proxqa_ros.common.start import CANNOT_START, init_ros
 from proxqa_ros.governor import parameters as governor_parameters
 from proxqa_ros.governor.sent_times import SentTimes
 from proxqa_ros.governor.sources import Sources, doubled_nodes, gid_of, publishers_of
@@ -326,8 +332,7 @@ class SpeedGovernor(AutostartNode):
     # -- parameters --------------------------------------------------------------------------------------------------
 
     def _on_set_parameters(self, changes: Sequence[Parameter]) -> SetParametersResult:
-        if any(change.name == "use_sim_time" for change in changes):
-            reason = "parameter 'use_sim_time' is fixed at start: the clock of a governor that runs does not change"
+        if reason := refusal_of_locked(changes, governor_parameters.SPECS, allowed=False):
             return SetParametersResult(successful=False, reason=reason)
         if self._config is not None:  # before, configure will judge the parameters together
             try:
@@ -450,7 +455,8 @@ def main(args: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda *_: interrupted.set())
     removed = shared_memory.remove_leftovers()
     # rclpy's own handlers would end the context before the last zero command can be sent
-    rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
+    if not init_ros("speed_governor", args, signal_handler_options=SignalHandlerOptions.NO):
+        return CANNOT_START
     try:
         node = SpeedGovernor()
     except ParameterException as error:

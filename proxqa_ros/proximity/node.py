@@ -35,8 +35,13 @@ from proxqa_ros.common import shared_memory
 from proxqa_ros.common.errors import one_line
 from proxqa_ros.common.executor import HandoverExecutor, spin
 from proxqa_ros.common.lifecycle import AutostartNode
-from proxqa_ros.common.parameters import declare, warn_of_unknown
+from proxqa_ros.common.parameters import (
+    ALLOW_REMOTE,
+    declare,
+    warn_of_unknown,
+)
 from proxqa_ros.common.qos import MANY_QUERIES, NEWEST_BEST_EFFORT, RELIABLE, SENSOR_DATA, incompatible_endpoints
+from proxqa_ros.common.start import CANNOT_START, init_ros
 from proxqa_ros.distance.calibrator import DistanceCalibrator
 from proxqa_ros.distance.registry import SOURCES
 from proxqa_ros.distance.source import DistanceSource
@@ -54,8 +59,8 @@ from proxqa_ros.proximity.shared import SharedState
 from proxqa_ros.proximity.worker import StoppedError, Worker
 from proxqa_ros.srv import ListAdapters, LoadAdapter, ProximityQuery, SetObjects
 
-EngineLoader = Callable[[str, str | None, str], AdaptableEngine]
-"""(model, adapter or None, device) → engine; raises ProxqaError."""
+EngineLoader = Callable[[str, str | None, str, bool], AdaptableEngine]
+"""(model, adapter or None, device, whether a hub may be asked) → engine; raises ProxqaError."""
 
 DIAGNOSTICS_PERIOD_S = 1.0
 """Time between two diagnostic statuses, in seconds."""
@@ -71,11 +76,11 @@ Success = TransitionCallbackReturn.SUCCESS
 Failure = TransitionCallbackReturn.FAILURE
 
 
-def load_engine(source: str, adapter: str | None, device: str) -> AdaptableEngine:
+def load_engine(source: str, adapter: str | None, device: str, allow_download: bool = False) -> AdaptableEngine:
     """The real engine; torch is imported here, not with the module."""
     from proxqa_core.engine import ProximityEngine
 
-    return ProximityEngine.load(source=source, adapter=adapter, device=device)
+    return ProximityEngine.load(source=source, adapter=adapter, device=device, allow_download=allow_download)
 
 
 class ProximityNode(AutostartNode):
@@ -101,6 +106,7 @@ class ProximityNode(AutostartNode):
     ) -> None:
         super().__init__("proximity", **kwargs)
         self._load_engine = engine_loader
+        self._was_configured = False
         self._specs = parameters.specs(sources)
         declare(self, self._specs)
         self.shared = SharedState(
@@ -159,7 +165,7 @@ class ProximityNode(AutostartNode):
                 self.get_logger().error(self.shared.fault)
                 self.release()
             return Failure
-        self.shared.fault = ""
+        self.shared.fault, self._was_configured = "", True
         self.pipeline.outputs = Outputs(self, self.shared)
         self.get_logger().info(f"model {self.shared.model_name!r} loaded in {time.perf_counter() - started:.1f} s")
         return super().on_configure(state)
@@ -174,7 +180,7 @@ class ProximityNode(AutostartNode):
         self.shared.apply_parameters()
         adapter = self._adapters.configured_adapter
         shared.worker = worker = Worker(
-            load=lambda: self._load_engine(chosen.model, adapter, chosen.device),
+            load=lambda: self._load_engine(chosen.model, adapter, chosen.device, chosen.allow_model_download),
             decode=self.pipeline.decode,
             publish=self.pipeline.publish,
             report=self.pipeline.report,
@@ -291,7 +297,9 @@ class ProximityNode(AutostartNode):
 
     def _on_set_parameters(self, changes: Sequence[Parameter]) -> SetParametersResult:
         changes = [c for c in changes if c.name != "objects" or not self._objects.are_current(c.value)]
-        reason = parameters.refusal(changes, self.shared.worker is not None, self._specs)
+        allowed = bool(self.get_parameter(ALLOW_REMOTE).value)
+        configured = self.shared.worker is not None
+        reason = parameters.refusal(changes, configured, self._specs, self._was_configured, allowed)
         return SetParametersResult(successful=not reason, reason=reason)
 
     def _on_parameters_were_set(self, changes: Sequence[Parameter]) -> None:
@@ -322,7 +330,8 @@ def main(args: Sequence[str] | None = None) -> int:
     # KeyboardInterrupt wherever the program happens to be
     signal.signal(signal.SIGINT, lambda *_: None)
     removed = shared_memory.remove_leftovers()
-    rclpy.init(args=None if args is None else list(args))
+    if not init_ros("proximity_node", args):
+        return CANNOT_START
     try:
         node = ProximityNode()
     except ParameterException as error:

@@ -15,7 +15,15 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from proxqa_ros.common.parameters import BadParameterError, Spec, check_value, named_objects
+from proxqa_ros.common.parameters import (
+    ALLOW_REMOTE,
+    ALLOW_REMOTE_SPEC,
+    BadParameterError,
+    Spec,
+    check_value,
+    named_objects,
+    refusal_of_locked,
+)
 from proxqa_ros.distance.registry import SOURCES
 from proxqa_ros.distance.source import DistanceSource
 from proxqa_ros.proximity import detections
@@ -52,9 +60,15 @@ def specs(sources: Sequence[type[DistanceSource]] = SOURCES) -> dict[str, Spec]:
 
 
 _INPUT_AND_MODEL: dict[str, Spec] = {
-    "model": Spec("default", "'default' (embedded), a Hugging Face LLaVA id, or a local folder.", check=_check_model),
-    "adapter": Spec("", "Folder of an adapter (LoRA and projector); '' = the model's own, 'none' = none."),
-    "adapters_folder": Spec("", "Folder of the adapters that load_adapter may load; '' = none may be loaded."),
+    "model": Spec(
+        "default", "'default' (embedded), a Hugging Face LLaVA id, or a local folder.", locked=True, check=_check_model
+    ),
+    "adapter": Spec("", "Folder of an adapter (LoRA and projector); '' = the model's own, 'none' = none.", locked=True),
+    "adapters_folder": Spec(
+        "", "Folder of the adapters that load_adapter may load; '' = none may be loaded.", locked=True
+    ),
+    "allow_model_download": Spec(False, "A model that is not here yet may be fetched from its hub.", read_only=True),
+    ALLOW_REMOTE: ALLOW_REMOTE_SPEC,
     "device": Spec("auto", "Where the model runs: auto, cpu, cuda or cuda:N.", check=_check_device),
     "objects": Spec(
         ["person", "chair", "table", "door"],
@@ -111,6 +125,8 @@ class Parameters:
     model: str
     adapter: str
     adapters_folder: str
+    allow_model_download: bool
+    allow_remote_reconfiguration: bool
     device: str
     objects: tuple[str, ...]
     use_detections: bool
@@ -150,17 +166,27 @@ class Parameters:
                 check_value(name, spec, self.sources[name] if name in self.sources else getattr(self, name))
 
 
-def refusal(changes: Sequence[Parameter], configured: bool, described: Mapping[str, Spec] = SPECS) -> str:
+def refusal(
+    changes: Sequence[Parameter],
+    configured: bool,
+    described: Mapping[str, Spec] = SPECS,
+    locked: bool = False,
+    allowed: bool = False,
+) -> str:
     """Why changes of parameters cannot be made.
 
     Args:
         changes: The parameters with their new values; those of others are not judged.
         configured: The node is configured.
         described: The node's parameters.
+        locked: The node was configured before, whether or not it still is.
+        allowed: It was started with `allow_remote_reconfiguration`.
 
     Returns:
         One line; "" where they can be made.
     """
+    if locked and (reason := refusal_of_locked(changes, described, allowed)):
+        return reason
     for change in changes:
         spec = described.get(change.name)
         if spec is None:

@@ -18,11 +18,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import rclpy
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.exceptions import ParameterException
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
 from proxqa_core.errors import ProxqaError
@@ -31,7 +33,14 @@ from proxqa_ros.action import EvaluateBag
 from proxqa_ros.common import shared_memory
 from proxqa_ros.common.errors import one_line
 from proxqa_ros.common.executor import HandoverExecutor, spin
-from proxqa_ros.common.parameters import BadParameterError, declare, warn_of_unknown
+from proxqa_ros.common.parameters import (
+    ALLOW_REMOTE,
+    BadParameterError,
+    declare,
+    refusal_of_locked,
+    warn_of_unknown,
+)
+from proxqa_ros.common.start import CANNOT_START, init_ros
 from proxqa_ros.replay import parameters as replay_parameters
 from proxqa_ros.replay.evaluation import NoAnswerError, NoNodeError, Outcome, Progress, Replay
 
@@ -61,6 +70,7 @@ class ReplayEvaluation(Node):
         super().__init__("replay_evaluation", **kwargs)
         declare(self, replay_parameters.SPECS)
         warn_of_unknown(self)
+        self.add_on_set_parameters_callback(self._on_set_parameters)
         self._replay = Replay(self)
         self._server = ActionServer(
             self,
@@ -70,6 +80,11 @@ class ReplayEvaluation(Node):
             cancel_callback=lambda _: CancelResponse.ACCEPT,
             callback_group=ReentrantCallbackGroup(),
         )
+
+    def _on_set_parameters(self, changes: Sequence[Parameter]) -> SetParametersResult:
+        allowed = bool(self.get_parameter(ALLOW_REMOTE).value)
+        reason = refusal_of_locked(changes, replay_parameters.SPECS, allowed)
+        return SetParametersResult(successful=not reason, reason=reason)
 
     def evaluate(
         self, request: replay_parameters.ReplayRequest, canceled: Callable[[], bool] = lambda: False
@@ -218,7 +233,8 @@ def main(args: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: interrupted.set())
     removed = shared_memory.remove_leftovers()
-    rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
+    if not init_ros("replay_evaluation", args, signal_handler_options=SignalHandlerOptions.NO):
+        return CANNOT_START
     try:
         node = ReplayEvaluation()
         request = replay_parameters.request_of_parameters(node)

@@ -18,14 +18,17 @@ from rclpy.node import Node
 from proxqa_core.errors import BadObjectError
 from proxqa_core.types import ObjectQuery
 from proxqa_ros.common.conversions import object_queries
-from proxqa_ros.common.parameters import BadParameterError, Spec
+from proxqa_ros.common.parameters import ALLOW_REMOTE, ALLOW_REMOTE_SPEC, BadParameterError, Spec
 
 SPECS: dict[str, Spec] = {
     "bag": Spec("", "Bag to evaluate at start, then the node ends; '' = wait for goals.", read_only=True),
     "json": Spec("", "File for that evaluation's report as JSON; '' = none.", read_only=True),
     "html": Spec("", "File for that evaluation's report as a page; '' = none.", read_only=True),
-    "bag_folder": Spec("", "Folder of the bags that goals may name; '' = goals are refused.", live=True),
-    "report_folder": Spec("", "Folder for the reports that goals ask for; '' = none is written.", live=True),
+    "bag_folder": Spec("", "Folder of the bags that goals may name; '' = goals are refused.", live=True, locked=True),
+    "report_folder": Spec(
+        "", "Folder for the reports that goals ask for; '' = none is written.", live=True, locked=True
+    ),
+    ALLOW_REMOTE: ALLOW_REMOTE_SPEC,
     "image_topic": Spec("", "Topic of the images in the bag; '' = the only one.", live=True),
     "truth_topic": Spec("", "Topic of true depths in the bag; '' = the one named ground_truth, if any.", live=True),
     "depth_topic": Spec("", "Topic of aligned depth images to judge by instead; '' = none.", live=True),

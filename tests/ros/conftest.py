@@ -65,7 +65,15 @@ def check_yaml(root: Path, name: str, specs: Mapping[str, Spec]) -> None:
         comment = re.search(rf"((?:    #.*\n)+)    {parameter}:", text)
         assert comment, f"{parameter} has no comment"
         words = " ".join(comment.group(1).replace("#", " ").split())
-        when = "applies" if spec.live else "read at start only" if spec.read_only else "read at configure"
+        when = (
+            "locked"
+            if spec.locked
+            else "applies"
+            if spec.live
+            else "read at start only"
+            if spec.read_only
+            else "read at configure"
+        )
         assert words.endswith(f"Run time: {when}."), parameter
         if spec.high is not None:
             assert f"{spec.low:g} to {spec.high:g}" in words, f"{parameter}: expected its range in the comment"

@@ -75,7 +75,7 @@ def test_every_frame_is_answered_with_its_own_header(graph, fake):
 def test_loader_gets_the_parameters(graph, fake):
     got = []
     graph.start(lambda *a: got.append(a) or fake, model="some/model", adapter="folder", device="cpu")
-    assert got == [("some/model", "folder", "cpu")]
+    assert got == [("some/model", "folder", "cpu", False)]
 
 
 def test_newest_frame_wins_and_the_others_are_counted(graph, fake):
@@ -461,7 +461,7 @@ def test_deactivation_refuses_the_queries_that_wait(graph, fake):
 
 
 def test_a_failed_configure_can_be_repeated(graph, fake):
-    def load(model, adapter, device):
+    def load(model, adapter, device, allow_download):
         if model == "nowhere":
             raise ModelNotFoundError("model 'nowhere' is not there; expected 'default'")
         return fake
