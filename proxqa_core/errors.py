@@ -31,8 +31,16 @@ class BadModelError(ProxqaError, ValueError):
     """The model or adapter files are there but damaged, of another model, or not safetensors."""
 
 
-class CacheError(ProxqaError, OSError):
-    """What was made could not be kept: no space, no right to write; the message says where and what would help."""
+class WriteError(ProxqaError, OSError):
+    """A file could not be written: no space, no right to write; the message says where and what would help."""
 
     def __str__(self) -> str:  # OSError would print errno forms
         return str(self.args[0]) if self.args else ""
+
+
+class CacheError(WriteError):
+    """What was made could not be kept in the cache."""
+
+
+class OutOfMemoryError(ProxqaError, MemoryError):
+    """Something does not fit into memory; the message says what, and how much there is."""

@@ -34,6 +34,7 @@ from sensor_msgs.msg import Image
 from demo.errors import DemoError
 from demo.run import FRAME_COUNTS, OWN_BAG, message_of, questions_of, truth_in
 from proxqa_core.errors import ProxqaError
+from proxqa_core.files import write_text
 from proxqa_core.rosbags.bag import Bag, names_in
 from proxqa_ros.common.conversions import image_to_rgb, rgb_to_image
 from proxqa_ros.common.qos import MANY_QUERIES
@@ -413,7 +414,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.json.parent.mkdir(parents=True, exist_ok=True)  # fails before the run, not after it
         report = soak(args.minutes, args.image_hz, args.query_hz, limits, args.json.with_suffix(".log"))
         text = json.dumps(plain(report), indent=2)
-        args.json.write_text(text + "\n")
+        write_text(args.json, text + "\n")
     except (DemoError, ProxqaError, OSError) as error:
         print(f"soak: {error}", file=sys.stderr)
         return 1

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from proxqa_core.errors import BadObjectError, ProxqaError
+from proxqa_core.files import write_text
 from proxqa_core.jsontext import to_json
 
 if TYPE_CHECKING:
@@ -253,5 +254,5 @@ def write_report(options: argparse.Namespace, report: Any, text: str) -> None:
         return
     if options.json:
         # a file's name, which the report may hold, need not be text
-        Path(options.json).write_text(to_json(report) + "\n", encoding="utf-8", errors="backslashreplace")
+        write_text(options.json, to_json(report) + "\n", errors="backslashreplace")
     print(text)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from proxqa_core.cli import common, tables
+from proxqa_core.files import write_text
 
 if TYPE_CHECKING:
     pass
@@ -83,9 +84,7 @@ def run_compare(options: argparse.Namespace) -> None:
     if options.html:
         from proxqa_core.comparison.page import render
 
-        options.html.write_text(
-            render(f"Which is closer: {options.data.name}", scores, left_out.lines()), encoding="utf-8"
-        )
+        write_text(options.html, render(f"Which is closer: {options.data.name}", scores, left_out.lines()))
     common.write_report(options, report, tables.comparison_table(report))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proxqa_core.cli import common, tables
+from proxqa_core.files import write_text
 
 if TYPE_CHECKING:
     from proxqa_core.evaluation.sequence import Run
@@ -43,7 +44,7 @@ def run_eval(options: argparse.Namespace) -> None:
     if options.html:
         from proxqa_core.evaluation.html import render
 
-        options.html.write_text(render(report, measured, folder), encoding="utf-8")
+        write_text(options.html, render(report, measured, folder))
     common.write_report(options, report, tables.report_table(report))
 
 
@@ -73,7 +74,7 @@ def run_eval_bag(options: argparse.Namespace) -> None:
             from proxqa_core.evaluation.bag_html import render, stamps_to_show
 
             page = render(found, run, pictures(bag, topic, stamps_to_show(run)))
-            options.html.write_text(page, encoding="utf-8")
+            write_text(options.html, page)
     common.write_report(options, found, tables.report_table(found) + "\n\n" + tables.sequence_table(found))
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from proxqa_core.cli import ask, bench, compare, evaluate, info, logs, record, train
 from proxqa_core.cli.common import Parser
 from proxqa_core.errors import BadModelError, ProxqaError
+from proxqa_core.memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,10 @@ def _run(arguments: Sequence[str]) -> int:
     except (ProxqaError, OSError) as error:
         bad_input = isinstance(error, ValueError) and not isinstance(error, BadModelError)
         return _complain(str(error), BAD_INPUT if bad_input else FAILED)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return _complain(f"memory has run out: {str(error) or type(error).__name__}", FAILED)
     return OK
 
 

@@ -392,7 +392,7 @@ def save(
 
     Raises:
         ValueError: `info.grounding_head` and `grounding_head` disagree.
-        OSError: The folder cannot be written.
+        WriteError: There is no room, or no right to write; the message says where and how much it takes.
     """
     from peft import get_peft_model_state_dict
 
@@ -400,14 +400,16 @@ def save(
         raise ValueError(
             f"adapter {info.name!r}: grounding_head is {info.grounding_head}, but got {type(grounding_head).__name__}"
         )
-    with atomic_folder(folder) as work:
+    head = {} if grounding_head is None else _half(grounding_head.state_dict())
+    parts = {GROUNDING_HEAD: head, LORA: _half(get_peft_model_state_dict(lora)), PROJECTOR: _half(projector)}
+    needed_bytes = sum(t.numel() * t.element_size() for part in parts.values() for t in part.values())
+    with atomic_folder(folder, needed_bytes) as work:
         config = copy.copy(lora.peft_config["default"])
         config.base_model_name_or_path = None  # the folder of the machine that trained it tells nothing
         config.save_pretrained(work)
-        if grounding_head is not None:
-            save_file(_half(grounding_head.state_dict()), work / GROUNDING_HEAD)
-        save_file(_half(get_peft_model_state_dict(lora)), work / LORA)
-        save_file(_half(projector), work / PROJECTOR)
+        for name, tensors in parts.items():
+            if tensors:
+                save_file(tensors, work / name)
         (work / INFO).write_text(json.dumps(asdict(info), indent=1) + "\n")
 
 

@@ -32,7 +32,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from proxqa_core.errors import BadModelError, CacheError, ModelNotFoundError
-from proxqa_core.files import atomic_write, sha256, write_text
+from proxqa_core.files import NO_RIGHT, atomic_write, sha256, share, write_text
+from proxqa_core.memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -183,15 +184,24 @@ def _make_base(language: Path, vision: Path, folder: Path) -> None:
                 _convert(language, vision, work)
             files = {p.name: sha256(p) for p in sorted(work.iterdir())}
             (work / MANIFEST).write_text(json.dumps(files, indent=1))
+            share(work)  # one cache can serve every user of the machine
             _publish(work, folder)
     except (OSError, SafetensorError) as error:
         if isinstance(error, OSError) and error.errno is None:  # not the system's: a library's, of what it read
             raise
+        if is_out_of_memory(error):
+            raise
         reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
         raise CacheError(
             f"base weights cannot be written to {str(folder.parent)!r}: {reason}; "
-            f"make {CACHE_SIZE_MB} MB free there, or set PROXQA_CACHE to another folder"
+            f"{_cache_remedy(error)}, or set PROXQA_CACHE to another folder"
         ) from error
+
+
+def _cache_remedy(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno in NO_RIGHT:
+        return "have it written by a user who may"
+    return f"make {CACHE_SIZE_MB} MB free there"
 
 
 @contextlib.contextmanager

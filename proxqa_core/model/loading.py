@@ -8,7 +8,6 @@ nothing of questions or of images.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ import torch
 
 from proxqa_core.errors import BadModelError, ModelNotFoundError
 from proxqa_core.llm.prompts import Prompter
+from proxqa_core.memory import is_out_of_memory, naming_what_does_not_fit, return_to_system
 from proxqa_core.model import adapter as adapters
 from proxqa_core.model.adapter import Adapter, AdapterInfo, AdapterSpec
 from proxqa_core.model.base_weights import base_identity, default_base
@@ -170,7 +170,20 @@ def load(
         ModelNotFoundError: The model, its base weights or the adapter are not there.
         BadModelError: They are damaged, of another kind, or do not fit.
         CacheError: The default model's base weights cannot be converted into the cache.
+        OutOfMemoryError: It does not fit into memory.
     """
+    with naming_what_does_not_fit(f"model {source!r}"):
+        return _load(source, adapter, device, dtype, on_progress)
+
+
+def _load(
+    source: str,
+    adapter: str | os.PathLike[str] | None,
+    device: str,
+    dtype: str,
+    on_progress: Callable[[str], None] | None,
+) -> LoadedModel:
+    """See `load`."""
     where = choose_device(device)
     how = choose_dtype(dtype, where)
     if source == DEFAULT:
@@ -225,8 +238,16 @@ def with_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None = No
     Raises:
         ModelNotFoundError: The adapter or the base are not there.
         BadModelError: The adapter is damaged or does not fit, or the base has changed meanwhile.
-        MemoryError: There is no room for both; of some devices a RuntimeError.
+        OutOfMemoryError: There is no room for both.
     """
+    with naming_what_does_not_fit(
+        f"model {model.source!r} with adapter {str(adapter or 'default')!r} beside the old one"
+    ):
+        return _with_adapter(model, adapter)
+
+
+def _with_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None) -> LoadedModel:
+    """See `with_adapter`."""
     other = _read_adapter(model, adapter)  # first: what is wrong with it is known at once
     folder = str(default_base()) if model.source == DEFAULT else model.source
     base, old = _read_llava(folder, model.source, local_files_only=True), model.llava
@@ -259,17 +280,11 @@ def _finish(model: LoadedModel, adapter: Adapter | None, device: torch.device, d
     if adapter is not None:
         adapters.apply(model.llava, adapter)
     llava = model.llava.to(device=device, dtype=dtype).eval().requires_grad_(False)
-    _return_memory()
+    return_to_system()  # the float32 weights: more than the model itself
     if adapter is None:
         return replace(model, llava=llava)
     grounding_head = None if adapter.grounding_head is None else adapter.grounding_head.to(device)
     return replace(model, llava=llava, adapter=adapter.info, grounding_head=grounding_head)
-
-
-def _return_memory() -> None:
-    """Give the float32 weights' memory back to the system, which glibc would keep: more than the model itself."""
-    with contextlib.suppress(OSError, AttributeError):  # another libc
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _same(new: Any, old: Any) -> bool:
@@ -321,7 +336,7 @@ def _refusing(source: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        if isinstance(error, BadModelError):
+        if isinstance(error, BadModelError) or is_out_of_memory(error):
             raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelNotFoundError(f"model {source!r} cannot be loaded: {reason}; expected {EXPECTED}") from error

@@ -15,4 +15,6 @@ def one_line(error: BaseException) -> str:
         The text, without a line break.
     """
     text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) and not text:
+        text = "memory has run out"
     return text if isinstance(error, ProxqaError) and text else f"{type(error).__name__}: {text}"

@@ -24,6 +24,7 @@ from proxqa_core.evaluation.bag_html import render, stamps_to_show
 from proxqa_core.evaluation.bag_runner import pictures
 from proxqa_core.evaluation.replay_metrics import FrameMatcher, RunningMetrics, SentFrame
 from proxqa_core.evaluation.sequence import Run, report
+from proxqa_core.files import write_text
 from proxqa_core.jsontext import to_json
 from proxqa_core.rosbags.bag import Bag, Recorded
 from proxqa_core.stamps import nanoseconds
@@ -250,10 +251,10 @@ class Replay:
                 )
             found = _report(run, counts, request)
             if request.json is not None:
-                request.json.write_text(to_json(found) + "\n", encoding="utf-8")
+                write_text(request.json, to_json(found) + "\n")
             if request.html is not None:
                 page = render(found, run, pictures(bag, source.topic, stamps_to_show(run)))
-                request.html.write_text(page, encoding="utf-8")
+                write_text(request.html, page)
         return Outcome(run, found, canceled())
 
     def _run(

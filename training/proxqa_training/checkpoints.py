@@ -1,22 +1,30 @@
 """Checkpoints: the weights in training with their optimizer's moments and the step, in one safetensors file.
 
-Promises: a file is written whole or not at all; what is loaded goes on exactly where it was saved, on whatever device
-the weights are. Used by the tower's run and by the stages alike.
+Promises: a file is written whole or not at all, and is on the disk before its name is; what is loaded goes on exactly
+where it was saved, on whatever device the weights are. A damaged file, down to a single bit, is one line that names it
+and says what to do, and nothing is loaded from it. Used by the tower's run and by the stages alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
+from proxqa_core.errors import ProxqaError
 from proxqa_core.files import atomic_write
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 STEP = "step"
+DIGEST = "sha256"
+
+
+class BadCheckpointError(ProxqaError):
+    """A checkpoint is damaged, or of a training with other weights."""
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -26,8 +34,12 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dic
         path: The file to write.
         tensors: By name, contiguous.
         metadata: Texts that are stored beside them.
+
+    Raises:
+        WriteError: There is no room, or no right to write.
     """
-    with atomic_write(path) as part:
+    needed_bytes = sum(t.numel() * t.element_size() for t in tensors.values())
+    with atomic_write(path, needed_bytes) as part:
         save_file(dict(tensors), part, metadata=metadata)
 
 
@@ -38,13 +50,16 @@ def save_checkpoint(path: Path, step: int, optimizer: torch.optim.Optimizer) -> 
         path: The file to write.
         step: Number of the next step.
         optimizer: AdamW or another one with `exp_avg`, `exp_avg_sq` and `step`.
+
+    Raises:
+        WriteError: There is no room, or no right to write.
     """
     parameters = _parameters(optimizer)
     tensors = {f"weight.{i}": p.detach() for i, p in enumerate(parameters)}
     for i, parameter in enumerate(parameters):
         state = optimizer.state.get(parameter, {})
         tensors |= {f"{k}.{i}": state[k].clone() for k in (*MOMENTS, STEP) if k in state}
-    write_tensors(path, tensors, {STEP: str(step)})
+    write_tensors(path, tensors, {STEP: str(step), DIGEST: _digest(step, tensors)})
 
 
 def load_checkpoint(path: Path, optimizer: torch.optim.Optimizer) -> int:
@@ -56,18 +71,19 @@ def load_checkpoint(path: Path, optimizer: torch.optim.Optimizer) -> int:
 
     Returns:
         The number of the next step, 0 where there is no checkpoint.
+
+    Raises:
+        BadCheckpointError: It is damaged or of other weights; nothing has changed.
     """
     if not path.exists():
         return 0
-    with safe_open(path, "pt") as file:
-        step = int(file.metadata()[STEP])
-    tensors = load_file(path)
-    with torch.no_grad():
-        for i, parameter in enumerate(_parameters(optimizer)):
-            parameter.copy_(tensors[f"weight.{i}"])
-            if f"exp_avg.{i}" in tensors:
-                moments = {k: tensors[f"{k}.{i}"].to(parameter.device) for k in MOMENTS}
-                optimizer.state[parameter] = {STEP: tensors[f"{STEP}.{i}"], **moments}
+    parameters = _parameters(optimizer)
+    step, tensors = _read(path, parameters)
+    _copy(tensors, parameters)
+    for i, parameter in enumerate(parameters):
+        if f"exp_avg.{i}" in tensors:
+            moments = {k: tensors[f"{k}.{i}"].to(parameter.device) for k in MOMENTS}
+            optimizer.state[parameter] = {STEP: tensors[f"{STEP}.{i}"], **moments}
     return step
 
 
@@ -77,11 +93,52 @@ def load_weights(path: Path, parameters: list[torch.nn.Parameter]) -> None:
     Args:
         path: The file.
         parameters: In the order in which they were saved; values are cast to their type.
+
+    Raises:
+        BadCheckpointError: It is missing, damaged or of other weights; nothing has changed.
     """
-    tensors = load_file(path)
+    _, tensors = _read(path, parameters)
+    _copy(tensors, parameters)
+
+
+def _copy(tensors: Mapping[str, torch.Tensor], parameters: Sequence[torch.Tensor]) -> None:
     with torch.no_grad():
         for i, parameter in enumerate(parameters):
             parameter.copy_(tensors[f"weight.{i}"])
+
+
+def _read(path: Path, parameters: Sequence[torch.Tensor]) -> tuple[int, dict[str, torch.Tensor]]:
+    """The step and the tensors of a whole file that fits. BadCheckpointError where it is not."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        step = int(metadata[STEP])
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+        raise _unusable(path, f"cannot be read ({' '.join(str(error).split()) or type(error).__name__})") from error
+    if metadata.get(DIGEST) != _digest(step, tensors):
+        raise _unusable(path, "is damaged: its content is not what was written")
+    shapes = {name: tuple(t.shape) for name, t in tensors.items() if name.startswith("weight.")}
+    expected = {f"weight.{i}": tuple(p.shape) for i, p in enumerate(parameters)}
+    if shapes != expected:
+        wrong = sorted(n for n in shapes.keys() | expected.keys() if shapes.get(n) != expected.get(n))[0]
+        raise _unusable(path, f"is of other weights: {wrong} is {shapes.get(wrong)}, expected {expected.get(wrong)}")
+    return step, tensors
+
+
+def _unusable(path: Path, why: str) -> BadCheckpointError:
+    done_mark = path.with_suffix(".done")
+    files = f"it and {done_mark.name}" if done_mark.exists() else "it"
+    return BadCheckpointError(f"checkpoint {str(path)!r} {why}; delete {files} to start anew")
+
+
+def _digest(step: int, tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of a checkpoint's content."""
+    digest = hashlib.sha256(f"{STEP} {step}\n".encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:

@@ -4,8 +4,11 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -45,6 +48,55 @@ def small(tmp_path, monkeypatch):
 
     monkeypatch.setattr(base_weights, "_convert", convert)
     return tmp_path / "cache"
+
+
+NOBODY = 65534
+READS_A_CACHE = """
+import os, sys
+from proxqa_core.model import base_weights
+os.setgroups([]), os.setgid(int(sys.argv[1])), os.setuid(int(sys.argv[1]))
+def converts(line): raise SystemExit(f"not read: {line}")
+print(base_weights.default_base(converts))
+"""
+
+
+@pytest.fixture
+def everybodys():
+    """A folder that every user can reach, which pytest's are not."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_the_cache_can_be_read_by_every_user_and_written_by_one(small, everybodys, monkeypatch):
+    monkeypatch.setenv("PROXQA_CACHE", str(everybodys / "cache"))
+    before = os.umask(0o022)
+    try:
+        base = base_weights.default_base(lambda line: None)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(base.stat().st_mode) == 0o755
+    assert {stat.S_IMODE(p.stat().st_mode) for p in base.iterdir()} == {0o644}
+    if os.geteuid() != 0:
+        pytest.skip("only root can try it as another user")
+    command = [sys.executable, "-c", READS_A_CACHE, str(NOBODY)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(base_weights.__file__).parents[2])
+    assert done.stdout.strip() == str(base), done.stderr
+    (base / "model.safetensors").chmod(0o600)  # as a cache of which not all may read all
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(base_weights.__file__).parents[2])
+    assert done.returncode == 1 and "not read: converting" in done.stderr
+
+
+def test_a_cache_that_may_not_be_written_says_so(small, monkeypatch):
+    def refused(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(small))
+
+    monkeypatch.setattr(base_weights.tempfile, "mkdtemp", refused)  # root may write everywhere
+    with pytest.raises(
+        CacheError, match=rf"{small}.*Permission denied; have it written by a user who may.*PROXQA_CACHE"
+    ):
+        base_weights.default_base(lambda line: None)
 
 
 FULL = [

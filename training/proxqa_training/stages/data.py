@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ from proxqa_training.labels import LabelledImage, read_images
 from proxqa_training.logs import progress
 from proxqa_training.prefetch import prefetch
 from proxqa_training.tower.words import means, same, unsure
+
+log = logging.getLogger(__name__)
 
 BATCH_SIZE = 16
 """Images that go through the vision tower at once, plain and flipped."""
@@ -229,7 +232,11 @@ class FeatureCache:
     def _done(self) -> int:
         """How many images are made already."""
         begun = self.progress.exists() and all(p.exists() for p in self.paths)
-        return int(json.loads(self.progress.read_text())["done"]) if begun else 0
+        try:
+            return int(json.loads(self.progress.read_text())["done"]) if begun else 0
+        except (ValueError, KeyError, TypeError):
+            log.warning("%s is damaged: the features are made anew", self.progress)
+            return 0
 
     def _array(self, number: int, kind: Any, shape: tuple[int, ...], done: int) -> Any:
         """An array [2 · images, *shape] in a file."""

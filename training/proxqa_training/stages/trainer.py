@@ -23,6 +23,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch.nn import functional as F
 
+from proxqa_core.files import write_text
 from proxqa_core.llm.branching import pack
 from proxqa_core.model.adapter import Lora
 from proxqa_core.model.loading import LoadedModel, choose_dtype
@@ -419,7 +420,7 @@ class Trainer:
                 saved = time.perf_counter()
         self._save(stage.name, num_steps, optimizer)
         if self.context.is_main_process:
-            done_mark.write_text(json.dumps({"steps": num_steps}))
+            write_text(done_mark, json.dumps({"steps": num_steps}))
         self.context.barrier()
 
     def _checkpoint(self, stage: str) -> Path:

@@ -1,0 +1,68 @@
+"""Memory: what does not fit is named, and what is not needed any more is given back to the system.
+
+Promises: `naming_what_does_not_fit` turns every way in which Python, torch and CUDA say that memory has run out into
+one `OutOfMemoryError` of one line. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from proxqa_core.errors import OutOfMemoryError
+
+MB = 10**6
+_TORCH = re.compile(r"(?:can't|cannot|unable to) allocate memory|CUDA out of memory|os error 12", re.IGNORECASE)
+_WANTED = re.compile(r"tried to allocate (\d+) bytes|Tried to allocate ([\d.]+ [KMGT]iB)")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory has run out; torch's and safetensors' are no MemoryError."""
+    return isinstance(error, MemoryError) or bool(_TORCH.search(str(error)))
+
+
+@contextlib.contextmanager
+def naming_what_does_not_fit(what: str) -> Iterator[None]:
+    """Raise an OutOfMemoryError for errors of memory in the `with` block.
+
+    Args:
+        what: What is being made or loaded, the beginning of the message.
+
+    Raises:
+        OutOfMemoryError: Memory has run out.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError, OSError) as error:
+        if isinstance(error, OutOfMemoryError) or not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(f"{what} does not fit into memory: {_how_much(error)}") from error
+
+
+def _how_much(error: BaseException) -> str:
+    """What was asked for and what there is, as far as known."""
+    found = _WANTED.search(str(error))
+    parts = []
+    if found:
+        parts.append(f"{int(found[1]) / MB:.1f} MB more were wanted" if found[1] else f"{found[2]} more were wanted")
+    available_bytes = available()
+    if available_bytes is not None:
+        parts.append(f"{available_bytes / MB:.0f} MB are available to processes of this machine")
+    return ", ".join(parts) or type(error).__name__
+
+
+def available() -> int | None:
+    """Memory that a process could still get, in bytes, by the kernel's estimate; None where it is not known."""
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1])
+    return None
+
+
+def return_to_system() -> None:
+    """Give memory that was freed back to the system, which glibc would keep."""
+    with contextlib.suppress(OSError, AttributeError):  # another libc
+        ctypes.CDLL(None).malloc_trim(0)
