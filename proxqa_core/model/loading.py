@@ -173,7 +173,7 @@ def load(
         OutOfMemoryError: It does not fit into memory.
     """
     with naming_what_does_not_fit(f"model {source!r}"):
-        return _load(source, adapter, device, dtype, on_progress)
+        return _load(source, adapter, device, dtype, on_progress, allow_download)
 
 
 def _load(
@@ -182,6 +182,7 @@ def _load(
     device: str,
     dtype: str,
     on_progress: Callable[[str], None] | None,
+    allow_download: bool,
 ) -> LoadedModel:
     """See `load`."""
     where = choose_device(device)
