@@ -198,7 +198,8 @@ class EncodedImage:
             objects: Names, or queries with boxes in pixels.
 
         Returns:
-            One result for every object, in the order asked.
+            One result for every object, in the order asked; one whose box lies outside the image is not in view (score
+            0, and the text says so), the others are not affected.
 
         Raises:
             BadObjectError: There are no objects, more than MAX_OBJECTS, or a name or box that cannot be used.
@@ -206,7 +207,9 @@ class EncodedImage:
         queries = as_queries(objects)
         with self._running():
             new = [q for q in dict.fromkeys(queries) if q not in self._perceived]
-            self._perceived |= dict(zip(new, self._perceive(new), strict=True))
+            self._perceived |= {q: self._outside(q) for q in new if not self._in_image(q)}
+            inside = [q for q in new if q not in self._perceived]
+            self._perceived |= dict(zip(inside, self._perceive(inside), strict=True))
             return tuple(self._perceived[q] for q in queries)
 
     def closer(self, a: ObjectLike, b: ObjectLike) -> ProximityAnswer:
@@ -242,8 +245,10 @@ class EncodedImage:
             for start in range(0, len(flat), MAX_OBJECTS):
                 seen += self.depths(flat[start : start + MAX_OBJECTS])
             found = list(zip(seen[::2], seen[1::2], strict=True))
-            first = self._first_is_closer(queries, found, direct)
-            return [closer_answer(pair, p) for pair, p in zip(found, first, strict=True)]
+            inside = [i for i, pair in enumerate(queries) if all(self._in_image(q) for q in pair)]
+            asked = self._first_is_closer([queries[i] for i in inside], [found[i] for i in inside], direct)
+            first = dict(zip(inside, asked, strict=True))  # of boxes outside the image nothing is compared
+            return [closer_answer(pair, first.get(i, 0.5)) for i, pair in enumerate(found)]
 
     def ask(self, question: str, objects: Sequence[ObjectLike] = ()) -> ProximityAnswer:
         """Answer a question in words.
@@ -326,6 +331,20 @@ class EncodedImage:
         with self._lock, torch.inference_mode():
             yield
 
+    def _in_image(self, query: ObjectQuery) -> bool:
+        """Whether a query has no box, or one of which at least a pixel is inside the image."""
+        try:
+            return query.box is None or query.box.clipped(self.width, self.height) is not None
+        except BadObjectError:
+            return False
+
+    def _outside(self, query: ObjectQuery) -> ObjectDepth:
+        """The result for an object whose box lies outside the image: nothing is known of its depth."""
+        assert query.box is not None
+        box = [round(v) for v in query.box.xyxy]
+        text = f"its box {box} lies outside the image of {self.width}x{self.height} pixels"
+        return ObjectDepth(query.name, 0.5, 0.5, 0.0, text, query.box)
+
     def _perceive(self, queries: Sequence[ObjectQuery]) -> list[ObjectDepth]:
         """Stage 1 for all queries."""
         return [self._read(query, tree) for query, tree in zip(queries, self.digit_trees(queries), strict=True)]
@@ -350,6 +369,8 @@ class EncodedImage:
         direct: bool,
     ) -> list[float]:
         """Probability that the first of each pair is closer: asked in stage 2, or, of a model without, from depths."""
+        if not pairs:
+            return []
         adapter = self._model.adapter
         temperature = adapter.choice_temperature if adapter else 1.0
         if adapter is not None and not adapter.reasons and not direct:

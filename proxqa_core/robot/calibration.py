@@ -43,6 +43,10 @@ MAX_SAMPLES = 300
 """Number of samples that are kept."""
 MAX_DISORDER_S = 1.0
 """Times may be out of order by this, in seconds; more is a jump back."""
+MAX_GAP_S = 10.0
+"""Longest time without an image, in seconds; more is a jump ahead."""
+JUMP_IMAGES = 3
+"""Images in a row that must agree on a jump before it is believed."""
 
 _MIN_DEPTH_STDDEV = 0.02
 """Smallest standard deviation of a relative depth: an overconfident model gives one close to 0."""
@@ -144,6 +148,8 @@ class Calibration:
     def __init__(self, memory: float = 60.0) -> None:
         self._samples: deque[tuple[float, float, float, float, float]] = deque(maxlen=MAX_SAMPLES)
         self._now = -math.inf
+        self._jumped: list[float] = []
+        """Times of images in a row that are not of the time that goes on."""
         self._line: _Line | None = None
         self._stale = False
         self.memory = memory
@@ -162,6 +168,7 @@ class Calibration:
     def reset(self) -> None:
         """Drop all samples and the fit."""
         self._samples.clear()
+        self._jumped.clear()
         self._now, self._line, self._stale = -math.inf, None, False
 
     def add(self, time: float, depth: float, depth_stddev: float, metres: float, metres_stddev: float = 0.0) -> bool:
@@ -175,7 +182,8 @@ class Calibration:
             metres_stddev: Its standard deviation, in metres, in [0, metres); 0 = measured by a range sensor.
 
         Returns:
-            Whether the sample was used: not where a number is not finite or outside its range.
+            Whether the sample was used: not where a number is not finite or outside its range, or where the time has
+            jumped and the images after it have not confirmed that yet.
         """
         usable = (
             all(math.isfinite(v) for v in (time, depth, depth_stddev))
@@ -184,8 +192,8 @@ class Calibration:
             and MIN_DISTANCE_M <= metres <= MAX_DISTANCE_M
             and 0 <= metres_stddev < metres
         )
+        usable = usable and self._see(time)
         if usable:
-            self._see(time)
             self._samples.append((time, depth, depth_stddev, 1 / metres, metres_stddev / metres**2))
             self._stale = True
         return usable
@@ -200,14 +208,14 @@ class Calibration:
 
         Returns:
             The distance and its standard deviation, in metres. NaN, NaN while the fit is not trusted, where the
-            deviation would be as large as the distance (too far to tell), and where an argument is not finite or
-            depth_stddev negative.
+            deviation would be as large as the distance (too far to tell), where an argument is not finite or
+            depth_stddev negative, and where the time has jumped.
         """
         if not (all(math.isfinite(v) for v in (time, depth, depth_stddev)) and depth_stddev >= 0):
             return math.nan, math.nan
-        self._see(time)
+        seen = self._see(time)
         line = self._fitted()
-        if line is None or self._missing(line):
+        if not seen or line is None or self._missing(line):
             return math.nan, math.nan
         metres, stddev = line.metres(depth, depth_stddev)
         return float(metres), float(stddev)
@@ -223,10 +231,28 @@ class Calibration:
             not missing, missing or f"from {count:.0f} samples", count, line.spread, line.inliers, line.error
         )
 
-    def _see(self, time: float) -> None:
-        if time < self._now - MAX_DISORDER_S:
+    def _see(self, time: float) -> bool:
+        """Note the time of an image; whether it is of the time that goes on.
+
+        One image with an odd stamp must not cost what was learned: a jump is believed once JUMP_IMAGES images in a row
+        agree on it. Back, it is another time (a bag that began again), and everything is learned anew.
+        """
+        back = time < self._now - MAX_DISORDER_S
+        if not back and (self._now == -math.inf or time <= self._now + MAX_GAP_S):
+            self._now = max(self._now, time)
+            self._jumped.clear()
+            return True
+        if self._jumped and abs(time - self._jumped[-1]) > MAX_GAP_S:
+            self._jumped.clear()
+        if time not in self._jumped:
+            self._jumped.append(time)
+        if len(self._jumped) < JUMP_IMAGES:
+            return False
+        if back:
             self.reset()
-        self._now = max(self._now, time)
+        self._now = time
+        self._jumped.clear()
+        return True
 
     def _faded(self, line: _Line) -> float:
         return line.samples * math.exp((self._samples[-1][0] - self._now) / self.memory)

@@ -156,13 +156,24 @@ def test_nearest_of_nothing_says_what_is_missing(view):
         ["x" * 200],
         [f"n{i}" for i in range(MAX_OBJECTS + 1)],
         "chair",
-        [ObjectQuery("a", Box(900, 0, 999, 9))],
     ],
 )
 def test_bad_objects_are_one_clear_line(view, objects):
     with pytest.raises(BadObjectError) as error:
         view.depths(objects)
     assert "\n" not in str(error.value) and str(error.value)
+
+
+def test_a_box_outside_the_image_silences_its_own_object_alone(view):
+    outside, inside = ObjectQuery("a", Box(900, 0, 999, 9)), ObjectQuery("b", Box(10, 10, 90, 90))
+    lost, found = view.depths([outside, inside])
+    assert lost.score == 0 and "outside the image" in lost.text and 0 <= lost.depth <= 1
+    assert found == view.depths([inside])[0]
+    answer = view.closer(outside, inside)
+    assert answer.closer == "" and "a" in answer.answer and math.isnan(answer.probability)
+    other = view.closer_many([(outside, inside), (inside, ObjectQuery("c", Box(100, 10, 200, 90)))])[1]
+    alone = view.closer(inside, ObjectQuery("c", Box(100, 10, 200, 90)))
+    assert other.raw_probability == pytest.approx(alone.raw_probability, abs=0.02)
 
 
 def test_same_object_twice_is_no_pair(view):

@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxqa_core.depth import disparity_of, disparity_percentiles, object_relative_depth, relative_depth_map
-from proxqa_core.robot.calibration import MAX_DISORDER_S, MAX_DISTANCE_M, MIN_SAMPLES, MIN_SPREAD, Calibration
+from proxqa_core.robot.calibration import (
+    JUMP_IMAGES,
+    MAX_DISORDER_S,
+    MAX_DISTANCE_M,
+    MIN_SAMPLES,
+    MIN_SPREAD,
+    Calibration,
+)
 from proxqa_core.types import Box
 
 quick = settings(max_examples=60, deadline=None)
@@ -146,11 +153,12 @@ def test_it_forgets_slowly_and_follows_a_new_scene():
     calibration = taught(depth, 1 / (1.1 - depth), memory=10.0)
     end = 8.0
     assert calibration.distance(end + 3, 0.5, 0.01)[0] == pytest.approx(1 / 0.6, rel=1e-3)
-    assert math.isnan(calibration.distance(end + 60, 0.5, 0.01)[0])
+    for n in range(JUMP_IMAGES):  # a minute later the camera is back
+        assert math.isnan(calibration.distance(end + 60 + n / 10, 0.5, 0.01)[0])
     assert calibration.state().samples < MIN_SAMPLES and "recent samples" in calibration.state().reason
     for n, d in enumerate(np.tile(depth, 4)):
-        calibration.add(end + 60 + n / 10, d, 0.02, 1 / (0.55 - 0.5 * d))
-    assert calibration.distance(end + 92, 0.5, 0.01)[0] == pytest.approx(1 / 0.3, rel=1e-3)
+        calibration.add(end + 61 + n / 10, d, 0.02, 1 / (0.55 - 0.5 * d))
+    assert calibration.distance(end + 98, 0.5, 0.01)[0] == pytest.approx(1 / 0.3, rel=1e-3)
 
 
 @pytest.mark.parametrize("how", ["add", "distance"])
@@ -158,13 +166,27 @@ def test_a_jump_back_in_time_starts_anew_and_a_little_disorder_does_not(how):
     depth = np.tile([0.1, 0.3, 0.5, 0.7], 20)
     calibration = taught(depth, 1 / (1.1 - depth))
     assert not math.isnan(calibration.distance(8.0 - MAX_DISORDER_S / 2, 0.5, 0.1)[0])
+    times = [1.0 + n / 10 for n in range(JUMP_IMAGES)]
     if how == "add":
-        calibration.add(1.0, 0.5, 0.1, 2.0)
+        assert [calibration.add(time, 0.5, 0.1, 2.0) for time in times] == [False] * (JUMP_IMAGES - 1) + [True]
         assert calibration.state().samples == 1
     else:
-        assert math.isnan(calibration.distance(1.0, 0.5, 0.1)[0])
+        assert all(math.isnan(calibration.distance(time, 0.5, 0.1)[0]) for time in times)
         assert calibration.state().reason == "no true distances yet"
     assert not calibration.state().trusted and math.isnan(calibration.distance(1.0, 0.5, 0.1)[0])
+
+
+@pytest.mark.parametrize("odd", [-1e9, 0.0, 60.0, 3600.0, 1e9])
+def test_one_image_with_an_odd_stamp_costs_nothing(odd):
+    depth = np.tile([0.1, 0.3, 0.5, 0.7], 20)
+    calibration = taught(depth, 1 / (1.1 - depth))
+    before = calibration.state()
+    for n in range(20):  # one in four is odd
+        assert not calibration.add(8.0 + odd, 0.5, 0.1, 2.0) or odd == 0.0
+        assert math.isnan(calibration.distance(8.0 + odd, 0.5, 0.1)[0]) == (odd != 0.0)
+        for k in range(3):
+            assert not math.isnan(calibration.distance(8.0 + (3 * n + k) / 100, 0.5, 0.1)[0])
+    assert calibration.state().trusted and calibration.state().samples >= 0.98 * before.samples
 
 
 def test_what_is_not_a_sample_is_not_taken():
