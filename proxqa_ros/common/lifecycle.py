@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
-from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleNode, LifecycleNodeMixin, TransitionCallbackReturn
+from rclpy.node import Node
 
 
 class AutostartNode(LifecycleNode):
@@ -25,12 +27,17 @@ class AutostartNode(LifecycleNode):
     """
 
     def __init__(self, name: str, **kwargs: Any) -> None:
-        super().__init__(name, **kwargs)
+        # as LifecycleNode's own, but for the group: get_state is answered while a transition takes its time, and so are
+        # the parameter services, which have the default group; rcl refuses a second transition meanwhile
+        Node.__init__(self, name, **kwargs)
+        LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
         self.steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
 
     def autostart(self) -> None:
         """Start as soon as the node is spun, where the parameter says so. To be called last in `__init__`."""
-        self._autostart_timer = self.create_timer(0.0, self._on_autostart, clock=self.steady_clock)
+        self._autostart_timer = self.create_timer(
+            0.0, self._on_autostart, clock=self.steady_clock, callback_group=MutuallyExclusiveCallbackGroup()
+        )
 
     def _on_autostart(self) -> None:
         self._autostart_timer.cancel()

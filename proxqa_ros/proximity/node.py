@@ -140,7 +140,7 @@ class ProximityNode(AutostartNode):
             qos_profile=MANY_QUERIES,
             callback_group=ReentrantCallbackGroup(),
         )
-        # in the default group, which lifecycle and parameter services share: no two of them at once
+        # in the default group, which the parameter services have too: no two of them at once
         self.create_service(SetObjects, "set_objects", self._objects.on_set_objects)
         adapters_group = MutuallyExclusiveCallbackGroup()  # one at a time; the next one waits outside
         self.create_service(LoadAdapter, "load_adapter", self._adapters.on_load, callback_group=adapters_group)
@@ -298,7 +298,7 @@ class ProximityNode(AutostartNode):
     def _on_set_parameters(self, changes: Sequence[Parameter]) -> SetParametersResult:
         changes = [c for c in changes if c.name != "objects" or not self._objects.are_current(c.value)]
         allowed = bool(self.get_parameter(ALLOW_REMOTE).value)
-        configured = self.shared.worker is not None
+        configured = self.shared.worker is not None or self.state == "configuring"
         reason = parameters.refusal(changes, configured, self._specs, self._was_configured, allowed)
         return SetParametersResult(successful=not reason, reason=reason)
 

@@ -9,8 +9,10 @@ import time
 import numpy as np
 import pytest
 from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
 from PIL import Image as PilImage
 from rcl_interfaces.msg import ParameterType
+from rcl_interfaces.srv import GetParameters
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
@@ -70,6 +72,33 @@ def test_every_frame_is_answered_with_its_own_header(graph, fake):
     values = graph.diagnostic(frames_received="5", frames_answered="5", frames_bad="0", frames_dropped="0")
     assert values["model"] == "fake" and values["level"] == b"\x00"
     assert len(fake.threads) == 1
+
+
+def test_parameters_and_state_are_answered_while_the_model_loads(graph, fake):
+    loading, go_on = threading.Event(), threading.Event()
+
+    def load(*_):
+        loading.set()
+        assert go_on.wait(60)
+        return fake
+
+    node = graph.start(load, autostart=False)
+    change = graph.client.create_client(ChangeState, "proximity/change_state")
+    assert change.wait_for_service(30)
+    configured = change.call_async(ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE)))
+    assert loading.wait(30)
+    state = graph.call(graph.client.create_client(GetState, "proximity/get_state"), GetState.Request())
+    assert state.current_state.label == "configuring"
+    get = graph.client.create_client(GetParameters, "proximity/get_parameters")
+    assert graph.call(get, GetParameters.Request(names=["rate"])).values[0].double_value == 0.0
+    again = graph.call(change, ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE)))
+    assert not again.success  # one at a time
+    refused = node.set_parameters([Parameter("model", value="x")])[0]
+    assert not refused.successful  # it is being loaded
+    assert not configured.done()
+    go_on.set()
+    assert wait_until(configured.done) and configured.result().success
+    assert graph.transition(Transition.TRANSITION_ACTIVATE)
 
 
 def test_loader_gets_the_parameters(graph, fake):
