@@ -207,10 +207,7 @@ def _decode_compressed(message: Compressed) -> NDArray[np.generic]:
                     f"{MAX_COMPRESSED_PIXELS} pixels in all"
                 )
             picture.load()
-            if picture.mode.startswith("I"):
-                grey = np.asarray(picture).astype(np.int64).clip(0, 65535).astype(np.uint16)
-                return _mono16(grey)
-            return np.asarray(picture.convert("RGB"))
+            return _rgb_of_picture(picture, _stored_encoding(message))
     except BadImageError:
         raise
     except (OSError, SyntaxError, ValueError, EOFError, PilImage.DecompressionBombError) as error:
@@ -218,6 +215,34 @@ def _decode_compressed(message: Compressed) -> NDArray[np.generic]:
         raise BadImageError(
             f"compressed image (format {message.format[:60]!r}, {len(data)} bytes) cannot be decoded whole: {reason}"
         ) from error
+
+
+def _stored_encoding(message: Compressed) -> str:
+    """The encoding before compression, which image_transport writes first: "bayer_rggb8; png compressed "."""
+    return message.format.split(";")[0].strip()
+
+
+def _rgb_of_picture(picture: PilImage.Image, encoding: str) -> NDArray[np.generic]:
+    """A decoded picture as uint8 RGB.
+
+    image_transport stores a Bayer image as the mosaic that it is, in a picture of one channel; one of three channels
+    was made a colour image before it was compressed.
+    """
+    if picture.mode.startswith("I"):
+        grey: NDArray[np.generic] = np.asarray(picture).astype(np.int64).clip(0, 65535).astype(np.uint16)
+    elif picture.mode == "L":
+        grey = np.asarray(picture)
+    else:
+        return np.asarray(picture.convert("RGB"))
+    if not encoding.startswith("bayer_"):
+        return _mono16(grey) if grey.itemsize == 2 else _COLOUR["mono8"][2](grey)
+    pattern = f"{encoding[:10]}{8 * grey.itemsize}"
+    if pattern not in _COLOUR or min(grey.shape) < 2:
+        raise BadImageError(
+            f"compressed image of encoding {encoding[:40]!r}, {grey.shape[1]}x{grey.shape[0]} pixels, cannot be "
+            "demosaiced; expected bayer_rggb8, bggr8, gbrg8 or grbg8, or 16, of 2x2 or more"
+        )
+    return _COLOUR[pattern][2](grey)
 
 
 def depth_to_metres(message: RawImage | Compressed) -> NDArray[np.float32]:

@@ -170,6 +170,28 @@ def _cmyk(rgb):
     return buffer.getvalue()
 
 
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+@pytest.mark.parametrize(("bits", "kind"), [(8, "png"), (16, "png"), (8, "jpeg")])
+def test_a_mosaic_in_a_compressed_image_keeps_its_colours(pattern, bits, kind):
+    """image_transport's compressed publisher stores a Bayer image as it is and names its encoding first."""
+    true = np.full((32, 48, 3), (200, 60, 20), np.uint8)
+    mosaic = np.empty((32, 48), np.uint8 if bits == 8 else np.uint16)
+    for n, colour in enumerate(pattern):
+        y, x = divmod(n, 2)
+        mosaic[y::2, x::2] = true[y::2, x::2, "rgb".index(colour)].astype(int) * (1 if bits == 8 else 257)
+    data = compressed(kind.upper(), mosaic, **({"quality": 95} if kind == "jpeg" else {}))
+    image = c.image_to_rgb(CompressedImage(format=f"bayer_{pattern}{bits}; {kind} compressed ", data=data))
+    assert np.abs(image.astype(int) - true)[1:-1, 1:-1].max() <= (25 if kind == "jpeg" else 1)
+
+
+def test_a_picture_made_of_a_mosaic_is_left_as_it_is():
+    rgb = np.full((32, 48, 3), (200, 60, 20), np.uint8)
+    m = CompressedImage(format="bayer_rggb8; png compressed bgr8", data=compressed("PNG", rgb))
+    np.testing.assert_array_equal(c.image_to_rgb(m), rgb)
+    with pytest.raises(BadImageError, match=r"bayer_xxxx8.*expected bayer_rggb8"):
+        c.image_to_rgb(CompressedImage(format="bayer_xxxx8; png compressed ", data=compressed("PNG", rgb[..., 0])))
+
+
 @quick
 @given(st.sampled_from(["JPEG", "PNG"]), st.floats(0, 1))
 def test_truncated_pictures_are_refused_wherever_they_end(format_, part):
