@@ -58,7 +58,7 @@ def run_eval_bag(options: argparse.Namespace) -> None:
     wanted = common.object_queries(options.objects)
     with Bag(options.bag) as bag:
         topic = bag.image_topic(options.topic)
-        truth = truth_of(bag, options.truth, options.depth, options.tolerance)
+        truth = truth_of(bag, options.truth, options.depth, options.tolerance, topic)
         queries = queries_of(bag, truth, wanted)
         selection = Selection(
             every_images=options.every_images,

@@ -33,6 +33,7 @@ from proxqa_core.depth import (
 )
 from proxqa_core.errors import BadImageError, BadObjectError, ProxqaError
 from proxqa_core.files import atomic_write
+from proxqa_core.frames import same_frame
 from proxqa_core.rosbags.bag import BadBagError, Bag, Recorded, StampedReader, Topic
 from proxqa_core.rosbags.boxes import Boxed, Boxes, BoxFile, BoxTopic, box_topic, read_names
 from proxqa_core.rosbags.image_messages import Compressed, Pixels, depth_to_metres, image_to_rgb
@@ -159,7 +160,7 @@ def record(path: Path, out: Path, settings: Settings, progress: bool = False) ->
         topic = bag.image_topic(settings.topic)
         depth = _depth_topic(bag, settings.depth)
         stamps = _stamps(bag, topic)
-        boxes, boxes_identity = _boxes(bag, settings, stamps)
+        boxes, boxes_identity = _boxes(bag, topic, settings, stamps)
         earlier = _begin(out, _identity(bag, topic, depth, boxes_identity, settings, stamps))
         recorder = _Recorder(bag, topic, depth, boxes, settings, out, earlier)
         recorder.run(stamps, progress)
@@ -180,7 +181,7 @@ class _Recorder:
         earlier: dict[str, dict[str, Any]],
     ) -> None:
         self.bag, self.topic, self.boxes, self.settings, self.out = bag, topic, boxes, settings, out
-        self.depth = None if depth is None else StampedReader(bag, depth)
+        self.depth = None if depth is None else StampedReader(bag, depth, topic)
         self.earlier = earlier
         self._tolerance_ns = round(settings.tolerance * NS_PER_S)
         self.records: list[dict[str, Any]] = []
@@ -246,11 +247,11 @@ class _Recorder:
     def _made(self, number: int, stamp: int, recorded: Recorded) -> dict[str, Any] | None:
         """The record of one image, its files written; None where it has no boxes or no depth image. BadImageError."""
         # 1. the boxes and the depth image of its stamp
-        boxes = self.boxes.at(number, stamp)
+        boxes = self.boxes.at(number, stamp, recorded.time)
         if not boxes:
             self.summary.leave_out(f"images without boxes ({self.boxes.label})")
             return None
-        depth_image = None if self.depth is None else self.depth.nearest(stamp, self._tolerance_ns)
+        depth_image = None if self.depth is None else self.depth.nearest(stamp, self._tolerance_ns, recorded.time)
         if self.depth is not None and depth_image is None:
             seconds = f"{self.settings.tolerance:g} s"
             self.summary.leave_out(f"images without a depth image within {seconds} (--depth none takes them too)")
@@ -283,7 +284,7 @@ class _Recorder:
         frame, other = str(message.header.frame_id), str(depth_image.header.frame_id)
         label = f"depth images on {self.depth.topic.name}"
         expected = "expected depth aligned with the image (registered)"
-        if frame != other:
+        if not same_frame(frame, other):
             raise BadRecordingError(f"{label} are in frame {other[:60]!r}, the images in {frame[:60]!r}; {expected}")
         metres = depth_to_metres(depth_image)
         rows, columns = metres.shape
@@ -336,7 +337,7 @@ def _depth_topic(bag: Bag, wanted: str) -> Topic | None:
     return bag.depth_topic(wanted)
 
 
-def _boxes(bag: Bag, settings: Settings, stamps: list[int]) -> tuple[Boxes, str]:
+def _boxes(bag: Bag, images: Topic, settings: Settings, stamps: list[int]) -> tuple[Boxes, str]:
     """The source of boxes, and what identifies it."""
     file = Path(settings.boxes) if settings.boxes else None
     if file is not None and (file.is_file() or file.suffix.lower() == ".json"):
@@ -347,12 +348,12 @@ def _boxes(bag: Bag, settings: Settings, stamps: list[int]) -> tuple[Boxes, str]
     topic = box_topic(bag, settings.boxes)
     names = {} if settings.names is None else read_names(settings.names)
     identity = f"{topic.name} {json.dumps(names, sort_keys=True)}" if names else topic.name
-    return BoxTopic(bag, topic, names, settings.min_score), identity
+    return BoxTopic(bag, topic, names, settings.min_score, images), identity
 
 
 def _stamps(bag: Bag, topic: Topic) -> list[int]:
-    """The stamps of all images, in nanoseconds, in the order recorded."""
-    return [recorded.stamp_or_time for recorded in bag.messages(topic)]
+    """The stamps of all images, in ns, in the order recorded; where they tell none apart, when each was recorded."""
+    return bag.times(topic) if bag.by_time(topic) else bag.stamps(topic)
 
 
 def _identity(

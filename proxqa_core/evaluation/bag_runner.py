@@ -83,6 +83,15 @@ class Selection:
             yield recorded
 
 
+@dataclass(frozen=True)
+class _Moment:
+    """What identifies an image: its stamp and when it was recorded, in ns, and its frame."""
+
+    stamp: int
+    time: int
+    frame_id: str
+
+
 def evaluate_bag(
     engine: Engine,
     bag: Bag,
@@ -127,15 +136,17 @@ def evaluate_bag(
     for recorded in selection.of(bag.messages(topic)):
         run.sent += 1
         try:
-            stamp = recorded.stamp
-            image = image_to_rgb(bag.decode(recorded))
+            stamp = bag.moment(recorded, topic)
+            message = bag.decode(recorded)
+            image = image_to_rgb(message)
         except BadImageError as error:
             run.add_bad(str(error))
         else:
-            asked = _asked(queries, truth, stamp, prompt)
+            moment = _Moment(stamp, recorded.time, str(message.header.frame_id))
+            asked = _asked(queries, truth, moment, prompt)
             if asked or prompt == "name":
                 run.stamps.append(stamp)
-                run.answers.append(_ask(engine, image, stamp, asked, truth, len(run.stamps) - 1))
+                run.answers.append(_ask(engine, image, moment, asked, truth, len(run.stamps) - 1))
         run.truth_problem = truth.problem
         if on_progress is not None:
             on_progress(run)
@@ -147,22 +158,22 @@ def evaluate_bag(
     return run
 
 
-def _asked(queries: Sequence[ObjectQuery], truth: Truth, stamp: int, prompt: str) -> list[ObjectQuery]:
+def _asked(queries: Sequence[ObjectQuery], truth: Truth, moment: _Moment, prompt: str) -> list[ObjectQuery]:
     if prompt == "name":
         return list(queries)
-    labels = truth.labels(stamp)
+    labels = truth.labels(moment.stamp, moment.time)
     return [ObjectQuery(q.name, o.box) for q in queries if (o := labels.get(q.name)) is not None and o.box is not None]
 
 
 def _ask(
-    engine: Engine, image: NDArray[np.uint8], stamp: int, asked: Sequence[ObjectQuery], truth: Truth, index: int
+    engine: Engine, image: NDArray[np.uint8], moment: _Moment, asked: Sequence[ObjectQuery], truth: Truth, index: int
 ) -> Answer:
     height, width = image.shape[:2]
     started = time.perf_counter()
     view = engine.encode_image(image)
     found = tuple(depths_of(view, asked))
     latency = time.perf_counter() - started
-    true = truth.of(stamp, width, height, found)
+    true = truth.of(moment.stamp, width, height, found, moment.time, moment.frame_id)
     wanted = list(true_pairs(true))
     started = time.perf_counter()
     answers = closer_answers(view, [(asked[i], asked[j]) for i, j in wanted])
@@ -171,7 +182,7 @@ def _ask(
         Compared(i, j, says_first(answer, asked[i], asked[j]), confidence_of(answer))
         for (i, j), answer in zip(wanted, answers, strict=True)
     )
-    return Answer(index, stamp, height, found, true, latency, seconds, compared=compared)
+    return Answer(index, moment.stamp, height, found, true, latency, seconds, compared=compared)
 
 
 def pictures(bag: Bag, topic: Topic, stamps: Iterable[int]) -> dict[int, NDArray[Any]]:
@@ -180,8 +191,8 @@ def pictures(bag: Bag, topic: Topic, stamps: Iterable[int]) -> dict[int, NDArray
     found: dict[int, NDArray[Any]] = {}
     for recorded in bag.messages(topic):
         try:
-            if recorded.stamp in wanted:
-                found[recorded.stamp] = image_to_rgb(bag.decode(recorded))
+            if (stamp := bag.moment(recorded, topic)) in wanted:
+                found[stamp] = image_to_rgb(bag.decode(recorded))
         except BadImageError:
             continue
     return found

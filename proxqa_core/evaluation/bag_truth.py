@@ -23,6 +23,7 @@ from proxqa_core.depth import (
 )
 from proxqa_core.errors import BadImageError
 from proxqa_core.evaluation.sequence import DEPTH_IMAGES, LABELS, NO_TRUTH, TrueObject, region_of
+from proxqa_core.frames import same_frame
 from proxqa_core.rosbags.bag import BadBagError, Bag, StampedReader, Topic, names_in
 from proxqa_core.rosbags.image_messages import depth_to_metres
 from proxqa_core.stamps import NS_PER_S
@@ -45,11 +46,24 @@ class Truth(Protocol):
     topic: str
     problem: str
 
-    def labels(self, stamp: int) -> dict[str, TrueObject]:
-        """What is labelled in the image of a stamp (ns), by name; a name that is labelled twice is left out."""
+    def labels(self, stamp: int, time: int | None = None) -> dict[str, TrueObject]:
+        """What is labelled in an image, by name; a name that is labelled twice is left out.
+
+        Args:
+            stamp: Of the image, in nanoseconds.
+            time: When the image was recorded, in nanoseconds, None = not known.
+        """
         ...
 
-    def of(self, stamp: int, width: int, height: int, objects: Sequence[ObjectDepth]) -> tuple[TrueObject | None, ...]:
+    def of(
+        self,
+        stamp: int,
+        width: int,
+        height: int,
+        objects: Sequence[ObjectDepth],
+        time: int | None = None,
+        frame_id: str | None = None,
+    ) -> tuple[TrueObject | None, ...]:
         """The truth of each object of an image, None = not known.
 
         Args:
@@ -57,6 +71,8 @@ class Truth(Protocol):
             width: Of the image, in pixels.
             height: Of the image, in pixels.
             objects: As the model answered; their names and regions are used.
+            time: When the image was recorded, in nanoseconds, None = not known.
+            frame_id: The image's frame, None = not known.
         """
         ...
 
@@ -66,11 +82,19 @@ class NoTruth:
 
     kind, topic, problem = NO_TRUTH, "", ""
 
-    def labels(self, stamp: int) -> dict[str, TrueObject]:
+    def labels(self, stamp: int, time: int | None = None) -> dict[str, TrueObject]:
         """See `Truth.labels`."""
         return {}
 
-    def of(self, stamp: int, width: int, height: int, objects: Sequence[ObjectDepth]) -> tuple[TrueObject | None, ...]:
+    def of(
+        self,
+        stamp: int,
+        width: int,
+        height: int,
+        objects: Sequence[ObjectDepth],
+        time: int | None = None,
+        frame_id: str | None = None,
+    ) -> tuple[TrueObject | None, ...]:
         """See `Truth.of`."""
         return (None,) * len(objects)
 
@@ -81,6 +105,7 @@ class LabelTruth:
     Args:
         bag: The open bag.
         topic: The topic of the messages.
+        images: The topic of the images, None = not known.
 
     Attributes:
         names: The names in them, the most frequent first, at most MAX_OBJECTS.
@@ -88,16 +113,16 @@ class LabelTruth:
 
     kind = LABELS
 
-    def __init__(self, bag: Bag, topic: Topic) -> None:
+    def __init__(self, bag: Bag, topic: Topic, images: Topic | None = None) -> None:
         self.topic = topic.name
         self.problem = ""
-        self._messages = StampedReader(bag, topic)
+        self._messages = StampedReader(bag, topic, images)
         self.names = names_in(list(self._messages), MAX_OBJECTS)
 
-    def labels(self, stamp: int) -> dict[str, TrueObject]:
+    def labels(self, stamp: int, time: int | None = None) -> dict[str, TrueObject]:
         """See `Truth.labels`."""
         try:
-            message = self._messages.nearest(stamp)
+            message = self._messages.nearest(stamp, time=time)
         except BadImageError as error:  # a truth that cannot be read is none
             self.problem = str(error)
             return {}
@@ -110,9 +135,17 @@ class LabelTruth:
             found.setdefault(clean_text(o.name), []).append(TrueObject(known, metres, _box(o.region)))
         return {name: same[0] for name, same in found.items() if len(same) == 1}
 
-    def of(self, stamp: int, width: int, height: int, objects: Sequence[ObjectDepth]) -> tuple[TrueObject | None, ...]:
+    def of(
+        self,
+        stamp: int,
+        width: int,
+        height: int,
+        objects: Sequence[ObjectDepth],
+        time: int | None = None,
+        frame_id: str | None = None,
+    ) -> tuple[TrueObject | None, ...]:
         """See `Truth.of`."""
-        known = self.labels(stamp)
+        known = self.labels(stamp, time)
         return tuple(known.get(o.name) for o in objects)
 
 
@@ -123,26 +156,46 @@ class DepthTruth:
         bag: The open bag.
         topic: The topic of the depth images.
         tolerance: Largest difference of the stamps of an image and its depth image, in nanoseconds.
+        images: The topic of the images, None = not known.
+
+    Raises:
+        BadBagError: The depth images are in another frame than the images.
     """
 
     kind = DEPTH_IMAGES
 
-    def __init__(self, bag: Bag, topic: Topic, tolerance: int) -> None:
+    def __init__(self, bag: Bag, topic: Topic, tolerance: int, images: Topic | None = None) -> None:
         self.topic = topic.name
         self.problem = ""
-        self._messages = StampedReader(bag, topic)
+        frames = None if images is None else (bag.frame_id(topic), bag.frame_id(images))
+        if frames is not None and frames[0] is not None and frames[1] is not None:
+            try:
+                _check_frames(frames[0], frames[1])
+            except BadImageError as error:
+                raise BadBagError(f"bag {str(bag.path)!r}: {topic.name}: {error}") from error
+        self._messages = StampedReader(bag, topic, images)
         self._tolerance = tolerance
 
-    def labels(self, stamp: int) -> dict[str, TrueObject]:
+    def labels(self, stamp: int, time: int | None = None) -> dict[str, TrueObject]:
         """See `Truth.labels`."""
         return {}
 
-    def of(self, stamp: int, width: int, height: int, objects: Sequence[ObjectDepth]) -> tuple[TrueObject | None, ...]:
+    def of(
+        self,
+        stamp: int,
+        width: int,
+        height: int,
+        objects: Sequence[ObjectDepth],
+        time: int | None = None,
+        frame_id: str | None = None,
+    ) -> tuple[TrueObject | None, ...]:
         """See `Truth.of`."""
         try:
-            message = self._messages.nearest(stamp, self._tolerance)
+            message = self._messages.nearest(stamp, self._tolerance, time)
             if message is None:
                 return (None,) * len(objects)
+            if frame_id is not None:
+                _check_frames(str(message.header.frame_id), frame_id)
             metres = depth_to_metres(message)
             rows, columns = metres.shape
             if not same_aspect(columns, rows, width, height):
@@ -171,7 +224,7 @@ class DepthTruth:
         return TrueObject(float(relative_of_disparity(1 / distance, low, high)), distance, region)
 
 
-def truth_of(bag: Bag, labels: str | None, depth: str, tolerance: float) -> Truth:
+def truth_of(bag: Bag, labels: str | None, depth: str, tolerance: float, images: Topic | None = None) -> Truth:
     """The truth to judge by: the depth topic where one is named, else labels, else none.
 
     Args:
@@ -180,14 +233,25 @@ def truth_of(bag: Bag, labels: str | None, depth: str, tolerance: float) -> Trut
             do not look for one.
         depth: Topic of depth images, '' = do not use any.
         tolerance: Largest difference of the stamps of an image and its depth image, in seconds.
+        images: The topic of the images, None = not known: then frames, and times where stamps say nothing, are not
+            compared.
 
     Raises:
-        BadBagError: A topic cannot be used.
+        BadBagError: A topic cannot be used, or the depth images are in another frame than the images.
     """
     if depth:
-        return DepthTruth(bag, bag.depth_topic(depth), round(tolerance * NS_PER_S))
+        return DepthTruth(bag, bag.depth_topic(depth), round(tolerance * NS_PER_S), images)
     topic = None if labels is None else bag.truth_topic(labels)
-    return NoTruth() if topic is None else LabelTruth(bag, topic)
+    return NoTruth() if topic is None else LabelTruth(bag, topic, images)
+
+
+def _check_frames(depth: str, image: str) -> None:
+    """BadImageError where a depth image is in another frame than the image."""
+    if not same_frame(depth, image):
+        raise BadImageError(
+            f"the depth images are in frame {depth[:60]!r}, the images in {image[:60]!r}; expected depth images "
+            "aligned with the images (registered)"
+        )
 
 
 def queries_of(bag: Bag, truth: Truth, wanted: Sequence[ObjectQuery]) -> list[ObjectQuery]:

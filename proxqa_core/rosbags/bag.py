@@ -1,24 +1,31 @@
 """Reading rosbag2s: which topics there are, their messages, what stamps they have.
 
-Promises: any rosbag2 (sqlite3 or mcap, compressed or not) is read in the order recorded, without ROS; what cannot be
-used is refused with one line that says what there is instead. Messages are handed out as they are stored and decoded
-only when asked for, so a bag of any length costs one message's memory. Knows nothing of models, of nodes or of figures.
+Promises: any rosbag2 (sqlite3 or mcap, compressed or not, whole or cut) is read in the order recorded, without ROS;
+what cannot be used is refused with one line that says what there is instead, what is damaged or left out is logged.
+Messages are handed out as they are stored and decoded only when asked for, so a bag of any length costs one message's
+memory. Knows nothing of models, of nodes or of figures.
 """
 
 from __future__ import annotations
 
 import bisect
+import itertools
+import logging
 import os
 import struct
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from proxqa_core.errors import BadImageError, ProxqaError
+from proxqa_core.rosbags.compression import StorageError, unpack_message
 from proxqa_core.rosbags.image_messages import is_depth
 from proxqa_core.stamps import NS_PER_S
 from proxqa_core.types import clean_text
@@ -26,12 +33,21 @@ from proxqa_core.types import clean_text
 if TYPE_CHECKING:
     from rosbags.typesys.store import Typestore
 
+    from proxqa_core.rosbags.bag_files import BagFiles
+    from proxqa_core.rosbags.storage import StorageFile
+
+log = logging.getLogger(__name__)
+
 RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 IMAGE_TYPES = (RAW, COMPRESSED)
 TRUTH_TYPE = "proxqa_ros/msg/ObjectDepthArray"
 TRUTH_NAME = "ground_truth"
 """Part of the name of a topic that holds truth: a recorded `object_depths` has the same type."""
 PACKAGE = "proxqa_ros"
+MAX_UNREADABLE_FIRST = 10
+"""Number of messages of a topic that are looked at for one that says what it holds."""
+MIN_TIME_TOLERANCE_NS = 50_000_000
+"""Where only the times of recording tell messages apart, those of one moment may differ by this, in nanoseconds."""
 MIN_STAMPED_BYTES = 12
 """Size of the shortest message with a stamp: 4 bytes of encapsulation, then seconds and nanoseconds."""
 
@@ -110,46 +126,64 @@ class Bag:
 
     Attributes:
         path: As given.
+        problems: What of it cannot be read, one line each; each is logged as a warning too.
 
     Raises:
         BadBagError: It cannot be read.
-        NoReaderError: `rosbags` is not installed.
+        NoReaderError: `rosbags` or `mcap` is not installed.
     """
 
     def __init__(self, path: str | os.PathLike[str], asked_by: str = "--topic TOPIC") -> None:
-        try:
-            from rosbags.rosbag2 import Reader, ReaderError
-        except ImportError as error:
-            raise NoReaderError("reading bags needs the Python package rosbags: pip install rosbags") from error
         self.path = Path(path)
         self._asked_by = asked_by
         if not self.path.exists():
             raise BadBagError(f"bag {str(path)!r} does not exist; expected the folder of a rosbag2")
-        try:
-            self._reader = Reader(self.path)
-            self._reader.open()
-        except (ReaderError, OSError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise BadBagError(
-                f"bag {str(path)!r} cannot be read: {reason}; expected the folder of a rosbag2"
-            ) from error
+        self._files = self._opened()
+        self._order = _Order(self._files.files)
+        self.problems = list(self._files.problems)
+        if not len(self._order) and self.problems:
+            self._files.close()
+            raise self._unreadable("; ".join(self.problems[:3]))
+        for problem in self.problems:
+            log.warning("bag %r: %s", str(path), problem)
+        if self._order.skipped:
+            log.warning("bag %r: topics left out, which are not ROS 2's (cdr): %s", str(path), self._skipped())
         self._store: Typestore | None = None
         self._checked = False
+        self._by_time: dict[tuple[str, str], bool] = {}
+        self._stamps: dict[tuple[str, str], list[int]] = {}
+
+    def _opened(self) -> BagFiles:
+        """The open files of the bag. BadBagError, NoReaderError."""
+        try:
+            import rosbags.typesys  # noqa: F401 (what it is needed for comes later, but is to fail at once)
+
+            from proxqa_core.rosbags.bag_files import open_files
+
+            return open_files(self.path)
+        except ImportError as error:
+            package = str(error.name or "rosbags").split(".")[0]
+            raise NoReaderError(f"reading bags needs the Python package {package}: pip install {package}") from error
+        except (StorageError, OSError, ValueError) as error:
+            raise self._unreadable(" ".join(str(error).split())) from error
+
+    def _unreadable(self, reason: str) -> BadBagError:
+        return BadBagError(f"bag {str(self.path)!r} cannot be read: {reason}; expected the folder of a rosbag2")
 
     def __enter__(self) -> Bag:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._reader.close()
+        self._files.close()
 
     # -- topics ------------------------------------------------------------------------------------------------------
 
     def topics(self) -> list[Topic]:
-        """Every topic, by name."""
-        counts: Counter[tuple[str, str]] = Counter()
-        for c in self._reader.connections:
-            counts[c.topic, c.msgtype] += c.msgcount
-        return [Topic(name, kind, count) for (name, kind), count in sorted(counts.items())]
+        """Every topic of ROS 2 messages, by name."""
+        return [Topic(name, kind, len(ranks)) for (name, kind), ranks in sorted(self._order.ranks.items())]
+
+    def _skipped(self) -> str:
+        return ", ".join(f"{topic} ({encoding or 'no encoding'})" for topic, encoding in self._order.skipped[:10])
 
     def image_topics(self) -> list[Topic]:
         """Topics with colour or grey images, by name; empty ones are left out."""
@@ -207,6 +241,7 @@ class Bag:
         if not topics:
             asked = f" (asked for: {wanted!r})" if wanted else ""
             there = ", ".join(f"{t.name} ({t.kind}, {t.count})" for t in self.topics()) or "none"
+            there += f"; not ROS 2's (cdr): {self._skipped()}" if self._order.skipped else ""
             raise BadBagError(f"{label} has no {what}{asked}; its topics: {there}")
         choices = ", ".join(f"{t.name} ({t.count} {'messages' if t.kind == TRUTH_TYPE else 'images'})" for t in topics)
         if not wanted and len(topics) > 1:
@@ -220,12 +255,13 @@ class Bag:
         return [t for t in self.topics() if t.kind in IMAGE_TYPES and t.count]
 
     def _is_depth(self, topic: Topic) -> bool:
-        """By the topic's first message; one that cannot be read does not say that it is depth."""
-        first = next(self.messages(topic), None)
-        try:
-            return first is not None and is_depth(self.decode(first))
-        except BadImageError:
-            return False
+        """By the topic's first message that can be read; without one it is not known to be depth."""
+        for recorded in itertools.islice(self.messages(topic), MAX_UNREADABLE_FIRST):
+            try:
+                return is_depth(self.decode(recorded))
+            except BadImageError:
+                continue
+        return False
 
     # -- messages ----------------------------------------------------------------------------------------------------
 
@@ -238,25 +274,62 @@ class Bag:
             stop: Only those recorded before this time, in nanoseconds.
 
         Yields:
-            The messages in the order recorded.
+            The messages in the order recorded; one that is damaged has no bytes.
+        """
+        for rank in self._order.between({(t.name, t.kind) for t in topics}, start, stop):
+            file, number, topic, kind = self._order.place(rank)
+            try:
+                raw = unpack_message(self._files.files[file].read(number))
+            except (StorageError, OSError) as error:
+                self._say_damaged(str(error))
+                raw = b""  # what asks for the message counts it as one that cannot be used
+            yield Recorded(int(self._order.times[rank]), topic, kind, raw)
+
+    def _say_damaged(self, reason: str) -> None:
+        """Say once that messages are damaged; each of them has no bytes."""
+        problem = f"messages are damaged: {' '.join(reason.split())[:200]}"
+        if not any(p.startswith("messages are damaged") for p in self.problems):
+            self.problems.append(problem)
+            log.warning("bag %r: %s", str(self.path), problem)
+
+    def by_time(self, topic: Topic) -> bool:
+        """Whether the stamps of a topic tell its messages not apart, so that only the times of recording do.
+
+        True where most stamps are 0 or repeat the one before: a driver that does not set them, or a clock that stands.
+        """
+        key = (topic.name, topic.kind)
+        if key not in self._by_time:
+            stamps = self.stamps(topic)
+            useless = sum(stamp == 0 or (i > 0 and stamp == stamps[i - 1]) for i, stamp in enumerate(stamps))
+            self._by_time[key] = useless * 2 > len(stamps) > 1
+            if self._by_time[key]:
+                log.warning(
+                    "bag %r: the stamps of %s are 0 or repeat; its messages are told apart by when they were recorded",
+                    str(self.path),
+                    topic.name,
+                )
+        return self._by_time[key]
+
+    def times(self, topic: Topic) -> list[int]:
+        """When the messages of a topic were recorded, in ns, in order."""
+        ranks = self._order.ranks.get((topic.name, topic.kind))
+        return [] if ranks is None else [int(t) for t in self._order.times[ranks]]
+
+    def stamps(self, topic: Topic) -> list[int]:
+        """The stamps of all messages of a topic, in ns, in the order recorded; of a cut one when it was recorded."""
+        key = (topic.name, topic.kind)
+        if key not in self._stamps:
+            self._stamps[key] = [recorded.stamp_or_time for recorded in self.messages(topic)]
+        return self._stamps[key]
+
+    def moment(self, recorded: Recorded, topic: Topic) -> int:
+        """What tells a message from the others of its topic, in ns: its stamp; where `by_time`, when it was recorded.
 
         Raises:
-            BadBagError: The bag is damaged.
+            BadImageError: The message is cut.
         """
-        wanted = {(t.name, t.kind) for t in topics}
-        connections = [c for c in self._reader.connections if (c.topic, c.msgtype) in wanted]
-        if not connections:
-            return
-        found = self._reader.messages(connections, start, stop)
-        while True:
-            try:
-                connection, time, raw = next(found)
-            except StopIteration:
-                return
-            except Exception as error:  # of SQLite, of mcap, of the decompression: whatever a damaged file causes
-                reason = " ".join(str(error).split()) or type(error).__name__
-                raise BadBagError(f"bag {str(self.path)!r} is damaged: {reason[:200]}") from error
-            yield Recorded(time, connection.topic, connection.msgtype, bytes(raw))
+        stamp = recorded.stamp
+        return recorded.time if self.by_time(topic) else stamp
 
     def decode(self, recorded: Recorded) -> Any:
         """The message itself: an object with the fields of its type.
@@ -275,30 +348,33 @@ class Bag:
                 f"message on {recorded.topic} is no {recorded.kind} ({len(recorded.raw)} bytes): {reason[:100]}"
             ) from error
 
+    def frame_id(self, topic: Topic) -> str | None:
+        """The frame of a topic's first message that can be read, None where there is none."""
+        for recorded in itertools.islice(self.messages(topic), MAX_UNREADABLE_FIRST):
+            try:
+                return str(self.decode(recorded).header.frame_id)
+            except BadImageError:
+                continue
+        return None
+
     def definition(self, kind: str) -> str | None:
         """The definition of a type as the bag itself describes it, None where it does not."""
-        for c in self._reader.connections:
-            if c.msgtype == kind and c.msgdef.format.name == "MSG" and c.msgdef.data:
-                return str(c.msgdef.data)
-        return None
+        found = (c.definition for c in self._order.channels if c.kind == kind and c.definition)
+        return next(found, None)
 
     def typestore(self) -> Typestore:
         """The standard messages and this package's, the latter as the bag describes them where it does."""
         if self._store is None:
-            described = {
-                c.msgtype: c.msgdef.data
-                for c in self._reader.connections
-                if c.msgtype == TRUTH_TYPE and c.msgdef.format.name == "MSG"
-            }
-            self._store = typestore(described)
+            described = self.definition(TRUTH_TYPE)
+            self._store = typestore({TRUTH_TYPE: described} if described else {})
         return self._store
 
     def _check_version(self, recorded: Recorded, store: Typestore) -> None:
         """Refuse messages of a version of this package that is neither described in the bag nor the installed one."""
         if recorded.kind != TRUTH_TYPE or self._checked:
             return
-        for c in self._reader.connections:
-            if c.msgtype == TRUTH_TYPE and c.digest and (have := store.hash_rihs01(TRUTH_TYPE)) != c.digest:
+        for c in self._order.channels:
+            if c.kind == TRUTH_TYPE and c.digest and (have := store.hash_rihs01(TRUTH_TYPE)) != c.digest:
                 raise BadBagError(
                     f"bag {str(self.path)!r} holds another version of {TRUTH_TYPE} on {c.topic} and does not "
                     f"describe it: {c.digest[:20]}…, expected {have[:20]}…"
@@ -306,37 +382,107 @@ class Bag:
         self._checked = True
 
 
+class _Order:
+    """All messages of a bag's files in the order recorded: by time, those of one time as stored.
+
+    Attributes:
+        times: When each was recorded, in ns, int64 [messages].
+        ranks: Positions in `times` of a topic's messages, by name and type.
+        channels: Of ROS 2 messages.
+        skipped: Topics with other messages, and their encodings.
+    """
+
+    def __init__(self, files: Sequence[StorageFile]) -> None:
+        self.channels = [c for f in files for c in f.channels.values() if c.encoding == "cdr" and c.kind]
+        others = {(c.topic, c.encoding) for f in files for c in f.channels.values() if c not in self.channels}
+        self.skipped = sorted(others)
+        # 1. the files after each other: time, file, number in the file, key of the topic; each [messages]
+        self._keys = sorted({(c.topic, c.kind) for c in self.channels})
+        of_key = {key: i for i, key in enumerate(self._keys)}
+        parts = [_numbered(f, i, of_key) for i, f in enumerate(files)]
+        times, file, number, key = np.concatenate(parts, axis=1) if parts else np.zeros((4, 0), np.int64)
+        # 2. by time; a stable sort keeps the order stored
+        order = np.argsort(times, kind="stable")
+        self.times, self._file, self._number, self._key = times[order], file[order], number[order], key[order]
+        # 3. each topic's own
+        self.ranks = {key: np.flatnonzero(self._key == i) for i, key in enumerate(self._keys)}
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def place(self, rank: int) -> tuple[int, int, str, str]:
+        """Of a message its file, its number there, its topic and its type."""
+        topic, kind = self._keys[self._key[rank]]
+        return int(self._file[rank]), int(self._number[rank]), topic, kind
+
+    def between(self, topics: Set[tuple[str, str]], start: int | None, stop: int | None) -> Iterator[int]:
+        """The positions of the messages of these topics recorded in [start, stop), in order."""
+        first = 0 if start is None else int(np.searchsorted(self.times, start))
+        last = len(self) if stop is None else int(np.searchsorted(self.times, stop))
+        found = []
+        for ranks in (self.ranks[key] for key in topics if key in self.ranks):
+            found.append(ranks[np.searchsorted(ranks, first) : np.searchsorted(ranks, last)])
+        merged = found[0] if len(found) == 1 else np.sort(np.concatenate(found)) if found else ()
+        return iter(map(int, merged))
+
+
+def _numbered(file: StorageFile, position: int, of_key: Mapping[tuple[str, str], int]) -> NDArray[np.int64]:
+    """Time, file, number and key of each ROS 2 message of a file, int64 [4, messages]."""
+    times, channels = file.index()
+    key = np.full(len(times), -1, np.int64)
+    for number, channel in file.channels.items():
+        if channel.encoding == "cdr":
+            key[channels == number] = of_key.get((channel.topic, channel.kind), -1)
+    numbers = np.flatnonzero(key >= 0)
+    return np.stack([times[numbers], np.full(len(numbers), position), numbers, key[numbers]])
+
+
 class StampedReader:
     """The messages of one topic, looked up by their stamps; only the stamps are held in memory.
+
+    Where stamps do not tell messages apart (`Bag.by_time`), or several messages have the same one, the times of
+    recording do: a message then belongs to the image that was recorded nearest to it.
 
     Args:
         bag: The open bag.
         topic: A topic whose type begins with a header.
+        images: The topic of the images that messages are looked up for, None = not known.
 
     Attributes:
         topic: As given.
+
+    Raises:
+        BadBagError: Neither stamps nor times tell the messages apart.
     """
 
-    def __init__(self, bag: Bag, topic: Topic) -> None:
+    def __init__(self, bag: Bag, topic: Topic, images: Topic | None = None) -> None:
         self.topic = topic
         self._bag = bag
-        self._times: dict[int, int] = {}
+        self._by_time = bag.by_time(topic) or (images is not None and bag.by_time(images))
+        found = []
         for recorded in bag.messages(topic):
             try:
-                self._times[recorded.stamp] = recorded.time
+                found.append((recorded.time if self._by_time else recorded.stamp, recorded.time))
             except BadImageError:
                 continue  # of no use; what the images of the same moment lack is counted by whoever asks
-        self._stamps = sorted(self._times)
+        self._found = sorted(found)
+        self._images = bag.times(images) if images is not None else []
+        if self._by_time and len({time for _, time in found}) * 2 < len(found):
+            raise BadBagError(
+                f"bag {str(bag.path)!r}: neither the stamps of {topic.name} nor the times of recording tell its "
+                f"{len(found)} messages apart"
+            )
 
     def __len__(self) -> int:
-        return len(self._stamps)
+        return len({stamp for stamp, _ in self._found})
 
-    def nearest(self, stamp: int, tolerance: int = 0) -> Any:
+    def nearest(self, stamp: int, tolerance: int = 0, time: int | None = None) -> Any:
         """The message whose stamp is nearest.
 
         Args:
-            stamp: In nanoseconds.
+            stamp: Of the image, in nanoseconds.
             tolerance: Largest difference, in nanoseconds.
+            time: When the image was recorded, in nanoseconds, None = not known.
 
         Returns:
             The message, None where none is near enough.
@@ -344,13 +490,36 @@ class StampedReader:
         Raises:
             BadImageError: The message cannot be decoded.
         """
-        at = bisect.bisect_left(self._stamps, stamp)
-        near = min(self._stamps[max(0, at - 1) : at + 1], key=lambda s: abs(s - stamp), default=None)
+        if self._by_time:
+            stamp = stamp if time is None else time
+            tolerance = max(tolerance, MIN_TIME_TOLERANCE_NS)
+        at = bisect.bisect_left(self._found, (stamp, -1))
+        around = [s for s, _ in self._found[max(0, at - 1) : at + 1]]
+        near = min(around, key=lambda s: abs(s - stamp), default=None)
         if near is None or abs(near - stamp) > tolerance:
             return None
-        time = self._times[near]
-        for recorded in self._bag.messages(self.topic, start=time, stop=time + 1):
-            if recorded.stamp == near:
+        recorded_at = self._recorded_at(near, tolerance, time)
+        return None if recorded_at is None else self._at(near, recorded_at)
+
+    def _recorded_at(self, stamp: int, tolerance: int, time: int | None) -> int | None:
+        """When the message of a stamp was recorded: of several the last, or the nearest to the image if it is near."""
+        first = bisect.bisect_left(self._found, (stamp, -1))
+        times = [t for _, t in self._found[first : bisect.bisect_left(self._found, (stamp + 1, -1))]]
+        if time is None or (len(times) == 1 and not self._by_time):
+            return times[-1]
+        best = min(times, key=lambda t: abs(t - time))
+        near = abs(best - time) <= max(tolerance, MIN_TIME_TOLERANCE_NS)
+        return best if near and self._is_of(best, time) else None
+
+    def _is_of(self, recorded_at: int, time: int) -> bool:
+        """Whether no other image was recorded nearer to a message than the one recorded at `time`."""
+        at = bisect.bisect_left(self._images, recorded_at)
+        return all(abs(t - recorded_at) >= abs(time - recorded_at) for t in self._images[max(0, at - 1) : at + 1])
+
+    def _at(self, stamp: int, recorded_at: int) -> Any:
+        """The message of a stamp that was recorded at a time."""
+        for recorded in self._bag.messages(self.topic, start=recorded_at, stop=recorded_at + 1):
+            if self._by_time or recorded.stamp_or_time == stamp:
                 return self._bag.decode(recorded)
         return None
 

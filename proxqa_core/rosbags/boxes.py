@@ -90,12 +90,13 @@ class Boxes(Protocol):
     refused: int
     refusal: str
 
-    def at(self, number: int, stamp: int) -> tuple[Boxed, ...]:
+    def at(self, number: int, stamp: int, time: int | None = None) -> tuple[Boxed, ...]:
         """The boxes of an image.
 
         Args:
             number: The image's number in its topic, from 0.
             stamp: Its stamp, in nanoseconds.
+            time: When it was recorded, in nanoseconds, None = not known.
 
         Returns:
             The boxes; none where nothing is known of that image.
@@ -111,22 +112,30 @@ class BoxTopic:
         topic: A topic of one of KINDS.
         names: The name of a class, None = leave it out; classes that are not in it keep their own name.
         min_score: Boxes with a score below this are left out, in [0, 1].
+        images: The topic of the images, None = not known.
 
     Raises:
         BadBagError: The bag's own definition of the type cannot be used.
     """
 
-    def __init__(self, bag: Bag, topic: Topic, names: Mapping[str, str | None], min_score: float) -> None:
+    def __init__(
+        self,
+        bag: Bag,
+        topic: Topic,
+        names: Mapping[str, str | None],
+        min_score: float,
+        images: Topic | None = None,
+    ) -> None:
         self.label, self.refused, self.refusal = f"topic {topic.name}", 0, ""
         self._names, self._min_score, self._kind = names, min_score, topic.kind
         if topic.kind == DETECTIONS:
             _register_detections(bag)
-        self._messages = StampedReader(bag, topic)
+        self._messages = StampedReader(bag, topic, images)
 
-    def at(self, number: int, stamp: int) -> tuple[Boxed, ...]:
+    def at(self, number: int, stamp: int, time: int | None = None) -> tuple[Boxed, ...]:
         """See `Boxes.at`."""
         try:
-            message = self._messages.nearest(stamp)
+            message = self._messages.nearest(stamp, time=time)
         except BadImageError as error:
             self._refuse(error)
             return ()
@@ -202,7 +211,7 @@ class BoxFile:
                 raise BadBoxesError(f"{path}: {key!r} holds {_short(things)}; expected a list, as in {expected}")
             self._boxes[number] = tuple(_boxed(f"{path}: {key!r} [{i}]", t) for i, t in enumerate(things))
 
-    def at(self, number: int, stamp: int) -> tuple[Boxed, ...]:
+    def at(self, number: int, stamp: int, time: int | None = None) -> tuple[Boxed, ...]:
         """See `Boxes.at`."""
         return self._boxes.get(number, ())
 

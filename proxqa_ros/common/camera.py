@@ -17,6 +17,7 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from proxqa_core.errors import ProxqaError
+from proxqa_core.frames import same_frame
 from proxqa_core.types import Box
 
 Floats = NDArray[np.float64]
@@ -71,7 +72,7 @@ class Camera:
     """
 
     def __init__(self, info: CameraInfo, header: Header, width: int, height: int, rectified: bool = False) -> None:
-        if info.header.frame_id != header.frame_id:
+        if not same_frame(info.header.frame_id, header.frame_id):
             raise BadCameraError(
                 f"camera_info is of frame {info.header.frame_id[:60]!r}, the image of {header.frame_id[:60]!r}; "
                 "expected the same"

@@ -11,6 +11,7 @@ from std_msgs.msg import Header
 
 from proxqa_core.depth import median_in_box, same_aspect
 from proxqa_core.errors import BadImageError
+from proxqa_core.frames import same_frame
 from proxqa_core.types import ObjectDepth
 from proxqa_ros.common.conversions import depth_to_metres, region_of
 from proxqa_ros.distance.source import FrameContext, Measurement, TopicSource
@@ -61,7 +62,7 @@ def from_depth_image(
 
 
 def _check_alignment(message: Image, header: Header, width: int, height: int) -> None:
-    if message.header.frame_id != header.frame_id:
+    if not same_frame(message.header.frame_id, header.frame_id):
         raise BadImageError(
             f"the depth image is in frame {message.header.frame_id[:60]!r}, the image in {header.frame_id[:60]!r}; "
             "expected a depth image aligned with the image"

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any
 
 from proxqa_core.errors import BadObjectError
+from proxqa_core.frames import same_frame
 from proxqa_core.types import MAX_OBJECTS, Box, ObjectQuery, clean_text
 from proxqa_ros.common.stamps import NS_PER_S, nanoseconds
 from proxqa_ros.proximity.worker import ObjectsIn
@@ -129,7 +130,7 @@ class DetectionMatcher:
                 pass
             while self._images.popleft() is not image:
                 pass
-            if detections.header.frame_id != image.header.frame_id:
+            if not same_frame(detections.header.frame_id, image.header.frame_id):
                 self.problem = (
                     f"detections are of frame {detections.header.frame_id[:60]!r}, the image of "
                     f"{image.header.frame_id[:60]!r}; expected the same"
