@@ -55,6 +55,8 @@ def report_table(report: dict[str, Any]) -> str:
         ["expected calibration error", figure(report["ece"], 3), ""],
         ["seconds per image", figure(report["seconds_per_image"]), ""],
     ]  # fmt: skip
+    bad = report["bad_images"]["count"]
+    rows += [["images left out, which cannot be used", str(bad), ""]] if bad else []
     return columns([*rows, *_absent_rows(report["absent"]), *_direct_rows(report["direct"])])
 
 

@@ -120,13 +120,14 @@ class Record:
 
         Raises:
             BadDatasetError: The record has none.
-            BadImageError: The file is missing or damaged.
+            BadImageError: The file is missing, damaged, or not in millimetres: of 8 bits, or with a palette.
         """
         if self.depth_map is None:
             raise BadDatasetError(f"{self.folder / ANNOTATIONS}: {self.image} has no depth_map")
         raw = read_raw(self.folder / self.depth_map)
-        if raw.dtype.kind not in "ui":
-            raise BadImageError(f"{self.folder / self.depth_map}: is {raw.dtype}; expected a 16-bit PNG in millimetres")
+        if raw.dtype.kind not in "ui" or raw.dtype.itemsize < 2:
+            what = "8 bit, as pictures of disparity are" if raw.dtype == np.uint8 else raw.dtype
+            raise BadImageError(f"{self.folder / self.depth_map}: is {what}; expected a 16-bit PNG in millimetres")
         return metres_of(raw)
 
     def load_masks(self) -> NDArray[Any] | None:

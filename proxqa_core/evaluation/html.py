@@ -46,12 +46,19 @@ def render(report: dict[str, Any], measured: Measurements, folder: LabelledFolde
     parts = [
         f"<p>{report['images']} images, {report['pairs']} pairs, {report['objects']} objects; "
         f"{number(report['seconds_per_image'], 2)} s an image.</p>",
+        _bad_images(report["bad_images"]),
         accuracy(report),
         "<h2>Worst pairs</h2>",
         _worst(measured, folder),
         notes(report),
     ]
     return page(title, parts)
+
+
+def _bad_images(bad: dict[str, Any]) -> str:
+    """What was left out, '' = nothing. bad: "bad_images" of the report."""
+    reasons = "; ".join(html.escape(reason) for reason in bad["reasons"])
+    return f"<p>{bad['count']} images cannot be used and are left out: {reasons}</p>" if bad["count"] else ""
 
 
 def accuracy(report: dict[str, Any]) -> str:

@@ -109,6 +109,8 @@ class Measurements:
         seconds: Time that every image took, by index.
         images: Path or stamp of every image, by index.
         absent: Names asked for that are not in view, None = not asked for.
+        bad: Number of images that could not be used.
+        bad_reasons: Why, one line each; the first few.
     """
 
     model: str
@@ -118,6 +120,8 @@ class Measurements:
     seconds: tuple[float, ...]
     images: tuple[str, ...]
     absent: tuple[AbsentResult, ...] | None = None
+    bad: int = 0
+    bad_reasons: tuple[str, ...] = ()
 
 
 def ranks(values: Floats) -> Floats:
@@ -244,6 +248,7 @@ def summary(
         "model": measured.model,
         "prompt": measured.prompt,
         "images": len(measured.images),
+        "bad_images": {"count": measured.bad, "reasons": list(measured.bad_reasons)},
         **pairs.figures(),
         **objects.figures(),
         "ece": expected_calibration_error(pairs.confidence, pairs.correct),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import logging
 import math
 import os
 import random
@@ -22,11 +23,15 @@ from typing import Any
 from tqdm import tqdm
 
 from proxqa_core.datasets.folder import BadDatasetError, LabelledFolder, LabelledObject, Record
-from proxqa_core.errors import ProxqaError
+from proxqa_core.errors import BadImageError, ProxqaError
 from proxqa_core.evaluation.metrics import MIN_GAP, AbsentResult, Measurements, ObjectResult, PairResult, summary
 from proxqa_core.protocols import EncodedImage, Engine
 from proxqa_core.types import MAX_OBJECTS, ObjectDepth, ObjectQuery, ProximityAnswer
 
+log = logging.getLogger(__name__)
+
+MAX_REASONS = 5
+"""Number of reasons for bad images that are kept."""
 PROMPTS = ("name", "box")
 _BAR = "{desc}: {n_fmt} of {total_fmt} images{postfix}"
 
@@ -85,7 +90,7 @@ def measure(
     Raises:
         ValueError: `prompt` is another one, `limit` is below 1 or `absent` below 0.
         BadDatasetError: The folder is at fault, or has nothing to ask for.
-        BadImageError: An image or a depth map is missing or damaged.
+        BadImageError: No image can be used; one of many that is missing, damaged or without its depth map is counted.
         NoDirectError: The engine cannot be asked directly.
     """
     _check_options(prompt, limit, absent)
@@ -96,9 +101,11 @@ def measure(
     bar = tqdm(total=total, disable=not progress, desc=labelled.path.name, bar_format=_BAR)
     with bar:
         for record in itertools.islice(labelled, total):
-            collector.ask(record)
+            collector.try_to_ask(record)
             bar.set_postfix_str(f"{len(collector.pairs)} pairs", refresh=False)
             bar.update()
+    if collector.bad and not collector.images:
+        raise BadImageError(f"none of {total} images can be used, the first: {collector.bad_reasons[0]}")
     if not collector.objects:
         raise BadDatasetError(f"{labelled.path}: has no object to ask for; expected objects with a name and a ref")
     return collector.measurements()
@@ -123,13 +130,24 @@ class _Collector:
         self.not_there: list[AbsentResult] = []
         self.seconds: list[float] = []
         self.images: list[str] = []
+        self.bad, self.bad_reasons = 0, list[str]()
+
+    def try_to_ask(self, record: Record) -> None:
+        """`ask`; an image that cannot be used is counted and named."""
+        try:
+            self.ask(record)
+        except BadImageError as error:
+            log.warning("image left out: %s", error)
+            self.bad += 1
+            if len(self.bad_reasons) < MAX_REASONS:
+                self.bad_reasons.append(str(error))
 
     def ask(self, record: Record) -> None:
         """Ask everything about one image; nothing where it has no object to ask for."""
         asked = _asked(record, self.prompt)
         if not asked:
             return
-        image = record.load_image()
+        image, truths = record.load_image(), record.relative_depths()
         # 1. what is timed: the image, all depths, all pairs
         started = time.perf_counter()
         encoded = self.engine.encode_image(image)
@@ -143,7 +161,7 @@ class _Collector:
         missing = [ObjectQuery(name) for name in absent_names(record, self.names, self.absent)]
         index = len(self.images)
         self.images.append(record.image)
-        self.objects += _object_results(index, record, asked, found)
+        self.objects += _object_results(index, record, truths, asked, found)
         self.pairs += [
             _pair_result(index, asked, found, *ij, answer, unaided)
             for ij, answer, unaided in zip(wanted, answers, directly, strict=True)
@@ -160,22 +178,32 @@ class _Collector:
             tuple(self.seconds),
             tuple(self.images),
             tuple(self.not_there) if self.absent else None,
+            self.bad,
+            tuple(self.bad_reasons),
         )
 
 
 def labels(folder: str | os.PathLike[str] | LabelledFolder) -> list[ObjectResult]:
     """Every object of a folder with its true depth and no answer, to fit baselines on.
 
+    Images whose depth map cannot be used are named in a warning and left out.
+
     Raises:
         BadDatasetError: The folder is at fault.
-        BadImageError: A depth map is missing or damaged.
     """
     labelled = folder if isinstance(folder, LabelledFolder) else LabelledFolder(folder)
-    return [
-        ObjectResult(i, o.name, math.nan, math.nan, truth, o.box.y2 / record.height)
-        for i, record in enumerate(labelled)
-        for o, truth in zip(record.objects, record.relative_depths(), strict=True)
-    ]
+    found: list[ObjectResult] = []
+    for i, record in enumerate(labelled):
+        try:
+            truths = record.relative_depths()
+        except BadImageError as error:
+            log.warning("image left out: %s", error)
+            continue
+        found += [
+            ObjectResult(i, o.name, math.nan, math.nan, truth, o.box.y2 / record.height)
+            for o, truth in zip(record.objects, truths, strict=True)
+        ]
+    return found
 
 
 Asked = list[tuple[LabelledObject, ObjectQuery]]
@@ -261,8 +289,10 @@ def _directly(engine: Engine, encoded: Any, pairs: list[tuple[ObjectQuery, Objec
     return list(many(pairs, direct=True))
 
 
-def _object_results(index: int, record: Record, asked: Asked, found: Sequence[ObjectDepth]) -> list[ObjectResult]:
-    truths = dict(zip(map(id, record.objects), record.relative_depths(), strict=True))
+def _object_results(
+    index: int, record: Record, depths: Sequence[float], asked: Asked, found: Sequence[ObjectDepth]
+) -> list[ObjectResult]:
+    truths = dict(zip(map(id, record.objects), depths, strict=True))
     return [
         ObjectResult(index, query.name, d.depth, d.score, truths[id(o)], o.box.y2 / record.height, d.depth_stddev)
         for (o, query), d in zip(asked, found, strict=True)

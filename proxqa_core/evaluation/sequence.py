@@ -182,6 +182,8 @@ def measurements(run: Run) -> Measurements:
         tuple(objects),
         tuple(a.seconds for a in run.answers),
         tuple(str(stamp) for stamp in run.stamps),
+        bad=run.bad,
+        bad_reasons=tuple(run.bad_reasons),
     )
 
 

@@ -467,6 +467,8 @@ class StampedReader:
                 continue  # of no use; what the images of the same moment lack is counted by whoever asks
         self._found = sorted(found)
         self._images = bag.times(images) if images is not None else []
+        counts = Counter(bag.stamps(images) if images is not None else [])
+        self._repeated = {0} | {stamp for stamp, count in counts.items() if count > 1}
         if self._by_time and len({time for _, time in found}) * 2 < len(found):
             raise BadBagError(
                 f"bag {str(bag.path)!r}: neither the stamps of {topic.name} nor the times of recording tell its "
@@ -498,14 +500,17 @@ class StampedReader:
         near = min(around, key=lambda s: abs(s - stamp), default=None)
         if near is None or abs(near - stamp) > tolerance:
             return None
-        recorded_at = self._recorded_at(near, tolerance, time)
+        recorded_at = self._recorded_at(near, stamp, tolerance, time)
         return None if recorded_at is None else self._at(near, recorded_at)
 
-    def _recorded_at(self, stamp: int, tolerance: int, time: int | None) -> int | None:
-        """When the message of a stamp was recorded: of several the last, or the nearest to the image if it is near."""
+    def _recorded_at(self, stamp: int, image_stamp: int, tolerance: int, time: int | None) -> int | None:
+        """When the message of a stamp was recorded; where several messages or images have it, the nearest that is near.
+
+        None where none is. Without the image's time it is the last.
+        """
         first = bisect.bisect_left(self._found, (stamp, -1))
         times = [t for _, t in self._found[first : bisect.bisect_left(self._found, (stamp + 1, -1))]]
-        if time is None or (len(times) == 1 and not self._by_time):
+        if time is None or (len(times) == 1 and not self._by_time and image_stamp not in self._repeated):
             return times[-1]
         best = min(times, key=lambda t: abs(t - time))
         near = abs(best - time) <= max(tolerance, MIN_TIME_TOLERANCE_NS)

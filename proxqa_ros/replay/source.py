@@ -62,11 +62,6 @@ class ReplaySource:
             BadBagError: The bag does not hold what is requested.
         """
         topic = bag.image_topic(request.image_topic)
-        if bag.by_time(topic):
-            raise BadBagError(
-                f"the stamps of {topic.name} are 0 or repeat, so answers cannot be matched to images; expected stamps "
-                "that tell images apart (`proxqa eval-bag` goes by the times of recording)"
-            )
         depth = bag.depth_topic(request.play_depth_topic) if request.play_depth_topic else None
         if depth is not None and depth.compressed:
             raise BadBagError(f"{depth.name} is compressed; the node calibrates metres from {RAW} only")

@@ -442,3 +442,44 @@ def test_the_same_twice_is_the_same(drive: Path, tmp_path: Path) -> None:
         record(drive, tmp_path / name, Settings())
     assert content(tmp_path / "a") == content(tmp_path / "b")
     assert str(tmp_path).encode() not in b"".join(content(tmp_path / "a").values())  # nothing of where it was made
+
+
+# -- stamps and frames that real drivers send --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", ["images", "depths", "both", "neither"])
+def test_stamps_of_zero(tmp_path: Path, which: str) -> None:
+    """Every image gets its own depth and boxes, by the times of recording, and a name of its own."""
+    times = [made.START + i * made.PERIOD for i in range(4)]
+    messages: list[Any] = []
+    for i, time in enumerate(times):
+        image = made.raw(0 if which in ("images", "both") else time, made.picture(i))
+        metres = made.depth_map({"chair": 1.0 + i})
+        depth = made.raw(0 if which in ("depths", "both") else time, metres, "32FC1")
+        label = made.truth(0 if which == "both" else time, {"chair": (0.1, 1.0)})
+        messages += [(made.IMAGES, time, image), (made.DEPTHS, time + 10**6, depth), (made.TRUTH, time + 10**6, label)]
+    done = record(made.write(tmp_path / "bag", messages), tmp_path / "out", Settings())
+    assert done.left_out == {}
+    records = LabelledFolder(tmp_path / "out").records
+    assert [r.image for r in records] == [f"images/{time}.png" for time in times]
+    assert [r.objects[0].depth_m for r in records] == [1.0, 2.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize(("frame", "fits"), [("camera", True), ("/camera", True), ("camera_depth", False), ("", False)])
+def test_depth_of_the_frame_of_the_image(tmp_path: Path, frame: str, fits: bool) -> None:
+    messages = made.drive(1)
+    next(m for topic, _, m in messages if topic == made.DEPTHS).header.frame_id = frame
+    path = made.write(tmp_path / "bag", messages)
+    if fits:
+        assert record(path, tmp_path / "out", Settings()).measured == 3
+    else:
+        with pytest.raises(BadRecordingError, match=f"are in frame '{frame}', the images in 'camera'"):
+            record(path, tmp_path / "out", Settings())
+
+
+def test_messages_that_are_damaged_are_counted(tmp_path: Path) -> None:
+    messages: list[Any] = made.drive(3)
+    at = next(i for i, m in enumerate(messages) if m[0] == made.IMAGES)
+    messages[at] = (made.IMAGES, made.START, "sensor_msgs/msg/Image", b"")
+    done = record(made.write(tmp_path / "bag", messages), tmp_path / "out", Settings(depth="none"))
+    assert done.images == 2 and done.left_out["images that cannot be used"] == 1

@@ -44,9 +44,10 @@ def run_on(
     path: Path, engine: FakeEngine, names: str = "", depth: str = "", prompt: str = "name", **selection: Any
 ) -> Run:
     with Bag(path) as bag:
-        truth = truth_of(bag, "", depth, 0.05)
+        topic = bag.image_topic()
+        truth = truth_of(bag, "", depth, 0.05, topic)
         queries = queries_of(bag, truth, [ObjectQuery(n) for n in names.split(",") if n])
-        return evaluate_bag(engine, bag, bag.image_topic(), truth, queries, Selection(**selection), prompt)
+        return evaluate_bag(engine, bag, topic, truth, queries, Selection(**selection), prompt)
 
 
 def test_a_model_that_knows(drive: Path) -> None:
@@ -285,3 +286,108 @@ def test_page_without_pictures_and_of_large_images(drive: Path) -> None:
     assert render(report(run), run, {}).count("no picture") == 6
     large = {stamp: np.zeros((1200, 1600, 3), np.uint8) for stamp in stamps_to_show(run)}
     assert len(render(report(run), run, large)) < 1_000_000
+
+
+# -- what belongs to an image ------------------------------------------------------------------------------------------
+
+NEAR, FAR = {"chair": 1.0, "table": 2.0, "lamp": 3.0}, {"chair": 3.0, "table": 2.0, "lamp": 1.0}
+
+
+def rgbd(path: Path, stamps: list[int], depth_stamps: list[int], keep: slice = slice(None)) -> Path:
+    """Images recorded every 0.1 s, each with its own depth 1 ms later, near and far in turn; whatever their stamps."""
+    messages: list[made.Message] = []
+    depths: list[made.Message] = []
+    for i, (stamp, other) in enumerate(zip(stamps, depth_stamps, strict=True)):
+        time = made.START + i * made.PERIOD
+        messages.append((made.IMAGES, time, made.raw(stamp, made.picture(i))))
+        depth = made.depth_map(FAR if i % 2 else NEAR)
+        depths.append((made.DEPTHS, time + 10**6, made.raw(other, depth, "32FC1")))
+    return made.write(path, messages + depths[keep])
+
+
+TRUE = [made.START + i * made.PERIOD for i in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("stamps", "depth_stamps"),
+    [
+        (TRUE, TRUE),
+        ([0] * 4, [0] * 4),
+        (TRUE, [0] * 4),
+        ([0] * 4, TRUE),
+        ([7] * 4, [7] * 4),
+        ([5, 5, 5, 9], [5, 5, 5, 9]),
+        ([0, 0, *TRUE[2:]], [0, 0, *TRUE[2:]]),
+        (TRUE[:2] * 2, TRUE[:2] * 2),
+    ],
+)
+@pytest.mark.parametrize("dropped", [None, 1])
+def test_every_image_is_judged_by_its_own_depth(
+    tmp_path: Path, stamps: list[int], depth_stamps: list[int], dropped: int | None
+) -> None:
+    bag = rgbd(tmp_path / "bag", stamps, depth_stamps)
+    if dropped is not None:  # the depth of the first image is missing: nobody else's is taken
+        bag = rgbd(tmp_path / "dropped", stamps, depth_stamps, slice(dropped, None))
+    run = run_on(bag, FakeEngine(RIGHT, PointingView), "chair,lamp", made.DEPTHS)
+    metres = [None if a.truth[0] is None else a.truth[0].distance for a in run.answers]
+    assert metres == [None if dropped else 1.0, 3.0, 1.0, 3.0]
+
+
+def test_the_pages_pictures_are_their_own(tmp_path: Path) -> None:
+    with Bag(rgbd(tmp_path / "bag", [0] * 4, [0] * 4)) as bag:
+        topic = bag.image_topic()
+        run = evaluate_bag(FakeEngine(RIGHT), bag, topic, truth_of(bag, None, "", 0.05), [ObjectQuery("chair")])
+        assert run.stamps == TRUE
+        shown = pictures(bag, topic, run.stamps)
+    assert [np.array_equal(shown[stamp], made.picture(i)) for i, stamp in enumerate(TRUE)] == [True] * 4
+
+
+def test_that_stamps_say_nothing_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run_on(rgbd(tmp_path / "bag", TRUE, [0] * 4), FakeEngine(RIGHT, PointingView), "chair", made.DEPTHS)
+    assert "the stamps of /camera/depth are 0 or repeat" in caplog.text and "/camera/image_raw" not in caplog.text
+    path = made.write(tmp_path / "same", [(made.DEPTHS, 5, made.raw(0, made.depth_map(NEAR), "32FC1"))] * 4)
+    with Bag(path) as bag, pytest.raises(BadBagError, match=r"neither the stamps of .* nor the times of recording"):
+        truth_of(bag, None, made.DEPTHS, 0.05)
+
+
+def framed(path: Path, *frames: str) -> Path:
+    """An image of each frame with depth of the frame that follows it."""
+    messages: list[made.Message] = []
+    for i, (frame, other) in enumerate(zip(frames[::2], frames[1::2], strict=True)):
+        image, depth = made.raw(TRUE[i]), made.raw(TRUE[i], made.depth_map(NEAR), "32FC1")
+        image.header.frame_id, depth.header.frame_id = frame, other
+        messages += [(made.IMAGES, TRUE[i], image), (made.DEPTHS, TRUE[i], depth)]
+    return made.write(path, messages)
+
+
+def judged(path: Path) -> Run:
+    with Bag(path) as bag:
+        topic = bag.image_topic()
+        truth = truth_of(bag, None, made.DEPTHS, 0.05, topic)
+        return evaluate_bag(FakeEngine(RIGHT, PointingView), bag, topic, truth, [ObjectQuery("chair")])
+
+
+def test_depth_of_another_frame_is_refused(tmp_path: Path) -> None:
+    for i, (frame, other) in enumerate([("color", "depth"), ("color", ""), ("", "depth"), ("color", "//color")]):
+        with pytest.raises(BadBagError, match=f"are in frame '{other}', the images in '{frame}'"):
+            judged(framed(tmp_path / str(i), frame, other))
+
+
+@pytest.mark.parametrize("frames", [("color", "/color"), ("/color", "color"), ("", ""), ("/a", "/a")])
+def test_a_leading_slash_is_no_other_frame(tmp_path: Path, frames: tuple[str, str]) -> None:
+    assert [a.truth[0] is not None for a in judged(framed(tmp_path / "bag", *frames)).answers] == [True]
+
+
+def test_one_depth_image_of_another_frame_is_no_truth(tmp_path: Path) -> None:
+    run = judged(framed(tmp_path / "bag", "color", "color", "color", "depth"))
+    assert [a.truth[0] is not None for a in run.answers] == [True, False]
+    assert "are in frame 'depth', the images in 'color'" in run.truth_problem
+
+
+@pytest.mark.parametrize("data", [b"", b"\0\1\0\0" + b"\xff" * 80])
+def test_one_bad_image_of_a_bag_is_counted(tmp_path: Path, data: bytes) -> None:
+    messages: list[Any] = [(made.IMAGES, s, made.raw(s)) for s in TRUE]
+    messages[0] = (made.IMAGES, TRUE[0], "sensor_msgs/msg/Image", data)
+    path = made.write(tmp_path / "bag", messages)
+    found = report(run_on(path, FakeEngine(RIGHT), "chair"))
+    assert (found["frames"]["bad"], found["frames"]["answered"], found["bad_images"]["count"]) == (1, 3, 1)

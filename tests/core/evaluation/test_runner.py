@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from proxqa_core.cli.tables import report_table
 from proxqa_core.datasets.folder import BadDatasetError, LabelledFolder
+from proxqa_core.errors import BadImageError
 from proxqa_core.evaluation.html import render
 from proxqa_core.evaluation.metrics import summary
 from proxqa_core.evaluation.runner import NoDirectError, evaluate, labels, measure
@@ -171,3 +176,58 @@ def test_page_without_pictures_or_mistakes(labelled: Path) -> None:
         file.unlink()
     page = render(summary(wrong), wrong, LabelledFolder(labelled))
     assert "base64" not in page and "no such file" in page
+
+
+def _cut(folder: Path) -> None:
+    file = folder / "images/1.png"
+    file.write_bytes(file.read_bytes()[:-60])
+
+
+def _remove(folder: Path) -> None:
+    (folder / "images/1.png").unlink()
+
+
+def _other_size(folder: Path) -> None:
+    Image.new("RGB", (10, 10)).save(folder / "images/1.png")
+
+
+def _text(folder: Path) -> None:
+    (folder / "images/1.png").write_text("<html>404</html>")
+
+
+@pytest.mark.parametrize("harm", [_cut, _remove, _other_size, _text])
+def test_one_bad_image_never_ends_an_evaluation(
+    labelled: Path, harm: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    harm(labelled)
+    report = evaluate(FakeEngine(RIGHT), labelled, progress=False)
+    assert report["images"] == 2 and report["pairs"] == 3 and report["pair_accuracy"] == 1.0
+    assert report["bad_images"]["count"] == 1 and "1.png" in report["bad_images"]["reasons"][0]
+    assert "1.png" in caplog.text
+    measured = measure(FakeEngine(RIGHT), labelled, progress=False)
+    assert "1 images cannot be used" in render(summary(measured), measured, LabelledFolder(labelled))
+    assert "images left out, which cannot be used" in report_table(report)
+
+
+@pytest.mark.parametrize("mode", ["cut", "missing", "8 bit", "palette"])
+def test_a_depth_map_that_is_none_costs_its_image(labelled: Path, mode: str) -> None:
+    file = labelled / "depth.png"
+    if mode == "missing":
+        file.unlink()
+    elif mode == "cut":
+        file.write_bytes(file.read_bytes()[:60])
+    else:
+        Image.fromarray(np.full((48, 64), 200, np.uint8)).convert("P" if mode == "palette" else "L").save(file)
+    report = evaluate(FakeEngine(RIGHT), labelled, progress=False, train=labelled)
+    assert report["images"] == 2 and report["bad_images"]["count"] == 1
+    if mode in ("8 bit", "palette"):
+        assert "is 8 bit, as pictures of disparity are; expected a 16-bit PNG" in report["bad_images"]["reasons"][0]
+    assert [o.name for o in labels(labelled)] == ["chair", "table", "dog", "cat"]
+
+
+def test_no_image_at_all_is_one_line(labelled: Path) -> None:
+    for file in (labelled / "images").iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(BadImageError, match=r"none of 3 images can be used, the first: .*0\.png") as caught:
+        measure(FakeEngine(RIGHT), labelled, progress=False)
+    assert "\n" not in str(caught.value)
