@@ -6,11 +6,13 @@ or metrics.
 
 The format is `annotations.json`, a list of
 `{image, width, height, objects: [{name, box: [x1, y1, x2, y2], depth_m?, depth?, ref?, unique?, visible?, colour?,
-mask_id?}], depth_map?, mask_map?, source?, visible_names?}`: paths are relative to the folder, boxes in pixels, depth_m
-in metres along the optical axis, depth relative in [0, 1]. ref is a phrase that means the object alone in its image,
-null where there is none; where the field is left out, the name serves if no other object has it. depth_map is a 16-bit
-PNG in millimetres, 0 = not measured, 65535 = sky; mask_map an 8-bit PNG of each object's mask_id. visible_names are the
-names of everything in view, labelled or not; where the field is left out, other things may be in view.
+mask_id?}], depth_map?, depth_unit?, mask_map?, source?, visible_names?}`: paths are relative to the folder, boxes in
+pixels, depth_m in metres along the optical axis, depth relative in [0, 1]. ref is a phrase that means the object
+alone in its image, null where there is none; where the field is left out, the name serves if no other object has it.
+depth_map is a 16-bit PNG in millimetres, 0 = not measured, 65535 = sky; depth_unit the metres of one count where they
+are not 0.001 (0.0002 in TUM's images, 0.00390625 in KITTI's), and a map of 8 bits or of floats needs it; mask_map an
+8-bit PNG of each object's mask_id. visible_names are the names of everything in view, labelled or not; where the
+field is left out, other things may be in view.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ from proxqa_core.vision.image_file import read_image, read_raw
 ANNOTATIONS = "annotations.json"
 SKY = 65535
 """Value in a depth map that means beyond every range."""
+METRES_PER_MM = 0.001
+"""Metres of one count of a depth map, where its record does not say otherwise."""
 
 
 class BadDatasetError(ProxqaError, ValueError):
@@ -80,6 +84,7 @@ class Record:
         height: In pixels.
         objects: The labelled objects.
         depth_map: Path of the depth map, relative to `folder`; None = there is none.
+        depth_unit: Metres of one count of the depth map; None = not given: millimetres.
         mask_map: Path of the mask map, relative to `folder`; None = there is none.
         source: Where the image is from, '' = not given.
         visible_names: Names of everything in view, labelled or not; None = not given.
@@ -94,6 +99,7 @@ class Record:
     mask_map: str | None = None
     source: str = ""
     visible_names: tuple[str, ...] | None = None
+    depth_unit: float | None = None
 
     def load_image(self) -> NDArray[np.uint8]:
         """Read the image.
@@ -120,15 +126,21 @@ class Record:
 
         Raises:
             BadDatasetError: The record has none.
-            BadImageError: The file is missing, damaged, or not in millimetres: of 8 bits, or with a palette.
+            BadImageError: The file is missing or damaged, holds colours, or has 8 bits or floats and no `depth_unit`
+                says what they mean: such a map is mostly a disparity, or a picture of one.
         """
         if self.depth_map is None:
             raise BadDatasetError(f"{self.folder / ANNOTATIONS}: {self.image} has no depth_map")
-        raw = read_raw(self.folder / self.depth_map)
-        if raw.dtype.kind not in "ui" or raw.dtype.itemsize < 2:
+        file = self.folder / self.depth_map
+        raw = read_raw(file, palette=False)
+        counted = raw.dtype.kind in "ui" and raw.dtype.itemsize > 1
+        if raw.dtype.kind == "b" or not (counted or self.depth_unit):
             what = "8 bit, as pictures of disparity are" if raw.dtype == np.uint8 else raw.dtype
-            raise BadImageError(f"{self.folder / self.depth_map}: is {what}; expected a 16-bit PNG in millimetres")
-        return metres_of(raw)
+            raise BadImageError(
+                f"{file}: is {what}; expected a 16-bit PNG in millimetres, or 'depth_unit' in its record: the "
+                "metres of one count"
+            )
+        return metres_of(raw, self.depth_unit or METRES_PER_MM)
 
     def load_masks(self) -> NDArray[Any] | None:
         """Read the mask map.
@@ -175,17 +187,21 @@ class Record:
             return math.nan
 
 
-def metres_of(raw: NDArray[Any]) -> NDArray[np.float32]:
+def metres_of(raw: NDArray[Any], unit: float = METRES_PER_MM) -> NDArray[np.float32]:
     """A stored depth map in metres.
 
     Args:
-        raw: Unsigned integers [rows, columns]: millimetres, 0 = not measured, SKY = beyond every range.
+        raw: Numbers [rows, columns]: 0, below or not finite = not measured, SKY = beyond every range.
+        unit: Metres of one count.
 
     Returns:
         float32 [rows, columns]: NaN = not measured, infinity = sky.
     """
-    metres: NDArray[np.float32] = raw.astype(np.float32) / np.float32(1000)
-    metres[raw == 0] = np.nan
+    if unit == METRES_PER_MM:  # exact to the last bit, unlike a product with 0.001
+        metres: NDArray[np.float32] = raw.astype(np.float32) / np.float32(1000)
+    else:
+        metres = (raw.astype(np.float64) * unit).astype(np.float32)
+    metres[~(np.isfinite(raw) & (raw > 0))] = np.nan
     metres[raw == SKY] = np.inf
     return metres
 
@@ -274,7 +290,14 @@ class _RecordReader:
             named.path("mask_map"),
             named.text("source") or "",
             named.names("visible_names"),
+            named.depth_unit(),
         )
+
+    def depth_unit(self) -> float | None:
+        unit = self.number("depth_unit")
+        if unit is not None and unit <= 0:
+            raise self.fail("depth_unit", "the metres of one count, above 0, such as 0.001 for millimetres")
+        return unit
 
     def object(self, names: Counter[str | None], width: int, height: int) -> LabelledObject:
         name = self.text("name")

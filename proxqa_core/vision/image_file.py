@@ -49,19 +49,23 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     return image
 
 
-def read_raw(path: str | os.PathLike[str]) -> NDArray[Any]:
+def read_raw(path: str | os.PathLike[str], palette: bool = True) -> NDArray[Any]:
     """A map of depths or masks as it is stored.
 
     Args:
         path: A PNG of one channel.
+        palette: An image with a palette is taken as the numbers of its colours, as masks are stored; False: it is
+            refused, since what it shows is colours.
 
     Returns:
         [height, width], of the type stored.
 
     Raises:
-        BadImageError: The file is missing, truncated, no image, or has several channels.
+        BadImageError: The file is missing, truncated, no image, or has several channels or a palette.
     """
     picture = _opened(path)
+    if picture.mode == "P" and not palette:
+        raise BadImageError(f"{path}: has a palette of colours; expected one channel that holds the numbers themselves")
     try:
         raw = np.array(picture)
     except (OSError, SyntaxError, ValueError) as error:

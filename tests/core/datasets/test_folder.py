@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from proxqa_core.datasets.folder import BadDatasetError, LabelledFolder
 from proxqa_core.depth import object_relative_depth, relative_depth_map
@@ -97,6 +98,8 @@ def test_records_are_checked_as_they_are_reached(labelled: Path) -> None:
         ("objects", {}, "a list"),
         ("objects", [7], "objects[0]"),
         ("depth_map", "../../x.png", "inside the folder"),
+        ("depth_unit", 0, "metres of one count"),
+        ("depth_unit", "mm", "a finite number"),
         ("visible_names", "cup", "a list of names"),
         ("visible_names", ["cup", 3], "a list of names"),
         ("visible_names", ["cup", " "], "a list of names"),
@@ -173,3 +176,36 @@ def test_an_image_of_another_size_than_said(labelled: Path) -> None:
     file.write_text(json.dumps(records))
     with pytest.raises(BadImageError, match="640x48"):
         LabelledFolder(labelled).records[1].load_image()
+
+
+def _with_depth(folder: Path, array: np.ndarray, mode: str | None = None, **fields: Any) -> Any:
+    """The first record, with another depth map."""
+    picture = Image.fromarray(array)
+    (picture.convert(mode) if mode else picture).save(folder / "other.tif")
+    records = json.loads((folder / "annotations.json").read_text())
+    records[0] |= {"depth_map": "other.tif", **fields}
+    (folder / "annotations.json").write_text(json.dumps(records))
+    return LabelledFolder(folder).records[0]
+
+
+def test_eight_bits_are_no_millimetres(labelled: Path) -> None:
+    """A disparity of 8 bits is brighter where it is nearer: as millimetres it would flip near and far."""
+    disparity = np.linspace(0, 255, 48).astype(np.uint8)[:, None].repeat(64, 1)
+    for array, mode in ((disparity, None), (disparity, "1"), (disparity.astype(np.float32), None)):
+        with pytest.raises(BadImageError, match=r"other\.tif: is .*16-bit PNG in millimetres, or 'depth_unit'"):
+            _with_depth(labelled, array, mode).load_depth()
+
+
+@pytest.mark.parametrize("unit", [None, 0.001])
+def test_colours_of_a_palette_are_no_depth(labelled: Path, unit: float | None) -> None:
+    array = np.arange(48, dtype=np.uint8)[:, None].repeat(64, 1)
+    with pytest.raises(BadImageError, match="palette"):
+        _with_depth(labelled, array, "P", **({"depth_unit": unit} if unit else {})).load_depth()
+
+
+@pytest.mark.parametrize(("dtype", "unit"), [(np.uint8, 0.05), (np.uint16, 0.0002), (np.float32, 1.0)])
+def test_the_unit_of_a_depth_map_can_be_said(labelled: Path, dtype: type, unit: float) -> None:
+    array = np.arange(48, dtype=dtype)[:, None].repeat(64, 1)
+    metres = _with_depth(labelled, array, depth_unit=unit).load_depth()
+    assert np.isnan(metres[0]).all()
+    np.testing.assert_allclose(metres[1:, 0], unit * np.arange(1, 48), rtol=1e-6)
