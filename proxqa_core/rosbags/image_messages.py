@@ -45,12 +45,12 @@ class Compressed(Protocol):
 
 DEPTH_ENCODINGS = ("16UC1", "32FC1")
 
-_JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+_JPEG_END = b"\xff\xd9"
+_START_OF_SCAN, _FILL = 0xDA, 0xFF
+"""Second bytes of the JPEG marker before the compressed pixels, and of the bytes that may precede any marker."""
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB\x60\x82"
 MAX_COMPRESSED_PIXELS = 89_478_485
 """Most pixels of a compressed image, Pillow's own limit: a few kilobytes can claim, and hold, any number of them."""
-_TAIL_BYTES = 1024
-"""Bytes at the end of a compressed image in which its end marker is looked for (some cameras pad)."""
 _DEPTH_HEADER_BYTES = 12
 """Bytes before the PNG of a compressedDepth image: its format, then two numbers that scale inverse depth."""
 
@@ -161,7 +161,8 @@ def image_to_rgb(message: RawImage | Compressed) -> Pixels:
 
     Args:
         message: Raw, in the encodings of sensor_msgs/image_encodings with 8 bits per channel, mono16, Bayer (8 and 16
-            bit), YUV 4:2:2. Or compressed, JPEG or PNG, decoded whole or refused; a JPEG whose middle is damaged gives
+            bit), YUV 4:2:2. Or compressed, JPEG, PNG, TIFF or WebP, decoded whole or refused, whatever follows its
+            end; a JPEG whose middle is damaged gives
             a damaged picture, since the format has no checksum.
 
     Returns:
@@ -182,24 +183,67 @@ def image_to_rgb(message: RawImage | Compressed) -> Pixels:
 
 def _check_compressed(message: Compressed) -> bytes:
     data = bytes(message.data)
-    label = f"compressed image (format {message.format[:60]!r}, {len(data)} bytes)"
-    if "compressedDepth" in message.format:
-        raise BadImageError(f"{label} is a depth image; expected a colour or grey image as JPEG or PNG")
+    label = _label("compressed image", message, data)
+    if is_depth(message):
+        raise BadImageError(f"{label} is a depth image; expected a colour or grey image as {_KINDS}")
+    _check_whole(data, label)
+    return data
+
+
+def _label(kind: str, message: Compressed, data: bytes) -> str:
+    return f"{kind} (format {message.format[:60]!r}, {len(data)} bytes)"
+
+
+def _check_whole(data: bytes, label: str) -> None:
+    """Raise BadImageError where data are no picture, or one whose end is missing. Anything may follow the end."""
     if not data:
-        raise BadImageError(f"{label} is empty; expected JPEG or PNG data")
-    for name, start, end in (("JPEG", _JPEG_START, _JPEG_END), ("PNG", _PNG_START, _PNG_END)):
-        if data.startswith(start):
-            if end not in data[-_TAIL_BYTES:]:
-                raise BadImageError(f"{label} is truncated: the end marker of {name} is missing")
-            return data
-    raise BadImageError(f"{label} is neither JPEG nor PNG: it starts with {data[:8].hex(' ')}")
+        raise BadImageError(f"{label} is empty; expected {_KINDS} data")
+    for name, starts, is_whole in _FILE_KINDS:
+        if data.startswith(starts) and (name != "WebP" or data[8:12] == b"WEBP"):
+            if not is_whole(data):
+                raise BadImageError(f"{label} is truncated: the end of the {name} is missing; expected a whole {name}")
+            return
+    raise BadImageError(f"{label} is neither {_KINDS.replace(' or ', ' nor ')}: it starts with {data[:8].hex(' ')}")
+
+
+def _jpeg_is_whole(data: bytes) -> bool:
+    """Whether the image's own end marker is there (ITU T.81, B.1.1.3); a preview in its header has one too."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == _FILL:
+            at += 1
+            continue
+        if marker == _START_OF_SCAN:
+            return data.find(_JPEG_END, at + 2 + length) >= 0
+        at += 2 + length
+    return False
+
+
+def _webp_is_whole(data: bytes) -> bool:
+    return len(data) >= 8 + int.from_bytes(data[4:8], "little")
+
+
+def _tiff_is_whole(data: bytes) -> bool:
+    """Whether its directory is within it; strips that are not are noticed as they are decoded."""
+    return 8 <= int.from_bytes(data[4:8], "little" if data[:2] == b"II" else "big") < len(data)
+
+
+_KINDS = "JPEG, PNG, TIFF or WebP"
+# name, what it starts with, whether it is whole
+_FILE_KINDS: tuple[tuple[str, bytes | tuple[bytes, ...], Callable[[bytes], bool]], ...] = (
+    ("JPEG", b"\xff\xd8\xff", _jpeg_is_whole),
+    ("PNG", _PNG_START, lambda data: _PNG_END in data),
+    ("TIFF", (b"II*\x00", b"MM\x00*"), _tiff_is_whole),
+    ("WebP", b"RIFF", _webp_is_whole),
+)
 
 
 def _decode_compressed(message: Compressed) -> NDArray[np.generic]:
-    """Decode JPEG or PNG with Pillow, which, unlike cv2.imdecode, refuses data that end early."""
+    """Decode a picture with Pillow, which, unlike cv2.imdecode, refuses data that end early."""
     data = _check_compressed(message)
     try:
-        with PilImage.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
+        with PilImage.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF", "WEBP")) as picture:
             width, height = picture.size
             if max(width, height) > MAX_IMAGE_SIDE or width * height > MAX_COMPRESSED_PIXELS:
                 raise BadImageError(
@@ -210,11 +254,10 @@ def _decode_compressed(message: Compressed) -> NDArray[np.generic]:
             return _rgb_of_picture(picture, _stored_encoding(message))
     except BadImageError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, PilImage.DecompressionBombError) as error:
+    except Exception as error:  # Pillow's readers raise nearly anything on damaged data
         reason = " ".join(str(error).split())
-        raise BadImageError(
-            f"compressed image (format {message.format[:60]!r}, {len(data)} bytes) cannot be decoded whole: {reason}"
-        ) from error
+        label = _label("compressed image", message, data)
+        raise BadImageError(f"{label} cannot be decoded whole: {reason}; expected {_KINDS}") from error
 
 
 def _stored_encoding(message: Compressed) -> str:
@@ -228,6 +271,8 @@ def _rgb_of_picture(picture: PilImage.Image, encoding: str) -> NDArray[np.generi
     image_transport stores a Bayer image as the mosaic that it is, in a picture of one channel; one of three channels
     was made a colour image before it was compressed.
     """
+    if picture.mode == "F":
+        raise BadImageError("compressed image is of floating point numbers; expected a colour or grey image")
     if picture.mode.startswith("I"):
         grey: NDArray[np.generic] = np.asarray(picture).astype(np.int64).clip(0, 65535).astype(np.uint16)
     elif picture.mode == "L":
@@ -276,13 +321,13 @@ def _measured(metres: NDArray[np.float32]) -> NDArray[np.float32]:
 def _compressed_depth(message: Compressed) -> NDArray[np.float32]:
     """A PNG of 16 bit behind compressed_depth_image_transport's header, or one alone (compressed_image_transport)."""
     data = bytes(message.data)
-    label = f"compressed depth image (format {message.format[:60]!r}, {len(data)} bytes)"
+    label = _label("compressed depth image", message, data)
     if not is_depth(message):
         raise BadImageError(f"{label} is declared as no depth image; expected a format that begins with 16UC1 or 32FC1")
     behind = 0 if data.startswith(_PNG_START) else _DEPTH_HEADER_BYTES
     if not data[behind:].startswith(_PNG_START):
         raise BadImageError(f"{label} holds no PNG; expected compressedDepth with PNG inside (not RVL)")
-    if _PNG_END not in data[-_TAIL_BYTES:]:
+    if _PNG_END not in data:
         raise BadImageError(f"{label} is truncated: the end marker of PNG is missing")
     stored = cv2.imdecode(np.frombuffer(data, np.uint8, offset=behind), cv2.IMREAD_UNCHANGED)
     if stored is None or stored.dtype != np.uint16 or stored.ndim != 2:

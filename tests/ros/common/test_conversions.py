@@ -214,7 +214,7 @@ def test_a_png_with_a_hole_is_refused():
     ("fields", "said"),
     [
         (dict(format="jpeg"), "empty"),
-        (dict(format="jpeg", data=b"GIF89a" + bytes(90)), "neither JPEG nor PNG"),
+        (dict(format="jpeg", data=b"GIF89a" + bytes(90)), "neither JPEG, PNG, TIFF nor WebP"),
         (dict(format="16UC1; compressedDepth png", data=bytes(90)), "depth image"),
         (dict(format="png", data=b"\x89PNG\r\n\x1a\n" + bytes(30) + b"IEND\xaeB\x60\x82"), "decoded"),
     ],
@@ -224,9 +224,46 @@ def test_bad_pictures(fields, said):
         c.image_to_rgb(CompressedImage(**fields))
 
 
-def test_padding_after_the_end_of_a_jpeg_is_allowed():
-    data = compressed("JPEG", np.full((20, 20, 3), 90, np.uint8)) + bytes(500)
-    assert c.image_to_rgb(CompressedImage(data=data)).shape == (20, 20, 3)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("padding", [1, 500, 1100, 30_000, 600_000])
+def test_padding_after_the_end_of_a_picture_is_allowed(kind, padding):
+    """Drivers that send a buffer of fixed size send what is behind the picture too."""
+    rgb = np.full((20, 20, 3), 90, np.uint8)
+    for rubbish in (bytes(padding), b"\xff" * padding):
+        m = CompressedImage(data=compressed(kind, rgb) + rubbish)
+        c.check_message(m)
+        assert np.abs(c.image_to_rgb(m).astype(int) - 90).max() <= 2
+
+
+def test_a_cut_jpeg_is_refused_though_its_preview_has_an_end():
+    picture = PilImage.fromarray(random((96, 128, 3)))
+    preview = compressed("JPEG", random((16, 16, 3)))
+    header = b"Exif\x00\x00" + preview
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", exif=header)
+    data = buffer.getvalue()
+    assert c.image_to_rgb(CompressedImage(data=data)).shape == (96, 128, 3)
+    with pytest.raises(BadImageError, match="truncated"):
+        c.check_message(CompressedImage(data=data[: len(data) * 2 // 3] + bytes(5000)))
+
+
+@pytest.mark.parametrize(("kind", "options"), [("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {})])
+def test_tiff_and_webp(kind, options):
+    rgb = cv2.resize(random((6, 8, 3)), (64, 48), interpolation=cv2.INTER_LINEAR)
+    data = compressed(kind, rgb, **(options or ({"lossless": True} if kind == "WEBP" else {})))
+    m = CompressedImage(format=f"rgb8; {kind.lower()} compressed bgr8", data=data)
+    c.check_message(m)
+    np.testing.assert_array_equal(c.image_to_rgb(m), rgb)
+    for keep in (12, 40, len(data) // 2, len(data) - 200):
+        with pytest.raises(BadImageError) as error:
+            c.image_to_rgb(CompressedImage(format=kind, data=data[:keep]))
+        assert "\n" not in str(error.value) and "expected" in str(error.value)
+
+
+def test_a_compressed_depth_image_is_no_picture():
+    data = compressed("PNG", np.full((20, 30), 1500, np.uint16))
+    with pytest.raises(BadImageError, match="is a depth image"):
+        c.image_to_rgb(CompressedImage(format="16UC1; png compressed ", data=data))
 
 
 @quick
