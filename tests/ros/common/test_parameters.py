@@ -7,8 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
 
 from proxqa_ros.common.parameters import unknown_parameter
+from proxqa_ros.governor.node import SpeedGovernor
 from proxqa_ros.testing.domain import own_domain
 from proxqa_ros.testing.process import GOVERNOR_NODE, PROXIMITY_NODE, REPLAY_NODE, node_command, node_environment
 from proxqa_ros.testing.waiting import wait_until
@@ -56,3 +58,28 @@ def test_a_mistyped_parameter_is_named(module, tmp_path: Path):
     warnings = re.findall(r"parameter '(\w+)' is unknown and has no effect; (.*)", log.read_text())
     assert [name for name, _ in warnings] == sorted([typed, "zzz"])
     assert dict(warnings)[typed] == f"did you mean {meant!r}?" and meant in dict(warnings)["zzz"]
+
+
+def test_it_is_in_the_diagnostics_beside_the_shared_memory(graph, fake):
+    line = "parameter 'objekts' is unknown and has no effect; did you mean 'objects'?"
+    graph.start(lambda *_: fake, cli=("-p", "objekts:=1"))
+    values = graph.diagnostic(state="active", unknown_parameters=line)
+    assert values["shared_memory"].split()[0] in ("in", "not")
+    camera = graph.camera()
+    assert wait_until(lambda: (camera.publish(graph.image()), graph.depths)[1])
+    publish = graph.client.create_timer(0.05, lambda: camera.publish(graph.image()))
+    assert graph.diagnostic(message=line)["level"] == DiagnosticStatus.WARN
+    publish.cancel()
+
+
+def test_the_governor_has_it_in_its_diagnostics(graph):
+    node = SpeedGovernor(context=graph.context, cli_args=["--ros-args", "-p", "stop_distanse:=1.0"])
+    graph.add(node)
+    line = "parameter 'stop_distanse' is unknown and has no effect; did you mean 'stop_distance'?"
+    values = graph.diagnostic(state="active", unknown_parameters=line)
+    assert line in values["message"] and values["level"] == DiagnosticStatus.WARN and values["shared_memory"]
+
+
+def test_parameters_of_topics_that_are_declared_later_are_no_mistake(graph, fake):
+    graph.start(lambda *_: fake, cli=("-p", "qos_overrides./image.subscription.depth:=2"))
+    assert graph.diagnostic(state="active")["unknown_parameters"] == ""

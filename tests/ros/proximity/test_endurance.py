@@ -54,14 +54,15 @@ def test_sixty_cycles_leave_nothing(graph, endurance, name):
     for _ in range(5):
         cycle()
     before, threads = endurance.Held.of(os.getpid()), threading.active_count()
+    lazy = 24  # threads of the graph's executor start as they are needed; a leak of one each cycle is sixty
     for _ in range(60):
         cycle()
     assert node.state == "active"
     # what ends in the background gets time to do so
-    assert wait_until(lambda: threading.active_count() <= threads), threading.enumerate()
+    assert wait_until(lambda: threading.active_count() <= threads + lazy), threading.enumerate()
     assert wait_until(lambda: endurance.Held.of(os.getpid()).files <= before.files)
     after = endurance.Held.of(os.getpid())
-    assert after.threads <= before.threads and after.shm_files <= before.shm_files
+    assert after.threads <= before.threads + lazy and after.shm_files <= before.shm_files
     assert after.rss_mb <= 1.1 * before.rss_mb
 
 
@@ -69,10 +70,11 @@ def test_what_grew_is_a_problem(endurance):
     held = {"rss_mb": 100.0, "threads": 5, "files": 9, "shm_files": 2}
     run = {"before": held, "after": held, "rss_growth_percent": 9.9}
     assert endurance.problems_of("swaps", run, 10.0) == []
-    run = {"before": held, "after": {**held, "files": 10}, "rss_growth_percent": 10.1}
-    assert endurance.problems_of("swaps", run, 10.0) == [
+    run = {"before": held, "after": {**held, "files": 10, "threads": 22}, "rss_growth_percent": 10.1}
+    assert sorted(endurance.problems_of("swaps", run, 10.0), reverse=True) == [
+        "swaps: threads before 5, after 22; expected at most 21",
         "swaps: the memory grew by 10.1 %; expected at most 10 %",
-        "swaps: files before 9, after 10; expected no more",
+        "swaps: files before 9, after 10; expected at most 9",
     ]
 
 
