@@ -59,7 +59,7 @@ def is_depth(message: RawImage | Compressed) -> bool:
     """Whether a message is declared as a depth image: 16UC1, 32FC1 or compressedDepth."""
     if isinstance(message, Compressed):
         return "compressedDepth" in message.format or message.format.startswith(DEPTH_ENCODINGS)
-    return message.encoding in DEPTH_ENCODINGS
+    return _name(message.encoding) in DEPTH_ENCODINGS
 
 
 def _cv(code: int) -> Callable[[NDArray[np.generic]], NDArray[np.generic]]:
@@ -71,8 +71,37 @@ def _cv16(code: int) -> Callable[[NDArray[np.generic]], NDArray[np.generic]]:
     return lambda a: ((_cv(code)(a).astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-_mono16 = _cv16(cv2.COLOR_GRAY2RGB)
+def _stretched(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Grey of 16 to 8 bit by its own range: cameras fill 10, 12 or 14 of the bits, thermal ones a few hundred counts.
 
+    `_OUTLIERS` of the pixels on either side may saturate. One count is at most one grey level, so that a picture of
+    nothing but noise stays flat; such a picture stays about where it is between black and white.
+    """
+    counts = np.bincount(grey.ravel(), minlength=_LEVELS_16)
+    below = np.cumsum(counts)
+    low = int(np.searchsorted(below, _OUTLIERS * grey.size, side="right"))
+    high = int(np.searchsorted(below, (1 - _OUTLIERS) * grey.size))
+    span, middle = max(0, high - low), (low + high) / 2
+    scale = 255 / max(span, 255)
+    centre = float(np.clip(middle / 257, scale * span / 2, 255 - scale * span / 2))
+    levels = np.rint(centre + scale * (np.arange(_LEVELS_16) - middle)).clip(0, 255).astype(np.uint8)
+    stretched: NDArray[np.uint8] = levels[grey]
+    return stretched
+
+
+def _mono16(grey: NDArray[np.generic]) -> NDArray[np.generic]:
+    return _cv(cv2.COLOR_GRAY2RGB)(_stretched(grey))
+
+
+def _eight_bits(a: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """16 bit to 8 bit over the full range: 65535 becomes 255."""
+    eight: NDArray[np.uint8] = ((a.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return eight
+
+
+_LEVELS_16 = 65536
+_OUTLIERS = 0.001
+"""Part of the pixels of a 16 bit grey image, on either side, that do not count for its range: dead and hot pixels."""
 
 # encoding -> (bytes per channel, channels, to uint8 RGB). OpenCV names a Bayer pattern by its second row and column.
 _COLOUR: dict[str, tuple[int, int, Callable[[NDArray[np.generic]], NDArray[np.generic]]]] = {
@@ -80,10 +109,17 @@ _COLOUR: dict[str, tuple[int, int, Callable[[NDArray[np.generic]], NDArray[np.ge
     "bgr8": (1, 3, lambda a: a[..., ::-1]),
     "rgba8": (1, 4, lambda a: a[..., :3]),
     "bgra8": (1, 4, lambda a: a[..., 2::-1]),
+    "rgb16": (2, 3, _eight_bits),
+    "bgr16": (2, 3, lambda a: _eight_bits(a[..., ::-1])),
+    "rgba16": (2, 4, lambda a: _eight_bits(a[..., :3])),
+    "bgra16": (2, 4, lambda a: _eight_bits(a[..., 2::-1])),
     "mono8": (1, 1, _cv(cv2.COLOR_GRAY2RGB)),
     "mono16": (2, 1, _mono16),
     "8UC1": (1, 1, _cv(cv2.COLOR_GRAY2RGB)),
-    "8UC3": (1, 3, lambda a: a[..., ::-1]),  # OpenCV's order, BGR
+    "8UC3": (1, 3, lambda a: a[..., ::-1]),  # OpenCV's order, BGR, here and in the next three
+    "8UC4": (1, 4, lambda a: a[..., 2::-1]),
+    "16UC3": (2, 3, lambda a: _eight_bits(a[..., ::-1])),
+    "16UC4": (2, 4, lambda a: _eight_bits(a[..., 2::-1])),
     "bayer_rggb8": (1, 1, _cv(cv2.COLOR_BayerBG2RGB)),
     "bayer_bggr8": (1, 1, _cv(cv2.COLOR_BayerRG2RGB)),
     "bayer_gbrg8": (1, 1, _cv(cv2.COLOR_BayerGR2RGB)),
@@ -98,17 +134,29 @@ _COLOUR: dict[str, tuple[int, int, Callable[[NDArray[np.generic]], NDArray[np.ge
     "yuyv": (1, 2, _cv(cv2.COLOR_YUV2RGB_YUY2)),
 }
 _COLOUR_SIZES = {name: (size, channels) for name, (size, channels, _) in _COLOUR.items()}
+# encoding -> (rows and columns of pixels that share a colour, V comes before U). A plane of luma, then one of colour.
+_PLANAR: dict[str, tuple[int, bool]] = {"nv12": (2, False), "nv21": (2, True), "nv24": (1, False)}
+_COLOUR_NAMES = (
+    "rgb, bgr, rgba or bgra with 8 or 16, mono8, mono16, bayer_*8, bayer_*16, 8UC1, 8UC3, 8UC4, 16UC3, 16UC4, yuv422, "
+    "uyvy, yuv422_yuy2, yuyv, nv12, nv21 or nv24"
+)
+_NAMES = {name.lower(): name for name in (*_COLOUR, *_PLANAR, "16UC1", "32FC1")}
 _DEPTH: dict[str, tuple[int, int]] = {"16UC1": (2, 1), "mono16": (2, 1), "32FC1": (4, 1)}
+
+
+def _name(encoding: str) -> str:
+    """The encoding as sensor_msgs spells it: drivers write NV12, YUYV or RGB8 as well."""
+    return _NAMES.get(encoding.lower(), encoding)
 
 
 def _check_raw(message: RawImage, known: dict[str, tuple[int, int]], wanted: str) -> tuple[int, int]:
     """(bytes per channel, channels) of a raw image whose encoding and sizes agree; BadImageError otherwise."""
-    encoding, height, width, step = message.encoding, message.height, message.width, message.step
+    encoding, height, width, step = _name(message.encoding), message.height, message.width, message.step
     if encoding not in known:
-        raise BadImageError(f"image encoding {encoding[:40]!r} is not {wanted}; expected one of {', '.join(known)}")
+        names = _COLOUR_NAMES if known is _COLOUR_SIZES else f"one of {', '.join(known)}"
+        raise BadImageError(f"image encoding {encoding[:40]!r} is not {wanted}; expected {names}")
     size, channels = known[encoding]
-    if not (0 < height <= MAX_IMAGE_SIDE and 0 < width <= MAX_IMAGE_SIDE):
-        raise BadImageError(f"image is {width}x{height} pixels; expected sides of 1 to {MAX_IMAGE_SIDE} pixels")
+    _check_sides(width, height)
     row = width * size * channels
     if step < row:
         raise BadImageError(f"image step is {step} bytes; expected at least {row} for {width} pixels of {encoding}")
@@ -119,9 +167,14 @@ def _check_raw(message: RawImage, known: dict[str, tuple[int, int]], wanted: str
     return size, channels
 
 
+def _check_sides(width: int, height: int) -> None:
+    if not (0 < height <= MAX_IMAGE_SIDE and 0 < width <= MAX_IMAGE_SIDE):
+        raise BadImageError(f"image is {width}x{height} pixels; expected sides of 1 to {MAX_IMAGE_SIDE} pixels")
+
+
 def _check_colour(message: RawImage) -> tuple[int, int]:
     size, channels = _check_raw(message, _COLOUR_SIZES, "a colour or grey image")
-    if message.encoding.startswith("bayer") and (message.width < 2 or message.height < 2):
+    if _name(message.encoding).startswith("bayer") and (message.width < 2 or message.height < 2):
         raise BadImageError(f"{message.encoding} image is {message.width}x{message.height}; expected 2x2 or more")
     if channels == 2 and message.width % 2:
         raise BadImageError(f"{message.encoding} image is {message.width} pixels wide; expected an even width")
@@ -135,8 +188,48 @@ def _pixels(message: RawImage, size: int, channels: int, kind: str) -> NDArray[n
     if size > 1:
         order = ">" if message.is_bigendian else "<"
         native = np.ascontiguousarray(rows).view(f"{order}{kind}{size}")
-        return native.astype(native.dtype.newbyteorder("="), copy=False)
+        rows = native.astype(native.dtype.newbyteorder("="), copy=False)
     return rows if channels == 1 else rows.reshape(message.height, message.width, channels)
+
+
+def _planes(message: RawImage) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Luma [height, width] and colour [rows, columns, 2] of a semi-planar image, sizes checked: views.
+
+    `step` is of the rows of luma, as of V4L2's bytesperline, or, without padding, that of all planes together.
+    """
+    block, _ = _PLANAR[_name(message.encoding)]
+    height, width, step = message.height, message.width, message.step
+    _check_sides(width, height)
+    if width % block or height % block:
+        raise BadImageError(f"{message.encoding} image is {width}x{height} pixels; expected even sides")
+    rows, columns = height // block, width // block
+    if step < width:
+        raise BadImageError(f"image step is {step} bytes; expected at least {width} for {width} pixels of luma")
+    pitch = 2 * step // block
+    if len(message.data) != step * height + pitch * rows or 2 * step % block:
+        whole = width * height + 2 * columns * rows
+        if not len(message.data) == step * height == whole:
+            raise BadImageError(
+                f"image has {len(message.data)} bytes of data; expected {step * height + pitch * rows}: {height} rows "
+                f"of {step} bytes of luma and {rows} of colour of {message.encoding}"
+            )
+        step, pitch = width, 2 * columns
+    data = np.frombuffer(message.data, np.uint8)
+    luma = data[: step * height].reshape(height, step)[:, :width]
+    colour = data[step * height :].reshape(rows, pitch)[:, : 2 * columns].reshape(rows, columns, 2)
+    return luma, colour
+
+
+def _planar_to_rgb(message: RawImage) -> NDArray[np.uint8]:
+    """Semi-planar YUV (V4L2's NV12, NV21, NV24) by BT.601 with limited range, like OpenCV's of YUV 4:2:2."""
+    luma, colour = _planes(message)
+    block, v_first = _PLANAR[_name(message.encoding)]
+    full = colour.repeat(block, axis=0).repeat(block, axis=1).astype(np.float32) - 128
+    y = 1.164 * (luma.astype(np.float32) - 16)
+    u, v = (full[..., 1], full[..., 0]) if v_first else (full[..., 0], full[..., 1])
+    rgb = np.stack([y + 1.596 * v, y - 0.813 * v - 0.391 * u, y + 2.018 * u], axis=-1)
+    eight: NDArray[np.uint8] = np.rint(rgb).clip(0, 255).astype(np.uint8)
+    return eight
 
 
 def check_message(message: RawImage | Compressed) -> None:
@@ -152,6 +245,8 @@ def check_message(message: RawImage | Compressed) -> None:
     """
     if isinstance(message, Compressed):
         _check_compressed(message)
+    elif _name(message.encoding) in _PLANAR:
+        _planes(message)
     else:
         _check_colour(message)
 
@@ -160,10 +255,10 @@ def image_to_rgb(message: RawImage | Compressed) -> Pixels:
     """Decode an image message.
 
     Args:
-        message: Raw, in the encodings of sensor_msgs/image_encodings with 8 bits per channel, mono16, Bayer (8 and 16
-            bit), YUV 4:2:2. Or compressed, JPEG, PNG, TIFF or WebP, decoded whole or refused, whatever follows its
-            end; a JPEG whose middle is damaged gives
-            a damaged picture, since the format has no checksum.
+        message: Raw, in the encodings of sensor_msgs/image_encodings of 8 and 16 bits: colour, grey (16 bits are
+            stretched by the image's own range), Bayer, YUV 4:2:2, NV12, NV21, NV24. Or compressed, JPEG, PNG, TIFF or
+            WebP, decoded whole or refused, whatever follows its end; a JPEG whose middle is damaged gives a damaged
+            picture, since the format has no checksum.
 
     Returns:
         uint8 RGB [height, width, 3], contiguous, of its own memory.
@@ -173,9 +268,11 @@ def image_to_rgb(message: RawImage | Compressed) -> Pixels:
     """
     if isinstance(message, Compressed):
         image = _decode_compressed(message)
+    elif _name(message.encoding) in _PLANAR:
+        image = _planar_to_rgb(message)
     else:
         size, channels = _check_colour(message)
-        image = _COLOUR[message.encoding][2](_pixels(message, size, channels, "u"))
+        image = _COLOUR[_name(message.encoding)][2](_pixels(message, size, channels, "u"))
     rgb: Pixels = np.array(image, np.uint8, order="C", copy=True)
     check_image(rgb)
     return rgb
@@ -306,7 +403,7 @@ def depth_to_metres(message: RawImage | Compressed) -> NDArray[np.float32]:
     if isinstance(message, Compressed):
         return _compressed_depth(message)
     size, channels = _check_raw(message, _DEPTH, "a depth image")
-    if message.encoding == "32FC1":
+    if _name(message.encoding) == "32FC1":
         metres = np.array(_pixels(message, size, channels, "f"), np.float32)
     else:
         metres = _pixels(message, size, channels, "u").astype(np.float32) / np.float32(1000)

@@ -59,8 +59,100 @@ def test_grey(size, padding, big, encoding, seed):
     grey = random(size, np.uint16 if encoding == "mono16" else np.uint8, seed)
     rows = grey.astype(">u2" if big else "<u2") if encoding == "mono16" else grey
     image = c.image_to_rgb(message(rows, encoding, size[1], padding, big))
-    expected = np.round(grey / 257).astype(np.uint8) if encoding == "mono16" else grey
-    np.testing.assert_array_equal(image, np.repeat(expected[..., None], 3, axis=2))
+    np.testing.assert_array_equal(image, np.repeat(image[..., :1], 3, axis=2))
+    if encoding == "mono16":  # by its own range
+        assert np.abs(image[..., 0] - 255.0 * (grey - float(grey.min())) / np.ptp(grey)).max() <= 1
+    else:
+        np.testing.assert_array_equal(image[..., 0], grey)
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_a_thermal_image_is_stretched_by_its_own_range(raw):
+    """14 bit of raw counts, a room of 600 of them, with a dead and a hot pixel: black all over by the full range."""
+    room = np.tile(np.linspace(7400, 8000, 160).astype(np.uint16), (120, 1))
+    counts = room.copy()
+    counts[3, 3], counts[50, 60] = 0, 16383
+    m = message(counts, "mono16", 160) if raw else CompressedImage(format="png", data=compressed("PNG", counts))
+    grey = c.image_to_rgb(m)[..., 0].astype(int)
+    assert grey[3, 3] == 0 and grey[50, 60] == 255
+    off = np.abs(grey - 255 * (room - 7400.0) / 600)
+    off[3, 3] = off[50, 60] = 0
+    assert off.max() <= 2
+
+
+def test_noise_of_16_bits_is_not_blown_up():
+    noise = np.random.default_rng(0).integers(0, 20, (60, 80)).astype(np.uint16)
+    assert c.image_to_rgb(message(noise, "mono16", 80)).max() <= 20
+    assert (c.image_to_rgb(message(noise * 0 + 51400, "mono16", 80)) == 200).all()
+    assert abs(c.image_to_rgb(message(noise + 51400, "mono16", 80)).mean() - 200) < 2
+
+
+@quick
+@given(
+    sizes, st.integers(0, 9), st.booleans(), st.sampled_from(["rgb16", "bgr16", "rgba16", "bgra16", "16UC3", "16UC4"])
+)
+def test_colour_of_16_bits(size, padding, big, encoding):
+    rgb = random((*size, 3), np.uint16, seed=3)
+    stored = rgb if encoding.startswith("rgb") else rgb[..., ::-1]
+    if encoding.endswith(("a16", "C4")):
+        stored = np.concatenate([stored, random((*size, 1), np.uint16, seed=7)], axis=2)
+    image = c.image_to_rgb(message(stored.astype(">u2" if big else "<u2"), encoding, size[1], padding, big))
+    np.testing.assert_array_equal(image, np.round(rgb / 257))
+
+
+def test_8uc4_is_opencvs_bgra():
+    bgra = random((20, 30, 4))
+    np.testing.assert_array_equal(c.image_to_rgb(message(bgra, "8UC4", 30)), bgra[..., 2::-1])
+
+
+YUV = [(81, 90, 240, (255, 0, 0)), (145, 54, 34, (0, 255, 0)), (41, 240, 110, (0, 0, 255)), (126, 128, 128, (128,) * 3)]
+"""Luma, U and V of BT.601's limited range, and the colours they are."""
+
+
+@pytest.mark.parametrize("encoding", ["nv12", "nv21", "nv24", "NV12"])
+@pytest.mark.parametrize("padding", [0, 6])
+def test_semi_planar(encoding, padding):
+    """Two blocks by two, each of a colour of its own."""
+    block = 1 if encoding == "nv24" else 2
+    height, width = 32, 40
+    luma, colour = np.zeros((height, width), np.uint8), np.zeros((height // block, width // block, 2), np.uint8)
+    expected = np.zeros((height, width, 3), int)
+    for n, (y, u, v, rgb) in enumerate(YUV):
+        down, across = slice(n // 2 * 16, n // 2 * 16 + 16), slice(n % 2 * 20, n % 2 * 20 + 20)
+        luma[down, across], expected[down, across] = y, rgb
+        small = slice(down.start // block, down.stop // block), slice(across.start // block, across.stop // block)
+        colour[small] = (v, u) if encoding == "nv21" else (u, v)
+    pitch = padding * 2 // block
+    rows = np.pad(colour.reshape(height // block, -1), ((0, 0), (0, pitch)), constant_values=7)
+    data = np.pad(luma, ((0, 0), (0, padding)), constant_values=9).tobytes() + rows.tobytes()
+    m = Image(encoding=encoding, height=height, width=width, step=width + padding, data=data)
+    c.check_message(m)
+    assert np.abs(c.image_to_rgb(m).astype(int) - expected).max() <= 2
+    if not padding:
+        m.step = len(data) // height
+        assert np.abs(c.image_to_rgb(m).astype(int) - expected).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (dict(encoding="nv12", width=20, height=20, step=20, data=bytes(599)), "599 bytes of data; expected 600"),
+        (dict(encoding="nv12", width=21, height=20, step=21, data=bytes(630)), "even sides"),
+        (dict(encoding="nv24", width=20, height=20, step=19, data=bytes(1200)), "at least 20"),
+        (dict(encoding="nv21", width=2**31, height=20, step=2**31), "sides of 1 to"),
+        (dict(encoding="8UC2", width=20, height=20, step=40, data=bytes(800)), "'8UC2' is not a colour or grey image"),
+    ],
+)
+def test_bad_semi_planar_images(fields, said):
+    for check in (c.image_to_rgb, c.check_message):
+        with pytest.raises(BadImageError) as error:
+            check(Image(**fields))
+        assert said in str(error.value) and "expected" in str(error.value)
+
+
+def test_names_of_encodings_in_capitals():
+    rgb = random((20, 30, 3))
+    np.testing.assert_array_equal(c.image_to_rgb(message(rgb, "RGB8", 30)), rgb)
 
 
 @pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
@@ -119,7 +211,7 @@ def test_bad_images_get_one_line(fields, said):
 
 @quick
 @given(
-    encoding=st.sampled_from([*imagemessage._COLOUR, "32FC1", "", "jpeg"]),
+    encoding=st.sampled_from([*imagemessage._COLOUR, *imagemessage._PLANAR, "32FC1", "", "jpeg"]),
     width=st.integers(0, 40),
     height=st.integers(0, 40),
     step=st.integers(0, 200),
