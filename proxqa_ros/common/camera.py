@@ -23,7 +23,15 @@ from proxqa_core.types import Box
 Floats = NDArray[np.float64]
 
 DISTORTION_COEFFICIENTS = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}
-"""Numbers of coefficients that a distortion model may have."""
+"""Numbers of coefficients that a distortion model may have, not counting zeros at the end."""
+MODEL_NAMES = {
+    "radtan": "plumb_bob",
+    "brown_conrady": "plumb_bob",
+    "fisheye": "equidistant",
+    "kannala_brandt": "equidistant",
+    "kannala_brandt4": "equidistant",
+}
+"""Names that drivers and calibration tools give to distortion models, and sensor_msgs' own."""
 MAX_REPROJECTION_PX = 1.0
 """Largest distance of a pixel from itself after it went through the lens and back, in pixels: beyond, the lens's model
 does not hold there."""
@@ -72,17 +80,17 @@ class Camera:
     """
 
     def __init__(self, info: CameraInfo, header: Header, width: int, height: int, rectified: bool = False) -> None:
-        if not same_frame(info.header.frame_id, header.frame_id):
+        if info.header.frame_id and not same_frame(info.header.frame_id, header.frame_id):  # drivers leave it empty
             raise BadCameraError(
                 f"camera_info is of frame {info.header.frame_id[:60]!r}, the image of {header.frame_id[:60]!r}; "
                 "expected the same"
             )
         self._binning = np.array([max(1, info.binning_x), max(1, info.binning_y)])
         self._offset = np.array([info.roi.x_offset, info.roi.y_offset])
+        self._matrix = _matrix(info, rectified)  # before the size, which of an uncalibrated camera is 0 as well
         self._check_size(info, width, height)
-        self._matrix = _matrix(info, rectified)
         self._distortion = np.zeros(0) if rectified else _distortion(info)
-        self._fisheye = info.distortion_model == "equidistant"
+        self._fisheye = _model_name(info) == "equidistant"
 
     def _check_size(self, info: CameraInfo, width: int, height: int) -> None:
         full = (info.roi.width or info.width, info.roi.height or info.height)
@@ -175,23 +183,36 @@ def _matrix(info: CameraInfo, rectified: bool) -> Floats:
     return matrix
 
 
+def _model_name(info: CameraInfo) -> str:
+    """The distortion model as sensor_msgs/distortion_models.hpp names it."""
+    name = info.distortion_model.strip().lower().replace(" ", "_").replace("-", "_")
+    return MODEL_NAMES.get(name, name)
+
+
 def _distortion(info: CameraInfo) -> Floats:
-    """The distortion's coefficients, all 0 or of a known model."""
+    """The distortion's coefficients, all 0 or of a known model.
+
+    Many drivers send more numbers than the model has, with zeros at the end, which change nothing: in OpenCV's models,
+    as here, each coefficient that is left out is 0.
+    """
     coefficients = np.array(info.d, float)
     if not coefficients.any():
-        return coefficients
-    counts = DISTORTION_COEFFICIENTS.get(info.distortion_model)
+        return np.zeros(0)
+    counts = DISTORTION_COEFFICIENTS.get(_model_name(info))
     if counts is None:
         raise BadCameraError(
             f"camera_info has distortion model {info.distortion_model[:40]!r}; "
             f"expected one of {', '.join(DISTORTION_COEFFICIENTS)}"
         )
-    if len(coefficients) not in counts or not np.isfinite(coefficients).all():
+    used = int(np.flatnonzero(coefficients)[-1]) + 1
+    if len(coefficients) < counts[0] or used > counts[-1] or not np.isfinite(coefficients).all():
         raise BadCameraError(
             f"camera_info has {len(coefficients)} distortion coefficients for {info.distortion_model}; "
             f"expected {' or '.join(map(str, counts))}, all finite"
         )
-    return coefficients
+    full = np.zeros(next(count for count in counts if count >= used))
+    full[:used] = coefficients[:used]
+    return full
 
 
 class LatestCameraInfo:

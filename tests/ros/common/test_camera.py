@@ -85,12 +85,41 @@ def test_binning_and_a_region_of_interest_are_undone():
         (dict(distortion_model="barrel"), "'barrel'; expected one of plumb_bob"),
         (dict(d=[0.1, 0.2]), "2 distortion coefficients for plumb_bob; expected 4 or 5"),
         (dict(d=[0.1, 0.2, math.inf, 0.0]), "all finite"),
+        (dict(d=[0.1, 0.2, 0.0, 0.0, 0.0, 0.3, 0.0, 0.0]), "8 distortion coefficients for plumb_bob; expected 4 or 5"),
+        (dict(k=[0.0] * 9, width=0, height=0, d=[]), "focal lengths 0 and 0 in K"),
+        (dict(distortion_model=""), "distortion model ''; expected one of plumb_bob"),
     ],
 )
 def test_a_camera_info_that_cannot_be_used_is_refused_in_one_line(change, said):
     with pytest.raises(BadCameraError) as error:
         Camera(info("plumb_bob", **change), HEADER, 640, 480)
     assert said in str(error.value) and "\n" not in str(error.value) and "expected" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "change"),
+    [
+        ("plumb_bob", dict(d=[*LENSES["plumb_bob"], 0.0, 0.0, 0.0])),
+        ("plumb_bob", dict(d=[*LENSES["plumb_bob"][:4]])),
+        ("plumb_bob", dict(d=[*LENSES["plumb_bob"], *[0.0] * 9])),
+        ("plumb_bob", dict(distortion_model="Brown Conrady")),
+        ("rational_polynomial", dict(d=[*LENSES["rational_polynomial"], 0.0, 0.0])),
+        ("rational_polynomial", dict(d=[*LENSES["rational_polynomial"], *[0.0] * 6])),
+        ("equidistant", dict(distortion_model="fisheye")),
+        ("equidistant", dict(distortion_model="Kannala Brandt4", d=[*LENSES["equidistant"], 0.0])),
+        ("", dict(d=[0.0] * 5)),
+        ("", dict(distortion_model="plumb_bob", d=[])),
+        ("plumb_bob", dict(header=Header())),
+        ("plumb_bob", dict(header=Header(frame_id="/camera_optical"))),
+    ],
+)
+def test_what_drivers_write_is_the_same_lens(model, change):
+    """Zeros at the end, other names of the model, no frame: each is the lens as sensor_msgs describes it."""
+    same, written = Camera(info(model), HEADER, 640, 480), Camera(info(model, **change), HEADER, 640, 480)
+    for u, v in ((320.0, 240.0), (40.0, 30.0), (600.0, 450.0)):
+        assert written.ray(u, v) == pytest.approx(same.ray(u, v), abs=1e-9)
+    point = np.array([[0.3, -0.2, 2.0]])
+    assert written.project(point) == pytest.approx(same.project(point), abs=1e-9)
 
 
 def test_where_the_lens_is_not_described_there_is_no_point():
