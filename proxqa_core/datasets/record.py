@@ -279,17 +279,23 @@ class _Recorder:
         return made
 
     def _millimetres(self, message: Any, depth_image: Any, width: int, height: int) -> NDArray[np.uint16]:
-        """The depth image as a depth map is stored. BadRecordingError where it is not aligned with the image."""
+        """The depth image as a depth map is stored.
+
+        Raises:
+            BadRecordingError: It is not aligned with the image, nor was any before.
+            BadImageError: It cannot be read, or it alone is not aligned.
+        """
+        refusal = BadImageError if self.records else BadRecordingError
         assert self.depth is not None
         frame, other = str(message.header.frame_id), str(depth_image.header.frame_id)
         label = f"depth images on {self.depth.topic.name}"
         expected = "expected depth aligned with the image (registered)"
         if not same_frame(frame, other):
-            raise BadRecordingError(f"{label} are in frame {other[:60]!r}, the images in {frame[:60]!r}; {expected}")
+            raise refusal(f"{label} are in frame {other[:60]!r}, the images in {frame[:60]!r}; {expected}")
         metres = depth_to_metres(depth_image)
         rows, columns = metres.shape
         if not same_aspect(columns, rows, width, height):
-            raise BadRecordingError(f"{label} are {columns}x{rows} pixels, the images {width}x{height}; {expected}")
+            raise refusal(f"{label} are {columns}x{rows} pixels, the images {width}x{height}; {expected}")
         millimetres = np.rint(np.nan_to_num(metres.astype(np.float64) * 1000, nan=0.0))
         # what is measured, however near, is not 0, which means not measured
         return np.where(np.isnan(metres), 0, np.clip(millimetres, 1, SKY)).astype(np.uint16)

@@ -117,6 +117,7 @@ class LabelTruth:
         self.topic = topic.name
         self.problem = ""
         self._messages = StampedReader(bag, topic, images)
+        self._matched = False
         self.names = names_in(list(self._messages), MAX_OBJECTS)
 
     def labels(self, stamp: int, time: int | None = None) -> dict[str, TrueObject]:
@@ -126,6 +127,11 @@ class LabelTruth:
         except BadImageError as error:  # a truth that cannot be read is none
             self.problem = str(error)
             return {}
+        if message is None and not self._matched:
+            away = self._messages.distance_s(stamp)
+            self.problem = f"no image so far has labels of its stamp: the nearest to {stamp} are {away:g} s away"
+        elif message is not None and not self._matched:
+            self._matched, self.problem = True, ""
         found: dict[str, list[TrueObject]] = {}
         for o in () if message is None else message.objects:
             depth = float(o.depth)
@@ -175,6 +181,7 @@ class DepthTruth:
                 raise BadBagError(f"bag {str(bag.path)!r}: {topic.name}: {error}") from error
         self._messages = StampedReader(bag, topic, images)
         self._tolerance = tolerance
+        self._matched = False
 
     def labels(self, stamp: int, time: int | None = None) -> dict[str, TrueObject]:
         """See `Truth.labels`."""
@@ -193,7 +200,9 @@ class DepthTruth:
         try:
             message = self._messages.nearest(stamp, self._tolerance, time)
             if message is None:
+                self.problem = "" if self._matched else self._unmatched(stamp)
                 return (None,) * len(objects)
+            self._matched, self.problem = True, "" if not self._matched else self.problem
             if frame_id is not None:
                 _check_frames(str(message.header.frame_id), frame_id)
             metres = depth_to_metres(message)
@@ -209,6 +218,12 @@ class DepthTruth:
         # s2, s98 of this view: the scale of relative depth
         low, high = disparity_percentiles(disparity_of(metres))
         return tuple(self._at(metres, low, high, width, height, o) for o in objects)
+
+    def _unmatched(self, stamp: int) -> str:
+        return (
+            f"no image so far has a depth image within {self._tolerance / NS_PER_S:g} s: the nearest to stamp {stamp} "
+            f"is {self._messages.distance_s(stamp):g} s away"
+        )
 
     @staticmethod
     def _at(

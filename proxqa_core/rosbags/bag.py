@@ -11,6 +11,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import logging
+import math
 import os
 import struct
 import sys
@@ -151,7 +152,7 @@ class Bag:
         self._store: Typestore | None = None
         self._checked = False
         self._by_time: dict[tuple[str, str], bool] = {}
-        self._stamps: dict[tuple[str, str], list[int]] = {}
+        self._stamps: dict[tuple[str, str], list[int | None]] = {}
 
     def _opened(self) -> BagFiles:
         """The open files of the bag. BadBagError, NoReaderError."""
@@ -317,9 +318,14 @@ class Bag:
 
     def stamps(self, topic: Topic) -> list[int]:
         """The stamps of all messages of a topic, in ns, in the order recorded; of a cut one when it was recorded."""
+        times = self.times(topic)
+        return [t if stamp is None else stamp for stamp, t in zip(self.own_stamps(topic), times, strict=True)]
+
+    def own_stamps(self, topic: Topic) -> list[int | None]:
+        """The stamps of all messages of a topic, in ns, in the order recorded; of a cut one None."""
         key = (topic.name, topic.kind)
         if key not in self._stamps:
-            self._stamps[key] = [recorded.stamp_or_time for recorded in self.messages(topic)]
+            self._stamps[key] = [_stamp_of(recorded) for recorded in self.messages(topic)]
         return self._stamps[key]
 
     def moment(self, recorded: Recorded, topic: Topic) -> int:
@@ -459,12 +465,9 @@ class StampedReader:
         self.topic = topic
         self._bag = bag
         self._by_time = bag.by_time(topic) or (images is not None and bag.by_time(images))
-        found = []
-        for recorded in bag.messages(topic):
-            try:
-                found.append((recorded.time if self._by_time else recorded.stamp, recorded.time))
-            except BadImageError:
-                continue  # of no use; what the images of the same moment lack is counted by whoever asks
+        # those without a stamp are of no use; what the images of the same moment lack is counted by whoever asks
+        stamped = zip(bag.own_stamps(topic), bag.times(topic), strict=True)
+        found = [(time if self._by_time else stamp, time) for stamp, time in stamped if stamp is not None]
         self._found = sorted(found)
         self._images = bag.times(images) if images is not None else []
         counts = Counter(bag.stamps(images) if images is not None else [])
@@ -477,6 +480,12 @@ class StampedReader:
 
     def __len__(self) -> int:
         return len({stamp for stamp, _ in self._found})
+
+    def distance_s(self, stamp: int) -> float:
+        """How far from a stamp (ns) the nearest one is, in seconds; infinity where there are no messages."""
+        at = bisect.bisect_left(self._found, (stamp, -1))
+        around = [abs(s - stamp) for s, _ in self._found[max(0, at - 1) : at + 1]]
+        return min(around) / NS_PER_S if around else math.inf
 
     def nearest(self, stamp: int, tolerance: int = 0, time: int | None = None) -> Any:
         """The message whose stamp is nearest.
@@ -535,6 +544,14 @@ class StampedReader:
                 yield self._bag.decode(recorded)
             except BadImageError:
                 continue
+
+
+def _stamp_of(recorded: Recorded) -> int | None:
+    """The stamp of a message's header in nanoseconds, None where it is cut."""
+    try:
+        return recorded.stamp
+    except BadImageError:
+        return None
 
 
 def typestore(described: dict[str, str] | None = None) -> Typestore:

@@ -15,7 +15,7 @@ from proxqa_core.errors import ProxqaError
 ZSTD_MAGIC, LZ4_MAGIC = b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18"
 MAX_MESSAGE_BYTES = 1 << 30
 """Largest size of one unpacked message."""
-_BLOCK_BYTES = 1 << 16
+_BLOCK_BYTES = 1 << 14
 
 
 class StorageError(ProxqaError, ValueError):

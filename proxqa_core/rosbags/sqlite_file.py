@@ -162,11 +162,14 @@ class SqliteFile:
         text = " ".join(str(error).split())
         if not self._logs:
             return f"{self.path.name}: {text}"
-        logs = " and ".join(log.name for log in self._logs)
-        return (
-            f"{self.path.name}: messages are in {logs}, which cannot be used ({text}); copy the bag to a folder that "
-            "can be written to, all its files together, or run `ros2 bag reindex`"
+        journal = any(log.name.endswith("-journal") for log in self._logs)
+        hint = (
+            f"its last transaction was broken off; `sqlite3 {self.path.name} .tables` undoes it"
+            if journal
+            else "copy the bag, all its files together, to a folder that can be written to"
         )
+        logs = " and ".join(log.name for log in self._logs)
+        return f"{self.path.name}: {logs} beside it cannot be used ({text}): {hint}"
 
 
 def _logs(path: Path) -> tuple[Path, Path]:

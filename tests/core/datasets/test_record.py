@@ -483,3 +483,11 @@ def test_messages_that_are_damaged_are_counted(tmp_path: Path) -> None:
     messages[at] = (made.IMAGES, made.START, "sensor_msgs/msg/Image", b"")
     done = record(made.write(tmp_path / "bag", messages), tmp_path / "out", Settings(depth="none"))
     assert done.images == 2 and done.left_out["images that cannot be used"] == 1
+
+
+def test_one_depth_image_of_another_frame_is_counted(tmp_path: Path) -> None:
+    messages = made.drive(4)
+    [m for topic, _, m in messages if topic == made.DEPTHS][1].header.frame_id = "camera_depth"
+    done = record(made.write(tmp_path / "bag", messages), tmp_path / "out", Settings())
+    assert done.images == 1 and done.left_out["images that cannot be used"] == 1
+    assert "are in frame 'camera_depth'" in done.left_out_text()

@@ -384,6 +384,20 @@ def test_one_depth_image_of_another_frame_is_no_truth(tmp_path: Path) -> None:
     assert "are in frame 'depth', the images in 'color'" in run.truth_problem
 
 
+def test_stamps_that_never_meet_are_said(tmp_path: Path) -> None:
+    late = [stamp + 10 * 10**9 for stamp in TRUE]
+    run = run_on(rgbd(tmp_path / "bag", TRUE, late), FakeEngine(RIGHT, PointingView), "chair", made.DEPTHS)
+    assert {a.truth for a in run.answers} == {(None,)}
+    assert (
+        "no image so far has a depth image within 0.05 s: the nearest to stamp 1000300000000 is 9.7 s"
+        in run.truth_problem
+    )
+    messages: list[made.Message] = [(made.IMAGES, s, made.raw(s)) for s in TRUE]
+    messages += [(made.TRUTH, s, made.truth(s + 1, {"chair": (0.1, 1.0)})) for s in TRUE]
+    run = run_on(made.write(tmp_path / "labels", messages), FakeEngine(RIGHT), "chair")
+    assert "no image so far has labels of its stamp" in run.truth_problem
+
+
 @pytest.mark.parametrize("data", [b"", b"\0\1\0\0" + b"\xff" * 80])
 def test_one_bad_image_of_a_bag_is_counted(tmp_path: Path, data: bytes) -> None:
     messages: list[Any] = [(made.IMAGES, s, made.raw(s)) for s in TRUE]

@@ -262,6 +262,26 @@ def test_a_log_without_its_file_is_no_bag(tmp_path: Path) -> None:
         Bag(log)
 
 
+def test_a_transaction_that_was_broken_off_is_refused(tmp_path: Path) -> None:
+    """Its pages are half old, half new, until SQLite has undone it."""
+    bag = made.write(tmp_path / "bag", images())
+    connection = sqlite3.connect(database(bag), isolation_level=None)
+    for setup in ("journal_mode = DELETE", "cache_size = 5", "cache_spill = 1"):
+        connection.execute(f"PRAGMA {setup}")
+    connection.execute("BEGIN IMMEDIATE")
+    for _ in range(10):
+        connection.execute(
+            "INSERT INTO messages(topic_id, timestamp, data) SELECT topic_id, 5, data FROM messages LIMIT 6"
+        )
+        connection.execute("UPDATE messages SET timestamp = timestamp + 1")
+    shutil.copytree(bag, tmp_path / "killed")
+    connection.close()
+    with pytest.raises(BadBagError, match=r"bag\.db3-journal beside it cannot be used .*`sqlite3 bag\.db3 \.tables`"):
+        Bag(tmp_path / "killed")
+    sqlite3.connect(database(tmp_path / "killed")).execute("SELECT name FROM sqlite_master").fetchall()
+    check_images(tmp_path / "killed")
+
+
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_older_schemas(tmp_path: Path, version: int) -> None:
     """Without definitions, without hashes, without QoS, as they were before."""
