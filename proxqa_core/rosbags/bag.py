@@ -372,7 +372,11 @@ class Bag:
         """The standard messages and this package's, the latter as the bag describes them where it does."""
         if self._store is None:
             described = self.definition(TRUTH_TYPE)
-            self._store = typestore({TRUTH_TYPE: described} if described else {})
+            try:
+                self._store = typestore({TRUTH_TYPE: described} if described else {})
+            except BadBagError as error:  # of damaged text; `_check_version` refuses what the installed one is not
+                log.warning("bag %r: %s; the installed ones are used", str(self.path), error)
+                self._store = typestore()
         return self._store
 
     def _check_version(self, recorded: Recorded, store: Typestore) -> None:
@@ -563,7 +567,7 @@ def typestore(described: dict[str, str] | None = None) -> Typestore:
     Raises:
         BadBagError: This package's definitions are missing or do not parse.
     """
-    from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
     store = get_typestore(Stores.ROS2_KILTED)
     types: dict[str, Any] = {}
@@ -576,8 +580,9 @@ def typestore(described: dict[str, str] | None = None) -> Typestore:
                 types |= get_types_from_msg(file.read_text(encoding="utf-8"), name)
         # what the bag repeats of the standard messages is not registered twice
         store.register({name: kind for name, kind in types.items() if name not in store.fielddefs})
-    except (TypesysError, OSError, ValueError) as error:
-        raise BadBagError(f"the definitions of {PACKAGE}'s messages cannot be used: {error}") from error
+    except Exception as error:  # whatever the parser does with text that is no definition
+        reason = " ".join(str(error).split())[:100]
+        raise BadBagError(f"the definitions of {PACKAGE}'s messages cannot be used: {reason}") from error
     return store
 
 

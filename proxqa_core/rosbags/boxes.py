@@ -283,14 +283,15 @@ def read_json(path: Path) -> Any:
 
 def _register_detections(bag: Bag) -> None:
     """Add Detection2DArray to the bag's type store, as the bag describes it where it does."""
-    from rosbags.typesys import TypesysError, get_types_from_msg
+    from rosbags.typesys import get_types_from_msg
 
     store = bag.typestore()
     try:
         types = get_types_from_msg(bag.definition(DETECTIONS) or DETECTION_DEFINITION, DETECTIONS)
         store.register({name: kind for name, kind in types.items() if name not in store.fielddefs})
-    except (TypesysError, ValueError) as error:
-        raise BadBagError(f"bag {str(bag.path)!r}: its definition of {DETECTIONS} cannot be used: {error}") from error
+    except Exception as error:  # whatever the parser does with text that is no definition
+        reason = " ".join(str(error).split())[:100]
+        raise BadBagError(f"bag {str(bag.path)!r}: its definition of {DETECTIONS} cannot be used: {reason}") from error
 
 
 def _box_of(bbox: Any) -> Box:

@@ -498,6 +498,21 @@ def test_a_hint_where_it_helps(tmp_path: Path, make: Callable[[Path], Any], hint
     assert "\n" not in str(caught.value)
 
 
+def test_a_damaged_definition_costs_no_images(tmp_path: Path, caplog: Warnings) -> None:
+    path = made.write(tmp_path / "bag", made.drive(2))
+    connection = sqlite3.connect(database(path))
+    text = "UPDATE message_definitions SET encoded_message_definition = ? WHERE topic_type LIKE '%ObjectDepthArray'"
+    connection.execute(text, ("uint8 status\n!! 32 x\n",))
+    connection.commit()
+    connection.close()
+    with Bag(path) as bag:
+        assert bag.image_topic().count == 2
+        (first, _) = bag.messages(*[t for t in bag.topics() if t.name == made.TRUTH])
+        assert [o.name for o in bag.decode(first).objects] == ["chair", "table", "lamp"]
+    (line,) = [r.getMessage() for r in caplog.records if "cannot be used" in r.getMessage()]
+    assert "\n" not in line and "the installed ones are used" in line
+
+
 @pytest.mark.parametrize("kind", ["mcap", "flat", "sqlite3", "metadata"])
 def test_mutated_bags(tmp_path: Path, kind: str) -> None:
     """Bytes changed, removed or doubled anywhere: a line or messages, never another error and never a hang."""
