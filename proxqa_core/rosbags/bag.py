@@ -16,7 +16,7 @@ import os
 import struct
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from proxqa_core.errors import BadImageError, ProxqaError
 from proxqa_core.rosbags.compression import StorageError, unpack_message
-from proxqa_core.rosbags.image_messages import is_depth
+from proxqa_core.rosbags.image_messages import is_depth, may_be_depth
 from proxqa_core.stamps import NS_PER_S
 from proxqa_core.types import clean_text
 
@@ -210,7 +210,7 @@ class Bag:
         return self._chosen(self.image_topics(), wanted, "colour images", "image topic", self._asked_by)
 
     def depth_topic(self, wanted: str) -> Topic:
-        """The depth topic of a name.
+        """The depth topic of a name, which is taken at its user's word where its images can be depth, as mono16 can.
 
         Args:
             wanted: The name, with or without the leading slash.
@@ -218,7 +218,9 @@ class Bag:
         Raises:
             BadBagError: There is no such topic; the message lists those there are.
         """
-        return self._chosen(self.depth_topics(), wanted, "depth images", "depth topic", "its name")
+        named = [t for t in self._images() if t.name.lstrip("/") == wanted.lstrip("/")]
+        named = [t for t in named if self._is_depth(t, may_be_depth)]
+        return self._chosen(named or self.depth_topics(), wanted, "depth images", "depth topic", "its name")
 
     def truth_topic(self, wanted: str = "") -> Topic | None:
         """The topic of true depths of a name.
@@ -255,11 +257,11 @@ class Bag:
     def _images(self) -> list[Topic]:
         return [t for t in self.topics() if t.kind in IMAGE_TYPES and t.count]
 
-    def _is_depth(self, topic: Topic) -> bool:
+    def _is_depth(self, topic: Topic, rule: Callable[[Any], bool] = is_depth) -> bool:
         """By the topic's first message that can be read; without one it is not known to be depth."""
         for recorded in itertools.islice(self.messages(topic), MAX_UNREADABLE_FIRST):
             try:
-                return is_depth(self.decode(recorded))
+                return rule(self.decode(recorded))
             except BadImageError:
                 continue
         return False

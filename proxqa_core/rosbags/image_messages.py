@@ -49,10 +49,18 @@ _JPEG_END = b"\xff\xd9"
 _START_OF_SCAN, _FILL = 0xDA, 0xFF
 """Second bytes of the JPEG marker before the compressed pixels, and of the bytes that may precede any marker."""
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB\x60\x82"
+_PNG_TYPE_AT, _PNG_GREY_16 = 26, bytes((16, 0))
+"""Where a PNG's bit depth and type of colour end, and those of 16 bits of grey."""
 MAX_COMPRESSED_PIXELS = 89_478_485
 """Most pixels of a compressed image, Pillow's own limit: a few kilobytes can claim, and hold, any number of them."""
 _DEPTH_HEADER_BYTES = 12
-"""Bytes before the PNG of a compressedDepth image: its format, then two numbers that scale inverse depth."""
+"""Bytes before the PNG or RVL of a compressedDepth image: its format, then two numbers that scale inverse depth."""
+_TIFF_STARTS = (b"II*\x00", b"MM\x00*")
+_RVL_SIZE_BYTES = 8
+_RVL_GOES_ON = 8
+"""Nibbles from here on are followed by another one of the same integer."""
+_RVL_MAX_NIBBLES = 11
+"""More nibbles of one integer than 32 bits can need."""
 
 
 def is_depth(message: RawImage | Compressed) -> bool:
@@ -60,6 +68,16 @@ def is_depth(message: RawImage | Compressed) -> bool:
     if isinstance(message, Compressed):
         return "compressedDepth" in message.format or message.format.startswith(DEPTH_ENCODINGS)
     return _name(message.encoding) in DEPTH_ENCODINGS
+
+
+def may_be_depth(message: RawImage | Compressed) -> bool:
+    """Whether a message that somebody calls a depth image can be one: grey of 16 bits is no contradiction."""
+    if is_depth(message):
+        return True
+    if isinstance(message, Compressed):
+        data = bytes(message.data[:_PNG_TYPE_AT])
+        return data.startswith(_PNG_START) and data[_PNG_TYPE_AT - 2 :] == _PNG_GREY_16
+    return _name(message.encoding) in _DEPTH
 
 
 def _cv(code: int) -> Callable[[NDArray[np.generic]], NDArray[np.generic]]:
@@ -331,7 +349,7 @@ _KINDS = "JPEG, PNG, TIFF or WebP"
 _FILE_KINDS: tuple[tuple[str, bytes | tuple[bytes, ...], Callable[[bytes], bool]], ...] = (
     ("JPEG", b"\xff\xd8\xff", _jpeg_is_whole),
     ("PNG", _PNG_START, lambda data: _PNG_END in data),
-    ("TIFF", (b"II*\x00", b"MM\x00*"), _tiff_is_whole),
+    ("TIFF", _TIFF_STARTS, _tiff_is_whole),
     ("WebP", b"RIFF", _webp_is_whole),
 )
 
@@ -341,12 +359,7 @@ def _decode_compressed(message: Compressed) -> NDArray[np.generic]:
     data = _check_compressed(message)
     try:
         with PilImage.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF", "WEBP")) as picture:
-            width, height = picture.size
-            if max(width, height) > MAX_IMAGE_SIDE or width * height > MAX_COMPRESSED_PIXELS:
-                raise BadImageError(
-                    f"compressed image is {width}x{height} pixels; expected sides of at most {MAX_IMAGE_SIDE} and "
-                    f"{MAX_COMPRESSED_PIXELS} pixels in all"
-                )
+            _check_pixels(*picture.size)
             picture.load()
             return _rgb_of_picture(picture, _stored_encoding(message))
     except BadImageError:
@@ -392,7 +405,9 @@ def depth_to_metres(message: RawImage | Compressed) -> NDArray[np.float32]:
 
     Args:
         message: 16UC1 (or mono16): millimetres, 0 = not measured. 32FC1: metres, not finite or <= 0 = not measured
-            (REP 117). Or compressedDepth of either with a PNG inside.
+            (REP 117). Or compressed: compressedDepth of either with PNG or RVL inside; a PNG of one channel of 16 bit,
+            millimetres; a TIFF, millimetres of 16 bit or metres of 32 bit. 8 bits are refused: they are a picture of a
+            disparity.
 
     Returns:
         Metres along the optical axis, float32 [height, width]; NaN = not measured.
@@ -416,24 +431,109 @@ def _measured(metres: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _compressed_depth(message: Compressed) -> NDArray[np.float32]:
-    """A PNG of 16 bit behind compressed_depth_image_transport's header, or one alone (compressed_image_transport)."""
+    """Behind compressed_depth_image_transport's header, or a picture alone (compressed_image_transport)."""
     data = bytes(message.data)
     label = _label("compressed depth image", message, data)
-    if not is_depth(message):
-        raise BadImageError(f"{label} is declared as no depth image; expected a format that begins with 16UC1 or 32FC1")
-    behind = 0 if data.startswith(_PNG_START) else _DEPTH_HEADER_BYTES
-    if not data[behind:].startswith(_PNG_START):
-        raise BadImageError(f"{label} holds no PNG; expected compressedDepth with PNG inside (not RVL)")
-    if _PNG_END not in data:
-        raise BadImageError(f"{label} is truncated: the end marker of PNG is missing")
-    stored = cv2.imdecode(np.frombuffer(data, np.uint8, offset=behind), cv2.IMREAD_UNCHANGED)
-    if stored is None or stored.dtype != np.uint16 or stored.ndim != 2:
-        raise BadImageError(f"{label} cannot be decoded; expected a PNG of one channel of 16 bit")
-    if not message.format.startswith("32FC1"):
+    encoding = _name(_stored_encoding(message))
+    if not is_depth(message) and encoding in _COLOUR and encoding != "mono16":
+        raise BadImageError(
+            f"{label} is declared as no depth image; expected a format that begins with 16UC1, 32FC1 or mono16"
+        )
+    starts = (_PNG_START, *_TIFF_STARTS)
+    behind = 0 if data.startswith(starts) else _DEPTH_HEADER_BYTES
+    if "rvl" in message.format.lower() and behind:
+        stored: NDArray[np.generic] = decode_rvl(data[behind:], label)
+    else:
+        stored = _depth_picture(data[behind:], starts, label)
+    if stored.dtype == np.float32:
+        return _measured(stored.astype(np.float32))
+    if encoding != "32FC1":
         return _measured(stored.astype(np.float32) / np.float32(1000))
     if not behind:
         raise BadImageError(f"{label} has no scale of its inverse depth; expected compressedDepth's header")
     scale, offset = struct.unpack_from("<ff", data, 4)
+    inverse = stored.astype(np.float32)
     with np.errstate(divide="ignore", invalid="ignore"):
-        metres = np.where(stored > 0, scale / (stored.astype(np.float32) - np.float32(offset)), np.nan)
+        metres = np.where(inverse > 0, scale / (inverse - np.float32(offset)), np.nan)
     return _measured(metres.astype(np.float32))
+
+
+def _depth_picture(data: bytes, starts: tuple[bytes, ...], label: str) -> NDArray[np.generic]:
+    """Depth as it is stored in a picture: uint16 or float32 [height, width]."""
+    if not data.startswith(starts):
+        raise BadImageError(f"{label} holds no depth; expected PNG or TIFF, or compressedDepth with PNG or RVL inside")
+    if data.startswith(_PNG_START) and _PNG_END not in data:
+        raise BadImageError(f"{label} is truncated: the end marker of PNG is missing; expected a whole PNG")
+    try:
+        with PilImage.open(io.BytesIO(data), formats=("PNG", "TIFF")) as picture:
+            _check_pixels(*picture.size)
+            picture.load()
+            mode, stored = picture.mode, np.asarray(picture)
+    except BadImageError:
+        raise
+    except Exception as error:  # Pillow's readers raise nearly anything on damaged data
+        reason = " ".join(str(error).split())[:100]
+        raise BadImageError(f"{label} cannot be decoded whole: {reason}; expected a whole PNG or TIFF") from error
+    if mode == "F":
+        return stored.astype(np.float32)
+    if not mode.startswith("I"):
+        raise BadImageError(f"{label} cannot be decoded; it is of mode {mode}, expected one channel of 16 bit")
+    return stored.astype(np.int64).clip(0, 65535).astype(np.uint16)
+
+
+def decode_rvl(data: bytes, label: str) -> NDArray[np.uint16]:
+    """Decode RVL, as compressed_depth_image_transport writes it.
+
+    It is a run length and variable length code of depth: Wilson, "Fast Lossless Depth Image Compression", 2017.
+
+    Args:
+        data: Width and height as 32 bit integers, then the code.
+        label: What it is of, for errors.
+
+    Returns:
+        uint16 [height, width].
+
+    Raises:
+        BadImageError: It is cut or damaged.
+    """
+    if len(data) < _RVL_SIZE_BYTES:
+        raise BadImageError(f"{label} is truncated: it holds no size; expected RVL")
+    width, height = struct.unpack_from("<II", data)
+    _check_pixels(width, height)
+    # 1. words of 32 bit, little endian → nibbles, the highest of a word first → integers of 3 bits a nibble, the lowest
+    #    first; a nibble's 4th bit says that its integer goes on
+    whole = (len(data) - _RVL_SIZE_BYTES) // 4 * 4
+    high_first = np.frombuffer(data, np.uint8, whole, _RVL_SIZE_BYTES).reshape(-1, 4)[:, ::-1].ravel()
+    nibbles = np.stack([high_first >> 4, high_first & 15], axis=-1).ravel()
+    ends = np.flatnonzero(nibbles < _RVL_GOES_ON)
+    begins = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)
+    if not len(ends) or int((ends - begins).max()) > _RVL_MAX_NIBBLES:
+        raise BadImageError(f"{label} is damaged or truncated; expected RVL of {width}x{height} pixels")
+    place = np.arange(ends[-1] + 1) - np.repeat(begins, ends - begins + 1)
+    parts = (nibbles[: ends[-1] + 1].astype(np.int64) & 7) << (3 * place)
+    values = np.add.reduceat(parts, begins)
+    # 2. in turns: a number of zeros, a number of depths, that many differences from the depth before
+    differences, at, pixel, total = np.zeros(width * height, np.int64), 0, 0, width * height
+    valid = np.zeros(total, bool)
+    while pixel < total:
+        if at + 2 > len(values):
+            raise BadImageError(f"{label} is truncated at pixel {pixel} of {total}; expected RVL of all of them")
+        zeros, depths = int(values[at]), int(values[at + 1])
+        at, pixel = at + 2, pixel + zeros
+        if pixel + depths > total or at + depths > len(values) or not zeros + depths:
+            raise BadImageError(f"{label} is damaged or truncated at pixel {pixel} of {total}; expected whole RVL")
+        differences[pixel : pixel + depths] = values[at : at + depths]
+        valid[pixel : pixel + depths] = True
+        at, pixel = at + depths, pixel + depths
+    # 3. even integers are differences >= 0, odd ones below
+    depth = np.cumsum((differences >> 1) ^ -(differences & 1))
+    stored: NDArray[np.uint16] = np.where(valid, depth, 0).astype(np.uint16).reshape(height, width)
+    return stored
+
+
+def _check_pixels(width: int, height: int) -> None:
+    if min(width, height) < 1 or max(width, height) > MAX_IMAGE_SIDE or width * height > MAX_COMPRESSED_PIXELS:
+        raise BadImageError(
+            f"compressed image is {width}x{height} pixels; expected sides of at most {MAX_IMAGE_SIDE} and "
+            f"{MAX_COMPRESSED_PIXELS} pixels in all"
+        )

@@ -59,6 +59,24 @@ def test_a_file_alone_is_a_bag_too(tmp_path: Path) -> None:
         assert bag.image_topic().count == 2
 
 
+def test_grey_of_16_bits_is_depth_where_somebody_says_so(tmp_path: Path) -> None:
+    """Depth images of encoding mono16 are told from thermal ones by their user alone."""
+    stamp = made.START
+    millimetres = np.full((made.HEIGHT, made.WIDTH), 1500, np.uint16)
+    path = made.write(
+        tmp_path / "bag",
+        [("/cam/depth", stamp, made.raw(stamp, millimetres, "mono16")), ("/b", stamp, made.raw(stamp))],
+    )
+    with Bag(path) as bag:
+        assert bag.depth_topics() == [] and len(bag.image_topics()) == 2
+        topic = bag.depth_topic("cam/depth")
+        assert topic.name == "/cam/depth"
+        (recorded,) = bag.messages(topic)
+        assert (depth_to_metres(bag.decode(recorded)) == 1.5).all()
+        with pytest.raises(BadBagError, match="no depth images"):
+            bag.depth_topic("/b")
+
+
 def test_topics_are_told_apart_by_what_they_hold(tmp_path: Path) -> None:
     stamp = made.START
     metres = np.ones((made.HEIGHT, made.WIDTH), np.float32)

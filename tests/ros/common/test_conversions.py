@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 
 import cv2
 import numpy as np
@@ -381,6 +382,148 @@ def test_bad_depth():
         c.depth_to_metres(Image(encoding="rgb8", width=20, height=20, step=60, data=bytes(1200)))
     with pytest.raises(BadImageError, match="at least 80"):
         c.depth_to_metres(Image(encoding="32FC1", width=20, height=20, step=40, data=bytes(800)))
+
+
+# -- compressed depth -------------------------------------------------------------------------------------------------
+
+
+def rvl(depth: np.ndarray) -> bytes:
+    """RVL by its paper: runs of zeros and of depths, differences in nibbles of three bits, words of 32."""
+    nibbles: list[int] = []
+
+    def write(value: int) -> None:
+        while True:
+            value, low = value >> 3, value & 7
+            nibbles.append(low | (8 if value else 0))
+            if not value:
+                return
+
+    flat, at, before = [int(v) for v in depth.ravel()], 0, 0
+    while at < len(flat):
+        for zero in (True, False):
+            end = at
+            while end < len(flat) and (flat[end] == 0) == zero:
+                end += 1
+            write(end - at)
+            for v in () if zero else flat[at:end]:
+                write(2 * (v - before) if v >= before else -2 * (v - before) - 1)
+                before = v
+            at = end
+    nibbles += [0] * (-len(nibbles) % 8)
+    words = ["".join(f"{n:x}" for n in nibbles[i : i + 8]) for i in range(0, len(nibbles), 8)]
+    height, width = depth.shape
+    return struct.pack("<II", width, height) + b"".join(struct.pack("<I", int(w, 16)) for w in words)
+
+
+def depth_of(values: np.ndarray) -> np.ndarray:
+    return np.where(values > 0, values / 1000, np.nan).astype(np.float32)
+
+
+@quick
+@given(sizes, st.integers(0, 1000), st.floats(0, 1))
+def test_rvl(size, seed, holes):
+    """Any depths, jumps over the whole range and holes anywhere, an image of nothing too."""
+    values = random(size, np.uint16, seed)
+    values[np.random.default_rng(seed).random(size) < holes] = 0
+    m = CompressedImage(format="16UC1; compressedDepth rvl", data=bytes(12) + rvl(values))
+    np.testing.assert_array_equal(c.depth_to_metres(m), depth_of(values))
+
+
+def test_inverse_depth_in_png_and_rvl():
+    """32FC1 is stored as A / depth + B (compressed_depth_image_transport), A and B in its header."""
+    metres = np.linspace(0.5, 8, 20 * 30).astype(np.float32).reshape(20, 30)
+    a, b = 5050.0, 49.5
+    stored = np.round(a / metres + b).astype(np.uint16)
+    stored[:2] = 0
+    header = struct.pack("<iff", 0, a, b)
+    for kind, data in (("png", compressed("PNG", stored)), ("rvl", rvl(stored))):
+        found = c.depth_to_metres(CompressedImage(format=f"32FC1; compressedDepth {kind}", data=header + data))
+        assert np.isnan(found[:2]).all()
+        np.testing.assert_allclose(found[2:], metres[2:], rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    "format_", ["16UC1; compressedDepth", "16UC1; compressedDepth png", "mono16; compressedDepth png"]
+)
+@pytest.mark.parametrize("trailing", [0, 5000])
+def test_png_behind_the_header(format_, trailing):
+    values = random((20, 30), np.uint16)
+    data = bytes(12) + compressed("PNG", values) + bytes(trailing)
+    np.testing.assert_array_equal(c.depth_to_metres(CompressedImage(format=format_, data=data)), depth_of(values))
+
+
+@pytest.mark.parametrize(
+    "format_", ["16UC1; png compressed ", "mono16; png compressed ", "png", "16UC1; tiff compressed "]
+)
+def test_depth_in_a_picture(format_):
+    values = random((20, 30), np.uint16)
+    data = compressed("TIFF" if "tiff" in format_ else "PNG", values)
+    np.testing.assert_array_equal(c.depth_to_metres(CompressedImage(format=format_, data=data)), depth_of(values))
+
+
+def test_metres_in_a_tiff():
+    metres = np.linspace(0, 8, 20 * 30).astype(np.float32).reshape(20, 30)
+    found = c.depth_to_metres(CompressedImage(format="32FC1; tiff compressed ", data=compressed("TIFF", metres)))
+    np.testing.assert_array_equal(found, np.where(metres > 0, metres, np.nan))
+
+
+GREY = np.arange(600, dtype=np.uint16).reshape(20, 30)
+
+
+@pytest.mark.parametrize(
+    ("format_", "data", "said"),
+    [
+        ("mono8; png compressed ", compressed("PNG", GREY.astype(np.uint8)), "declared as no depth"),
+        ("png", compressed("PNG", GREY.astype(np.uint8)), "mode L, expected one channel of 16 bit"),
+        ("png", compressed("PNG", np.zeros((20, 30, 3), np.uint8)), "mode RGB"),
+        ("8UC1; compressedDepth png", bytes(12) + compressed("PNG", GREY.astype(np.uint8)), "mode L"),
+        ("rgb8; png compressed bgr8", compressed("PNG", np.zeros((20, 30, 3), np.uint8)), "declared as no depth"),
+        ("jpeg", compressed("JPEG", np.zeros((20, 30, 3), np.uint8)), "holds no depth"),
+        ("rgb8; jpeg compressed bgr8", compressed("JPEG", np.zeros((20, 30, 3), np.uint8)), "declared as no depth"),
+        ("16UC1; compressedDepth png", b"", "holds no depth"),
+        ("16UC1; compressedDepth png", bytes(12) + compressed("PNG", GREY)[:-30], "truncated"),
+        ("32FC1; png compressed ", compressed("PNG", GREY), "no scale of its inverse depth"),
+        ("16UC1; compressedDepth rvl", bytes(12), "no size"),
+        ("16UC1; compressedDepth rvl", bytes(12) + rvl(GREY)[:-40], "truncated"),
+        ("16UC1; compressedDepth rvl", bytes(12) + struct.pack("<II", 2**31, 2**31) + bytes(40), "expected sides"),
+        ("16UC1; compressedDepth rvl", bytes(12) + struct.pack("<II", 600, 400) + bytes(400), "damaged"),
+        ("16UC1; compressedDepth rvl", bytes(12) + struct.pack("<II", 600, 400) + b"\xff" * 400, "damaged"),
+    ],
+)
+def test_bad_compressed_depth(format_, data, said):
+    with pytest.raises(BadImageError) as error:
+        c.depth_to_metres(CompressedImage(format=format_, data=data))
+    assert said in str(error.value) and "expected" in str(error.value) and "\n" not in str(error.value)
+
+
+@quick
+@given(st.data())
+def test_damaged_depth_is_depth_or_refused(data):
+    good = data.draw(
+        st.sampled_from(
+            [
+                ("rvl", bytes(12) + rvl(GREY)),
+                ("png", bytes(12) + compressed("PNG", GREY)),
+                ("png", compressed("TIFF", GREY)),
+            ]
+        )
+    )
+    damaged = bytearray(good[1])
+    for _ in range(data.draw(st.integers(1, 8))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        metres = c.depth_to_metres(CompressedImage(format=f"16UC1; compressedDepth {good[0]}", data=bytes(damaged)))
+        assert metres.dtype == np.float32 and metres.ndim == 2
+    except BadImageError as error:
+        assert "\n" not in str(error)
+
+
+def test_a_topic_that_is_called_depth_may_be_grey_of_16_bits():
+    may = imagemessage.may_be_depth
+    assert may(message(GREY, "mono16", 30)) and may(CompressedImage(format="png", data=compressed("PNG", GREY)))
+    assert not may(message(GREY.astype(np.uint8), "mono8", 30))
+    assert not may(CompressedImage(format="png", data=compressed("PNG", GREY.astype(np.uint8))))
+    assert not imagemessage.is_depth(message(GREY, "mono16", 30))
 
 
 def test_image_to_message_and_back():
