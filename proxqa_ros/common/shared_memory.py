@@ -15,7 +15,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -123,9 +123,23 @@ def state(folder: Path = SHM_FOLDER, environ: Mapping[str, str] = os.environ) ->
         return SharedMemoryState(False, f"not in use by this node's choice of {rmw}")
     wanted_bytes = wanted_segment_bytes(environ)
     own = _own_segments(folder)
-    return describe(
-        wanted_bytes, [_allocated_bytes(folder / n) for n in own], len(_mapped_segments(folder) - own), room(folder)
-    )
+    sizes = [_allocated_bytes(folder / name) for name in own]
+    found = describe(wanted_bytes, sizes, len(_mapped_segments(folder) - own), room(folder))
+    strangers = other_users_segments(folder) if wanted_bytes else 0
+    return replace(found, text=f"{found.text}; {_strangers(strangers)}") if strangers else found
+
+
+def other_users_segments(folder: Path = SHM_FOLDER) -> int:
+    """Number of segments that belong to other users, whose messages do not arrive here, nor this user's there."""
+    count = 0
+    for name in _segments_in(folder):
+        with contextlib.suppress(OSError):
+            count += (folder / name).lstat().st_uid != os.geteuid()
+    return count
+
+
+def _strangers(count: int) -> str:
+    return f"{count} segments are other users': messages do not arrive between users, run all nodes as one"
 
 
 def describe(

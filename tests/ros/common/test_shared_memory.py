@@ -83,6 +83,14 @@ def test_the_size_that_is_wanted(tmp_path):
     assert wanted_segment_bytes({"FASTDDS_DEFAULT_PROFILES_FILE": str(without)}) > 0
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's file")
+def test_segments_of_other_users_are_counted(tmp_path):
+    segment(tmp_path, DEAD), segment(tmp_path, ALIVE)
+    assert shared_memory.other_users_segments(tmp_path) == 0
+    os.chown(tmp_path / ALIVE, 65534, 65534)
+    assert shared_memory.other_users_segments(tmp_path) == 1
+
+
 KILLED = """
 import os, rclpy, signal
 rclpy.init()
