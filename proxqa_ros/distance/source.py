@@ -7,6 +7,7 @@ its topic and reports its state in the diagnostics; the calibrator learns from w
 
 from __future__ import annotations
 
+import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -18,12 +19,21 @@ from builtin_interfaces.msg import Time
 from rclpy.qos import QoSProfile
 from std_msgs.msg import Header
 
+from proxqa_core.errors import ProxqaError
 from proxqa_core.types import VISIBLE, ObjectDepth
 from proxqa_ros.common.camera import Camera, no_camera
 from proxqa_ros.common.parameters import Spec
 from proxqa_ros.common.qos import SENSOR_DATA
-from proxqa_ros.common.stamps import StampedBuffer
+from proxqa_ros.common.stamps import StampedBuffer, seconds
 from proxqa_ros.distance.transforms import NO_TRANSFORMS, Transforms
+
+UNMET_IMAGES = 3
+UNMET_S = 2.0
+"""Images in turn, and seconds of their stamps, without a message that belongs to them: from there on it is said."""
+
+
+class UnmetStampsError(ProxqaError):
+    """A topic's messages never belong to an image: their stamps are too far apart."""
 
 
 class Measurement(NamedTuple):
@@ -126,6 +136,8 @@ class TopicSource(DistanceSource):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._buffer = StampedBuffer(self.buffer_size)
+        self._unmet_since_s: float | None = None
+        self._unmet = 0
 
     def add(self, message: Any) -> None:
         """Take a message of its topic."""
@@ -142,13 +154,36 @@ class TopicSource(DistanceSource):
         """Drop what was received."""
         with self._lock:
             self._buffer.clear()
-            self.received = 0
+            self.received = self._unmet = 0
+            self._unmet_since_s = None
 
     def measure(self, frame: FrameContext) -> list[Measurement]:
-        """Measure by the message that belongs to the image; see `DistanceSource.measure`."""
+        """Measure by the message that belongs to the image; see `DistanceSource.measure`.
+
+        Raises:
+            UnmetStampsError: Messages come, and for `UNMET_IMAGES` images over `UNMET_S` none belonged to one.
+        """
         with self._lock:
             message = self._buffer.nearest(frame.header.stamp, frame.sync_tolerance_s)
+            nearest = self._buffer.nearest(frame.header.stamp, math.inf)
+            if message is not None or nearest is None:
+                self._unmet_since_s, self._unmet = None, 0
+            else:
+                self._check_stamps(nearest, frame)
         return [] if message is None else self.measure_message(message, frame)
+
+    def _check_stamps(self, nearest: Any, frame: FrameContext) -> None:
+        """Count an image that no message belongs to; UnmetStampsError where that goes on."""
+        now_s = seconds(frame.header.stamp)
+        if self._unmet_since_s is None or now_s < self._unmet_since_s:
+            self._unmet_since_s, self._unmet = now_s, 0
+        self._unmet += 1
+        if self._unmet >= UNMET_IMAGES and now_s - self._unmet_since_s >= UNMET_S:
+            off_s = seconds(nearest.header.stamp) - now_s
+            raise UnmetStampsError(
+                f"the nearest message on {self.topic} is {abs(off_s):.3f} s {'after' if off_s > 0 else 'before'} the "
+                f"image by their stamps; expected at most {frame.sync_tolerance_s:g} s (sync_tolerance) and one clock"
+            )
 
     @abstractmethod
     def measure_message(self, message: Any, frame: FrameContext) -> list[Measurement]:

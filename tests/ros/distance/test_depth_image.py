@@ -79,6 +79,31 @@ def test_a_depth_image_that_cannot_be_used_is_refused_in_one_line(change, said):
     assert calibrator.problem == "" and calibrator.state().samples == pytest.approx(4)
 
 
+@pytest.mark.parametrize(("offset", "said"), [(0.7, "0.700 s after"), (-4000.0, "4000.000 s before")])
+def test_stamps_that_never_meet_are_said(offset, said):
+    """A depth camera with a clock of its own: nothing is learned, and that has a reason that can be read."""
+    calibrator = DistanceCalibrator()
+    source = calibrator.source(DepthImageSource)
+    for n in range(5):
+        source.add(depth_image(header(5000.0 + 2 * n + offset)))
+        calibrator.update(frame(header(5000.0 + 2 * n), all_seen()))
+        assert bool(calibrator.problem) == (n >= 2)
+    assert "on depth is " + said in calibrator.problem and "sync_tolerance" in calibrator.problem
+    assert calibrator.state().samples == 0
+    source.add(depth_image(header(5020.0)))
+    calibrator.update(frame(header(5020.0), all_seen()))
+    assert calibrator.problem == ""
+
+
+def test_a_message_that_is_missing_now_and_then_is_no_matter():
+    calibrator = DistanceCalibrator()
+    for n in range(20):
+        if n % 3 == 0:
+            calibrator.source(DepthImageSource).add(depth_image(header(5.0 + n)))
+        calibrator.update(frame(header(5.0 + n), all_seen()))
+        assert calibrator.problem == ""
+
+
 def run_frames(graph, node, camera, depth, count, offset=0.0):
     """Publish pairs of depth image and image, one pair after the other has been answered."""
     for _ in range(count):
