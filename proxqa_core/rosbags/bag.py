@@ -476,8 +476,10 @@ class StampedReader:
         found = [(time if self._by_time else stamp, time) for stamp, time in stamped if stamp is not None]
         self._found = sorted(found)
         self._images = bag.times(images) if images is not None else []
-        counts = Counter(bag.stamps(images) if images is not None else [])
+        stamps = bag.stamps(images) if images is not None else []
+        counts = Counter(stamps)
         self._repeated = {0} | {stamp for stamp, count in counts.items() if count > 1}
+        self._image_times = {s: t for s, t in zip(stamps, self._images, strict=True) if s not in self._repeated}
         if self._by_time and len({time for _, time in found}) * 2 < len(found):
             raise BadBagError(
                 f"bag {str(bag.path)!r}: neither the stamps of {topic.name} nor the times of recording tell its "
@@ -499,7 +501,7 @@ class StampedReader:
         Args:
             stamp: Of the image, in nanoseconds.
             tolerance: Largest difference, in nanoseconds.
-            time: When the image was recorded, in nanoseconds, None = not known.
+            time: When the image was recorded, in nanoseconds, None = as its stamp tells.
 
         Returns:
             The message, None where none is near enough.
@@ -507,6 +509,7 @@ class StampedReader:
         Raises:
             BadImageError: The message cannot be decoded.
         """
+        time = self._image_times.get(stamp) if time is None else time
         if self._by_time:
             stamp = stamp if time is None else time
             tolerance = max(tolerance, MIN_TIME_TOLERANCE_NS)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import yaml
 
 from proxqa_core.rosbags.compression import StorageError, compression_of, unpack_file
@@ -77,6 +78,8 @@ def open_files(path: Path) -> BagFiles:
         raise
     for opened in found.files:
         found.problems += opened.problems
+        lost = int((~np.isin(opened.index()[1], list(opened.channels))).sum())
+        found.problems += [f"{opened.path.name}: {lost} messages are of no channel that it describes"] if lost else []
     return found
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from array import array
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -40,10 +41,12 @@ class StorageFile(Protocol):
     """An open file of messages.
 
     Attributes:
+        path: Of the file.
         channels: By their ids in the file.
         problems: What of the file cannot be read, one line each.
     """
 
+    path: Path
     channels: dict[int, Channel]
     problems: list[str]
 

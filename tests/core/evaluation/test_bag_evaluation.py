@@ -333,6 +333,15 @@ def test_every_image_is_judged_by_its_own_depth(
     assert metres == [None if dropped else 1.0, 3.0, 1.0, 3.0]
 
 
+def test_the_stamp_of_an_image_tells_when_it_was_recorded(tmp_path: Path) -> None:
+    """As in a replay, whose answers carry stamps only: those of another clock, while the depth has none."""
+    with Bag(rgbd(tmp_path / "bag", [10, 20, 30, 40], [0] * 4)) as bag:
+        truth = truth_of(bag, None, made.DEPTHS, 0.05, bag.image_topic())
+        place = [PointingView(FakeEngine(RIGHT)).depths([ObjectQuery("chair")])[0]]
+        found = [truth.of(stamp, made.WIDTH, made.HEIGHT, place)[0] for stamp in (10, 20, 30, 40, 50)]
+    assert [None if t is None else t.distance for t in found] == [1.0, 3.0, 1.0, 3.0, None]
+
+
 def test_the_pages_pictures_are_their_own(tmp_path: Path) -> None:
     with Bag(rgbd(tmp_path / "bag", [0] * 4, [0] * 4)) as bag:
         topic = bag.image_topic()

@@ -498,6 +498,17 @@ def test_a_hint_where_it_helps(tmp_path: Path, make: Callable[[Path], Any], hint
     assert "\n" not in str(caught.value)
 
 
+def test_messages_of_no_topic_are_said(tmp_path: Path) -> None:
+    path = made.write(tmp_path / "bag", made.drive(2))
+    connection = sqlite3.connect(database(path))
+    connection.execute("DELETE FROM topics WHERE name = ?", (made.TRUTH,))
+    connection.commit()
+    connection.close()
+    with Bag(path) as bag:
+        assert bag.problems == ["bag.db3: 2 messages are of no channel that it describes"]
+        assert bag.image_topic().count == 2
+
+
 def test_a_damaged_definition_costs_no_images(tmp_path: Path, caplog: Warnings) -> None:
     path = made.write(tmp_path / "bag", made.drive(2))
     connection = sqlite3.connect(database(path))
