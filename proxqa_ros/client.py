@@ -146,6 +146,10 @@ class _PendingQuestion:
 class ProximityClient:
     """Asks the service `proximity_query` on behalf of a node; any thread may call it.
 
+    Not where `rclpy.experimental.EventsExecutor.spin()` runs in another thread: there rclpy itself blocks any call that
+    wakes the executor, creating a client as well as asking, for ever and beyond every timeout. Spin such an executor by
+    a loop of `spin_once(…)`, or call from its own callbacks only (`await ask_async(…)`).
+
     Args:
         node: A node that is in an executor that spins, or in none: then `ask` spins it while it waits.
         service: The service's name, resolved and remapped like every name of the node.
@@ -191,7 +195,7 @@ class ProximityClient:
             ProximityError: The question was not answered; the class says why.
             WouldBlockError: Called from a callback of a single-threaded executor, which could not take the response
                 meanwhile: use `ask_async`, or a MultiThreadedExecutor with a thread to spare. (An EventsExecutor cannot
-                be recognised; there it ends as a QueryTimeoutError.)
+                be recognised; spun by `spin_once` it ends as a QueryTimeoutError there.)
             TypeError: An argument has a type that no request can be made of.
             ValueError: An argument has a value that no request can be made of.
         """
