@@ -44,6 +44,7 @@ class Snapshot:
         detections_problem: What was wrong with the last detections.
         calibration_problem: What was wrong with what was measured for the last frame.
         camera_problem: Why there are no markers.
+        image_problem: Why the last published image shows nothing.
         unknown_parameters: Parameters that were given but are not the node's, one line each.
         shared_memory: Whether the process has shared memory.
     """
@@ -63,6 +64,7 @@ class Snapshot:
     detections_problem: str = ""
     calibration_problem: str = ""
     camera_problem: str = ""
+    image_problem: str = ""
     unknown_parameters: Sequence[str] = ()
     shared_memory: SharedMemoryState = NOTHING_WRONG
 
@@ -108,6 +110,10 @@ def _image_of_another_time(s: Snapshot) -> str:
     return f"{which} is stamped {-age_s:.1f} s ahead of the clock" if 0 < limit_s < -age_s else ""
 
 
+def _blind(s: Snapshot) -> str:
+    return s.image_problem
+
+
 def _nothing_learned(s: Snapshot) -> str:
     return f"no metres learned: {s.calibration_problem}" if s.calibration_problem else ""
 
@@ -124,6 +130,7 @@ CHECKS: tuple[Callable[[Snapshot], str], ...] = (
     _no_shared_memory,
     _no_image,
     _image_of_another_time,
+    _blind,
     _nothing_learned,
     _no_markers,
     _unknown_parameter,
@@ -188,6 +195,7 @@ class Diagnostics:
             detections_problem=shared.detections.problem,
             calibration_problem=shared.calibrator.problem,
             camera_problem=shared.camera_problem,
+            image_problem=shared.image_health.problem if shared.image_health.status else "",
             unknown_parameters=shared.unknown_parameters,
             shared_memory=shared_memory.state(),
         )

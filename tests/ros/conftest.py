@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import re
 import subprocess
 import threading
@@ -42,6 +43,16 @@ from proxqa_ros.testing.spinning import SpinThread
 from proxqa_ros.testing.waiting import TIMEOUT_S, wait_until
 
 HERE = Path(__file__).parent
+PICTURE = np.kron(np.random.default_rng(0).integers(0, 255, (12, 16, 3)), np.ones((4, 4, 1))).astype(np.uint8)
+"""What a camera sends where it does not matter: something, so that it is not called blind."""
+
+
+def pictures() -> Iterator[np.ndarray]:
+    """The picture again and again, never the very same pixels: such a camera would be called frozen."""
+    for number in itertools.count():
+        picture = PICTURE.copy()
+        picture[0, :3] = [[number % 256, number // 256 % 256, 0]] * 3
+        yield picture
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -163,6 +174,7 @@ class Graph:
     """A node under test and a client beside it."""
 
     def __init__(self, context: Context):
+        self.pictures = pictures()
         self.context = context
         self.executor = HandoverExecutor(24, context=context)
         self.nodes: list[Any] = []
@@ -223,7 +235,7 @@ class Graph:
         return self.client.get_clock().now().to_msg()
 
     def image(self, image: np.ndarray | None = None, stamp: Any = None, frame_id: str = "camera") -> Image:
-        image = np.full((48, 64, 3), 127, np.uint8) if image is None else image
+        image = next(self.pictures) if image is None else image
         message = Image(height=image.shape[0], width=image.shape[1], encoding="rgb8", step=3 * image.shape[1])
         message.header.stamp, message.header.frame_id = stamp or self.now(), frame_id
         message.data = np.ascontiguousarray(image).tobytes()

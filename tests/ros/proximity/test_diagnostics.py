@@ -20,6 +20,7 @@ TROUBLES = [
     ({"shared_memory": SharedMemoryState(False, "", "not in use")}, "not in use"),
     ({"image_age_s": math.nan}, "no usable image has arrived yet"),
     ({"image_age_s": 7.06}, "the newest image is 7.1 s old"),
+    ({"image_problem": "the image is dark"}, "the image is dark"),
     ({"calibration_problem": "no camera_info"}, "no metres learned: no camera_info"),
     ({"camera_problem": "no camera_info"}, "no markers: no camera_info"),
     ({"unknown_parameters": ["rat is unknown", "objcts is unknown"]}, "rat is unknown"),
