@@ -15,6 +15,8 @@ CONSTRAINED := -c requirements/lock.txt
 DEPENDENCIES := $(VENV)/.proxqa-dependencies
 INSTALLED := $(VENV)/.proxqa-installed
 TOOLS := $(VENV)/.proxqa-tools
+# Processes that share the tests; those that measure time come after, alone.
+WORKERS ?= 2
 ROOMS := proxqa_core proxqa_ros training msg srv action launch config cmake scripts
 SOURCES := CMakeLists.txt package.xml setup.py pyproject.toml \
            $(shell find $(ROOMS) -type f -not -path '*/__pycache__/*' -not -name '*.pyc')
@@ -72,7 +74,8 @@ test: export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 test: export HF_HUB_OFFLINE := 1
 test: setup lint docs
 	$(RUN) -m mypy
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not timing"
+	$(RUN) -m pytest -m timing
 
 clean:
 	rm -rf build docs/api/generated proxqa_ros.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

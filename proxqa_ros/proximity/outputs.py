@@ -5,11 +5,14 @@ Promises: what nobody subscribes to is not computed, except the depths.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSPolicyKind
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import Float64
 
@@ -24,6 +27,9 @@ from proxqa_ros.proximity import markers
 from proxqa_ros.proximity.shared import SharedState
 from proxqa_ros.proximity.timing import Timing
 from proxqa_ros.proximity.worker import FrameState
+
+# What a consumer may ask of `object_depths` that nobody has to offer: the governor's depths_deadline and depths_lease
+OFFERED = (QoSPolicyKind.DEADLINE, QoSPolicyKind.LIVELINESS, QoSPolicyKind.LIVELINESS_LEASE_DURATION)
 
 
 class Outputs:
@@ -43,17 +49,23 @@ class Outputs:
 
     def __init__(self, node: LifecycleNode, shared: SharedState) -> None:
         self._node, self._shared = node, shared
-        self.depths = self._create(ObjectDepthArray, "object_depths")
+        self.depths = self._create(ObjectDepthArray, "object_depths", QoSOverridingOptions(OFFERED))
         self.debug_image = self._create(Image, "~/debug/image")
         self.markers = None if markers.MarkerArray is None else self._create(markers.MarkerArray, "markers")
         self.timing = Timing(lambda topic: self._create(Float64, topic))
         self.endpoints = [Endpoint.of(publisher, subscribes=False) for publisher in self._all()]
 
-    def _create(self, message_type: Any, topic: str) -> Any:
+    def _create(self, message_type: Any, topic: str, overrides: QoSOverridingOptions | None = None) -> Any:
         # rclpy 9 raises InvalidHandle out of spin() when it meets the event handler of a publisher that was destroyed a
         # moment ago
         no_events = PublisherEventCallbacks(use_default_callbacks=False)
-        return self._node.create_lifecycle_publisher(message_type, topic, RELIABLE, event_callbacks=no_events)
+        return self._node.create_lifecycle_publisher(
+            message_type,
+            topic,
+            copy.copy(RELIABLE),  # rclpy writes the overrides into it
+            event_callbacks=no_events,
+            qos_overriding_options=overrides,
+        )
 
     def _all(self) -> list[Any]:
         publishers = (self.depths, self.debug_image, self.markers)

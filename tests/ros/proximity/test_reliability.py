@@ -34,6 +34,7 @@ from PIL import Image as PilImage
 from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import ParameterType, ParameterValue
 from rcl_interfaces.srv import GetParameters, SetParameters
+from rclpy.duration import Duration
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.serialization import serialize_message
 from rosgraph_msgs.msg import Clock as ClockMessage
@@ -241,6 +242,23 @@ OVERRIDE = "qos_overrides./image{}.subscription."
 def reliable(topic: str = "") -> dict[str, Any]:
     """Parameters for a subscription that loses nothing: every piece of garbage is to arrive."""
     return {OVERRIDE.format(topic) + "reliability": "reliable", OVERRIDE.format(topic) + "depth": 200}
+
+
+def test_a_deadline_is_offered_to_who_asks_for_one(graph, fake):
+    offered = "qos_overrides./object_depths.publisher."
+    graph.start(
+        lambda *_: fake,
+        **{offered + "deadline": 2 * 10**9, offered + "liveliness_lease_duration": 10**9},
+        objects=["chair"],
+    )
+    (publisher,) = graph.client.get_publishers_info_by_topic("object_depths")
+    assert publisher.qos_profile.deadline.nanoseconds == 2 * 10**9
+    assert publisher.qos_profile.liveliness_lease_duration.nanoseconds == 10**9
+    qos = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE, deadline=Duration(seconds=2.5))
+    heard = []
+    graph.client.create_subscription(ObjectDepthArray, "object_depths", heard.append, qos)
+    graph.camera().publish(graph.image())
+    assert wait_until(lambda: heard)
 
 
 def test_garbage_frames(graph, fake):
