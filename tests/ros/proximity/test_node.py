@@ -306,7 +306,7 @@ def test_compressed_images(graph, fake):
     wrong = [
         (b"", "is empty"),
         (whole[: len(whole) // 2], "is truncated"),
-        (b"no picture", "neither JPEG nor PNG"),
+        (b"no picture", "neither JPEG, PNG, TIFF nor WebP"),
         (whole[:200] + whole[-2:], "cannot be decoded"),
     ]
     for n, (data, text) in enumerate(wrong, 1):
