@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
@@ -66,10 +69,76 @@ def declare(node: Node, specs: Mapping[str, Spec]) -> None:
         specs: The parameters by name.
 
     Raises:
-        ParameterException: rclpy's, where a given value has another type or is out of range.
+        ParameterException: A given value has another type, or rclpy's, where it is out of range.
     """
+    # rclpy has no public way to reach them before they are checked; a test fails should it rename this
+    given: dict[str, Parameter] = getattr(node, "_parameter_overrides", {})
     for name, spec in specs.items():
+        if name in given:
+            given[name] = Parameter(name, value=of_type(name, spec.default, given[name].value))
         node.declare_parameter(name, spec.default, spec.descriptor())
+
+
+def of_type(name: str, default: Any, value: Any) -> Any:
+    """A value given at start, as the parameter's type has it.
+
+    YAML writes 5 for 5.0 and [] for a list of anything, which ROS parameters, whose types are strict, would refuse.
+
+    Args:
+        name: The parameter's name.
+        default: Its default, which determines its type.
+        value: What was given: a list may be any sequence, an empty one None.
+
+    Returns:
+        The value; for an empty list of texts [""], which is how ROS writes one.
+
+    Raises:
+        WrongTypeError: It is of another type.
+    """
+    if isinstance(default, float) and _is_number(value):
+        return float(value)
+    if isinstance(default, int) and not isinstance(default, bool) and _is_number(value) and value == value // 1:
+        return int(value)
+    if isinstance(default, list | tuple):
+        items = [] if value is None else None if isinstance(value, str | bytes) else _items(value)
+        if items is not None and (items or isinstance(default[0], str)):
+            if isinstance(default[0], float) and all(_is_number(item) for item in items):
+                return [float(item) for item in items]
+            if all(type(item) is type(default[0]) for item in items):
+                return items or [""]
+    elif type(value) is type(default):
+        return value
+    raise WrongTypeError(f"parameter {name!r} is {_shown(value)}; expected {_described(default)}")
+
+
+class WrongTypeError(ParameterException):
+    """A parameter was given a value of another type."""
+
+    def __init__(self, line: str) -> None:
+        Exception.__init__(self, line)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _items(value: Any) -> list[Any] | None:
+    """The items of a list; None for anything else."""
+    return list(value) if isinstance(value, Sequence | array) else None
+
+
+def _shown(value: Any) -> str:
+    return "an empty list" if value is None else clean_text(repr(value))[:60]
+
+
+def _described(default: Any) -> str:
+    """What to write for a parameter with this default."""
+    if isinstance(default, list | tuple):
+        if isinstance(default[0], str):
+            return """a list of texts, such as ["chair", "door"]; none is [""]"""
+        return f"{len(default)} numbers, such as {list(default)}"
+    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a text; quote numbers and true"}
+    return f"{kinds[type(default)]}, such as {json.dumps(default)}"
 
 
 DECLARED_LATER = "qos_overrides."

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
+from array import array
 from pathlib import Path
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.parameter import Parameter
 
-from proxqa_ros.common.parameters import unknown_parameter
+from proxqa_ros.common.parameters import WrongTypeError, of_type, unknown_parameter
 from proxqa_ros.governor.node import SpeedGovernor
 from proxqa_ros.testing.domain import own_domain
 from proxqa_ros.testing.process import GOVERNOR_NODE, PROXIMITY_NODE, REPLAY_NODE, node_command, node_environment
@@ -58,6 +61,50 @@ def test_a_mistyped_parameter_is_named(module, tmp_path: Path):
     warnings = re.findall(r"parameter '(\w+)' is unknown and has no effect; (.*)", log.read_text())
     assert [name for name, _ in warnings] == sorted([typed, "zzz"])
     assert dict(warnings)[typed] == f"did you mean {meant!r}?" and meant in dict(warnings)["zzz"]
+
+
+@pytest.mark.parametrize(
+    ("default", "value", "expected"),
+    [
+        (0.5, 5, 5.0),
+        (0.5, 0.25, 0.25),
+        (8, 9, 9),
+        (8, 9.0, 9),
+        ([0.0, 0.0], [0, 1], [0.0, 1.0]),
+        ([0.0, 0.0], array("q", [0, 1]), [0.0, 1.0]),
+        (["a"], [], [""]),
+        (["a"], None, [""]),
+        (["a"], ["b", "c"], ["b", "c"]),
+        (True, False, False),
+        ("a", "b", "b"),
+    ],
+)
+def test_numbers_and_lists_as_people_write_them(default, value, expected):
+    found = of_type("p", default, value)
+    assert found == expected and type(found) is type(expected)
+    assert Parameter("p", value=found).type_ == Parameter("p", value=default).type_
+
+
+@pytest.mark.parametrize(
+    ("default", "value", "said"),
+    [
+        (["a"], "chair", """is 'chair'; expected a list of texts, such as ["chair", "door"]"""),
+        (["a"], [1, 2], "is [1, 2]; expected a list of texts"),
+        ([0.0, 0.0], None, "is an empty list; expected 2 numbers, such as [0.0, 0.0]"),
+        ([0.0, 0.0], ["x", "y"], "expected 2 numbers"),
+        (0.5, "fast", "expected a number, such as 0.5"),
+        (0.5, True, "expected a number"),
+        (8, 8.5, "expected a whole number, such as 8"),
+        (8, math.inf, "expected a whole number"),
+        (False, 1, "expected true or false, such as false"),
+        ("a", 1, "expected a text; quote numbers and true"),
+        ("a", None, "is an empty list"),
+    ],
+)
+def test_what_has_another_type_is_told_what_to_write(default, value, said):
+    with pytest.raises(WrongTypeError) as error:
+        of_type("p", default, value)
+    assert str(error.value).startswith("parameter 'p' is ") and said in str(error.value)
 
 
 def test_it_is_in_the_diagnostics_beside_the_shared_memory(graph, fake):
