@@ -36,6 +36,8 @@ MAX_WAITING_BYTES = 256 * 2**20
 """Most bytes of images that wait, beyond the newest one."""
 MAX_WAITING_DETECTIONS = 10
 """Most detections that wait for their image."""
+UNMET_DETECTIONS = 5
+"""Detections in turn without an image of their stamp: from there on it is said."""
 TIME_JUMP_NS = NS_PER_S
 """Stamps going back by more than this are a jump back in time, such as a bag that starts again; in nanoseconds."""
 
@@ -65,6 +67,7 @@ class DetectionMatcher:
         self._images: deque[Any] = deque()
         self._detections: deque[Any] = deque(maxlen=MAX_WAITING_DETECTIONS)
         self._taken: Any = None
+        self._unmet = 0
         self.tolerance_s = 0.05
         self.min_score = 0.5
         self.images = 0
@@ -89,6 +92,8 @@ class DetectionMatcher:
         """Take a Detection2DArray. Returns its image with it, where that arrived before it."""
         with self._lock:
             self.received += 1
+            if len(self._detections) == MAX_WAITING_DETECTIONS:
+                self._count_unmet(self._detections[0])
             self._detections.append(message)
             return self._match()
 
@@ -115,6 +120,18 @@ class DetectionMatcher:
         self._images.clear()
         self._detections.clear()
         self._taken = None
+        self._unmet = 0
+
+    def _count_unmet(self, detections: Any) -> None:
+        """Count detections that no image is for, and say so where that goes on."""
+        self._unmet += 1
+        if self._unmet < UNMET_DETECTIONS or not self._images:
+            return
+        off_s = min((_ns(detections) - _ns(m) for m in self._images), key=abs) / NS_PER_S
+        self.problem = (
+            f"the last {self._unmet} detections are of no image: by their stamps they are {abs(off_s):.3f} s "
+            f"{'after' if off_s > 0 else 'before'} the nearest; expected within {self.tolerance_s:g} s (sync_tolerance)"
+        )
 
     def _match(self) -> DetectedFrame | None:
         """The newest detections that have an image now, which is taken out with everything before it."""
@@ -124,13 +141,16 @@ class DetectionMatcher:
             if image is None or max(_ns(m) for m in self._images) < wanted:
                 continue  # a later image may fit better
             if abs(_ns(image) - wanted) > self.tolerance_s * NS_PER_S:
+                self._count_unmet(detections)
                 self._detections = deque((d for d in self._detections if d is not detections), MAX_WAITING_DETECTIONS)
                 continue
             while self._detections.popleft() is not detections:
                 pass
             while self._images.popleft() is not image:
                 pass
-            if not same_frame(detections.header.frame_id, image.header.frame_id):
+            self._unmet = 0
+            frame = detections.header.frame_id  # detectors leave it empty
+            if frame and not same_frame(frame, image.header.frame_id):
                 self.problem = (
                     f"detections are of frame {detections.header.frame_id[:60]!r}, the image of "
                     f"{image.header.frame_id[:60]!r}; expected the same"

@@ -158,6 +158,28 @@ def test_a_pair_of_two_frames_is_refused_in_one_line():
     assert matcher.problem == ""
 
 
+@pytest.mark.parametrize(("offset", "said"), [(-0.4, "0.400 s before"), (900.0, "s after")])
+def test_stamps_that_never_meet_are_said(offset, said):
+    """A detector with a clock of its own, or one that stamps when it is done."""
+    matcher = DetectionMatcher()
+    for n in range(20):
+        assert matcher.add_image(image(1000.0 + n)) is None
+        assert matcher.add(found(thing(), of=header(1000.0 + n + offset))) is None
+        if n < 4:
+            assert matcher.problem == ""
+    assert said in matcher.problem and "sync_tolerance" in matcher.problem and matcher.matched == 0
+    matcher.clear()
+    assert matcher.problem == ""
+    matcher.add_image(image(2000.0))
+    assert matcher.add(found(thing(), of=header(2000.0))) is not None
+
+
+def test_detections_without_a_frame_are_of_the_image_of_their_stamp():
+    matcher = DetectionMatcher()
+    matcher.add_image(image(5.0))
+    assert matcher.add(found(thing(), of=header(5.0, ""))) is not None and matcher.problem == ""
+
+
 def test_images_that_wait_are_bounded_in_number_and_bytes_and_forgotten_with_a_jump_back():
     matcher = DetectionMatcher()
     for n in range(2 * MAX_WAITING_IMAGES):
