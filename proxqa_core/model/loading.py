@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from proxqa_core.errors import BadModelError, ModelNotFoundError
 from proxqa_core.llm.prompts import Prompter
@@ -23,13 +24,14 @@ from proxqa_core.memory import is_out_of_memory, naming_what_does_not_fit, retur
 from proxqa_core.model import adapter as adapters
 from proxqa_core.model.adapter import Adapter, AdapterInfo, AdapterSpec
 from proxqa_core.model.base_weights import base_identity, default_base
+from proxqa_core.model.checkpoint import check_config, check_files, check_tensors
 from proxqa_core.vision.grounding_head import GroundingHead
 from proxqa_core.vision.preprocessing import Preprocessing
 
 DEFAULT = "default"
 NO_ADAPTER = "none"
 EXPECTED = "'default', a Hugging Face LLaVA id (owner/name) or a local folder"
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
 DEFAULT_ADAPTER = Path(__file__).parents[1] / "assets" / "default"
 
 
@@ -189,7 +191,7 @@ def _load(
     how = choose_dtype(dtype, where)
     if source == DEFAULT:
         folder, base = str(default_base(on_progress)), base_identity()
-    elif os.path.isdir(source) or _HUB_ID.fullmatch(source):
+    elif os.path.isdir(source) or _is_hub_id(source):
         folder, base = str(source), str(source)
     else:  # do not ask the hub for what cannot be there
         raise ModelNotFoundError(f"model {source!r} is not there; expected {EXPECTED}")
@@ -221,6 +223,11 @@ def _load(
         llava, prompter, preprocessing, spatial_merge_size, str(source), AdapterSpec.of(llava, base, spatial_merge_size)
     )
     return _finish(model, _read_adapter(model, adapter), where, how)
+
+
+def _is_hub_id(source: str) -> bool:
+    """Whether this can be owner/name; what lies below a folder that exists is a path."""
+    return bool(_HUB_ID.fullmatch(source)) and not os.path.exists(source) and not os.path.isdir(os.path.dirname(source))
 
 
 def with_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None = None) -> LoadedModel:
@@ -302,9 +309,10 @@ def _load_llava(folder: str, source: str, local_files_only: bool) -> tuple[Any, 
 
     with _refusing(source):
         local: dict[str, Any] = {"local_files_only": local_files_only, "trust_remote_code": False}
+        if os.path.isdir(folder):
+            check_files(Path(folder))
         config = AutoConfig.from_pretrained(folder, **local)
-        if config.model_type != "llava":
-            raise BadModelError(f"model {source!r} is a {config.model_type!r}; expected a LLaVA (model_type 'llava')")
+        check_config(source, config)
         processor = None
         if not isinstance(config.vision_config, tower.MergedDinov2Config):
             processor = AutoImageProcessor.from_pretrained(folder, **local)
@@ -323,9 +331,16 @@ def _read_llava(folder: str, source: str, local_files_only: bool = False) -> Any
             logging.disable_progress_bar()  # it takes less than a second
         try:
             # use_safetensors: a pickle is never opened
-            return LlavaForConditionalGeneration.from_pretrained(
-                folder, dtype=torch.float32, use_safetensors=True, local_files_only=local_files_only
+            llava, seen = LlavaForConditionalGeneration.from_pretrained(
+                folder,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=local_files_only,
+                trust_remote_code=False,
+                output_loading_info=True,
             )
+            check_tensors(source, seen["missing_keys"], seen["unexpected_keys"])
+            return llava
         finally:
             if source == DEFAULT and bars:
                 logging.enable_progress_bar()
@@ -336,7 +351,7 @@ def _refusing(source: str) -> Iterator[None]:
     """What transformers raises as ModelNotFoundError, in one line."""
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, SafetensorError) as error:
         if isinstance(error, BadModelError) or is_out_of_memory(error):
             raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

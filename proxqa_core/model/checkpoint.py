@@ -1,0 +1,136 @@
+"""What is wrong with a checkpoint, in one line, before or after it is read: damaged files, kinds that are not loaded.
+
+Promises: no weight is read, nothing of a folder is run, and a damaged file is named. Knows nothing of questions, images
+or adapters.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from proxqa_core.errors import BadModelError
+
+LFS_MARK = b"version https://git-lfs"
+"""How a file begins that `git clone` without git-lfs leaves in the place of a large one."""
+DERIVED = ("rotary_emb.inv_freq", "position_ids")
+"""Ends of the names of tensors that older versions saved and that follow from the configuration."""
+SHOWN = 3
+"""How many tensors an error names."""
+
+
+def check_files(folder: Path) -> None:
+    """Whether the files of a checkpoint's folder are whole, by their headers.
+
+    Args:
+        folder: In the Hugging Face layout.
+
+    Raises:
+        BadModelError: A file is a git-lfs pointer, is cut off, is no JSON, or a shard is missing; it names the file.
+        OSError: A file cannot be read.
+    """
+    for path in sorted(p for p in folder.iterdir() if p.is_file()):
+        if path.suffix in (".safetensors", ".json", ".model", ".jinja"):
+            _check_start(path)
+        if path.suffix == ".safetensors":
+            _check_safetensors(path)
+        elif path.suffix == ".json":
+            _check_json(path)
+
+
+def _check_start(path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(len(LFS_MARK))
+    if start == LFS_MARK:
+        raise BadModelError(f"{str(path)!r} is a git-lfs pointer, not the file itself; run: git lfs pull")
+    if not start:
+        raise BadModelError(f"{str(path)!r} is empty; download it again")
+
+
+def _check_safetensors(path: Path) -> None:
+    try:
+        with safe_open(path, "pt") as file:
+            file.keys()
+    except (SafetensorError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise BadModelError(
+            f"{str(path)!r} is not a whole safetensors file ({reason}); was its download cut off?"
+        ) from error
+
+
+def _check_json(path: Path) -> None:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise BadModelError(f"{str(path)!r} is not valid JSON: {' '.join(str(error).split())[:120]}") from error
+    if path.name == "config.json" and not isinstance(values, dict):
+        raise BadModelError(f"{str(path)!r} holds a {type(values).__name__}; expected an object")
+    if path.name.endswith(".safetensors.index.json"):
+        _check_shards(path, values)
+
+
+def _check_shards(path: Path, values: Any) -> None:
+    weights = values.get("weight_map") if isinstance(values, dict) else None
+    if not isinstance(weights, dict) or not all(isinstance(v, str) for v in weights.values()):
+        raise BadModelError(f"{str(path)!r} has no weight_map of tensors to files")
+    missing = sorted({v for v in weights.values() if not (path.parent / v).is_file()})
+    if missing:
+        raise BadModelError(f"{str(path)!r} names {missing[0]!r}, which is missing ({len(missing)} such files)")
+
+
+def check_config(source: str, config: Any) -> None:
+    """Whether a configuration is of a kind that is loaded right.
+
+    Args:
+        source: What to call the model in an error.
+        config: A `transformers.PretrainedConfig`.
+
+    Raises:
+        BadModelError: It is no LLaVA, quantised, or of a vision tower without a fixed image size.
+    """
+    if config.model_type != "llava":
+        raise BadModelError(f"model {source!r} is a {config.model_type!r}; expected a LLaVA (model_type 'llava')")
+    quantised = getattr(config, "quantization_config", None)
+    if quantised:
+        values = quantised if isinstance(quantised, dict) else vars(quantised)
+        method = str(values.get("quant_method", "unknown"))[:40]
+        raise BadModelError(
+            f"model {source!r} is quantised ({method}); expected the weights in float32, bfloat16 or float16"
+        )
+    tower = str(getattr(config.vision_config, "model_type", "unknown"))
+    if tower == "pixtral":
+        raise BadModelError(
+            f"model {source!r} has a Pixtral vision tower, of as many patches as an image has; "
+            "expected a tower of one image size (CLIP, SigLIP)"
+        )
+
+
+def check_tensors(source: str, missing: Iterable[Any], unexpected: Iterable[Any]) -> None:
+    """Whether a checkpoint held exactly the tensors of its model.
+
+    Args:
+        source: What to call the model in an error.
+        missing: Names of tensors that the model has and the checkpoint lacks.
+        unexpected: Names of tensors that the checkpoint has and the model lacks.
+
+    Raises:
+        BadModelError: It did not; a model of random weights would have answered.
+    """
+    odd: Mapping[str, list[str]] = {
+        "missing": sorted(map(str, missing)),
+        "unexpected": sorted(str(k) for k in unexpected if not str(k).endswith(DERIVED)),
+    }
+    parts = [
+        f"{len(names)} {kind} ({', '.join(n[:80] for n in names[:SHOWN])}{', …' if len(names) > SHOWN else ''})"
+        for kind, names in odd.items()
+        if names
+    ]
+    if parts:
+        raise BadModelError(
+            f"model {source!r}: its tensors are not those of a Hugging Face LLaVA: {'; '.join(parts)}; "
+            "expected a checkpoint converted for LlavaForConditionalGeneration"
+        )
