@@ -57,6 +57,8 @@ _DEPTH_HEADER_BYTES = 12
 """Bytes before the PNG or RVL of a compressedDepth image: its format, then two numbers that scale inverse depth."""
 _TIFF_STARTS = (b"II*\x00", b"MM\x00*")
 _RVL_SIZE_BYTES = 8
+MAX_RVL_PIXELS = 2**24
+"""Most pixels of a depth image in RVL, more than any depth camera has: a few bytes can claim any number of zeros."""
 _RVL_GOES_ON = 8
 """Nibbles from here on are followed by another one of the same integer."""
 _RVL_MAX_NIBBLES = 11
@@ -500,6 +502,8 @@ def decode_rvl(data: bytes, label: str) -> NDArray[np.uint16]:
         raise BadImageError(f"{label} is truncated: it holds no size; expected RVL")
     width, height = struct.unpack_from("<II", data)
     _check_pixels(width, height)
+    if width * height > MAX_RVL_PIXELS:
+        raise BadImageError(f"{label} is {width}x{height} pixels; expected at most {MAX_RVL_PIXELS} in all of RVL")
     # 1. words of 32 bit, little endian → nibbles, the highest of a word first → integers of 3 bits a nibble, the lowest
     #    first; a nibble's 4th bit says that its integer goes on
     whole = (len(data) - _RVL_SIZE_BYTES) // 4 * 4

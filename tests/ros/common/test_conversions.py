@@ -486,6 +486,7 @@ GREY = np.arange(600, dtype=np.uint16).reshape(20, 30)
         ("16UC1; compressedDepth rvl", bytes(12), "no size"),
         ("16UC1; compressedDepth rvl", bytes(12) + rvl(GREY)[:-40], "truncated"),
         ("16UC1; compressedDepth rvl", bytes(12) + struct.pack("<II", 2**31, 2**31) + bytes(40), "expected sides"),
+        ("16UC1; compressedDepth rvl", bytes(12) + struct.pack("<II", 8000, 8000) + bytes(40), "at most 16777216"),
         ("16UC1; compressedDepth rvl", bytes(12) + struct.pack("<II", 600, 400) + bytes(400), "damaged"),
         ("16UC1; compressedDepth rvl", bytes(12) + struct.pack("<II", 600, 400) + b"\xff" * 400, "damaged"),
     ],
