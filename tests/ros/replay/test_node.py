@@ -362,7 +362,9 @@ def test_without_folders_goals_reach_nothing(graph, drive):
     node = evaluator(graph)
     with pytest.raises(BadParameterError, match="bag_folder is empty"):
         request_of_goal(node, EvaluateBag.Goal(bag=str(drive)))
-    node.set_parameters([Parameter("bag_folder", value=str(drive.parent))])
+    (refused,) = node.set_parameters([Parameter("bag_folder", value=str(drive.parent))])
+    assert not refused.successful  # who can set parameters is not to choose what is read
+    node = evaluator(graph, bag_folder=str(drive.parent))
     assert request_of_goal(node, EvaluateBag.Goal(bag="drive")).bag == drive
     with pytest.raises(BadParameterError, match="report_folder is empty"):
         request_of_goal(node, EvaluateBag.Goal(bag="drive", report_name="x"))
