@@ -8,7 +8,7 @@ was; 2 where the arguments are wrong. What was measured goes to a JSON file.
 
     .venv/bin/python scripts/endurance.py --swap-minutes 5 --cycles 60 --json out/endurance.json
 
-"Before" is after the warm-up: WARM_UP swaps, or as many cycles, after which the libraries hold what they keep for good.
+"Before" is before the first swap; for cycles it is after WARM_UP of them, when the executor's threads are there.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ START_TIMEOUT_S = 300.0
 STEP_TIMEOUT_S = 120.0
 """Longest wait for a swap or a transition, in seconds."""
 WARM_UP = 3
-"""Swaps or cycles before the measurement."""
+"""Cycles before the measurement."""
 REST_S = 5.0
 """Seconds of rest before a measurement."""
 SAMPLE_PERIOD_S = 0.05
@@ -147,15 +147,18 @@ class Driver(NodeWatcher):
         return future.result()
 
 
-def measure(node: NodeProcess, goes_on: Callable[[int], bool], step: Callable[[int], None]) -> dict[str, Any]:
+def measure(
+    node: NodeProcess, warm_up: int, goes_on: Callable[[int], bool], step: Callable[[int], None]
+) -> dict[str, Any]:
     """Do a step again and again, and measure before, meanwhile and after.
 
     Args:
         node: The node's process.
+        warm_up: Steps before the measurement.
         goes_on: Whether there is another step, by its number.
         step: One step, by its number.
     """
-    for n in range(WARM_UP):
+    for n in range(warm_up):
         step(n)
     time.sleep(REST_S)
     before, count, started = Held.of(node.pid), 0, time.monotonic()
@@ -219,7 +222,7 @@ def run(swap_minutes: float, cycles: int, max_growth: float, node_log: Path) -> 
             shutil.copytree(DEFAULT_ADAPTER, Path(folder) / adapter)
         parameters = {"objects": names, "adapters_folder": folder}
 
-        def part(name: str, goes_on: Callable[[int], bool], step: Callable[[Driver, int], None]) -> None:
+        def part(name: str, warm_up: int, goes_on: Callable[[int], bool], step: Callable[[Driver, int], None]) -> None:
             with own_domain() as domain:
                 os.environ.update(ros_environment(domain))
                 with (
@@ -229,7 +232,7 @@ def run(swap_minutes: float, cycles: int, max_growth: float, node_log: Path) -> 
                     driver.wait_until_active(node, START_TIMEOUT_S)
                     log.info("%s …", name)
                     with at_rate(IMAGE_HZ, driver.show):
-                        report[name] = measure(node, goes_on, lambda n: step(driver, n))
+                        report[name] = measure(node, warm_up, goes_on, lambda n: step(driver, n))
             report["problems"] += problems_of(name, report[name], max_growth)
 
         if swap_minutes:
@@ -239,9 +242,9 @@ def run(swap_minutes: float, cycles: int, max_growth: float, node_log: Path) -> 
                 end[:] = end or [time.monotonic() + 60 * swap_minutes]
                 return time.monotonic() < end[0]
 
-            part("swaps", time_left, lambda driver, n: driver.swap(("one", "two")[n % 2]))
+            part("swaps", 0, time_left, lambda driver, n: driver.swap(("one", "two")[n % 2]))
         if cycles:
-            part("cycles", lambda n: n < cycles, lambda driver, _: driver.cycle())
+            part("cycles", WARM_UP, lambda n: n < cycles, lambda driver, _: driver.cycle())
     return report
 
 

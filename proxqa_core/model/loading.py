@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 
 from proxqa_core.errors import BadModelError, ModelNotFoundError
 from proxqa_core.llm.prompts import Prompter
-from proxqa_core.memory import is_out_of_memory, naming_what_does_not_fit, return_to_system
+from proxqa_core.memory import is_out_of_memory, naming_what_does_not_fit, return_to_system, weights_apart
 from proxqa_core.model import adapter as adapters
 from proxqa_core.model.adapter import Adapter, AdapterInfo, AdapterSpec
 from proxqa_core.model.base_weights import base_identity, default_base
@@ -174,7 +174,7 @@ def load(
         CacheError: The default model's base weights cannot be converted into the cache.
         OutOfMemoryError: It does not fit into memory.
     """
-    with naming_what_does_not_fit(f"model {source!r}"):
+    with naming_what_does_not_fit(f"model {source!r}"), weights_apart():
         return _load(source, adapter, device, dtype, on_progress, allow_download)
 
 
@@ -248,9 +248,8 @@ def with_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None = No
         BadModelError: The adapter is damaged or does not fit, or the base has changed meanwhile.
         OutOfMemoryError: There is no room for both.
     """
-    with naming_what_does_not_fit(
-        f"model {model.source!r} with adapter {str(adapter or 'default')!r} beside the old one"
-    ):
+    which = f"adapter {str(adapter)!r}" if adapter else "its own adapter"
+    with naming_what_does_not_fit(f"model {model.source!r} with {which} beside the old one"), weights_apart():
         return _with_adapter(model, adapter)
 
 

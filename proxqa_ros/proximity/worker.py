@@ -16,6 +16,7 @@ Independent of ROS: a frame is any message with a `header`, and `decode` makes t
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections import deque
@@ -28,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxqa_core.errors import BadImageError, ProxqaError
+from proxqa_core.memory import return_to_system
 from proxqa_core.protocols import AdaptableEngine, EncodedImage
 from proxqa_core.types import ObjectDepth, ObjectQuery
 from proxqa_ros.common.errors import one_line
@@ -314,6 +316,8 @@ class Worker:
                 future.set_exception(error)
             else:
                 future.set_result(None)
+            del other
+            _free_engine()
 
         return self._submit_engine_task(run)
 
@@ -369,6 +373,7 @@ class Worker:
         while (step := self._next()) is not None:
             step()
         self._engine = None
+        _free_engine()
 
     def _next(self) -> Callable[[], None] | None:
         """Wait for work: an engine task, else the oldest query and the stream's frame, in turns; None = stop."""
@@ -508,3 +513,9 @@ class Worker:
                 self._counts.failed += 1
             self._counts.last_error = text
         self._report(text)
+
+
+def _free_engine() -> None:
+    """Give an engine's memory back, of which nothing is used any more: parts of a model refer to one another."""
+    gc.collect()
+    return_to_system()
