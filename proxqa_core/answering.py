@@ -13,6 +13,8 @@ from typing import Protocol
 from proxqa_core.errors import BadObjectError, NotUnderstoodError
 from proxqa_core.language import sentences, templates
 from proxqa_core.language.questions import Question
+from proxqa_core.language.referring import related_to
+from proxqa_core.language.short_answers import shortened
 from proxqa_core.protocols import ObjectLike
 from proxqa_core.types import MAX_OBJECTS, VISIBLE, ObjectDepth, ObjectQuery, ProximityAnswer, QuestionKind
 
@@ -76,6 +78,13 @@ def answer(
         NotUnderstoodError: The question names no object, or is one that this model cannot answer.
         BadObjectError: Several known objects have a name that the question uses.
     """
+    return shortened(_answered(perceiver, question, known, generate), question)
+
+
+def _answered(
+    perceiver: Perceiver, question: Question, known: Sequence[ObjectQuery], generate: Callable[[str], str] | None
+) -> ProximityAnswer:
+    """The answer as a sentence."""
     named = [_pick(name, known) for name in question.names]
     if question.kind in (QuestionKind.CLOSER, QuestionKind.FARTHER):
         return _reworded(perceiver.closer(named[0], named[1]), question)
@@ -119,7 +128,14 @@ def _pick(name: str, known: Sequence[ObjectQuery]) -> ObjectQuery:
     same = [q for q in known if q.name.casefold() == name.casefold()]
     if len(same) > 1:
         raise BadObjectError(f"{len(same)} objects are named {name!r}; expected names that differ: 'left {name}'")
-    return same[0] if same else ObjectQuery(name)
+    if same:
+        return same[0]
+    if other := related_to(name):
+        raise NotUnderstoodError(
+            f"{name!r} is an object in relation to another ({other!r}), which this model cannot resolve; "
+            f"give an object named {name!r} with a box"
+        )
+    return ObjectQuery(name)
 
 
 def _reworded(closer: ProximityAnswer, question: Question) -> ProximityAnswer:

@@ -160,7 +160,8 @@ class ProximityAnswer:
     Attributes:
         question: As it was asked.
         kind: What it asks for.
-        answer: A sentence, begun with "Yes.", "No." or "Hard to say." where the question wants yes or no.
+        answer: A sentence, begun with "Yes.", "No." or "Hard to say." where the question wants yes or no; only an
+            option's letter, a name, "Yes" or "No", or a number, where the question says so ("Answer with one word").
         objects: Those it speaks of, nearest first.
         closer: Name of the closer one; empty where the question has none, or where one of the two is not seen.
         farther: Name of the farther one; empty where `closer` is.

@@ -18,7 +18,7 @@ FARTHEST = words_of("farthest furthest remotest deepest hindmost rearmost")
 VIEWPOINT = words_of(
     "me us here myself ourselves camera robot viewer observer lens sensor viewpoint cam ego viewer's camera's robot's"
 )
-VIEWER_TAILS = words_of("position viewpoint view lens location standpoint perspective")
+VIEWER_TAILS = words_of("position viewpoint view lens location standpoint perspective vantage")
 DETERMINERS = words_of(
     "the a an my your our their his her its this that these those some any each every both either all of 's"
 )

@@ -64,6 +64,11 @@ class Token:
 
 
 _ONE = ("one", "ones")
+_COMPOUNDS = {
+    "can": words_of("trash garbage rubbish waste soda beer tin watering paint spray oil gas petrol milk coke cola"),
+    "stand": words_of("night tv television music hat coat plant cake display news taxi umbrella bike microphone"),
+}
+"""Function words that are the second half of a noun after these."""
 _SPLIT = re.compile(r"[,;:?!()\[\]{}/\u2026]|[^\s,;:?!()\[\]{}/\u2026]+")
 _QUOTES = {ord(c): '"' for c in "\u201c\u201d\u201e\u201f\u00ab\u00bb\u2033"} | {
     ord(c): "'" for c in "\u2018\u2019\u201a\u201b\u2032`\u00b4"
@@ -329,6 +334,8 @@ def stripped(tokens: Sequence[Token], extra: frozenset[str] = frozenset()) -> Se
     while end > start and (strippable(tokens[end - 1]) or tokens[end - 1].word in extra):
         if tokens[end - 1].word in _ONE and end - 1 > start:
             break  # "the red one"
+        if end - 1 > start and tokens[end - 2].word in _COMPOUNDS.get(tokens[end - 1].word, ()):
+            break  # "the trash can"
         end -= 1
     return tokens[start:end]
 

@@ -15,7 +15,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from proxqa_core.errors import NotUnderstoodError
+from proxqa_core.language.choices import checked, with_options
+from proxqa_core.language.formats import read_request
 from proxqa_core.language.lexicon import ASKING, COURTESY, LISTING, words_of
+from proxqa_core.language.negation import turned
 from proxqa_core.language.phrases import (
     EXAMPLE,
     KnownNames,
@@ -27,6 +30,7 @@ from proxqa_core.language.phrases import (
 )
 from proxqa_core.language.referring import read_expression
 from proxqa_core.language.rules import Question, QuestionReader
+from proxqa_core.language.wording import plainer, refuse_coordinates
 from proxqa_core.types import MAX_OBJECTS, MAX_QUESTION_LENGTH, clean_text
 
 __all__ = ["Question", "understand"]
@@ -52,14 +56,27 @@ def understand(question: str, known: Sequence[str] = ()) -> Question:
             distance between two objects: distances are measured from the camera.
     """
     asked = _checked(question)
+    # 1. what is said of the answer and of marks in the image comes off
+    refuse_coordinates(asked)
+    request = read_request(question)
     names = KnownNames(tuple(known)[:MAX_OBJECTS])
+    # 2. read without the options; where that names too little, with their texts as the names
+    found = with_options(request, lambda text: _read(clean_text(plainer(text)) or asked, asked, names, known), names)
+    # 3. refused: what only a mark in the image says, negations, ranks
+    return checked(found, request, names)
+
+
+def _read(text: str, asked: str, names: KnownNames, known: Sequence[str]) -> Question:
+    """The question of a text without instructions."""
     # 1. text -> tokens: words normalised, phrases of several words joined, the viewpoint taken out
-    tokens = without_viewpoint(join_phrases(tokens_of(asked)))
+    tokens = without_viewpoint(join_phrases(tokens_of(text)))
     # 2. each known name becomes one token, so that no rule cuts it
     tokens = _after_politeness(names.masked(tokens))
-    # 3. tokens -> kind and names
+    # 3. negations turn the word that compares, or are refused
+    tokens = turned(tokens)
+    # 4. tokens -> kind and names
     found = QuestionReader(asked, tokens, names).read()
-    # 4. "the blue one" -> "the blue chair"
+    # 5. "the blue one" -> "the blue chair"
     return replace(found, names=_with_nouns(found.names, known))
 
 

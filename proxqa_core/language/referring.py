@@ -71,3 +71,25 @@ def read_expression(phrase: str) -> Expression:
     adjectives = " ".join(_ADJECTIVES.findall(named[:end])).lower()
     terms = dict.fromkeys(t for word in re.findall(rf"\b(?:{_COLOUR})\b", adjectives) for t in COLOURS[word])
     return Expression(_ADJECTIVES.sub("", named[:end]) + named[end:], tuple(terms), place)
+
+
+_RELATION = re.compile(
+    r"\S (?:next to|on|on top of|under|underneath|below|above|over|behind|beside|near|in front of|between|opposite|"
+    r"against|(?:to the )?(?:left|right) of|inside|closest to|nearest to|by) "
+    r"(?:the|a|an|my|your|his|her|its|their) (?P<what>\S.*)",
+    re.IGNORECASE,
+)
+
+
+def related_to(phrase: str) -> str:
+    """What a phrase places its object by, '' = nothing: 'cup on the table' → 'table'; 'cup on the left' → ''.
+
+    Args:
+        phrase: What an object is called.
+
+    Returns:
+        The other object of the relation.
+    """
+    named, _ = read_place(phrase)
+    match = _RELATION.search(named)
+    return match["what"] if match else ""

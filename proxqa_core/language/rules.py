@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from proxqa_core.errors import NotUnderstoodError
+from proxqa_core.language.formats import AnswerStyle, Option
 from proxqa_core.language.lexicon import (
     ADVERBS_OF_PLACE,
     ASKING,
@@ -77,12 +78,16 @@ class Question:
         asked: The question as one line of clean text.
         yes_no: It wants yes or no: whether names[0] is closer (kind CLOSER) or farther (kind FARTHER) than names[1];
             whether all names are about equally far (kind EQUAL).
+        style: What the answer is made of: a sentence, an option's letter, a number …
+        options: The lettered choices of the question, in order; their texts are names of `names`, or yes and no.
     """
 
     kind: QuestionKind
     names: tuple[str, ...]
     asked: str
     yes_no: bool = False
+    style: AnswerStyle = AnswerStyle.SENTENCE
+    options: tuple[Option, ...] = ()
 
 
 @dataclass
@@ -336,7 +341,11 @@ class QuestionReader:
         if at >= 0:
             return at
         at = self._first(_POSITIONS)
-        if at < 0 or not self._is_asking():
+        if at < 0:
+            return -1
+        if self._first(ASKING) > 0 and not self._names(self.tokens[at + 1 :]):
+            return at if len(self._names(self.tokens[:at])) > 1 else -1  # "of X and Y, which is in front"
+        if not self._is_asking():
             return -1
         least = 2 if self.words[at] == "behind" else 1
         return at if len(self._names(self.tokens[at + 1 :])) >= least else -1

@@ -1,0 +1,122 @@
+"""Lettered options of a question, and names that only a mark in the image gives a meaning.
+
+Promises: each option is one of the names that the question compares, or yes or no, or the question is refused; "point A"
+is never looked up as a name. Knows nothing of images.
+"""
+
+# ruff: noqa: E501 (regular expressions, one wording a line)
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+from proxqa_core.errors import NotUnderstoodError
+from proxqa_core.language.formats import AnswerStyle, Option, Request
+from proxqa_core.language.phrases import KnownNames, key_of
+from proxqa_core.language.rules import Question
+from proxqa_core.types import QuestionKind
+
+_COMPARING = (QuestionKind.CLOSER, QuestionKind.FARTHER, QuestionKind.NEAREST, QuestionKind.FARTHEST)
+_CLAIM = re.compile(
+    r"^(.+?)\s+(?:is|are)\s+(?:the\s+)?(?:closer|nearer|closest|nearest|farther|further|farthest|furthest)\b.*$", re.I
+)
+_MARK = re.compile(
+    r"(?:the )?(?:(?:[\w-]+ )?(?:point|region|mark|marker|dot|bounding box|bbox|mask|pixel|location|position|spot)s?(?: ?[<\[(]?(?:[a-z]|\d+)[>\])]?)?"
+    r"|(?:red|green|blue|yellow|orange|purple|pink|white|black) (?:point|circle|dot|marker|rectangle|bounding box|bbox|mask|cross|arrow)"
+    r"|(?:object|box|item|thing|person|area) [a-z0-9]|[a-h]|<?(?:mask|region)s?\d*>?|[\d.,\s%]+)",
+    re.I,
+)
+
+
+def with_options(request: Request, read: Callable[[str], Question], known: KnownNames) -> Question:
+    """Read a question that may have options: "Which is closer?" with A. chair, B. table compares these two.
+
+    Args:
+        request: The question taken apart.
+        read: Reads a text.
+        known: Names to spell by.
+
+    Returns:
+        The question, with its options spelled as its names.
+
+    Raises:
+        NotUnderstoodError: The options are none of the names, or it is not understood.
+    """
+    question = request.question
+    texts = [_name_in(o.text) for o in request.options]
+    yes_no = bool(texts) and all(t.casefold() in ("yes", "no") for t in texts)
+    found = _read_alone(question, read) if texts and not yes_no else read(question)
+    if found is None:
+        stem = question.rstrip(" ?.!:,")
+        found = read(f"{stem}, {' or '.join(t.rstrip('.') for t in texts)}?")
+    style = _possible(request.style, found)
+    if not texts or found.kind is QuestionKind.GENERAL:
+        return replace(found, style=style if texts or style is not AnswerStyle.LETTER else AnswerStyle.SENTENCE)
+    return replace(found, style=style, options=_spelled(request.options, texts, found, known, yes_no))
+
+
+def _read_alone(question: str, read: Callable[[str], Question]) -> Question | None:
+    """The question without its options; None where it leaves to them what is compared."""
+    try:
+        found = read(question)
+    except NotUnderstoodError:
+        return None
+    return None if found.kind in _COMPARING and not found.names else found
+
+
+def _name_in(text: str) -> str:
+    """The name in an option: "the chair" of "The chair is closer."."""
+    text = text.strip().strip(".;,")
+    match = _CLAIM.match(text)
+    return match[1] if match else text
+
+
+def _possible(style: AnswerStyle, found: Question) -> AnswerStyle:
+    """Yes or no is said only where that is asked; a number only of one depth."""
+    if style is AnswerStyle.YES_NO and not found.yes_no:
+        return AnswerStyle.SENTENCE
+    if style in (AnswerStyle.NUMBER, AnswerStyle.METRES) and found.kind is not QuestionKind.DEPTH:
+        return AnswerStyle.SENTENCE
+    return style
+
+
+def _spelled(
+    options: tuple[Option, ...], texts: list[str], found: Question, known: KnownNames, yes_no: bool
+) -> tuple[Option, ...]:
+    """The options with the names that they mean; refused where one means none."""
+    if yes_no and found.yes_no:
+        return tuple(replace(o, text=t.capitalize()) for o, t in zip(options, texts, strict=True))
+    by_key = {key_of(n): n for n in found.names}
+    meant = [by_key.get(key_of(known.resolve(t))) for t in texts]
+    if found.kind not in _COMPARING or None in meant or found.yes_no:
+        wrong = next((o for o, m in zip(options, meant, strict=True) if m is None), options[0])
+        raise NotUnderstoodError(
+            f"option {wrong.label} ({wrong.text[:40]!r}) is none of the objects that the question compares; "
+            "expected an option for each object, for example '(A) the chair (B) the table'"
+        )
+    return tuple(replace(o, text=str(m)) for o, m in zip(options, meant, strict=True))
+
+
+def checked(found: Question, request: Request, known: KnownNames) -> Question:
+    """The question as it is, where every name can be looked for.
+
+    Raises:
+        NotUnderstoodError: A name says only how something is marked in the image, and no known object is called so.
+    """
+    if found.kind is QuestionKind.GENERAL:
+        return found
+    for name in found.names:
+        if name not in known.names and _MARK.fullmatch(name):
+            raise _only_marked(name)
+    if request.marked and not re.search(r"\w", " ".join(found.names)):
+        raise _only_marked("highlighted by a box")
+    return found
+
+
+def _only_marked(name: str) -> NotUnderstoodError:
+    return NotUnderstoodError(
+        f"{name!r} is only a mark in the image, marks are not read; name what is there ('the chair'), or give objects "
+        "of these names with boxes"
+    )

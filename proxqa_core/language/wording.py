@@ -1,0 +1,141 @@
+"""Long-winded English as the words that the rules look for: "the camera taking this photo" is "the camera".
+
+Promises: `plainer` keeps what a question asks; where a wording cannot be kept (a scale that runs the other way) it
+refuses with one line. Linear in the text. Knows nothing of kinds of question.
+"""
+
+# ruff: noqa: E501 (regular expressions, one wording a line)
+
+from __future__ import annotations
+
+import re
+
+from proxqa_core.errors import NotUnderstoodError
+
+_NEAR = r"(?:closer|nearer|in front of)"
+_FAR = r"(?:farther|further|more distant|behind)"
+_AWAY = r"(?: away| back| off)?(?: (?:to|from) (?:the |me\b|us\b)?(?:camera|viewer|observer|robot)?)?"
+_POINT_OF_VIEW = r"(?:position|location|viewpoint|perspective|point of view|vantage point|standpoint)"
+_PHOTO = r"(?:photo|photograph|picture|image|shot|scene|video)"
+
+_REWRITTEN: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern, re.I), instead)
+    for pattern, instead in (
+        # 1. the viewpoint
+        (rf"\bcamera (?:(?:that|which) )?(?:is |was )?(?:taking|took|capturing|captured|shooting|shot) (?:this|the) {_PHOTO}", "camera"),
+        (rf"\b(?:photographer|cameraman|camera ?person|(?:person|one) (?:who is |who )?(?:filming|taking (?:this|the) {_PHOTO}|took (?:this|the) {_PHOTO}))\b", "camera"),
+        (r"\bcamera \(or (?:the )?camera\)", "camera"),
+        (rf",? (?:in relation to|relative to|with respect to|as seen from|viewed from|measured from|from) (?:your|my|our|the)(?: (?:camera|viewer|observer|robot)(?:'s)?)?(?: current)? {_POINT_OF_VIEW},?", " "),
+        (rf"\bfrom (?:the )?(?:camera|viewer|observer|robot)(?:'s)? {_POINT_OF_VIEW}", ""),
+        (r"\b(how far\b.*?) and (?:the )?(?:camera|viewer|observer|robot|me)(?=\s*[?.!]*$)", r"\1"),
+        (r",?\s*\b(?:at|in|of|on) frame \d+(?: of \d+)?", ""),
+        # 2. words around an object
+        (r"\b(?:the )?(?:positions?|locations?) of (?=the |an? )", ""),
+        (r"\bthat of (?=the |an? )", ""),
+        (r"\b(?:the )?(?:closest|nearest) (?:point|part|edge|side) (?:of|on) (?=the |an? )", ""),
+        (r"\bholds the (closest|nearest|farthest|furthest) (?:placement|position)\b", r"is the \1"),
+        # 3. measures
+        (r"\b(?:relative |estimated |normali[sz]ed |approximate )*depth[- ]values?\b", "depth"),
+        (r"\b(?:approximate|estimated|relative) (?=distance|depth)", ""),
+        (r"\b(?:shorter|smaller|lower|lesser|lowest|smallest|shortest|least) (?:relative )?(?:distance|depth)\b", "@near"),
+        (r"\b(?:longer|greater|larger|higher|bigger|highest|largest|greatest|longest) (?:relative )?(?:distance|depth)\b", "@far"),
+        (r"\s*[(\[](?:the )?(?:in|unit|units)\b:? ?[^()\[\]]{1,20}[)\]]|,?\s*\bin (?:meters?|metres?|centimeters?|centimetres?|millimeters?|feet|inches|cm|mm|m)\b", ""),
+        (r",?\s*\bwhere (?:the )?(?:value )?[01](?:\.0)?\b[^?.]*\b[01](?:\.0)?\b[^?.]*", ""),
+        # 4. comparing
+        (r"\bbehind of\b|\b(?:positioned |located |placed )?(?:at|in|on) the (?:back|rear) of\b|\bbeyond\b", "behind"),
+        (r"\bmore (?:forward|in front|to the front)\b", "closer"),
+        (r"\bmore (?:backward|to the back|behind)s?\b", "farther"),
+        (r"\bleast (?:close|near)\b", "farthest"),
+        (r"\bless near\b", "farther"),
+        (r"\b(?:as |when |if )?(?:compared|in comparison) (?:to|with)\b", "than"),
+        (r"\bcomes? (?=in front|behind|closer|nearer|farther|further)", ""),
+        (r"\bpositioned (?=in front|behind|closer|nearer|farther|further)", ""),
+    )
+)  # fmt: skip
+_LEAD = re.compile(
+    r"^\W*(?:(?:considering|given|judging by|measuring from|to (?:determine|answer|find|solve)|taking into account)\b[^,?]*,"
+    r"(?:[^,?]*,)??\s*)(?=(?:who|which|what|is|are|does|do|how|can|among|between|of)\b)",
+    re.I,
+)
+_THAN_FIRST = re.compile(r"^\W*than ([^,?]+), ((?:is|are|does|do|was|were)\b[^?]*)", re.I)
+_EITHER = re.compile(
+    rf"^\W*(?:is|are) (.+?) (?:{_NEAR}{_AWAY}(?: than)? or {_FAR}|{_FAR}{_AWAY}(?: than)? or {_NEAR}){_AWAY}(?: than| of)? (.+)",
+    re.I,
+)
+_OPPOSITE_SCALE = re.compile(
+    r"\b1(?:\.0)?\b ?(?:is|means|being|=|for|as|represents|\()[^?.,;\d]{0,20}\b(?:near|clos)|\b0(?:\.0)?\b ?(?:is|means|being|=|for|as|represents|\()[^?.,;\d]{0,20}\b(?:far|deep)",
+    re.I,
+)
+_OTHER_VIEW = re.compile(
+    r"\bfrom (?:the |its |their |his |her )?[\w' -]{0,60}\b(?:perspective|point of view|vantage point|viewpoint)\b",
+    re.I,
+)
+_MOTION = re.compile(
+    r"\b(?:camera|robot|you|we)\b[^?]{0,20}\b(?:mov|travel|rotat|turn)\w*\b[^?]*\bframe|\bdid the camera\b", re.I
+)
+_COORDINATES = re.compile(r"\b(?:bounding[ -]?box(?:es)?|coordinates?|segmentation|pixel position)\b", re.I)
+_DISTANCE = re.compile(r"\b(?:how far|distance|depth|clos\w+|near\w*|far\w*|furthe\w*|distant|front|behind)\b", re.I)
+
+
+def plainer(text: str) -> str:
+    """A question in fewer words.
+
+    Args:
+        text: One question, without instructions.
+
+    Returns:
+        The same question.
+
+    Raises:
+        NotUnderstoodError: It asks for another scale of depth, for coordinates, or how the camera moved.
+    """
+    _refuse_others(text)
+    text = text.replace("(or the person filming)", "")
+    for pattern, instead in _REWRITTEN:
+        text = pattern.sub(instead, text)
+    if _OTHER_VIEW.search(text):
+        raise NotUnderstoodError(
+            "the question is asked from another viewpoint than the camera's; distances are measured from the camera"
+        )
+    text = re.sub(r"\b(?:an?|the) (?=@)", "", text)
+    text = _measured(text)
+    if match := _LEAD.match(text):
+        text = text[match.end() :]
+    if match := _THAN_FIRST.match(text):
+        text = f"{match[2].rstrip(' .')} than {match[1]}?"
+    if match := _EITHER.match(text):
+        text = f"which is closer, {match[1]} or {match[2]}"
+    return " ".join(text.split())
+
+
+def _measured(text: str) -> str:
+    """Say 'is closer' for 'has the smaller distance'; of three or more the rules make the nearest of it."""
+    text = re.sub(r"\b(?:has|have|had|got|at) (?=@)", "is ", text)
+    return text.replace("@near", "closer").replace("@far", "farther")
+
+
+def _refuse_others(text: str) -> None:
+    if _OPPOSITE_SCALE.search(text):
+        raise NotUnderstoodError(
+            "the question wants 1 for the nearest, but relative depth is 0 at the nearest and 1 at the farthest; ask "
+            "'how far is the chair?' and subtract"
+        )
+    if _MOTION.search(text):
+        raise NotUnderstoodError(
+            "the question is about motion over time, but one image is seen; ask 'how far is the chair?'"
+        )
+
+
+def refuse_coordinates(text: str) -> None:
+    """Raise on a request for a place in the image, which is none about distance.
+
+    Args:
+        text: The question as it came, with its instructions.
+
+    Raises:
+        NotUnderstoodError: It asks for a box or coordinates and says nothing of distance.
+    """
+    if _COORDINATES.search(text) and not _DISTANCE.search(text):
+        raise NotUnderstoodError(
+            "the question asks for a place in the image; expected one about distance, such as 'how far is the chair?'"
+        )
