@@ -114,6 +114,7 @@ _COMMAND = re.compile(
     r".*\b(?:answer|letter|options?|choices?|number|numeric(?:al)?|value only|single|words?|phrase|yes|explanation|reasoning|format|json|decimals?|integer|brackets|boxed|sentences?|\d)\b"
     r"|(?:only |just )?(?:the )?(?:letter|number|name|option)(?: only| alone)?\W*$"
     r"|(?:in|with|using) (?:a |one |just |only )*(?:single |one )?(?:words?|phrase|letter|number|sentences?)\b.{0,40}$"
+    r"|(?:choose|select|pick) (?:one )?(?:from|among|between)\b|round (?:it |the |to |your |off)"
     r"|yes (?:or|/) no\W*$|yes/no\W*$|a number\b.*|from 0(?:\.0)? to 1\b.*|one word\b.*|the unit\b.*|(?:reply|answer)s? "
     r"|(?:a|an|the) (?:short|brief) (?:answer|response)\b.*"
     r")",
@@ -134,9 +135,9 @@ _TAILS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     for pattern, text in (
         (r"[\s,;(\[-]*(?:answer |respond |reply )?(?:with )?[\"']?yes[\"']?\s*(?:or|/)\s*[\"']?no[\"']?[)\]]*\s*(?=[?.!,;]|$)", "yes or no"),
         (r"[\s,;(]*(?:answer |respond |reply )?(?:in|with|using) (?:a single|one|just one|only one|a) word(?: or (?:short )?phrase)?[)]*(?=\s*[?.!,;:]|$)", "one word"),
-        (r"[\s,;(]*(?:(?:as|with|give|in) )?(?:(?:a|the) )?(?:(?:real |decimal |single )?(?:number|value|score)s? )?(?:in the range |on a scale |in a range |ranging )?"
+        (r"[\s,;(]*(?:(?:as|with|give|in) )?(?:(?:a|the) )?(?:(?:real |decimal |single )?(?:number|float|value|score)s? )?(?:in the range |on a scale |in a range |ranging )?"
          r"(?:(?:of|from|between|in)\s)?\s*[\[(]?0(?:\.0+)?\s*(?:to|and|,|-|–|\.\.)\s*1(?:\.0+)?\b[\])]*(?: \([^()]{0,80}\))?(?: scale)?", "number"),
-        (r"[\s,;(]*(?:as|with) (?:a|one|only a|just a) (?:single )?(?:number|decimal)(?: only)?[)]*(?=\s*[?.!,;:]|$)", "number"),
+        (r"[\s,;(]*(?:as|with) (?:a|one|only a|just a) (?:single )?(?:number|decimal|float|score|value)(?: only)?[)]*(?=\s*[?.!,;:]|$)", "number"),
     )
 )  # fmt: skip
 _METRES = re.compile(r"\b(?:met(?:er|re)s?|in m)\b", re.I)

@@ -34,9 +34,14 @@ _REWRITTEN: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\bthat of (?=the |an? )", ""),
         (r"\b(?:the )?(?:closest|nearest) (?:point|part|edge|side) (?:of|on) (?=the |an? )", ""),
         (r"\bholds the (closest|nearest|farthest|furthest) (?:placement|position)\b", r"is the \1"),
+        (r"^\W*is it (?:true|correct|right|the case|so) that (.+?) (is|are) (.+)", r"\2 \1 \3"),
+        (r"^\W*(?:select|choose|pick|identify|find) (?=the (?:object|item|thing|one|option)\b.{0,30}\b(?:closest|nearest|farthest|furthest)\b)", "what is "),
+        (r",? or (?:are|is) (?:they|both|it|there)\b[^?]*", ""),
         # 3. measures
         (r"\b(?:relative |estimated |normali[sz]ed |approximate )*depth[- ]values?\b", "depth"),
         (r"\b(?:approximate|estimated|relative) (?=distance|depth)", ""),
+        (r"\bwhose (?:distance|depth) is (?:the )?(?:shorter|smaller|lower|lesser|smallest|lowest|shortest)\b", "which is closer"),
+        (r"\bwhose (?:distance|depth) is (?:the )?(?:longer|greater|larger|higher|bigger|largest|greatest|highest)\b", "which is farther"),
         (r"\b(?:shorter|smaller|lower|lesser|lowest|smallest|shortest|least) (?:relative )?(?:distance|depth)\b", "@near"),
         (r"\b(?:longer|greater|larger|higher|bigger|highest|largest|greatest|longest) (?:relative )?(?:distance|depth)\b", "@far"),
         (r"\s*[(\[](?:the )?(?:in|unit|units)\b:? ?[^()\[\]]{1,20}[)\]]|,?\s*\bin (?:meters?|metres?|centimeters?|centimetres?|millimeters?|feet|inches|cm|mm|m)\b", ""),
@@ -66,6 +71,7 @@ _OPPOSITE_SCALE = re.compile(
     r"\b1(?:\.0)?\b ?(?:is|means|being|=|for|as|represents|\()[^?.,;\d]{0,20}\b(?:near|clos)|\b0(?:\.0)?\b ?(?:is|means|being|=|for|as|represents|\()[^?.,;\d]{0,20}\b(?:far|deep)",
     re.I,
 )
+_OTHER_SCALE = re.compile(r"\b(?:from|between|range|scale of) [\[(]?\d+ ?(?:to|and|-|,|–) ?\d+\b", re.I)
 _OTHER_VIEW = re.compile(
     r"\bfrom (?:the |its |their |his |her )?[\w' -]{0,60}\b(?:perspective|point of view|vantage point|viewpoint)\b",
     re.I,
@@ -119,6 +125,11 @@ def _refuse_others(text: str) -> None:
         raise NotUnderstoodError(
             "the question wants 1 for the nearest, but relative depth is 0 at the nearest and 1 at the farthest; ask "
             "'how far is the chair?' and subtract"
+        )
+    if match := _OTHER_SCALE.search(text):
+        raise NotUnderstoodError(
+            f"the question wants a number {match.group()!r}, but relative depth is from 0 (nearest) to 1 (farthest); ask "
+            "'how far is the chair?'"
         )
     if _MOTION.search(text):
         raise NotUnderstoodError(

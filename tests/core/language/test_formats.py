@@ -87,6 +87,9 @@ def test_instructions_are_no_objects(suffix: str, layout: str) -> None:
         "Which is nearer, the jug marked with a red circle or the stove marked with a green circle?",
         "Which has the smaller depth value, the jug or the stove?",
         "Which is not farther, the jug or the stove?",
+        "Whose depth value is smaller, the jug or the stove?",
+        "Which is closer, the jug or the stove, or are they equal?",
+        "Which is closer, the jug or the stove? Choose from: jug, stove.",
         "Between the jug and the stove, which one is positioned in front?",
     ],
 )
@@ -110,6 +113,7 @@ def test_marks_and_roundabout_words_are_taken_off(question: str) -> None:
         "How far is the jug if 1 is the nearest and 0 the farthest?",
         "Is the jug in front of the stove from the tent's perspective?",
         "Which is closer, the jug or the stove?\nA. left\nB. right",
+        "Rate the distance of the jug on a scale from 1 to 10.",
         "What are the coordinates of the jug?",
     ],
 )
