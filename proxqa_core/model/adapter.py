@@ -40,11 +40,18 @@ MAX_NAME_LENGTH = 200
 """Of an adapter or a base, in characters."""
 MAX_JSON_BYTES = 1_000_000
 """Largest description that is read."""
-NOT_PLAIN = (
-    *("use_dora", "fan_in_fan_out", "lora_bias", "rank_pattern", "alpha_pattern", "modules_to_save"),
-    *("layers_to_transform", "exclude_modules", "target_parameters", "use_qalora", "use_bdlora"),
+PLAIN = (
+    *("r", "lora_alpha", "target_modules", "use_rslora", "bias", "peft_type", "init_lora_weights"),
+    *("lora_dropout", "inference_mode", "task_type", "auto_mapping", "runtime_config", "layers_pattern"),
+    *("base_model_name_or_path", "revision", "peft_version", "megatron_core", "qalora_group_size"),
+    *("eva_config", "ensure_weight_tying"),
 )
-"""Kinds of LoRA that are refused: what is merged here is W + scale * B A, everywhere alike."""
+"""Settings of LoRA that are understood or change nothing once it is trained. Any other one that is set (DoRA, activated
+LoRA, patterns of ranks, …) is refused: what is merged here is W + scale * B A, everywhere alike."""
+PLAIN_INITIALISATIONS = (None, True, False, "gaussian", "eva", "orthogonal")
+"""Those of `peft` that leave the base's weights alone; PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA change them."""
+FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
+"""Types of weights that are read, as safetensors names them."""
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -444,9 +451,8 @@ def _read_lora_config(folder: Path) -> LoraConfig:
     try:
         values = _json(folder / LORA_CONFIG)
         rank, alpha, targets = (values[key] for key in ("r", "lora_alpha", "target_modules"))
-        odd = [key for key in NOT_PLAIN if values.get(key)]
-        if odd or values.get("bias", "none") != "none" or values.get("peft_type", "LORA") != "LORA":
-            raise ValueError(f"it is not plain LoRA ({', '.join(odd) or 'peft_type, bias'}); expected plain LoRA")
+        if odd := _not_plain(values):
+            raise ValueError(f"it is not plain LoRA ({', '.join(odd)[:200]}); expected plain LoRA")
         if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
             raise ValueError(f"r is {rank!r}; expected a whole number >= 1")
         if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not (math.isfinite(alpha) and alpha > 0):
@@ -457,6 +463,16 @@ def _read_lora_config(folder: Path) -> LoraConfig:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise BadModelError(f"adapter {str(folder)!r}: {LORA_CONFIG} cannot be used: {reason}") from error
     return LoraConfig(rank, alpha, tuple(targets), bool(values.get("use_rslora")))
+
+
+def _not_plain(values: dict[str, Any]) -> list[str]:
+    """The settings of a LoRA configuration that make it another kind, with their values."""
+    odd = [key for key, value in values.items() if key not in PLAIN and value]
+    start = values.get("init_lora_weights", True)
+    if not any(start is known or (isinstance(start, str) and start == known) for known in PLAIN_INITIALISATIONS):
+        odd.append("init_lora_weights")
+    odd += [key for key, plain in (("bias", "none"), ("peft_type", "LORA")) if values.get(key, plain) != plain]
+    return [f"{key} {values[key]!r}"[:60] for key in odd]
 
 
 def _grounding_head_shapes(path: Path, given: Shapes, spec: AdapterSpec) -> Shapes:
@@ -475,12 +491,22 @@ def _header(path: Path, expected: Callable[[Shapes], Shapes] | None = None) -> S
     """
     try:
         with safe_open(path, "pt") as file:
-            given = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            given = {name: tuple(part.get_shape()) for name, part in slices.items()}
+            kinds = {name: part.get_dtype() for name, part in slices.items()}
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise BadModelError(f"{str(path)!r} is not a whole safetensors file: {error}") from error
+    for name, kind in kinds.items():
+        if kind not in FLOAT_DTYPES:
+            raise BadModelError(f"{str(path)!r}: weight {name[:80]} is {_dtype(kind)}; expected a floating-point type")
     if expected is not None:
         _compare(path, given, expected(given))
     return given
+
+
+def _dtype(kind: str) -> str:
+    """A type of safetensors as torch names it: I8 → int8."""
+    return kind.replace("U", "uint").replace("I", "int") if kind[:1] in "UI" else kind
 
 
 def _tensors(path: Path, expected: Callable[[Shapes], Shapes] | None = None) -> dict[str, torch.Tensor]:
@@ -493,8 +519,6 @@ def _tensors(path: Path, expected: Callable[[Shapes], Shapes] | None = None) -> 
         raise BadModelError(f"{str(path)!r} is not a whole safetensors file: {error}") from error
     _compare(path, _shapes(tensors), shapes)
     for name, tensor in tensors.items():
-        if not tensor.is_floating_point():
-            raise BadModelError(f"{str(path)!r}: weight {name} is {tensor.dtype}; expected a floating-point type")
         if not torch.isfinite(tensor.float()).all():
             raise BadModelError(f"{str(path)!r}: weight {name} has values that are not finite")
     return tensors

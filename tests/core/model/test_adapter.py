@@ -175,6 +175,17 @@ def test_a_grounding_head_for_another_model_is_refused_before_it_is_asked(tiny, 
         (adapters.LORA_CONFIG, {"use_dora": True}, "not plain LoRA .use_dora"),
         (adapters.LORA_CONFIG, {"alpha_pattern": {"q_proj": 3}}, "not plain LoRA .alpha_pattern"),
         (adapters.LORA_CONFIG, {"bias": "all"}, "not plain LoRA"),
+        *(
+            (adapters.LORA_CONFIG, {"init_lora_weights": how}, f"not plain LoRA .init_lora_weights '{how}'")
+            for how in ("pissa", "pissa_niter_4", "olora", "corda", "loftq", "lora_ga")
+        ),
+        (adapters.LORA_CONFIG, {"alora_invocation_tokens": [1, 2]}, "not plain LoRA .alora_invocation_tokens"),
+        (adapters.LORA_CONFIG, {"rank_pattern": {"q_proj": 8}}, "not plain LoRA .rank_pattern"),
+        (adapters.LORA_CONFIG, {"modules_to_save": ["lm_head"]}, "not plain LoRA .modules_to_save"),
+        (adapters.LORA_CONFIG, {"target_parameters": ["w"]}, "not plain LoRA .target_parameters"),
+        (adapters.LORA_CONFIG, {"trainable_token_indices": [3]}, "not plain LoRA .trainable_token_indices"),
+        (adapters.LORA_CONFIG, {"layer_replication": [[0, 2]]}, "not plain LoRA .layer_replication"),
+        (adapters.LORA_CONFIG, {"a_kind_of_next_year": 1}, "not plain LoRA .a_kind_of_next_year"),
         (adapters.LORA_CONFIG, {"r": 5}, r"does not fit the model: .* is \[4, 96\], expected \[5, 96\]"),
         (adapters.LORA_CONFIG, {"r": 0}, "r is 0"),
         (adapters.LORA_CONFIG, {"lora_alpha": float("nan")}, "lora_alpha is nan"),
