@@ -46,15 +46,41 @@ class Prompter:
         self.tokenizer = tokenizer
         self.image_token_id = image_token_id
         self.image_tokens = image_tokens
-        before, after_image, after = _cut_template(tokenizer, image_token_id)
-        self.before_image = self._special(before)
-        self.after_image = self._special(after_image)
-        self._after_question = self._special(after)
+        self._image = tokenizer.convert_ids_to_tokens(image_token_id)
+        before, self._after_image_text, self._after_text = _cut_template(tokenizer, image_token_id)
+        self.before_image = self._start(before)
+        self._after_question = self._special(self._after_text)
+        self._specials = set(tokenizer.get_added_vocab().values()) | set(tokenizer.all_special_ids)
+        self.after_image = self._special(self._after_image_text)
+        if any(self._joint(probe)[: len(self.after_image)] != self.after_image for probe in ("Which", "the", "?", "7")):
+            self.after_image = []  # the tokenizer joins what is before a question with it: each suffix holds both
         self.prefix_length = len(self.before_image) + image_tokens + len(self.after_image)
         self._set_answer_tokens()
 
     def _special(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False).input_ids) if text else []
+
+    def _start(self, before: str) -> list[int]:
+        """Ids of what is before the image, begun as the model's own processor begins them (with BOS, or not)."""
+        text = before + self._image
+        ids = self._special(text)
+        bos = getattr(self.tokenizer, "bos_token", None)
+        if bos and before.startswith(bos):  # the template has it already
+            return ids[:-1]
+        whole = list(self.tokenizer(text).input_ids)
+        at = next((i for i in range(len(whole)) if whole[i : i + len(ids)] == ids), 0)
+        return whole[:at] + ids[:-1]
+
+    def _joint(self, question: str) -> list[int]:
+        """Ids of all that follows the image, tokenised at once as the model's own processor does.
+
+        Special tokens in a question make it another text: then its pieces are tokenised by themselves.
+        """
+        whole = self._special(self._image + self._after_image_text + question + self._after_text)[1:]
+        expected = sum(i in self._specials for i in (*self._special(self._after_image_text), *self._after_question))
+        if sum(i in self._specials for i in whole) == expected + question.count(self._image):
+            return whole
+        return [*self._special(self._after_image_text), *self._question_pieces(question.split(self._image))]
 
     def plain_ids(self, text: str) -> list[int]:
         """Ids of text from outside: nothing in it becomes a special token."""
@@ -95,10 +121,26 @@ class Prompter:
         pieces = text.split(REGION)
         if len(pieces) != len(boxes) + 1:
             raise ValueError(f"question has {len(pieces) - 1} region places but {len(boxes)} boxes")
-        ids = self.plain_ids(pieces[0])
-        for piece in pieces[1:]:
-            ids += [self.image_token_id, *self.plain_ids(piece)]
-        return Suffix((*ids, *self._after_question, *self.plain_ids(lead)), tuple(boxes))
+        # what is said is text: only the places of regions are image tokens
+        if any(self._image in piece for piece in pieces):
+            ids = self._pieces(pieces)
+        else:
+            ids = self._joint(self._image.join(pieces))
+            shared = len(self.after_image)
+            ids = ids[shared:] if ids[:shared] == self.after_image else self._pieces(pieces)
+        return Suffix((*ids, *self.plain_ids(lead)), tuple(boxes))
+
+    def _pieces(self, pieces: Sequence[str]) -> list[int]:
+        """What follows the prefix, tokenised piece by piece."""
+        lead = [] if self.after_image else self._special(self._after_image_text)
+        return [*lead, *self._question_pieces(pieces)]
+
+    def _question_pieces(self, pieces: Sequence[str]) -> list[int]:
+        """Ids of a question and of what follows it, its pieces between regions tokenised by themselves."""
+        ids: list[int] = []
+        for n, piece in enumerate(pieces):
+            ids += [self.image_token_id] * (n > 0) + self.plain_ids(piece)
+        return [*ids, *self._after_question]
 
 
 def _cut_template(tokenizer: Any, image_token_id: int) -> tuple[str, str, str]:
@@ -106,13 +148,21 @@ def _cut_template(tokenizer: Any, image_token_id: int) -> tuple[str, str, str]:
     image = tokenizer.convert_ids_to_tokens(image_token_id)
     if not getattr(tokenizer, "chat_template", None):
         return "USER: ", "\n", " ASSISTANT:"  # the form LLaVA-1.5 was trained with
+    from jinja2 import TemplateError
+
     parts: list[Any] = [{"type": "image"}, {"type": "text", "text": _SLOT}]
     text = ""
     for content in (parts, f"{image}\n{_SLOT}"):
         try:
             message = [{"role": "user", "content": content}]
             text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-        except (TypeError, ValueError):  # this template wants the other kind of content
+        except (
+            TypeError,
+            ValueError,
+            AttributeError,
+            KeyError,
+            TemplateError,
+        ):  # this template wants the other kind of content
             continue
         if image in text and _SLOT in text:
             break

@@ -302,7 +302,7 @@ def _same(new: Any, old: Any) -> bool:
 
 def _load_llava(folder: str, source: str, local_files_only: bool) -> tuple[Any, Any, Any]:
     """(model in float32, tokenizer, image processor or None for the default's own preprocessing)."""
-    from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
+    from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, ProcessorMixin
 
     import proxqa_core.vision.tower as tower  # importing it registers the default's vision tower
 
@@ -316,6 +316,10 @@ def _load_llava(folder: str, source: str, local_files_only: bool) -> tuple[Any, 
         if not isinstance(config.vision_config, tower.MergedDinov2Config):
             processor = AutoImageProcessor.from_pretrained(folder, **local)
         tokenizer = AutoTokenizer.from_pretrained(folder, **local)
+        if processor is not None:
+            # the processor's own template comes first, wherever it is kept
+            kept, _ = ProcessorMixin.get_processor_dict(folder, local_files_only=local_files_only)
+            tokenizer.chat_template = kept.get("chat_template") or tokenizer.chat_template
     return _read_llava(folder, source, local_files_only), tokenizer, processor
 
 

@@ -309,7 +309,8 @@ class Trainer:
         prompter, table, device = self.model.prompter, self.model.llava.get_input_embeddings(), self.context.device
         features = torch.from_numpy(self.data[index]).to(device, self.dtype)
         image = self.projector(features)
-        prefix = [table(torch.tensor(prompter.before_image)), image, table(torch.tensor(prompter.after_image))]
+        before, after = (torch.tensor(v, dtype=torch.long) for v in (prompter.before_image, prompter.after_image))
+        prefix = [table(before), image, table(after)]
         ids = torch.tensor([i for s in sample.suffixes for i in s], dtype=torch.long)
         words = table(ids)
         if len(sample.boxes):  # region tokens stand where the prompt has an image token
