@@ -87,7 +87,8 @@ def parse(request: ProximityQuery.Request, configured: Sequence[ObjectQuery], de
             f"question of {len(request.question)} characters is too long; at most {MAX_QUESTION_LENGTH}",
         )
     objects = object_queries(request.objects, request.regions)
-    text = clean_text(request.question)
+    # Line by line: the lines of a question tell its options and instructions apart.
+    text = "\n".join(filter(None, map(clean_text, request.question.splitlines())))
     if not text and not objects:
         objects = tuple(configured)
         if not objects:
