@@ -41,7 +41,8 @@ SIZE = (96, 64)
 def scenes(tmp_path: Path) -> Path:
     """Twelve images whose left third is near, middle third farther, right third far; one is damaged, two are alike."""
     rng = np.random.default_rng(0)
-    (tmp_path / "images").mkdir(), (tmp_path / "depth").mkdir()
+    for name in ("images", "depth"):
+        (tmp_path / name).mkdir()
     for i in range(12):
         image = rng.integers(0, 255, (SIZE[1], SIZE[0], 3), dtype=np.uint8)
         Image.fromarray(image).save(tmp_path / f"images/{i:02}.png")
