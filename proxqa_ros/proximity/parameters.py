@@ -185,14 +185,15 @@ def refusal(
     Returns:
         One line; "" where they can be made.
     """
+    others = "; load_adapter changes adapters while the node runs"
     if locked and (reason := refusal_of_locked(changes, described, allowed)):
-        return reason
+        return reason + (others if "'adapter'" in reason else "")
     for change in changes:
         spec = described.get(change.name)
         if spec is None:
             continue
         if configured and not spec.live:
-            hint = "; load_adapter changes adapters while the node runs" if change.name == "adapter" else ""
+            hint = others if change.name == "adapter" else ""
             return (
                 f"parameter {change.name!r} is read when the node is configured; "
                 f"clean the node up, set it, then configure and activate again{hint}"
