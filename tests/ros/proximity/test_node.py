@@ -307,7 +307,8 @@ def test_compressed_images(graph, fake):
         (b"", "is empty"),
         (whole[: len(whole) // 2], "is truncated"),
         (b"no picture", "neither JPEG, PNG, TIFF nor WebP"),
-        (whole[:200] + whole[-2:], "cannot be decoded"),
+        (whole[:200] + whole[-2:], "is truncated"),
+        (whole.replace(b"\xff\xdb", b"\xff\xfe"), "cannot be decoded"),  # its tables are comments now
     ]
     for n, (data, text) in enumerate(wrong, 1):
         camera.publish(graph.compressed(data))
