@@ -49,7 +49,8 @@ from proxqa_ros.proximity.node import load_engine
 from proxqa_ros.proximity.parameters import SPECS
 from proxqa_ros.srv import ProximityQuery, SetObjects
 from proxqa_ros.testing.process import NodeProcess
-from tests.ros.conftest import PICTURE, Graph, wait_until
+from tests.ros.conftest import PICTURE as STREAM_PICTURE
+from tests.ros.conftest import Graph, wait_until
 from tests.ros.distance.scene import NAMES, REGIONS, depth_image, header
 from tests.ros.proximity.test_node import Stream, jpeg
 
@@ -550,7 +551,9 @@ def test_a_node_that_is_killed_and_started_again(graph, launch):
         launch()
         assert wait_until(lambda: graph.depths)  # the new one sees the camera
         answer = client.ask(objects=["chair"], timeout=10)
-        assert answer.success and answer.objects[0].depth == pytest.approx(PICTURE[::8, ::8].mean() / 255, abs=0.02)
+        assert answer.success and answer.objects[0].depth == pytest.approx(
+            STREAM_PICTURE[::8, ::8].mean() / 255, abs=0.02
+        )
 
 
 def test_two_nodes_side_by_side(graph, launch):
