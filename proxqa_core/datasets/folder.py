@@ -6,13 +6,13 @@ or metrics.
 
 The format is `annotations.json`, a list of
 `{image, width, height, objects: [{name, box: [x1, y1, x2, y2], depth_m?, depth?, ref?, unique?, visible?, colour?,
-mask_id?}], depth_map?, depth_unit?, mask_map?, source?, visible_names?}`: paths are relative to the folder, boxes in
-pixels, depth_m in metres along the optical axis, depth relative in [0, 1]. ref is a phrase that means the object
+mask_id?}], depth_map?, metres_per_count?, mask_map?, source?, visible_names?}`: paths are relative to the folder, boxes
+in pixels, depth_m in metres along the optical axis, depth relative in [0, 1]. ref is a phrase that means the object
 alone in its image, null where there is none; where the field is left out, the name serves if no other object has it.
-depth_map is a 16-bit PNG in millimetres, 0 = not measured, 65535 = sky; depth_unit the metres of one count where they
-are not 0.001 (0.0002 in TUM's images, 0.00390625 in KITTI's), and a map of 8 bits or of floats needs it; mask_map an
-8-bit PNG of each object's mask_id. visible_names are the names of everything in view, labelled or not; where the
-field is left out, other things may be in view.
+depth_map is a 16-bit PNG in millimetres, 0 = not measured, 65535 = sky; metres_per_count is the metres of one count
+where they are not 0.001 (0.0002 in TUM's images, 0.00390625 in KITTI's), and a map of 8 bits or of floats needs it;
+mask_map an 8-bit PNG of each object's mask_id. visible_names are the names of everything in view, labelled or not;
+where the field is left out, other things may be in view. Other fields are left alone.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Record:
         height: In pixels.
         objects: The labelled objects.
         depth_map: Path of the depth map, relative to `folder`; None = there is none.
-        depth_unit: Metres of one count of the depth map; None = not given: millimetres.
+        metres_per_count: Metres of one count of the depth map; None = not given: millimetres.
         mask_map: Path of the mask map, relative to `folder`; None = there is none.
         source: Where the image is from, '' = not given.
         visible_names: Names of everything in view, labelled or not; None = not given.
@@ -99,7 +99,7 @@ class Record:
     mask_map: str | None = None
     source: str = ""
     visible_names: tuple[str, ...] | None = None
-    depth_unit: float | None = None
+    metres_per_count: float | None = None
 
     def load_image(self) -> NDArray[np.uint8]:
         """Read the image.
@@ -126,21 +126,21 @@ class Record:
 
         Raises:
             BadDatasetError: The record has none.
-            BadImageError: The file is missing or damaged, holds colours, or has 8 bits or floats and no `depth_unit`
-                says what they mean: such a map is mostly a disparity, or a picture of one.
+            BadImageError: The file is missing or damaged, holds colours, or has 8 bits or floats and no
+                `metres_per_count` says what they mean: such a map is mostly a disparity, or a picture of one.
         """
         if self.depth_map is None:
             raise BadDatasetError(f"{self.folder / ANNOTATIONS}: {self.image} has no depth_map")
         file = self.folder / self.depth_map
         raw = read_raw(file, palette=False)
         counted = raw.dtype.kind in "ui" and raw.dtype.itemsize > 1
-        if raw.dtype.kind == "b" or not (counted or self.depth_unit):
+        if raw.dtype.kind == "b" or not (counted or self.metres_per_count):
             what = "8 bit, as pictures of disparity are" if raw.dtype == np.uint8 else raw.dtype
             raise BadImageError(
-                f"{file}: is {what}; expected a 16-bit PNG in millimetres, or 'depth_unit' in its record: the "
+                f"{file}: is {what}; expected a 16-bit PNG in millimetres, or 'metres_per_count' in its record: the "
                 "metres of one count"
             )
-        return metres_of(raw, self.depth_unit or METRES_PER_MM)
+        return metres_of(raw, self.metres_per_count or METRES_PER_MM)
 
     def load_masks(self) -> NDArray[Any] | None:
         """Read the mask map.
@@ -290,13 +290,13 @@ class _RecordReader:
             named.path("mask_map"),
             named.text("source") or "",
             named.names("visible_names"),
-            named.depth_unit(),
+            named.metres_per_count(),
         )
 
-    def depth_unit(self) -> float | None:
-        unit = self.number("depth_unit")
+    def metres_per_count(self) -> float | None:
+        unit = self.number("metres_per_count")
         if unit is not None and unit <= 0:
-            raise self.fail("depth_unit", "the metres of one count, above 0, such as 0.001 for millimetres")
+            raise self.fail("metres_per_count", "the metres of one count, above 0, such as 0.001 for millimetres")
         return unit
 
     def object(self, names: Counter[str | None], width: int, height: int) -> LabelledObject:

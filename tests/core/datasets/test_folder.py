@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from PIL import Image
 from proxqa_core.datasets.folder import BadDatasetError, LabelledFolder
 from proxqa_core.depth import object_relative_depth, relative_depth_map
 from proxqa_core.errors import BadImageError
+
+REAL = Path(os.environ.get("PROXQA_REAL_DATA", "/nonexistent"))
 
 
 def test_records(labelled: Path) -> None:
@@ -37,6 +40,30 @@ def test_what_is_in_view(labelled: Path) -> None:
     records[0]["visible_names"], records[1]["visible_names"] = ["cup", "lamp", "wall shelf"], []
     file.write_text(json.dumps(records))
     assert [r.visible_names for r in LabelledFolder(labelled)] == [("cup", "lamp", "wall shelf"), (), None]
+
+
+def test_fields_of_others_are_left_alone(labelled: Path) -> None:
+    """Folders that exist, the renderer's among them, say units in words, of depth_m and of the map."""
+    file = labelled / "annotations.json"
+    records = json.loads(file.read_text())
+    records[0] |= {
+        "depth_unit": "m",
+        "depth_map_unit": "mm, 0 = invalid",
+        "licence": "CC0",
+        "intrinsics": [1.0, 1.0, 0.0, 0.0],
+    }
+    file.write_text(json.dumps(records))
+    assert LabelledFolder(labelled).records[0].metres_per_count is None
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="PROXQA_REAL_DATA names no folder")
+def test_labelled_folders_that_exist_can_be_read() -> None:
+    files = sorted(REAL.rglob("annotations.json"))
+    assert files
+    for file in files:
+        for record in list(LabelledFolder(file.parent))[::25]:
+            assert record.load_image().ndim == 3
+            assert record.depth_map is None or record.load_depth().ndim == 2
 
 
 def test_images_and_maps(labelled: Path) -> None:
@@ -98,8 +125,8 @@ def test_records_are_checked_as_they_are_reached(labelled: Path) -> None:
         ("objects", {}, "a list"),
         ("objects", [7], "objects[0]"),
         ("depth_map", "../../x.png", "inside the folder"),
-        ("depth_unit", 0, "metres of one count"),
-        ("depth_unit", "mm", "a finite number"),
+        ("metres_per_count", 0, "metres of one count"),
+        ("metres_per_count", "mm", "a finite number"),
         ("visible_names", "cup", "a list of names"),
         ("visible_names", ["cup", 3], "a list of names"),
         ("visible_names", ["cup", " "], "a list of names"),
@@ -192,7 +219,7 @@ def test_eight_bits_are_no_millimetres(labelled: Path) -> None:
     """A disparity of 8 bits is brighter where it is nearer: as millimetres it would flip near and far."""
     disparity = np.linspace(0, 255, 48).astype(np.uint8)[:, None].repeat(64, 1)
     for array, mode in ((disparity, None), (disparity, "1"), (disparity.astype(np.float32), None)):
-        with pytest.raises(BadImageError, match=r"other\.tif: is .*16-bit PNG in millimetres, or 'depth_unit'"):
+        with pytest.raises(BadImageError, match=r"other\.tif: is .*16-bit PNG in millimetres, or 'metres_per_count'"):
             _with_depth(labelled, array, mode).load_depth()
 
 
@@ -200,12 +227,12 @@ def test_eight_bits_are_no_millimetres(labelled: Path) -> None:
 def test_colours_of_a_palette_are_no_depth(labelled: Path, unit: float | None) -> None:
     array = np.arange(48, dtype=np.uint8)[:, None].repeat(64, 1)
     with pytest.raises(BadImageError, match="palette"):
-        _with_depth(labelled, array, "P", **({"depth_unit": unit} if unit else {})).load_depth()
+        _with_depth(labelled, array, "P", **({"metres_per_count": unit} if unit else {})).load_depth()
 
 
 @pytest.mark.parametrize(("dtype", "unit"), [(np.uint8, 0.05), (np.uint16, 0.0002), (np.float32, 1.0)])
 def test_the_unit_of_a_depth_map_can_be_said(labelled: Path, dtype: type, unit: float) -> None:
     array = np.arange(48, dtype=dtype)[:, None].repeat(64, 1)
-    metres = _with_depth(labelled, array, depth_unit=unit).load_depth()
+    metres = _with_depth(labelled, array, metres_per_count=unit).load_depth()
     assert np.isnan(metres[0]).all()
     np.testing.assert_allclose(metres[1:, 0], unit * np.arange(1, 48), rtol=1e-6)
