@@ -44,3 +44,8 @@ class CacheError(WriteError):
 
 class OutOfMemoryError(ProxqaError, MemoryError):
     """Something does not fit into memory; the message says what, and how much there is."""
+
+
+def reason_of(error: BaseException) -> str:
+    """An error's text on one line, for a message that says what was tried; "" where it has none."""
+    return " ".join(str(error).split())

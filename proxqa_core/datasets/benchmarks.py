@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from proxqa_core.datasets.folder import BadDatasetError
 from proxqa_core.datasets.reading import ReadReport, opened, stream_object, usable_name
-from proxqa_core.errors import BadImageError, BadObjectError, ProxqaError
+from proxqa_core.errors import BadImageError, BadObjectError, ProxqaError, reason_of
 from proxqa_core.types import Box, check_image
 
 Letter = Literal["A", "B"]
@@ -229,7 +229,7 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
             for batch in file.iter_batches(batch_size=16):
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
-        raise BadDatasetError(f"{path}: cannot be read as parquet ({' '.join(str(error).split())[:80]})") from error
+        raise BadDatasetError(f"{path}: cannot be read as parquet ({reason_of(error)[:80]})") from error
 
 
 def _image_of(raw: dict[str, Any], folder: Path, *keys: str) -> Path | bytes | None:

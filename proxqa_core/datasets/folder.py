@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxqa_core.depth import disparity_of, disparity_percentiles, object_relative_depth, relative_of_disparity
-from proxqa_core.errors import BadImageError, BadObjectError, ProxqaError
+from proxqa_core.errors import BadImageError, BadObjectError, ProxqaError, reason_of
 from proxqa_core.types import Box, ObjectQuery, clean_text
 from proxqa_core.vision.image_file import read_image, read_raw
 
@@ -226,7 +226,7 @@ class LabelledFolder:
         except OSError as error:
             raise BadDatasetError(f"{self._file}: cannot be read ({error.strerror})") from error
         except (ValueError, RecursionError) as error:
-            raise BadDatasetError(f"{self._file}: is no JSON ({' '.join(str(error).split())[:100]})") from error
+            raise BadDatasetError(f"{self._file}: is no JSON ({reason_of(error)[:100]})") from error
         if not isinstance(raw, list):
             raise BadDatasetError(f"{self._file}: holds a {type(raw).__name__}; expected a list of records")
         self._raw: list[Any] = raw

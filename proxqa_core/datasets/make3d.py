@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from proxqa_core.datasets.folder import BadDatasetError
 from proxqa_core.datasets.reading import ReadReport
-from proxqa_core.errors import ProxqaError
+from proxqa_core.errors import ProxqaError, reason_of
 
 VARIABLE = "Position3DGrid"
 ROWS, COLUMNS = 55, 305
@@ -93,7 +93,7 @@ def read_position_grid(path: Path) -> NDArray[np.float64]:
     except ProxqaError:
         raise
     except Exception as error:  # the readers raise whatever a damaged file leads them into
-        raise BadDatasetError(f"{path}: cannot be read as a .mat file ({' '.join(str(error).split())[:80]})") from error
+        raise BadDatasetError(f"{path}: cannot be read as a .mat file ({reason_of(error)[:80]})") from error
     if grid.shape != (ROWS, COLUMNS, 4) or grid.dtype.kind != "f":
         raise BadDatasetError(
             f"{path}: {VARIABLE} is {grid.dtype} {list(grid.shape)}; expected numbers [{ROWS}, {COLUMNS}, 4]"

@@ -17,7 +17,7 @@ from typing import IO, Any
 import ijson
 
 from proxqa_core.datasets.folder import BadDatasetError, LabelledObject
-from proxqa_core.errors import BadObjectError
+from proxqa_core.errors import BadObjectError, reason_of
 from proxqa_core.types import Box, ObjectQuery
 
 MAX_EXAMPLES = 3
@@ -66,7 +66,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise BadDatasetError(f"{path}: no such file") from error
     except (ijson.JSONError, UnicodeDecodeError) as error:
-        raise BadDatasetError(f"{path}: is no whole JSON ({' '.join(str(error).split())[:100]})") from error
+        raise BadDatasetError(f"{path}: is no whole JSON ({reason_of(error)[:100]})") from error
     except (OSError, EOFError) as error:
         raise BadDatasetError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
 

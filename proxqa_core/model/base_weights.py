@@ -31,7 +31,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from proxqa_core.errors import BadModelError, CacheError, ModelNotFoundError
+from proxqa_core.errors import BadModelError, CacheError, ModelNotFoundError, reason_of
 from proxqa_core.files import NO_RIGHT, atomic_write, sha256, share, write_text
 from proxqa_core.memory import is_out_of_memory
 
@@ -191,7 +191,7 @@ def _make_base(language: Path, vision: Path, folder: Path) -> None:
             raise
         if is_out_of_memory(error):
             raise
-        reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+        reason = (error.strerror if isinstance(error, OSError) else None) or reason_of(error)
         raise CacheError(
             f"base weights cannot be written to {str(folder.parent)!r}: {reason}; "
             f"{_cache_remedy(error)}, or set PROXQA_CACHE to another folder"
@@ -273,7 +273,7 @@ def _read_manifest(folder: Path) -> dict[str, str]:
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BadModelError(f"{str(folder / MANIFEST)!r} cannot be read: {' '.join(str(error).split())}") from error
+        raise BadModelError(f"{str(folder / MANIFEST)!r} cannot be read: {reason_of(error)}") from error
     if not isinstance(files, dict):
         raise BadModelError(f"{str(folder / MANIFEST)!r} holds a {type(files).__name__}; expected an object")
     return files

@@ -13,7 +13,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from proxqa_core.errors import BadModelError
+from proxqa_core.errors import BadModelError, reason_of
 
 LFS_MARK = b"version https://git-lfs"
 """How a file begins that `git clone` without git-lfs leaves in the place of a large one."""
@@ -56,7 +56,7 @@ def _check_safetensors(path: Path) -> None:
         with safe_open(path, "pt") as file:
             file.keys()
     except (SafetensorError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = reason_of(error)[:120]
         raise BadModelError(
             f"{str(path)!r} is not a whole safetensors file ({reason}); was its download cut off?"
         ) from error
@@ -66,7 +66,7 @@ def _check_json(path: Path) -> None:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise BadModelError(f"{str(path)!r} is not valid JSON: {' '.join(str(error).split())[:120]}") from error
+        raise BadModelError(f"{str(path)!r} is not valid JSON: {reason_of(error)[:120]}") from error
     if path.name == "config.json" and not isinstance(values, dict):
         raise BadModelError(f"{str(path)!r} holds a {type(values).__name__}; expected an object")
     if path.name.endswith(".safetensors.index.json"):

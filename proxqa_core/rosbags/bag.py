@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from proxqa_core.errors import BadImageError, ProxqaError
+from proxqa_core.errors import BadImageError, ProxqaError, reason_of
 from proxqa_core.rosbags.compression import StorageError, unpack_message
 from proxqa_core.rosbags.image_messages import is_depth, may_be_depth
 from proxqa_core.stamps import NS_PER_S
@@ -166,7 +166,7 @@ class Bag:
             package = str(error.name or "rosbags").split(".")[0]
             raise NoReaderError(f"reading bags needs the Python package {package}: pip install {package}") from error
         except (StorageError, OSError, ValueError) as error:
-            raise self._unreadable(" ".join(str(error).split())) from error
+            raise self._unreadable(reason_of(error)) from error
 
     def _unreadable(self, reason: str) -> BadBagError:
         return BadBagError(f"bag {str(self.path)!r} cannot be read: {reason}; expected the folder of a rosbag2")
@@ -351,7 +351,7 @@ class Bag:
         try:
             return store.deserialize_cdr(recorded.raw, recorded.kind)
         except Exception as error:  # whatever the generated code does with bytes that are no such message
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = reason_of(error) or type(error).__name__
             raise BadImageError(
                 f"message on {recorded.topic} is no {recorded.kind} ({len(recorded.raw)} bytes): {reason[:100]}"
             ) from error
@@ -586,7 +586,7 @@ def typestore(described: dict[str, str] | None = None) -> Typestore:
         # what the bag repeats of the standard messages is not registered twice
         store.register({name: kind for name, kind in types.items() if name not in store.fielddefs})
     except Exception as error:  # whatever the parser does with text that is no definition
-        reason = " ".join(str(error).split())[:100]
+        reason = reason_of(error)[:100]
         raise BadBagError(f"the definitions of {PACKAGE}'s messages cannot be used: {reason}") from error
     return store
 

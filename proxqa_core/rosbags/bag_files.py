@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from proxqa_core.errors import reason_of
 from proxqa_core.rosbags.compression import StorageError, compression_of, unpack_file
 from proxqa_core.rosbags.sqlite_file import MAGIC as SQLITE_MAGIC
 from proxqa_core.rosbags.sqlite_file import SqliteFile
@@ -120,7 +121,7 @@ def _named_in(metadata: Path, there: Sequence[Path]) -> list[str]:
     try:
         raw = yaml.safe_load(metadata.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:100]
+        reason = reason_of(error)[:100]
         raise StorageError(f"its {METADATA} is no YAML ({reason}); {hint}") from error
     information: Any = raw.get("rosbag2_bagfile_information") if isinstance(raw, dict) else None
     paths = information.get("relative_file_paths") if isinstance(information, dict) else None

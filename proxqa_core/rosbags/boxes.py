@@ -20,7 +20,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
 
-from proxqa_core.errors import BadImageError, BadObjectError, ProxqaError
+from proxqa_core.errors import BadImageError, BadObjectError, ProxqaError, reason_of
 from proxqa_core.rosbags.bag import TRUTH_TYPE, BadBagError, Bag, StampedReader, Topic
 from proxqa_core.stamps import NS_PER_S
 from proxqa_core.types import Box, ObjectQuery
@@ -278,7 +278,7 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise BadBoxesError(f"{path}: cannot be read ({error.strerror}); expected a JSON file") from error
     except (ValueError, RecursionError) as error:
-        raise BadBoxesError(f"{path}: is no JSON ({' '.join(str(error).split())[:100]})") from error
+        raise BadBoxesError(f"{path}: is no JSON ({reason_of(error)[:100]})") from error
 
 
 def _register_detections(bag: Bag) -> None:
@@ -290,7 +290,7 @@ def _register_detections(bag: Bag) -> None:
         types = get_types_from_msg(bag.definition(DETECTIONS) or DETECTION_DEFINITION, DETECTIONS)
         store.register({name: kind for name, kind in types.items() if name not in store.fielddefs})
     except Exception as error:  # whatever the parser does with text that is no definition
-        reason = " ".join(str(error).split())[:100]
+        reason = reason_of(error)[:100]
         raise BadBagError(f"bag {str(bag.path)!r}: its definition of {DETECTIONS} cannot be used: {reason}") from error
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from proxqa_core.errors import ProxqaError
+from proxqa_core.errors import ProxqaError, reason_of
 
 ZSTD_MAGIC, LZ4_MAGIC = b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18"
 MAX_MESSAGE_BYTES = 1 << 30
@@ -117,6 +117,6 @@ class _Unpacker:
                 found.append(self._frame.decompress(part))
                 part = (self._frame.unused_data or b"") if self._frame.eof else b""
         except (self._error, EOFError, ValueError) as error:
-            reason = " ".join(str(error).split())[:100]
+            reason = reason_of(error)[:100]
             raise StorageError(f"{self._compression} data are damaged ({reason})") from error
         return b"".join(found)

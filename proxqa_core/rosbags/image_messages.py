@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PilImage
 
-from proxqa_core.errors import BadImageError
+from proxqa_core.errors import BadImageError, reason_of
 from proxqa_core.types import MAX_IMAGE_SIDE, check_image
 
 Pixels = NDArray[np.uint8]
@@ -367,7 +367,7 @@ def _decode_compressed(message: Compressed) -> NDArray[np.generic]:
     except BadImageError:
         raise
     except Exception as error:  # Pillow's readers raise nearly anything on damaged data
-        reason = " ".join(str(error).split())
+        reason = reason_of(error)
         label = _label("compressed image", message, data)
         raise BadImageError(f"{label} cannot be decoded whole: {reason}; expected {_KINDS}") from error
 
@@ -474,7 +474,7 @@ def _depth_picture(data: bytes, starts: tuple[bytes, ...], label: str) -> NDArra
     except BadImageError:
         raise
     except Exception as error:  # Pillow's readers raise nearly anything on damaged data
-        reason = " ".join(str(error).split())[:100]
+        reason = reason_of(error)[:100]
         raise BadImageError(f"{label} cannot be decoded whole: {reason}; expected a whole PNG or TIFF") from error
     if mode == "F":
         return stored.astype(np.float32)

@@ -22,6 +22,7 @@ from mcap.exceptions import McapError
 from mcap.opcode import Opcode
 from numpy.typing import NDArray
 
+from proxqa_core.errors import reason_of
 from proxqa_core.rosbags.compression import StorageError, unpack
 from proxqa_core.rosbags.storage import Channel, Index, type_name
 
@@ -140,7 +141,7 @@ class McapFile:
             try:
                 self._record(operation, position, length)
             except _BROKEN as error:
-                self._problem(f"its record at byte {position} is damaged ({' '.join(str(error).split())[:80]})")
+                self._problem(f"its record at byte {position} is damaged ({reason_of(error)[:80]})")
             position = end
         self._finish_chunk(trusted=whole)
         if not whole:
@@ -222,7 +223,7 @@ class McapFile:
                 elif operation in (Opcode.SCHEMA, Opcode.CHANNEL):
                     self._describe(operation, content[at + _RECORD.size : at + _RECORD.size + length])
             except _BROKEN as error:
-                self._problem(f"a record of its chunk {number} is damaged ({' '.join(str(error).split())[:80]})")
+                self._problem(f"a record of its chunk {number} is damaged ({reason_of(error)[:80]})")
         if cut:
             self._cache[number] = content
 

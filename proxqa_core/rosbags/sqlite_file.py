@@ -15,6 +15,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from proxqa_core.errors import reason_of
 from proxqa_core.rosbags.compression import StorageError
 from proxqa_core.rosbags.storage import Channel, Index, type_name
 
@@ -67,7 +68,7 @@ class SqliteFile:
             with self._lock:
                 row = self._database.execute(query, (self._index.offsets[number],)).fetchone()
         except sqlite3.Error as error:
-            raise StorageError(f"{self.path.name}: {' '.join(str(error).split())}") from error
+            raise StorageError(f"{self.path.name}: {reason_of(error)}") from error
         if row is None or not isinstance(row[0], bytes):
             raise StorageError(f"{self.path.name}: a message has no data")
         return row[0]
@@ -128,7 +129,7 @@ class SqliteFile:
             if not len(self._index):
                 raise
             if not self._cut:
-                reason = " ".join(str(error).split())
+                reason = reason_of(error)
                 self.problems.append(
                     f"{self.path.name} is damaged ({reason}): only its first {len(self._index)} messages can be read"
                 )
@@ -159,7 +160,7 @@ class SqliteFile:
         return f"it has {self.path.stat().st_size} of {expected} bytes"
 
     def _reason(self, error: sqlite3.Error) -> str:
-        text = " ".join(str(error).split())
+        text = reason_of(error)
         if not self._logs:
             return f"{self.path.name}: {text}"
         journal = any(log.name.endswith("-journal") for log in self._logs)

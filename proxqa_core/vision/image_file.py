@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from proxqa_core.errors import BadImageError
+from proxqa_core.errors import BadImageError, reason_of
 from proxqa_core.types import check_image
 
 
@@ -97,5 +97,5 @@ def _opened(path: str | os.PathLike[str]) -> Image.Image:
 
 
 def _damaged(path: str | os.PathLike[str], error: Exception) -> BadImageError:
-    why = " ".join(str(error).split())[:100] or type(error).__name__
+    why = reason_of(error)[:100] or type(error).__name__
     return BadImageError(f"{path}: is damaged or cut off ({why}); expected a whole image file")

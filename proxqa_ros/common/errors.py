@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxqa_core.errors import ProxqaError
+from proxqa_core.errors import ProxqaError, reason_of
 
 
 def one_line(error: BaseException) -> str:
@@ -14,7 +14,7 @@ def one_line(error: BaseException) -> str:
     Returns:
         The text, without a line break.
     """
-    text = " ".join(str(error).split())
+    text = reason_of(error)
     if isinstance(error, MemoryError) and not text:
         text = "memory has run out"
     return text if isinstance(error, ProxqaError) and text else f"{type(error).__name__}: {text}"

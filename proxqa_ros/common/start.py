@@ -9,6 +9,8 @@ from typing import Any
 
 import rclpy
 
+from proxqa_core.errors import reason_of
+
 CANNOT_START = 1
 """Exit code where ROS cannot be started."""
 
@@ -27,12 +29,23 @@ def init_ros(program: str, args: Sequence[str] | None, **kwargs: Any) -> bool:
     try:
         rclpy.init(args=None if args is None else list(args), **kwargs)
     except Exception as error:  # rclpy's own error is of a private class
-        reason = " ".join(str(error).split())
+        reason = reason_of(error)
         print(f"{program}: ROS cannot be started: {reason}{_security_hint()}", file=sys.stderr)
         return False
     if warning := unsecured_warning():
         print(f"{program}: {warning}", file=sys.stderr)
     return True
+
+
+def refuse(program: str, error: BaseException) -> None:
+    """Say on one line why a node cannot be made, and end ROS.
+
+    Args:
+        program: What the line begins with.
+        error: Why.
+    """
+    print(f"{program}: {reason_of(error)}", file=sys.stderr)
+    rclpy.try_shutdown()
 
 
 def unsecured_warning() -> str:

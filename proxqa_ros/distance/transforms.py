@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.time import Time
 
-from proxqa_core.errors import ProxqaError
+from proxqa_core.errors import ProxqaError, reason_of
 from proxqa_ros.common.errors import one_line
 from proxqa_ros.common.stamps import NS_PER_S, nanoseconds
 
@@ -242,7 +242,7 @@ class TransformLookup:
         except Exception as error:  # tf2's, of half a dozen classes, or a stamp that is none
             if self._clock() - self._started_s < WARMUP_S:
                 raise NoTransformYetError(f"TF has no transform {route} yet") from error
-            self._states[source_frame] = f"no transform {route}: {' '.join(str(error).split())[:200]}"
+            self._states[source_frame] = f"no transform {route}: {reason_of(error)[:200]}"
             return None
         try:
             transform = RigidTransform.of(message.transform)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import copy
 import importlib
 import signal
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -48,7 +47,7 @@ from proxqa_ros.common.parameters import (
     warn_of_unknown,
 )
 from proxqa_ros.common.qos import NEWEST_BEST_EFFORT, Endpoint, incompatible_endpoints
-from proxqa_ros.common.start import CANNOT_START, init_ros
+from proxqa_ros.common.start import CANNOT_START, init_ros, refuse
 from proxqa_ros.governor import parameters as governor_parameters
 from proxqa_ros.governor.sent_times import SentTimes
 from proxqa_ros.governor.sources import Sources, doubled_nodes, gid_of, publishers_of
@@ -460,8 +459,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         node = SpeedGovernor()
     except ParameterException as error:
-        print(f"speed_governor: {' '.join(str(error).split())}", file=sys.stderr)
-        rclpy.try_shutdown()
+        refuse("speed_governor", error)
         return BAD_PARAMETERS
     shared_memory.log_state(node.get_logger(), removed)
     executor = SingleThreadedExecutor()

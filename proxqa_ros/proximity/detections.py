@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from proxqa_core.errors import BadObjectError
+from proxqa_core.errors import BadObjectError, reason_of
 from proxqa_core.frames import same_frame
 from proxqa_core.types import MAX_OBJECTS, Box, ObjectQuery, clean_text
 from proxqa_ros.common.stamps import NS_PER_S, nanoseconds
@@ -183,7 +183,7 @@ def objects_of(message: Any, min_score: float, width: int, height: int) -> tuple
         try:
             found.append((best.score, ObjectQuery(_name(best.class_id), _box(detection.bbox, width, height))))
         except BadObjectError as error:
-            problem = problem or f"a detection was left out: {' '.join(str(error).split())}"
+            problem = problem or f"a detection was left out: {reason_of(error)}"
     found.sort(key=lambda f: -f[0])
     if len(found) > MAX_OBJECTS:
         problem = problem or f"{len(found)} detections in one image; the {MAX_OBJECTS} with the highest scores are used"

@@ -41,7 +41,7 @@ from proxqa_ros.common.parameters import (
     warn_of_unknown,
 )
 from proxqa_ros.common.qos import MANY_QUERIES, NEWEST_BEST_EFFORT, RELIABLE, SENSOR_DATA, incompatible_endpoints
-from proxqa_ros.common.start import CANNOT_START, init_ros
+from proxqa_ros.common.start import CANNOT_START, init_ros, refuse
 from proxqa_ros.distance.calibrator import DistanceCalibrator
 from proxqa_ros.distance.registry import SOURCES
 from proxqa_ros.distance.source import DistanceSource
@@ -335,8 +335,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         node = ProximityNode()
     except ParameterException as error:
-        print(f"proximity_node: {' '.join(str(error).split())}", file=sys.stderr)
-        rclpy.try_shutdown()
+        refuse("proximity_node", error)
         return 2
     except Exception:
         if rclpy.ok():

@@ -40,7 +40,7 @@ from proxqa_ros.common.parameters import (
     refusal_of_locked,
     warn_of_unknown,
 )
-from proxqa_ros.common.start import CANNOT_START, init_ros
+from proxqa_ros.common.start import CANNOT_START, init_ros, refuse
 from proxqa_ros.replay import parameters as replay_parameters
 from proxqa_ros.replay.evaluation import NoAnswerError, NoNodeError, Outcome, Progress, Replay
 
@@ -239,8 +239,7 @@ def main(args: Sequence[str] | None = None) -> int:
         node = ReplayEvaluation()
         request = replay_parameters.request_of_parameters(node)
     except (ParameterException, BadParameterError) as error:
-        print(f"replay_evaluation: {' '.join(str(error).split())}", file=sys.stderr)
-        rclpy.try_shutdown()
+        refuse("replay_evaluation", error)
         return BAD_INPUT
     shared_memory.log_state(node.get_logger(), removed)
     executor = HandoverExecutor(THREADS)

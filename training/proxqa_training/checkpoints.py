@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from proxqa_core.errors import ProxqaError
+from proxqa_core.errors import ProxqaError, reason_of
 from proxqa_core.files import atomic_write
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -115,7 +115,7 @@ def _read(path: Path, parameters: Sequence[torch.Tensor]) -> tuple[int, dict[str
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         step = int(metadata[STEP])
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
-        raise _unusable(path, f"cannot be read ({' '.join(str(error).split()) or type(error).__name__})") from error
+        raise _unusable(path, f"cannot be read ({reason_of(error) or type(error).__name__})") from error
     if metadata.get(DIGEST) != _digest(step, tensors):
         raise _unusable(path, "is damaged: its content is not what was written")
     shapes = {name: tuple(t.shape) for name, t in tensors.items() if name.startswith("weight.")}

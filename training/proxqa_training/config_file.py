@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import yaml
 
+from proxqa_core.errors import reason_of
+
 T = TypeVar("T")
 KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
     bool: ((bool,), "true or false"),
@@ -40,7 +42,7 @@ def read_config(path: Path, kind: type[T]) -> T:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{path}: is no YAML: {reason_of(error)}") from error
     try:
         return _build(kind, {} if values is None else values, "the configuration")
     except ValueError as error:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from proxqa_core.depth import disparity_of
-from proxqa_core.errors import BadImageError, ProxqaError
+from proxqa_core.errors import BadImageError, ProxqaError, reason_of
 
 SUFFIXES = (".png", ".npy", ".tif", ".tiff")
 FAR_MM = 65535
@@ -87,7 +87,7 @@ def read_map(path: Path) -> NDArray[Any]:
     except BadImageError:
         raise
     except (OSError, ValueError, EOFError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise BadImageError(f"{path}: cannot be read ({' '.join(str(error).split())[:80]})") from error
+        raise BadImageError(f"{path}: cannot be read ({reason_of(error)[:80]})") from error
     if values.ndim != 2 or values.dtype.kind not in "uif":
         raise BadImageError(f"{path}: is {values.dtype} {list(values.shape)}; expected numbers [rows, columns]")
     return values
