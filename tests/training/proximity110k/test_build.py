@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from proxqa_core.datasets.coco import CocoInstances
+from proxqa_core.datasets.depth_source import DepthMaps, DepthUnit, read_map, to_disparity
 from proxqa_core.datasets.folder import LabelledObject, Record
 from proxqa_core.datasets.llava import read_conversations
 from proxqa_core.errors import BadImageError
@@ -30,7 +31,6 @@ from proxqa_training.proximity110k.build import (
     build,
     split_of,
 )
-from proxqa_training.proximity110k.depth_source import DepthMaps, DepthUnit, read_map, to_disparity
 from proxqa_training.proximity110k.labelling import LabellingConfig
 from proxqa_training.proximity110k.page import render
 

@@ -21,12 +21,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
+from proxqa_core.datasets.depth_source import DepthSource
 from proxqa_core.datasets.folder import Record
 from proxqa_core.datasets.llava import read_conversations, write_turns
 from proxqa_core.datasets.reading import ReadReport
 from proxqa_core.errors import ProxqaError
 from proxqa_core.files import atomic_write, write_text
-from proxqa_training.proximity110k.depth_source import DepthSource
 from proxqa_training.proximity110k.labelling import Labeller, LabellingConfig, pack
 
 SHARDS, RECIPE = "shards", "recipe.json"

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from proxqa_core.datasets.depth_source import DepthSource
 from proxqa_core.datasets.folder import Record
 from proxqa_core.datasets.llava import IMAGE_MARK
 from proxqa_core.depth import disparity_percentiles, object_relative_depth, relative_of_disparity
@@ -27,7 +28,6 @@ from proxqa_core.errors import BadImageError, BadObjectError
 from proxqa_core.types import Box
 from proxqa_core.vision.image_file import read_image
 from proxqa_training.instructions.build import ImageObject, Recipe, Turn, build_turns
-from proxqa_training.proximity110k.depth_source import DepthSource
 
 MAX_OBJECTS = 20
 """Most objects of an image that are asked about, the largest ones."""
