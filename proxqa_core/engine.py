@@ -23,11 +23,12 @@ import torch
 from numpy.typing import NDArray
 
 from proxqa_core.answering import answer, as_queries, as_query, closer_answer
-from proxqa_core.backends.protocols import LanguageModel, VisionEncoder
-from proxqa_core.backends.torch_backend import TorchLanguageModel, TorchVisionEncoder
+from proxqa_core.backends.choice import Networks, choose
+from proxqa_core.backends.config import BackendConfig
+from proxqa_core.backends.protocols import LanguageModel
 from proxqa_core.errors import BadModelError, BadObjectError
 from proxqa_core.grounding import Grounding
-from proxqa_core.inference import Inference
+from proxqa_core.inference import Inference, PromptStart
 from proxqa_core.language.questions import understand
 from proxqa_core.llm import readout
 from proxqa_core.llm.readout import DigitTree, compare_depths, read_choice, read_depth, read_visibility
@@ -42,18 +43,12 @@ TEST_NAME = "chair"
 """What is asked for to try out an adapter."""
 
 
-def torch_language_model(model: LoadedModel) -> LanguageModel[Any]:
-    """The language model of a loaded model, run by PyTorch."""
-    return TorchLanguageModel(model.llava)
-
-
 class ProximityEngine:
     """A loaded model that encodes images.
 
     Args:
         model: From `proxqa_core.model.loading.load`.
-        encoder: Runs the vision tower; None = PyTorch.
-        make_language_model: Makes what runs the language model, also of models with another adapter.
+        networks: What runs its networks; None = PyTorch.
 
     Raises:
         BadModelError: The bundled colour reader is damaged.
@@ -62,13 +57,13 @@ class ProximityEngine:
     def __init__(
         self,
         model: LoadedModel,
-        encoder: VisionEncoder | None = None,
-        make_language_model: Callable[[LoadedModel], LanguageModel[Any]] = torch_language_model,
+        networks: Networks | None = None,
     ):
         self.model = model
-        self.encoder = encoder or TorchVisionEncoder(model.llava)
-        self.language_model = make_language_model(model)
-        self._make_language_model = make_language_model
+        self.networks = networks or choose(model, BackendConfig("torch"))
+        self.encoder = self.networks.encoder
+        self.language_model = self.networks.make_language_model(model)
+        self._start = PromptStart(model, self.language_model)
         if model.grounding_head is not None:
             reader()  # a damaged file is found now, not with the first colour that is asked for
         self._lock = threading.RLock()
@@ -82,9 +77,17 @@ class ProximityEngine:
         dtype: str = "auto",
         on_progress: Callable[[str], None] | None = None,
         allow_download: bool = True,
+        backend: BackendConfig | None = None,
     ) -> ProximityEngine:
-        """An engine that PyTorch runs. Arguments and errors: `proxqa_core.model.loading.load`."""
-        return cls(load(source, adapter, device, dtype, on_progress, allow_download))
+        """Load a model and choose what runs it.
+
+        Args:
+            source, adapter, device, dtype, on_progress, allow_download: As of `proxqa_core.model.loading.load`, whose
+                errors these are.
+            backend: See `proxqa_core.backends.choice.choose`.
+        """
+        model = load(source, adapter, device, dtype, on_progress, allow_download)
+        return cls(model, choose(model, backend, on_progress))
 
     @property
     def model_name(self) -> str:
@@ -120,7 +123,7 @@ class ProximityEngine:
             ModelNotFoundError: Files are missing.
             BadModelError: Files are damaged, made for another base, or give no finite numbers.
         """
-        other = ProximityEngine(with_adapter(self.model, adapter), self.encoder, self._make_language_model)
+        other = ProximityEngine(with_adapter(self.model, adapter), self.networks)
         size = self.model.preprocessing.size
         try:
             (seen,) = other.encode_image(np.full((size, size, 3), 127, np.uint8)).depths([TEST_NAME])
@@ -139,6 +142,9 @@ class ProximityEngine:
             "parameters": self.model.parameters(),
             "device": str(self.model.device),
             "dtype": str(self.model.dtype).removeprefix("torch."),
+            "backend": self.networks.name,
+            "vision_encoder": self.encoder.description,
+            "language_model": self.language_model.description,
             "image_size": self.model.preprocessing.size,
             "image_tokens": self.model.prompter.image_tokens,
             "prefix_tokens": self.model.prompter.prefix_length,
@@ -167,7 +173,7 @@ class ProximityEngine:
             features = self.encoder.encode(pixels)[0]
             colours = patch_colours(self.model.preprocessing.as_seen(pixels[0]), self.model.patches_per_side)
             encoded = ImageFeatures(features, colours, image.shape[1], image.shape[0])
-            return EncodedImage(self.model, self.language_model, encoded, self._lock)
+            return EncodedImage(self.model, self.language_model, encoded, self._lock, self._start)
 
 
 class EncodedImage:
@@ -178,16 +184,22 @@ class EncodedImage:
         language_model: Runs the questions.
         image: What the encoder made of it.
         lock: Held while something runs: the engine's, so that one runs at a time.
+        start: What the engine's prompts begin with.
     """
 
     def __init__(
-        self, model: LoadedModel, language_model: LanguageModel[Any], image: ImageFeatures, lock: threading.RLock
+        self,
+        model: LoadedModel,
+        language_model: LanguageModel[Any],
+        image: ImageFeatures,
+        lock: threading.RLock,
+        start: PromptStart | None = None,
     ):
         self.width = image.width
         self.height = image.height
         self._model = model
         self._grounding = Grounding(model, language_model, image)
-        self._inference = Inference(model, language_model, image)
+        self._inference = Inference(model, language_model, image, start)
         self._lock = lock
         self._perceived: dict[ObjectQuery, ObjectDepth] = {}
 

@@ -31,6 +31,10 @@ class BadModelError(ProxqaError, ValueError):
     """The model or adapter files are there but damaged, of another model, or not safetensors."""
 
 
+class BackendError(ProxqaError, RuntimeError):
+    """A runtime for the networks cannot be used here: not installed, not for this model, or it failed."""
+
+
 class WriteError(ProxqaError, OSError):
     """A file could not be written: no space, no right to write; the message says where and what would help."""
 

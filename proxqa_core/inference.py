@@ -1,14 +1,15 @@
 """What is run through the language model about one image.
 
-Promises: the image is read once, as a prefix, with the first question; all objects of a request are branches of one
-batch, all choices branches of another. What comes out is raw: `proxqa_core.llm.readout` makes numbers of it. An object
-whose box is known is asked about with its box. Not safe for several threads by itself: `proxqa_core.engine` lets one in
-at a time.
+Promises: what all prompts begin with is read once for all images, an image once, as a prefix, with the first question;
+all objects of a request are branches of one batch, all choices branches of another, and what several of them begin with
+alike is read once. Nothing of this changes an answer. What comes out is raw: `proxqa_core.llm.readout` makes numbers of
+it. An object whose box is known is asked about with its box. Not safe for several threads by itself:
+`proxqa_core.engine` lets one in at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from proxqa_core.backends.protocols import LanguageModel
 from proxqa_core.language import templates
-from proxqa_core.llm.branching import Branch
+from proxqa_core.llm.branching import Branch, common_length, common_starts
 from proxqa_core.llm.prompts import Suffix
 from proxqa_core.llm.readout import DigitTree
 from proxqa_core.model.loading import LoadedModel
@@ -30,6 +31,38 @@ MAX_NEW_TOKENS = 64
 """Longest free answer, in tokens."""
 
 
+MIN_SHARED_TOKENS = 128
+"""Tokens that must be saved before what branches begin with alike gets a pass of its own, which reads all weights once
+more."""
+
+
+class PromptStart:
+    """What every prompt of a model begins with, read once by the language model.
+
+    Args:
+        model: The model.
+        language_model: Runs its prompts.
+    """
+
+    def __init__(self, model: LoadedModel, language_model: LanguageModel[Any]):
+        self._prompter = model.prompter
+        self._language_model = language_model
+
+    @cached_property
+    def prefix(self) -> Any:
+        """The handle of what stands before the image; None where nothing does."""
+        before = self._prompter.before_image
+        if not before:
+            return None
+        return self._language_model.run_prefixes([Branch(None, self._language_model.embed(before))])[0]
+
+    @cached_property
+    def perceive(self) -> tuple[int, ...]:
+        """The tokens that questions of stage 1 begin with, whatever is asked for; empty where nothing is common."""
+        questions = [self._prompter.question(templates.perceive_question(name)).ids for name in ("chair", "9", "Zoe")]
+        return questions[0][: common_length(questions)]
+
+
 class Inference:
     """Runs prompts about one image.
 
@@ -37,20 +70,38 @@ class Inference:
         model: What the image was encoded with: its prompter and its geometry are used here, its networks are not.
         language_model: Runs the prompts.
         image: The encoded image.
+        start: What the model's prompts begin with; None = made for this image alone.
     """
 
-    def __init__(self, model: LoadedModel, language_model: LanguageModel[Any], image: ImageFeatures):
+    def __init__(
+        self,
+        model: LoadedModel,
+        language_model: LanguageModel[Any],
+        image: ImageFeatures,
+        start: PromptStart | None = None,
+    ):
         self._model = model
         self._prompter = model.prompter
         self._language_model = language_model
         self._image = image
-        before, after = (language_model.embed(ids) for ids in (self._prompter.before_image, self._prompter.after_image))
-        self._prefix_embeddings = torch.cat([before, language_model.project(image.features), after])
+        self._start = start or PromptStart(model, language_model)
 
     @cached_property
-    def _prefix(self) -> Any:
-        """The language model's handle of the image, made with the first question."""
-        return self._language_model.run_prefix(self._prefix_embeddings)
+    def _image_embeddings(self) -> torch.Tensor:
+        """The image and what stands between it and every question, [tokens, hidden]."""
+        lm = self._language_model
+        return torch.cat([lm.project(self._image.features), lm.embed(self._prompter.after_image)])
+
+    @cached_property
+    def _perceive_prefix(self) -> Any:
+        """The language model's handle of the image and of how questions of stage 1 begin, made with the first one."""
+        rows = torch.cat([self._image_embeddings, self._language_model.embed(self._start.perceive)])
+        return self._language_model.run_prefixes([Branch(self._start.prefix, rows)])[0]
+
+    @cached_property
+    def _image_prefix(self) -> Any:
+        """The language model's handle of the image."""
+        return self._perceive_prefix.first(self._perceive_prefix.length - len(self._start.perceive))
 
     def digit_trees(self, queries: Sequence[ObjectQuery]) -> list[DigitTree]:
         """Stage 1, perceive: the raw logits of the relative depth of every object.
@@ -68,12 +119,12 @@ class Inference:
         for query in queries:
             mention, boxes = self._mention(query)
             question = prompter.question(templates.perceive_question(mention), boxes)
-            branches.append(Branch(self._embed(Suffix((*question.ids, *lead), question.boxes)), digits))
+            branches.append(self._perceive_branch(Suffix((*question.ids, *lead), question.boxes), digits))
         # 2. hidden [tokens + 10, hidden] of each: where the lead starts, after the lead, and after each first digit.
         decides = prompter.decides
         starts = [lead[decides], prompter.not_visible[decides]]
         trees = []
-        for hidden in self._run(branches):
+        for hidden in lm.run_branches(branches) if branches else []:
             end = len(hidden) - len(digits)
             trees.append(
                 DigitTree(
@@ -96,8 +147,8 @@ class Inference:
         Returns:
             [pairs, 2]: asked with the first of the pair named first, and named second.
         """
-        # 1. Two branches per pair, one for either order of naming.
-        branches = []
+        # 1. Two suffixes per pair, one for either order of naming.
+        suffixes, named_first = [], []
         for index, (a, b) in enumerate(pairs):
             for first, second in ((0, 1), (1, 0)):
                 (mention_x, box_x), (mention_y, box_y) = (self._mention((a, b)[i]) for i in (first, second))
@@ -105,9 +156,11 @@ class Inference:
                 if depths is not None:
                     lead = templates.reason_lead(depths[index][first], depths[index][second])
                 question = templates.closer_question(mention_x, mention_y)
-                branches.append(Branch(self._embed(self._prompter.question(question, box_x + box_y, lead))))
+                suffixes.append(self._prompter.question(question, box_x + box_y, lead))
+                named_first.append((a, b)[first])
         # 2. Log-odds of "A" against "B" after the last token, [2 · pairs] → [pairs, 2].
-        choices = [self._language_model.logits(hidden[-1], self._prompter.choices) for hidden in self._run(branches)]
+        last = [hidden[-1] for hidden in self._run_sharing(suffixes, named_first)]
+        choices = [self._language_model.logits(hidden, self._prompter.choices) for hidden in last]
         odds = np.array([a - b for a, b in choices], dtype=np.float64).reshape(-1, 2)
         # 3. In the second column "A" is the second of the pair.
         return odds * np.array([1.0, -1.0])
@@ -123,13 +176,33 @@ class Inference:
         return self._generate(self._prompter.question(templates.perceive_question(mention), boxes), longest)
 
     def _generate(self, suffix: Suffix, max_new_tokens: int) -> str:
-        prompt = torch.cat([self._prefix_embeddings, self._embed(suffix)])
+        before = self._language_model.embed(self._prompter.before_image)
+        prompt = torch.cat([before, self._image_embeddings, self._embed(suffix)])
         tokens = self._language_model.generate(prompt, max_new_tokens)
         text: str = self._prompter.tokenizer.decode(tokens, skip_special_tokens=True)
         return text.strip()
 
-    def _run(self, branches: Sequence[Branch]) -> list[torch.Tensor]:
-        return list(self._language_model.run_branches(self._prefix, branches)) if branches else []
+    def _perceive_branch(self, suffix: Suffix, tails: torch.Tensor) -> Branch:
+        """A branch of stage 1, behind the start of its question where it begins as they all do."""
+        shared = len(self._start.perceive)
+        rows = self._embed(suffix)
+        if suffix.ids[:shared] == self._start.perceive:
+            return Branch(self._perceive_prefix, rows[shared:], tails)
+        return Branch(self._image_prefix, rows, tails)
+
+    def _run_sharing(self, suffixes: Sequence[Suffix], groups: Sequence[Hashable]) -> list[torch.Tensor]:
+        """The hidden states of suffixes, [tokens, hidden] each without what it shares with its group."""
+        lm, rows = self._language_model, [self._embed(suffix) for suffix in suffixes]
+        shared = common_starts([suffix.keys(self._prompter.image_token_id) for suffix in suffixes], groups)
+        stems = {group: (index, shared[index]) for index, group in enumerate(groups) if shared[index]}
+        saved = sum(shared) - sum(length for _, length in stems.values())
+        if saved < MIN_SHARED_TOKENS:
+            return lm.run_branches([Branch(self._image_prefix, r) for r in rows]) if rows else []
+        # 1. What each group begins with, once; 2. all that follows.
+        read = lm.run_prefixes([Branch(self._image_prefix, rows[i][:length]) for i, length in stems.values()])
+        after = dict(zip(stems, read, strict=True))
+        every = zip(groups, rows, shared, strict=True)
+        return lm.run_branches([Branch(after.get(group, self._image_prefix), r[n:]) for group, r, n in every])
 
     def _mention(self, query: ObjectQuery) -> tuple[str, list[Box]]:
         """How an object is named in a question, and the boxes, in [0, 1], that its region tokens stand for."""

@@ -6,8 +6,8 @@ backend's own device and type; what a prefix is made of is the backend's own bus
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -15,12 +15,30 @@ from numpy.typing import NDArray
 
 from proxqa_core.llm.branching import Branch
 
-PrefixT = TypeVar("PrefixT")
-"""A backend's handle of a prefix that has been read; the engine keeps it and hands it back, opaque."""
+
+class Prefix(Protocol):
+    """A backend's handle of tokens that have been read; the engine keeps it and hands it back."""
+
+    @property
+    def length(self) -> int:
+        """How many tokens have been read."""
+        ...
+
+    def first(self, length: int) -> Self:
+        """The handle of its first tokens alone."""
+        ...
+
+
+PrefixT = TypeVar("PrefixT", bound=Prefix)
 
 
 class VisionEncoder(Protocol):
     """Turns pixels into features. It does not change with the adapter, so engines share it."""
+
+    @property
+    def description(self) -> str:
+        """What runs it and in which type, for people: 'torch 2.13.0, float32'."""
+        ...
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """Run the vision tower.
@@ -37,6 +55,11 @@ class VisionEncoder(Protocol):
 class LanguageModel(Protocol[PrefixT]):
     """The language model with its projector: all that an adapter changes."""
 
+    @property
+    def description(self) -> str:
+        """What runs it and in which type, for people."""
+        ...
+
     def project(self, features: torch.Tensor) -> torch.Tensor:
         """Vision features [..., features] → embeddings [..., hidden] of the language model."""
         ...
@@ -45,23 +68,23 @@ class LanguageModel(Protocol[PrefixT]):
         """Token ids → embeddings [tokens, hidden]."""
         ...
 
-    def run_prefix(self, embeddings: torch.Tensor) -> PrefixT:
-        """Read what all questions about an image begin with.
+    def run_prefixes(self, branches: Sequence[Branch]) -> list[PrefixT]:
+        """Read what questions will begin with.
 
         Args:
-            embeddings: [tokens, hidden].
+            branches: What is read, each with the prefix that it continues, None = none; no tails.
 
         Returns:
-            A handle that any number of `run_branches` may continue from; none of them changes it.
+            For every branch, in order, the handle of a prefix that ends with it. Any number of branches may continue
+            it; none of them changes it.
         """
         ...
 
-    def run_branches(self, prefix: PrefixT, branches: Sequence[Branch]) -> Iterator[torch.Tensor]:
-        """Continue a prefix by several branches, none of which sees another.
+    def run_branches(self, branches: Sequence[Branch]) -> list[torch.Tensor]:
+        """Continue prefixes by branches, none of which sees another.
 
         Args:
-            prefix: From `run_prefix`.
-            branches: What follows the prefix; the tails of a branch see the branch and themselves only.
+            branches: Each with the prefix that it continues; the tails of a branch see the branch and themselves only.
 
         Returns:
             For every branch, in order, the hidden states after the last norm, [branch.size, hidden].

@@ -5,7 +5,7 @@ Promises: what `backends.protocols` asks for. Knows nothing of words or of image
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,12 @@ import torch
 from numpy.typing import NDArray
 from transformers import DynamicCache
 
-from proxqa_core.llm.branching import Branch, pack, split_into_passes
+from proxqa_core.llm.branching import Branch, lay_out, split_into_passes
+
+
+def describe(dtype: torch.dtype) -> str:
+    """What runs a network, for people."""
+    return f"torch {torch.__version__}, {str(dtype).removeprefix('torch.')}"
 
 
 class TorchVisionEncoder:
@@ -27,6 +32,7 @@ class TorchVisionEncoder:
     def __init__(self, llava: Any):
         self._tower = llava.model.vision_tower
         self._config = llava.config
+        self.description = describe(llava.dtype)
 
     @torch.inference_mode()
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -41,7 +47,7 @@ class TorchVisionEncoder:
         return features
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TorchPrefix:
     """Keys and values of a prefix, never changed.
 
@@ -53,12 +59,56 @@ class TorchPrefix:
     layers: tuple[tuple[torch.Tensor, torch.Tensor], ...]
     length: int
 
-    def cache(self) -> DynamicCache:
-        """A cache to continue from; growing it leaves the prefix as it is (appending makes new tensors)."""
-        cache = DynamicCache()
-        for index, (keys, values) in enumerate(self.layers):
-            cache.update(keys, values, index)
-        return cache
+    def first(self, length: int) -> TorchPrefix:
+        """Its first tokens alone, sharing their memory."""
+        return TorchPrefix(tuple((k[:, :, :length], v[:, :, :length]) for k, v in self.layers), length)
+
+
+class BranchCache(DynamicCache):
+    """What a pass over several branches attends to: their prefixes, and in each layer what the pass itself adds.
+
+    Only one layer's copy of the prefixes exists at a time, so that many branches of a long prefix fit into memory.
+
+    Args:
+        prefixes: Of every branch; each is padded at its end to the longest.
+        keep: Whether to keep what the pass adds.
+
+    Attributes:
+        own: Keys and values [branches, heads, longest, head size] that the pass added, layer by layer, where kept.
+    """
+
+    def __init__(self, prefixes: Sequence[TorchPrefix | None], keep: bool):
+        super().__init__()
+        self._prefixes, self._keep = prefixes, keep
+        self._longest = max((p for p in prefixes if p is not None), key=lambda p: p.length, default=None)
+        self.own: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Tokens of the longest prefix."""
+        return 0 if self._longest is None else self._longest.length
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """All that a layer attends to: the prefixes' keys and values, then the given ones."""
+        if self._keep:
+            self.own.append((key_states, value_states))
+        if self._longest is None:
+            return key_states, value_states
+        keys, values = (self._before(layer_idx, which) for which in (0, 1))
+        return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
+
+    def _before(self, layer: int, which: int) -> torch.Tensor:
+        """Keys (which = 0) or values (1) of a layer of all prefixes, [branches, heads, longest, head size]."""
+        assert self._longest is not None
+        like = self._longest.layers[layer][which]
+        if all(p is self._longest for p in self._prefixes):
+            return like.expand(len(self._prefixes), -1, -1, -1)
+        joint = like.new_zeros(len(self._prefixes), *like.shape[1:])
+        for index, prefix in enumerate(self._prefixes):
+            if prefix is not None:
+                joint[index, :, : prefix.length] = prefix.layers[layer][which][0]
+        return joint
 
 
 class TorchLanguageModel:
@@ -70,6 +120,7 @@ class TorchLanguageModel:
 
     def __init__(self, llava: Any):
         self._llava = llava
+        self.description = describe(llava.dtype)
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
         """See `LanguageModel.project`."""
@@ -83,39 +134,43 @@ class TorchLanguageModel:
         return embeddings
 
     @torch.inference_mode()
-    def run_prefix(self, embeddings: torch.Tensor) -> TorchPrefix:
-        """See `LanguageModel.run_prefix`."""
-        cache = DynamicCache()
-        self._llava.model.language_model(inputs_embeds=embeddings[None], past_key_values=cache, use_cache=True)
-        return TorchPrefix(tuple((layer.keys, layer.values) for layer in cache.layers), len(embeddings))
+    def run_prefixes(self, branches: Sequence[Branch]) -> list[TorchPrefix]:
+        """See `LanguageModel.run_prefixes`."""
+        found: dict[int, TorchPrefix] = {}
+        for some in split_into_passes([b.size for b in branches]):
+            together = [branches[i] for i in some]
+            _, cache = self._run_pass(together, keep=True)
+            found |= {index: _extended(branches[index], cache, row) for row, index in enumerate(some)}
+        return [found[i] for i in range(len(branches))]
 
     @torch.inference_mode()
-    def run_branches(self, prefix: TorchPrefix, branches: Sequence[Branch]) -> Iterator[torch.Tensor]:
+    def run_branches(self, branches: Sequence[Branch]) -> list[torch.Tensor]:
         """See `LanguageModel.run_branches`."""
-        for some in split_into_passes(branches):
-            yield from torch.split(self._run_packed(prefix, some), [b.size for b in some])
+        found: dict[int, torch.Tensor] = {}
+        for some in split_into_passes([b.size for b in branches]):
+            hidden, _ = self._run_pass([branches[i] for i in some], keep=False)
+            found |= {index: hidden[row, : branches[index].size] for row, index in enumerate(some)}
+        return [found[i] for i in range(len(branches))]
 
-    def _run_packed(self, prefix: TorchPrefix, branches: Sequence[Branch]) -> torch.Tensor:
-        """Branches of n tokens in all, side by side in one row → hidden states [n, hidden]."""
-        # 1. All branches in one row: rows [n, hidden].
-        rows = torch.cat(
-            [e for b in branches for e in ((b.embeddings,) if b.tails is None else (b.embeddings, b.tails))]
-        )
-        # 2. Where each row stands after the prefix, [n], and which rows it may attend to, [n, n].
-        position, allowed = pack([(b.tokens, b.size - b.tokens) for b in branches])
-        # 3. An additive mask [1, 1, n, length + n]: the whole prefix is open, of the rest what is allowed.
-        mask = torch.zeros(1, 1, len(rows), prefix.length + len(rows), dtype=rows.dtype, device=rows.device)
-        blocked = torch.from_numpy(~allowed).to(rows.device)
-        mask[0, 0, :, prefix.length :].masked_fill_(blocked, torch.finfo(rows.dtype).min)
-        # 4. One pass behind one copy of the prefix's keys and values: [1, n, hidden].
-        hidden: torch.Tensor = self._llava.model.language_model(
-            inputs_embeds=rows[None],
+    def _run_pass(self, branches: Sequence[Branch], keep: bool) -> tuple[torch.Tensor, BranchCache]:
+        """Branches side by side → hidden states [branches, longest, hidden], and what keys and values were kept."""
+        # 1. Rows [branches, longest, hidden], padded.
+        rows = torch.nn.utils.rnn.pad_sequence([b.rows() for b in branches], batch_first=True)
+        # 2. Where each token stands, and an additive mask [branches, 1, longest, prefix + longest].
+        layout = lay_out([(b.tokens, b.size - b.tokens) for b in branches], [_length(b) for b in branches])
+        blocked = torch.from_numpy(~layout.allowed).to(rows.device)[:, None]
+        mask = torch.zeros(blocked.shape, dtype=rows.dtype, device=rows.device)
+        mask.masked_fill_(blocked, torch.finfo(rows.dtype).min)
+        # 3. One pass: linear layers over all tokens at once, attention branch by branch.
+        cache = BranchCache([b.after for b in branches], keep)
+        hidden = self._llava.model.language_model(
+            inputs_embeds=rows,
             attention_mask=mask,
-            position_ids=torch.from_numpy(position + prefix.length)[None].to(rows.device),
-            past_key_values=prefix.cache(),
+            position_ids=torch.from_numpy(layout.position).to(rows.device),
+            past_key_values=cache,
             use_cache=True,
         ).last_hidden_state
-        return hidden[0]
+        return hidden, cache
 
     def logits(self, hidden: torch.Tensor, tokens: Sequence[int]) -> NDArray[np.float64]:
         """See `LanguageModel.logits`: a few rows of the output layer, in float32, instead of all 49,000."""
@@ -135,3 +190,19 @@ class TorchLanguageModel:
         )
         ids: list[int] = tokens[0].tolist()
         return ids
+
+
+def _length(branch: Branch) -> int:
+    """Tokens of the prefix that a branch continues."""
+    return 0 if branch.after is None else int(branch.after.length)
+
+
+def _extended(branch: Branch, cache: BranchCache, row: int) -> TorchPrefix:
+    """The prefix that ends with a branch, which was this row of a pass; in memory of its own."""
+    layers = []
+    for layer, (keys, values) in enumerate(cache.own):
+        before = ((), ()) if branch.after is None else branch.after.layers[layer]
+        own = (part[row : row + 1, :, : branch.tokens] for part in (keys, values))
+        joined = [torch.cat([*([b] if branch.after else []), o], dim=2) for b, o in zip(before, own, strict=True)]
+        layers.append((joined[0], joined[1]))
+    return TorchPrefix(tuple(layers), _length(branch) + branch.tokens)

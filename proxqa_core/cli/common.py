@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from proxqa_core.backends.config import BACKENDS, BackendConfig
 from proxqa_core.errors import BadObjectError, ProxqaError
 from proxqa_core.files import write_text
 from proxqa_core.jsontext import to_json
@@ -130,7 +131,8 @@ def add_command(commands: SubParsers, name: str, summary: str, model: bool = Tru
         model: Whether it loads a model.
 
     Returns:
-        A parser with -v, -q and --json, and where a model is loaded --model, --adapter, --device and --dtype.
+        A parser with -v, -q and --json, and where a model is loaded --model, --adapter, --device, --dtype,
+        --backend and --int8.
     """
     parents = [log_options(), report_options(), *([model_options()] if model else [])]
     return commands.add_parser(name, parents=parents, help=summary, description=summary[:1].upper() + summary[1:] + ".")
@@ -166,6 +168,12 @@ def model_options() -> Parser:
     )
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     group.add_argument("--dtype", default="auto", choices=DTYPES, help="type of the weights (default: auto)")
+    group.add_argument(
+        "--backend", default="auto", choices=BACKENDS, help="what runs it (default: auto, the fastest that works)"
+    )
+    group.add_argument(
+        "--int8", action="store_true", help="language model in 8 bits (openvino): faster, depths change by up to 0.03"
+    )
     return parser
 
 
@@ -183,10 +191,11 @@ def add_every_arguments(parser: Parser) -> argparse._MutuallyExclusiveGroup:
 
 
 def load_engine(options: argparse.Namespace) -> ProximityEngine:
-    """The engine that --model, --adapter, --device and --dtype ask for."""
+    """The engine that --model, --adapter, --device, --dtype, --backend and --int8 ask for."""
     from proxqa_core.engine import ProximityEngine
 
-    return ProximityEngine.load(options.model, options.adapter, options.device, options.dtype)
+    backend = BackendConfig(options.backend, options.int8)
+    return ProximityEngine.load(options.model, options.adapter, options.device, options.dtype, backend=backend)
 
 
 def shows_progress(options: argparse.Namespace) -> bool:

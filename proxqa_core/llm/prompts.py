@@ -29,6 +29,11 @@ class Suffix:
     ids: tuple[int, ...]
     boxes: tuple[Box, ...] = ()
 
+    def keys(self, image_token_id: int) -> list[int | Box]:
+        """What tells its tokens apart: their ids, and the box of each region token."""
+        boxes = iter(self.boxes)
+        return [next(boxes) if i == image_token_id else i for i in self.ids]
+
 
 class Prompter:
     """Cuts prompts for one tokenizer.

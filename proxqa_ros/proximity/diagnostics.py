@@ -21,6 +21,8 @@ from proxqa_ros.proximity import detections, markers
 from proxqa_ros.proximity.shared import SharedState
 from proxqa_ros.proximity.worker import Counts, Worker
 
+RUNTIME = ("backend", "vision_encoder", "language_model")
+"""What an engine says of what runs it."""
 NOTHING_WRONG = SharedMemoryState(in_use=True, text="")
 
 
@@ -221,7 +223,7 @@ class Diagnostics:
         return {
             "state": snapshot.state,
             "model": shared.model_name,
-            **{key: str(engine[key]) for key in ("device", "dtype") if engine.get(key) is not None},
+            **{key: str(engine[key]) for key in ("device", "dtype", *RUNTIME) if engine.get(key) is not None},
             "adapter": clean_text(str(engine.get("adapter") or "none")) if engine else "",
             "adapter_loaded": shared.adapter_in_use,
             "enabled": str(shared.enabled).lower(),

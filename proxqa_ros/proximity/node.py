@@ -30,6 +30,7 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import SetBool
 
+from proxqa_core.backends.config import BackendConfig
 from proxqa_core.protocols import AdaptableEngine
 from proxqa_ros.common import shared_memory
 from proxqa_ros.common.errors import one_line
@@ -59,8 +60,8 @@ from proxqa_ros.proximity.shared import SharedState
 from proxqa_ros.proximity.worker import StoppedError, Worker
 from proxqa_ros.srv import ListAdapters, LoadAdapter, ProximityQuery, SetObjects
 
-EngineLoader = Callable[[str, str | None, str, bool], AdaptableEngine]
-"""(model, adapter or None, device, whether a hub may be asked) → engine; raises ProxqaError."""
+EngineLoader = Callable[[str, str | None, str, bool, BackendConfig], AdaptableEngine]
+"""(model, adapter or None, device, whether a hub may be asked, what runs it) → engine; raises ProxqaError."""
 
 DIAGNOSTICS_PERIOD_S = 1.0
 """Time between two diagnostic statuses, in seconds."""
@@ -76,11 +77,15 @@ Success = TransitionCallbackReturn.SUCCESS
 Failure = TransitionCallbackReturn.FAILURE
 
 
-def load_engine(source: str, adapter: str | None, device: str, allow_download: bool = False) -> AdaptableEngine:
+def load_engine(
+    source: str, adapter: str | None, device: str, allow_download: bool = False, backend: BackendConfig | None = None
+) -> AdaptableEngine:
     """The real engine; torch is imported here, not with the module."""
     from proxqa_core.engine import ProximityEngine
 
-    return ProximityEngine.load(source=source, adapter=adapter, device=device, allow_download=allow_download)
+    return ProximityEngine.load(
+        source=source, adapter=adapter, device=device, allow_download=allow_download, backend=backend
+    )
 
 
 class ProximityNode(AutostartNode):
@@ -180,7 +185,9 @@ class ProximityNode(AutostartNode):
         self.shared.apply_parameters()
         adapter = self._adapters.configured_adapter
         shared.worker = worker = Worker(
-            load=lambda: self._load_engine(chosen.model, adapter, chosen.device, chosen.allow_model_download),
+            load=lambda: self._load_engine(
+                chosen.model, adapter, chosen.device, chosen.allow_model_download, chosen.backend_config
+            ),
             decode=self.pipeline.decode,
             publish=self.pipeline.publish,
             report=self.pipeline.report,

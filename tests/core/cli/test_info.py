@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from proxqa_core.backends.config import BackendConfig
 from proxqa_core.cli import main
 from proxqa_core.engine import ProximityEngine
 from tests.core.fake_engine import FakeEngine
@@ -22,17 +23,19 @@ def test_info(fake: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], ("default", None, "auto", "auto")),
-        (["--model", "m", "--adapter", "a", "--device", "cpu", "--dtype", "float16"], ("m", "a", "cpu", "float16")),
+        ([], ("default", None, "auto", "auto", BackendConfig())),
+        (
+            ["--model", "m", "--adapter", "a", "--device", "cpu", "--dtype", "float16"],
+            ("m", "a", "cpu", "float16", BackendConfig()),
+        ),
+        (["--backend", "openvino", "--int8"], ("default", None, "auto", "auto", BackendConfig("openvino", True))),
     ],
 )
-def test_what_is_loaded(
-    arguments: list[str], expected: tuple[str | None, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_loaded(arguments: list[str], expected: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Any, ...]] = []
 
-    def load(*given: Any) -> FakeEngine:
-        asked.append(given)
+    def load(*given: Any, backend: BackendConfig) -> FakeEngine:
+        asked.append((*given, backend))
         return FakeEngine({})
 
     monkeypatch.setattr(ProximityEngine, "load", load)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from proxqa_core.backends.config import BACKENDS
 from proxqa_core.cli import main
 from proxqa_core.cli.common import DTYPES
 from proxqa_core.cli.main import build_parser
@@ -52,11 +53,12 @@ def test_every_command_logs_and_reports_alike(name: str, parser: argparse.Argume
 @pytest.mark.parametrize(("name", "parser"), leaves(), ids=lambda x: x if isinstance(x, str) else "")
 def test_a_model_is_chosen_alike_wherever_one_is_loaded(name: str, parser: argparse.ArgumentParser) -> None:
     options = options_of(parser)
-    chosen = {"--model", "--adapter", "--device", "--dtype"} & set(options)
-    assert len(chosen) == (4 if name in WITH_MODEL else 0)
+    chosen = {"--model", "--adapter", "--device", "--dtype", "--backend", "--int8"} & set(options)
+    assert len(chosen) == (6 if name in WITH_MODEL else 0)
     if chosen:
         assert options["--dtype"].choices == DTYPES == ("auto", "float32", "bfloat16", "float16")
         assert options["--device"].default == "auto"
+        assert options["--backend"].choices == BACKENDS and options["--backend"].default == "auto"
 
 
 @pytest.mark.parametrize("name", ["record", "eval-bag"])

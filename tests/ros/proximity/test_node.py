@@ -18,6 +18,7 @@ from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 from std_srvs.srv import SetBool
 
+from proxqa_core.backends.config import BackendConfig
 from proxqa_core.errors import ModelNotFoundError
 from proxqa_ros.srv import ProximityQuery
 from tests.ros.conftest import TIMEOUT_S, FakeEngine, Graph, wait_until
@@ -103,8 +104,16 @@ def test_parameters_and_state_are_answered_while_the_model_loads(graph, fake):
 
 def test_loader_gets_the_parameters(graph, fake):
     got = []
-    graph.start(lambda *a: got.append(a) or fake, model="some/model", adapter="folder", device="cpu")
-    assert got == [("some/model", "folder", "cpu", False)]
+    graph.start(
+        lambda *a: got.append(a) or fake, model="some/model", adapter="folder", device="cpu", backend="torch", int8=True
+    )
+    assert got == [("some/model", "folder", "cpu", False, BackendConfig("torch", True))]
+
+
+def test_an_unknown_backend_is_refused_with_those_there_are(graph, fake):
+    node = graph.start(lambda *_: fake, autostart=False)
+    result = node.set_parameters([Parameter("backend", value="fast")])[0]
+    assert not result.successful and "'fast'" in result.reason and "openvino" in result.reason
 
 
 def test_newest_frame_wins_and_the_others_are_counted(graph, fake):
@@ -491,7 +500,7 @@ def test_deactivation_refuses_the_queries_that_wait(graph, fake):
 
 
 def test_a_failed_configure_can_be_repeated(graph, fake):
-    def load(model, adapter, device, allow_download):
+    def load(model, adapter, device, allow_download, backend):
         if model == "nowhere":
             raise ModelNotFoundError("model 'nowhere' is not there; expected 'default'")
         return fake

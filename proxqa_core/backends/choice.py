@@ -1,0 +1,100 @@
+"""Choose what runs a model: the backend that is asked for, or the fastest that works; PyTorch where none does.
+
+Promises: whatever is asked for, there is something that answers; what was asked for and does not work is said once, in
+one line with the reason. A backend is one function in `MAKERS`; see `Maker`.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from proxqa_core.backends.config import AUTO, BackendConfig
+from proxqa_core.backends.protocols import LanguageModel, VisionEncoder
+from proxqa_core.backends.torch_backend import TorchLanguageModel, TorchVisionEncoder
+from proxqa_core.errors import BackendError, ProxqaError, reason_of
+from proxqa_core.model.loading import LoadedModel
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str], None]
+"""Called with one line before work that takes longer."""
+
+
+@dataclass(frozen=True, eq=False)
+class Networks:
+    """What runs a model's two networks.
+
+    Attributes:
+        name: Of the backend.
+        encoder: Runs the vision tower.
+        make_language_model: Makes what runs the language model, also of the same model with another adapter.
+    """
+
+    name: str
+    encoder: VisionEncoder
+    make_language_model: Callable[[LoadedModel], LanguageModel[Any]]
+
+
+Maker = Callable[[LoadedModel, BackendConfig, Progress], Networks]
+"""Makes a backend for a model; raises BackendError, one line, where it cannot run it here."""
+
+
+def torch_networks(model: LoadedModel, config: BackendConfig, on_progress: Progress) -> Networks:
+    """PyTorch, in the model's own device and type: the reference, which can always."""
+    return Networks("torch", TorchVisionEncoder(model.llava), lambda other: TorchLanguageModel(other.llava))
+
+
+MAKERS: dict[str, Maker] = {"torch": torch_networks}
+"""All backends but 'auto'."""
+
+
+def order(config: BackendConfig, device: str) -> tuple[str, ...]:
+    """The backends to try, the fastest first, for a model on a device ('cpu', 'cuda'); the last one always works."""
+    if config.name != AUTO:
+        return tuple(dict.fromkeys([config.name, "torch"]))
+    return ("tensorrt", "torch") if device == "cuda" else ("openvino", "torch")
+
+
+def choose(model: LoadedModel, config: BackendConfig | None = None, on_progress: Progress | None = None) -> Networks:
+    """What runs a model.
+
+    Args:
+        model: Loaded, adapter merged.
+        config: What is asked for; None = the fastest that works.
+        on_progress: Called with one line before work that takes longer; None = logged as a warning.
+
+    Returns:
+        The first backend that can, of those to try.
+    """
+    config = config or BackendConfig()
+    for name in order(config, model.device.type):
+        maker = MAKERS.get(name)
+        try:
+            if maker is None:
+                raise BackendError(f"{name} is not part of this version")
+            return _guarded(maker(model, config, on_progress or log.warning), config)
+        except (ProxqaError, RuntimeError, OSError) as error:
+            level = logging.INFO if config.name == AUTO else logging.WARNING
+            log.log(level, "backend %s is not used: %s; the next one answers", name, reason_of(error))
+    raise AssertionError("PyTorch can always")
+
+
+def _guarded(networks: Networks, config: BackendConfig) -> Networks:
+    """The same, whose language models are PyTorch's where a backend fails to make one, also of a later adapter."""
+    if networks.name == "torch":
+        return networks
+
+    @functools.wraps(networks.make_language_model)
+    def make(model: LoadedModel) -> LanguageModel[Any]:
+        try:
+            return networks.make_language_model(model)
+        except (ProxqaError, RuntimeError, OSError) as error:
+            level = logging.INFO if config.name == AUTO else logging.WARNING
+            log.log(level, "PyTorch runs the language model: %s cannot: %s", networks.name, reason_of(error))
+            return TorchLanguageModel(model.llava)
+
+    return Networks(networks.name, networks.encoder, make)
