@@ -28,6 +28,18 @@ _MARK = re.compile(
     r"|(?:object|box|item|thing|person|area) [a-z0-9]|[a-h]|<?(?:mask|region)s?\d*>?|[\d.,\s%]+)",
     re.I,
 )
+_NO_NAME = re.compile(
+    r"^(?:calculate|judge|consider|considering|comparing|given|determine|identify|decide|organi[sz]e|sequence|choose|select|pick"
+    r"|assume|imagine|suppose|corresponds?|separates?|along|into|starting|based|listed|which|what|how|whether|if)\b.+"
+    r"|.*\b(?:which is|these objects|the one|is the|are the|looks? (?:like|young|old|big|small)|identify|choose|answer|than|whether)\b.*"
+    r"|.*\b(?:closer|nearer|farther|further)\b.*|(?:nearest|closest|farthest|furthest) (?:object|thing|item|one)"
+    r"|(?:right|left|true|false|correct|wrong|forwards?|backwards?)"
+    r"|(?:about |around |~ ?)?[\d.,]+ ?(?:m|cm|mm|km|ft|met(?:er|re)s?|centimet(?:er|re)s?|feet|foot|inch(?:es)?|yards?|steps?)(?: away)?"
+    r"|.*(?<!who )(?<!that )(?<!which )\b(?:is|are|was|were|does|did)\b.+"
+    r'|.*[{}"].*',
+    re.I,
+)
+"""What is a rest of a sentence, and no object's name: such a question was not understood, whatever its words are."""
 
 
 def with_options(request: Request, read: Callable[[str], Question], known: KnownNames) -> Question:
@@ -51,6 +63,8 @@ def with_options(request: Request, read: Callable[[str], Question], known: Known
     if found is None:
         stem = question.rstrip(" ?.!:,")
         found = read(f"{stem}, {' or '.join(t.rstrip('.') for t in texts)}?")
+    if found.kind is QuestionKind.SORT:
+        return found  # "Sort these: 1. the chair 2. the table": a list of names, none of which is the answer
     style = _possible(request.style, found)
     if not texts or found.kind is QuestionKind.GENERAL:
         return replace(found, style=style if texts or style is not AnswerStyle.LETTER else AnswerStyle.SENTENCE)
@@ -63,7 +77,7 @@ def _read_alone(question: str, read: Callable[[str], Question]) -> Question | No
         found = read(question)
     except NotUnderstoodError:
         return None
-    return None if found.kind in _COMPARING and not found.names else found
+    return None if found.kind in (*_COMPARING, QuestionKind.SORT) and not found.names else found
 
 
 def _name_in(text: str) -> str:
@@ -103,13 +117,19 @@ def checked(found: Question, request: Request, known: KnownNames) -> Question:
     """The question as it is, where every name can be looked for.
 
     Raises:
-        NotUnderstoodError: A name says only how something is marked in the image, and no known object is called so.
+        NotUnderstoodError: A name says only how something is marked in the image, or is a rest of a sentence, and no
+            known object is called so.
     """
     if found.kind is QuestionKind.GENERAL:
         return found
     for name in found.names:
         if name not in known.names and _MARK.fullmatch(name):
             raise _only_marked(name)
+        if name not in known.names and _NO_NAME.fullmatch(name):
+            raise NotUnderstoodError(
+                f"the question is not understood: {name[:60]!r} would be an object's name; ask in fewer words, for example "
+                "'which is closer, the chair or the table?'"
+            )
     if request.marked and not re.search(r"\w", " ".join(found.names)):
         raise _only_marked("highlighted by a box")
     return found

@@ -82,9 +82,14 @@ _TYPOGRAPHY = str.maketrans(
     }
 )
 _ANSWER_LEAD = re.compile(r"\s*(?:\b(?:assistant|answer|a)\s*:\s*)+$", re.I)
-_OPTION = re.compile(r"(?:(?<=^)|(?<=[\s,;:]))(?:\(([A-Fa-f])\)|([A-Fa-f])[.):](?=\s)|(?<=\n)([A-F])[.):](?=\w))\s*")
+_OPTION = re.compile(
+    r"(?:(?<=^)|(?<=[\s,;:]))(?:(?:option|choice) (?=\W?[A-F1-6]\b))?(?:([(\[])([A-Fa-f1-6])[)\]]|([A-Fa-f1-6])[.):](?=\s)|(?<=\n)([A-F1-6])[.):](?=\w))\s*",
+    re.I,
+)
+_LABELS = ("ABCDEF", "123456")
 _CHOICES_LEAD = re.compile(
     r"[\s,;]*(?:(?:please )?(?:select|choose|pick) (?:one )?(?:from|of|among|between) the (?:following|given|below|options)[^.:\n]{0,40}[.:]?"
+    r"|\b(?:please )?(?:consider|review|here are|think about)\b[^.?\n]{0,25}\boptions\b[^.?:\n]{0,25}:"
     r"|\b(?:answer choices|answer options|options?|choices|candidates|answer options)\s*:)[\s,]*$",
     re.I,
 )
@@ -112,14 +117,29 @@ _COMMAND = re.compile(
     r"|(?:the |final |your |the final )?(?:answer|response) (?:should|must|is|in|with)|do not\b|don'?t (?:explain|add|include|give|output)|no (?:explanation|other|extra|further)|without (?:explanation|any)"
     r"|(?:give|provide|output|return|write|choose|select|pick|state|say|use|express|limit|keep|put|format|report|submit|specify|print|end|start|begin)\b"
     r".*\b(?:answer|letter|options?|choices?|number|numeric(?:al)?|value only|single|words?|phrase|yes|explanation|reasoning|format|json|decimals?|integer|brackets|boxed|sentences?|\d)\b"
+    r"|(?:return|output|give|say|reply with|write) (?:only |just )?\W?[a-f1-6]\W? or \W?[a-f1-6]\b"
     r"|(?:only |just )?(?:the )?(?:letter|number|name|option)(?: only| alone)?\W*$"
     r"|(?:in|with|using) (?:a |one |just |only )*(?:single |one )?(?:words?|phrase|letter|number|sentences?)\b.{0,40}$"
+    r"|(?:choose|select|pick) the (?:correct|right|best|appropriate) one\b"
     r"|(?:choose|select|pick) (?:one )?(?:from|among|between)\b|round (?:it |the |to |your |off)"
     r"|yes (?:or|/) no\W*$|yes/no\W*$|a number\b.*|from 0(?:\.0)? to 1\b.*|one word\b.*|the unit\b.*|(?:reply|answer)s? "
     r"|(?:a|an|the) (?:short|brief) (?:answer|response)\b.*"
     r")",
     re.I,
 )  # fmt: skip
+_ASIDE_COMMAND = re.compile(
+    r"^\W*(?:please )?(?:calculate|compute|judge|evaluate|measure|base|choose|pick|select|assume|use|refer|remember|make sure|ignore|focus|think about|review)\b[^?]*$",
+    re.I,
+)
+"""Sentences that, beside a question, say how to find or give its answer."""
+_ASKS = re.compile(
+    r"\?|^\W*(?:which|what|who|how|is|are|does|do|determine|estimate|identify|report|measure the|tell|sort|rank|order|list|arrange)\b",
+    re.I,
+)
+_SETTING = re.compile(
+    r"^\W*(?:consider|given|considering|based on|judge) (?:the )?[^?,]*\b(?:locations?|orientations?|positions?|real-world|3d|2d|geometry|distances?)\b[^?]*$",
+    re.I,
+)
 _CONTEXT = re.compile(
     r"^\W*(?:these are frames|you are (?:an?|given)|this is an? (?:image|photo|picture)|(?:two|three|four|several|some) (?:points|regions|objects|boxes|locations|positions) (?:are|have been)"
     r"|(?:look at|consider|examine|view|observe|given|see) (?:the|this|an?) (?:image|photo|picture|photograph|scene)"
@@ -193,13 +213,18 @@ def _without_options(text: str) -> tuple[str, tuple[Option, ...], str]:
 
 
 def _run_from(found: list[re.Match[str]], start: int) -> list[re.Match[str]]:
-    """The markers that go on A, B, C … from one that is A."""
+    """The markers that go on A, B, C … or 1, 2, 3 … from the first of these."""
+    labels = next((labels for labels in _LABELS if _label(found[start]) == labels[0]), "")
     run: list[re.Match[str]] = []
-    for match in found[start:]:
-        if (match[1] or match[2] or match[3]).upper() != "ABCDEF"[len(run)] if len(run) < 6 else True:
+    for match, label in zip(found[start:], labels, strict=False):
+        if _label(match) != label:
             break
         run.append(match)
     return run
+
+
+def _label(marker: re.Match[str]) -> str:
+    return (marker[2] or marker[3] or marker[4]).upper()
 
 
 def _cut_options(text: str, run: list[re.Match[str]]) -> tuple[str, tuple[Option, ...], str]:
@@ -209,16 +234,19 @@ def _cut_options(text: str, run: list[re.Match[str]]) -> tuple[str, tuple[Option
         said = text[match.end() : end]
         if match is run[-1]:
             said, after = _last_option(said)
-        letter = (match[1] or match[2] or match[3]).upper()
-        said = re.sub(r"(?:[\s,;]+(?:or|and))?[\s,;.?!]*$", "", said).strip()
-        options.append(Option(f"({letter})" if match[1] else letter, said))
+        letter = _label(match)
+        said = re.sub(r"(?:[\s,;]+(?:or|and))?[\s,;.?!]*$", "", said).strip().strip("\"'")
+        options.append(Option({"(": f"({letter})", "[": f"[{letter}]"}.get(match[1] or "", letter), said))
     return _CHOICES_LEAD.sub("", text[: run[0].start()]), tuple(options), after
 
 
 def _last_option(text: str) -> tuple[str, str]:
     """The last option and what follows it: the next line, or the next sentence that is an instruction."""
     line, _, rest = text.partition("\n")
-    match = re.search(r"[.?!]\s+(?=[A-Z])", line)
+    match = re.search(r"[.?!;]\s+(?=[A-Z])", line)
+    if match and _COMMAND.match(line[match.end() :]):
+        return line[: match.start()], f"{line[match.end() :]}\n{rest}"
+    match = re.search(r",? and (?=(?:choose|select|pick) )", line)
     if match and _COMMAND.match(line[match.end() :]):
         return line[: match.start()], f"{line[match.end() :]}\n{rest}"
     match = re.search(r"\s+(?=(?:Please |Answer |Respond |Select |Choose ))", line)
@@ -244,7 +272,22 @@ def _without_instructions(text: str) -> tuple[str, list[str]]:
         instructions.append(lead)
         if colon and rest.strip():
             kept.append(rest.strip())
-    return (" ".join(kept), instructions) if kept else (text.strip(), instructions)
+    kept, asides = _without_asides(kept)
+    return (" ".join(kept), [*instructions, *asides]) if kept else (text.strip(), instructions)
+
+
+def _without_asides(sentences: list[str]) -> tuple[list[str], list[str]]:
+    """The sentences without those that are no part of the question beside them, and those."""
+    asked = [bool(_ASKS.search(s)) for s in sentences]
+    if not any(asked):
+        return sentences, []
+    aside = [
+        not a and bool(_ASIDE_COMMAND.match(s) or _SETTING.match(s)) for s, a in zip(sentences, asked, strict=True)
+    ]
+    return (
+        [s for s, is_aside in zip(sentences, aside, strict=True) if not is_aside],
+        [s for s, is_aside in zip(sentences, aside, strict=True) if is_aside],
+    )
 
 
 def _comma_question(sentence: str) -> tuple[str, str, str]:
@@ -271,7 +314,9 @@ def _style_of(instructions: list[str], text: str, has_options: bool) -> AnswerSt
         lower = said.casefold()
         if re.search(r"\byes\b.{0,8}\bno\b", lower):
             style = AnswerStyle.YES_NO
-        elif has_options and re.search(r"letter|option|choice|\ba\b.{0,5}\bor\b.{0,3}\bb\b", lower):
+        elif has_options and re.search(
+            r"letter|option|choice|number of the|only the number|\ba\b.{0,5}\bor\b.{0,3}\bb\b", lower
+        ):
             style = AnswerStyle.LETTER
         elif re.search(r"\bnumber|numeric|decimal|\b0(?:\.0)? (?:to|and) 1\b", lower):
             style = _number_style(text, AnswerStyle.NUMBER)

@@ -25,10 +25,12 @@ _REWRITTEN: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (rf"\bcamera (?:(?:that|which) )?(?:is |was )?(?:taking|took|capturing|captured|shooting|shot) (?:this|the) {_PHOTO}", "camera"),
         (rf"\b(?:photographer|cameraman|camera ?person|(?:person|one) (?:who is |who )?(?:filming|taking (?:this|the) {_PHOTO}|took (?:this|the) {_PHOTO}))\b", "camera"),
         (r"\bcamera \(or (?:the )?camera\)", "camera"),
-        (rf",? (?:in relation to|relative to|with respect to|as seen from|viewed from|measured from|from) (?:your|my|our|the)(?: (?:camera|viewer|observer|robot)(?:'s)?)?(?: current)? {_POINT_OF_VIEW},?", " "),
+        (rf"(?:^|,? )(?:in relation to|relative to|with respect to|as seen from|viewed from|measured from|from) (?:your|my|our|the)(?: (?:camera|viewer|observer|robot)(?:'s)?)?(?: current)? {_POINT_OF_VIEW},?", " "),
         (rf"\bfrom (?:the )?(?:camera|viewer|observer|robot)(?:'s)? {_POINT_OF_VIEW}", ""),
         (r"\b(how far\b.*?) and (?:the )?(?:camera|viewer|observer|robot|me)(?=\s*[?.!]*$)", r"\1"),
         (r",?\s*\b(?:at|in|of|on) frame \d+(?: of \d+)?", ""),
+        (r"\b(?:from|to) the (?:image )?(?:capture|capturing|recording|shooting) (?:point|position|location)\b", "from the camera"),
+        (r"\balong (?:the |its )?(?:camera(?:'s)? )?(?:viewing|depth|optical|view|z|line of)[ -](?:direction|axis|ray|sight)\b(?: from (?=the camera))?", ""),
         # 2. words around an object
         (r"\b(?:the )?(?:positions?|locations?) of (?=the |an? )", ""),
         (r"\bthat of (?=the |an? )", ""),
@@ -37,7 +39,28 @@ _REWRITTEN: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"^\W*is it (?:true|correct|right|the case|so) that (.+?) (is|are) (.+)", r"\2 \1 \3"),
         (r"^\W*(?:select|choose|pick|identify|find) (?=the (?:object|item|thing|one|option)\b.{0,30}\b(?:closest|nearest|farthest|furthest)\b)", "what is "),
         (r",? or (?:are|is) (?:they|both|it|there)\b[^?]*", ""),
+        (r"\b(?:the )?cent(?:er|re)s? (?:point )?of (?=the |an? )", ""),
+        (r"\b(?:the )?(?:objects|items|things)(?: (?:listed|named|shown|given|below|above|mentioned))?,? (?=(?!(?:which one|listed|that|which|who|in|on|by|from|to|at|with|is|are|as|closest|nearest)\b)[\w' -]{1,40},)", ""),
+        (r"\b(?:the )?(?:objects|items|things) (?:listed|named|shown|given|below|above|mentioned)\b", "them"),
+        (r"\bis (?:this|it|there) (?:a |an )?(?:photo|photograph|picture|image) of (.+?) (in front of|behind) ", r"is \1 \2 "),
+        (r"\band how (?:far|close|near|distant)(?: away)?(?: is| are)?\b", "and"),
+        # layers of a picture, and what renderers call depth
+        (r"\b(?:more |further |closer )(?:in|into|to|towards?) the foreground\b", "closer"),
+        (r"\b(?:more |further |farther |deeper )(?:in|into|to|towards?) the background\b", "farther"),
+        (r"\b(closest|nearest|foremost) (?:in|to) the foreground\b|\b(?:most|furthest) in the foreground\b", "nearest"),
+        (r"\b(?:most|farthest|furthest|deepest) (?:in|into) the background\b", "farthest"),
+        (r"^(\W*(?:which|who|what)\b(?: \w+){0,2}? (?:is|are)) in the foreground(?=[,:;?]? .*\bor\b)", r"\1 closer"),
+        (r"^(\W*(?:which|who|what)\b(?: \w+){0,2}? (?:is|are)) in the background(?=[,:;?]? .*\bor\b)", r"\1 farther"),
+        (r"^\W*(?:is|are) (.+?) in the (?:foreground or (?:in )?(?:the )?background|background or (?:in )?(?:the )?foreground)\b", r"how far is \1"),
+        (r",? \bif (?:it|i|we|you|the robot) (?:moves?|drives?|goes?|go|keeps?|continues?|drove|moved|went)\b[^,?]*", ""),
+        (r"\bz[- ](?:depth|distance|value|coordinate)s?\b", "depth"),
+        (r"\bhow (?:deep|far) (?:in|into|inside|back in) (?:the |this )?(?:scene|image|picture|photo) (?=is|are)", "how far "),
         # 3. measures
+        (r"\bhow many (?:met(?:er|re)s|feet|m) separates? (?:the )?(?:camera|robot|viewer|observer|me|us) (?:from|and)\b", "how far is"),
+        (r"\bhow (?:much distance|many (?:met(?:er|re)s|feet|m)) separates?\b", "how far apart are"),
+        (r"\bcorresponds? to (?=the |an? )", "of "),
+        (r"\bat (?:the )?(farthest|furthest|nearest|closest) distance\b", r"\1"),
+        (r"\bat (?:the )?(?:greatest|largest|longest) distance\b", "farthest"),
         (r"\b(?:relative |estimated |normali[sz]ed |approximate )*depth[- ]values?\b", "depth"),
         (r"\b(?:approximate|estimated|relative) (?=distance|depth)", ""),
         (r"\bwhose (?:distance|depth) is (?:the )?(?:shorter|smaller|lower|lesser|smallest|lowest|shortest)\b", "which is closer"),
@@ -46,7 +69,15 @@ _REWRITTEN: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\b(?:longer|greater|larger|higher|bigger|highest|largest|greatest|longest) (?:relative )?(?:distance|depth)\b", "@far"),
         (r"\s*[(\[](?:the )?(?:in|unit|units)\b:? ?[^()\[\]]{1,20}[)\]]|,?\s*\bin (?:meters?|metres?|centimeters?|centimetres?|millimeters?|feet|inches|cm|mm|m)\b", ""),
         (r",?\s*\bwhere (?:the )?(?:value )?[01](?:\.0)?\b[^?.]*\b[01](?:\.0)?\b[^?.]*", ""),
-        # 4. comparing
+        # 4. ordering
+        (r"^\W*(?:(?:can|could|would) you )?(?:please )?(?:organi[sz]e|sequence|place|put|arrange|order|rank|sort) (?=.*\b(?:order|depths?|distances?|proximity|near|nearest|closest|shallowest|farthest|furthest)\b)", "sort "),
+        (r"^\W*(?:which|what) (?:order|ordering|sequence|ranking)\b[^,?]*? (?:correctly )?(?:places|lists|orders|ranks|arranges|sorts) ", "sort "),
+        (r"\b(?:based on|according to|in order of|in (?:increasing|ascending) order of|in order of increasing|with respect to) (?:their |the |its )?(?:relative )?(depths?|distances?|proximity)\b", r"by \1"),
+        (r"\bby (?:their|its|the) (depths?|distances?|proximity)\b", r"by \1"),
+        (r"\bfrom (?:the )?shallowest to (?:the )?deepest\b", "from nearest to farthest"),
+        (r"\bfrom (?:the )?deepest to (?:the )?shallowest\b", "from farthest to nearest"),
+        (r",? (?:starting|beginning) (?:with|from|at) the (?:one )?(closest|nearest|farthest|furthest)(?: one)?\b", r", \1 first"),
+        # 5. comparing
         (r"\bbehind of\b|\b(?:positioned |located |placed )?(?:at|in|on) the (?:back|rear) of\b|\bbeyond\b", "behind"),
         (r"\bmore (?:forward|in front|to the front)\b", "closer"),
         (r"\bmore (?:backward|to the back|behind)s?\b", "farther"),
@@ -62,6 +93,52 @@ _LEAD = re.compile(
     r"(?:[^,?]*,)??\s*)(?=(?:who|which|what|is|are|does|do|how|can|among|between|of)\b)",
     re.I,
 )
+_LED_IN = re.compile(
+    r"^\W*(?:please )?(?:determine|identify|decide|tell (?:me )?|state|find out|figure out|name|say|indicate|specify) (?=(?:which|what|who|how)\b)",
+    re.I,
+)
+_LISTED_FIRST = re.compile(
+    r"^\W*(?:given|considering|consider|comparing|compare|look at|looking at|take|regard|observe|between|among|from|of|out of) "
+    r"([^.?:]{1,200}?)[.,:;] ?(?:which|what|who|please|identify|determine|tell me which|order|sort|rank|arrange|sequence)\b",
+    re.I,
+)
+_ABSTRACT = re.compile(
+    r"\b(?:positions?|locations?|distances?|depths?|perspective|viewpoint|image|photo|picture|scene|orientations?|sizes?|coordinates?|view|real-world|context|information|3d|2d|points?|you|robot)\b",
+    re.I,
+)
+_ONE_OF_THEM = re.compile(
+    r",? ?\b(?:identify|determine|find|name|select|choose|pick|tell me) (?:the|which) (?:one )?(?:that |which )?(?:is )",
+    re.I,
+)
+_STATEMENT = (
+    re.compile(
+        r"^\W*(?:is it |say if it is |decide if it is )?(?:true or false|false or true|true/false|right or wrong|correct or incorrect)\W+(.+?) (is|are) (.+?)[.?!]*$",
+        re.I,
+    ),
+    re.compile(
+        r"^\W*(.+?) (is|are) (.+?)[.?!,]+\s*(?:is (?:this|that|the) (?:statement|claim|caption|sentence)?\s*)?(?:is it )?(?:true or false|true/false|right or wrong|correct or incorrect|correct|true|right)\W*$",
+        re.I,
+    ),
+    re.compile(
+        r"^\W*(?:determine|decide|say|tell me|judge) (?:whether|if) the (?:statement|claim|caption|sentence) is (?:true|correct|right)(?: or not| or false)?\W+(.+?) (is|are) (.+?)[.?!]*$",
+        re.I,
+    ),
+    re.compile(
+        r"^\W*(?:i (?:think|believe|guess) (?:that )?)?(.+?) (is|are) (.+?)[.,]+\s*(?:am i right|right|isn't it|aren't they|is it not|is that (?:right|so|true)|correct)\W*$",
+        re.I,
+    ),
+    re.compile(
+        r"^\W*(?:please )?(?:assess|determine|decide|check|verify|judge|evaluate|find out|say|state) (?:whether|if) (.+?) (is|are) (.+?)[.?!]*$",
+        re.I,
+    ),
+    re.compile(
+        r"^\W*is (?:this|the|the following) (?:statement|claim|caption|sentence) (?:true|correct|right)\W+(.+?) (is|are) (.+?)[.?!\"']*$",
+        re.I,
+    ),
+)
+"""Statements that are to be judged: "The cat is in front of the box. True or false?"."""
+_EXISTENCE = re.compile(r"^\W*(?:is|are|was|were) there\b.*\b(?:behind|in front of)\b", re.I)
+_JSON = re.compile(r"^\s*[\[{]\s*\"[^\"]{1,60}\"\s*[:,\]]")
 _THAN_FIRST = re.compile(r"^\W*than ([^,?]+), ((?:is|are|does|do|was|were)\b[^?]*)", re.I)
 _EITHER = re.compile(
     rf"^\W*(?:is|are) (.+?) (?:{_NEAR}{_AWAY}(?: than)? or {_FAR}|{_FAR}{_AWAY}(?: than)? or {_NEAR}){_AWAY}(?: than| of)? (.+)",
@@ -96,7 +173,7 @@ def plainer(text: str) -> str:
         NotUnderstoodError: It asks for another scale of depth, for coordinates, or how the camera moved.
     """
     _refuse_others(text)
-    text = text.replace("(or the person filming)", "")
+    text = _as_a_question(text.replace("(or the person filming)", ""))
     for pattern, instead in _REWRITTEN:
         text = pattern.sub(instead, text)
     if _OTHER_VIEW.search(text):
@@ -114,6 +191,24 @@ def plainer(text: str) -> str:
     return " ".join(text.split())
 
 
+def _as_a_question(text: str) -> str:
+    """A statement to be judged, or a question after the list that it is about, in the words of a question."""
+    for pattern in _STATEMENT:
+        if match := pattern.match(text):
+            text = f"{match[2]} {match[1]} {match[3]}?"
+    text = _LED_IN.sub("", text)
+    match = _LISTED_FIRST.match(text)
+    if match and _ABSTRACT.search(match[1]) and re.match(r"\W*(?:given|considering)\b", text, re.I):
+        text = text[match.end(1) + 1 :].strip()
+    elif match and not _ABSTRACT.search(match[1]):
+        text = f"of {match[1]}, {_ONE_OF_THEM.sub('which is ', text[match.end(1) + 1 :].strip())}"
+        if sorting := re.match(
+            r"of (.+?), (?:please )?(order|sort|rank|arrange|sequence) (?:them|these|those)\b(.*)", text, re.I
+        ):
+            text = f"sort {sorting[1]}{sorting[3]}"
+    return text
+
+
 def _measured(text: str) -> str:
     """Say 'is closer' for 'has the smaller distance'; of three or more the rules make the nearest of it."""
     text = re.sub(r"\b(?:has|have|had|got|at) (?=@)", "is ", text)
@@ -121,6 +216,12 @@ def _measured(text: str) -> str:
 
 
 def _refuse_others(text: str) -> None:
+    if _JSON.match(text):
+        raise NotUnderstoodError("the question is JSON; expected the question itself, such as 'how far is the chair?'")
+    if _EXISTENCE.match(text):
+        raise NotUnderstoodError(
+            "the question asks whether something is there, not how far; ask for example 'is the chair behind the table?'"
+        )
     if _OPPOSITE_SCALE.search(text):
         raise NotUnderstoodError(
             "the question wants 1 for the nearest, but relative depth is 0 at the nearest and 1 at the farthest; ask "
