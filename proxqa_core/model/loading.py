@@ -209,7 +209,7 @@ def _load(
     config = llava.config
     spatial_merge_size = int(getattr(config.vision_config, "spatial_merge_size", 1))
     if processor is not None:
-        preprocessing = Preprocessing.of_processor(processor)
+        preprocessing = _preprocessing(source, processor)
     else:
         preprocessing = Preprocessing(config.vision_config.image_size)
     if preprocessing.size != config.vision_config.image_size:
@@ -223,6 +223,13 @@ def _load(
         llava, prompter, preprocessing, spatial_merge_size, str(source), AdapterSpec.of(llava, base, spatial_merge_size)
     )
     return _finish(model, _read_adapter(model, adapter), where, how)
+
+
+def _preprocessing(source: str, processor: Any) -> Preprocessing:
+    try:
+        return Preprocessing.of_processor(processor)
+    except (BadModelError, ValueError) as error:
+        raise BadModelError(f"model {source!r}: {error}") from error
 
 
 def _is_hub_id(source: str) -> bool:

@@ -20,6 +20,7 @@ from PIL import Image as PilImage
 
 from proxqa_core.errors import BadImageError, reason_of
 from proxqa_core.types import MAX_IMAGE_SIDE, check_image
+from proxqa_core.vision import jpeg
 
 Pixels = NDArray[np.uint8]
 
@@ -83,7 +84,8 @@ def may_be_depth(message: RawImage | Compressed) -> bool:
 
 
 def _cv(code: int) -> Callable[[NDArray[np.generic]], NDArray[np.generic]]:
-    return lambda a: cv2.cvtColor(np.ascontiguousarray(a), code)
+    """One conversion, padded rows and all, into memory of its own."""
+    return lambda a: cv2.cvtColor(np.asarray(a), code)
 
 
 def _cv16(code: int) -> Callable[[NDArray[np.generic]], NDArray[np.generic]]:
@@ -126,9 +128,9 @@ _OUTLIERS = 0.001
 # encoding -> (bytes per channel, channels, to uint8 RGB). OpenCV names a Bayer pattern by its second row and column.
 _COLOUR: dict[str, tuple[int, int, Callable[[NDArray[np.generic]], NDArray[np.generic]]]] = {
     "rgb8": (1, 3, lambda a: a),
-    "bgr8": (1, 3, lambda a: a[..., ::-1]),
-    "rgba8": (1, 4, lambda a: a[..., :3]),
-    "bgra8": (1, 4, lambda a: a[..., 2::-1]),
+    "bgr8": (1, 3, _cv(cv2.COLOR_BGR2RGB)),
+    "rgba8": (1, 4, _cv(cv2.COLOR_RGBA2RGB)),
+    "bgra8": (1, 4, _cv(cv2.COLOR_BGRA2RGB)),
     "rgb16": (2, 3, _eight_bits),
     "bgr16": (2, 3, lambda a: _eight_bits(a[..., ::-1])),
     "rgba16": (2, 4, lambda a: _eight_bits(a[..., :3])),
@@ -136,8 +138,8 @@ _COLOUR: dict[str, tuple[int, int, Callable[[NDArray[np.generic]], NDArray[np.ge
     "mono8": (1, 1, _cv(cv2.COLOR_GRAY2RGB)),
     "mono16": (2, 1, _mono16),
     "8UC1": (1, 1, _cv(cv2.COLOR_GRAY2RGB)),
-    "8UC3": (1, 3, lambda a: a[..., ::-1]),  # OpenCV's order, BGR, here and in the next three
-    "8UC4": (1, 4, lambda a: a[..., 2::-1]),
+    "8UC3": (1, 3, _cv(cv2.COLOR_BGR2RGB)),  # OpenCV's order, BGR, here and in the next three
+    "8UC4": (1, 4, _cv(cv2.COLOR_BGRA2RGB)),
     "16UC3": (2, 3, lambda a: _eight_bits(a[..., ::-1])),
     "16UC4": (2, 4, lambda a: _eight_bits(a[..., 2::-1])),
     "bayer_rggb8": (1, 1, _cv(cv2.COLOR_BayerBG2RGB)),
@@ -293,9 +295,15 @@ def image_to_rgb(message: RawImage | Compressed) -> Pixels:
     else:
         size, channels = _check_colour(message)
         image = _COLOUR[_name(message.encoding)][2](_pixels(message, size, channels, "u"))
-    rgb: Pixels = np.array(image, np.uint8, order="C", copy=True)
+    rgb = _own(image)
     check_image(rgb)
     return rgb
+
+
+def _own(image: NDArray[np.generic]) -> Pixels:
+    """The image in memory that is its alone, contiguous and writeable: a copy where it is not yet."""
+    ours = image.base is None and image.dtype == np.uint8 and image.flags.carray
+    return np.array(image, np.uint8, order="C", copy=not ours or None)
 
 
 def _check_compressed(message: Compressed) -> bytes:
@@ -357,11 +365,14 @@ _FILE_KINDS: tuple[tuple[str, bytes | tuple[bytes, ...], Callable[[bytes], bool]
 
 
 def _decode_compressed(message: Compressed) -> NDArray[np.generic]:
-    """Decode a picture with Pillow, which, unlike cv2.imdecode, refuses data that end early."""
+    """Decode by Pillow, or a faultless JPEG faster: unlike cv2.imdecode, both refuse data that end early."""
     data = _check_compressed(message)
     try:
         with PilImage.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF", "WEBP")) as picture:
             _check_pixels(*picture.size)
+            pixels = jpeg.decode(picture, data)
+            if pixels is not None:
+                return pixels if pixels.ndim == 3 else _rgb_of_grey(pixels, _stored_encoding(message))
             picture.load()
             return _rgb_of_picture(picture, _stored_encoding(message))
     except BadImageError:
@@ -378,11 +389,7 @@ def _stored_encoding(message: Compressed) -> str:
 
 
 def _rgb_of_picture(picture: PilImage.Image, encoding: str) -> NDArray[np.generic]:
-    """A decoded picture as uint8 RGB.
-
-    image_transport stores a Bayer image as the mosaic that it is, in a picture of one channel; one of three channels
-    was made a colour image before it was compressed.
-    """
+    """A picture decoded by Pillow as uint8 RGB."""
     if picture.mode == "F":
         raise BadImageError("compressed image is of floating point numbers; expected a colour or grey image")
     if picture.mode.startswith("I"):
@@ -391,6 +398,15 @@ def _rgb_of_picture(picture: PilImage.Image, encoding: str) -> NDArray[np.generi
         grey = np.asarray(picture)
     else:
         return np.asarray(picture.convert("RGB"))
+    return _rgb_of_grey(grey, encoding)
+
+
+def _rgb_of_grey(grey: NDArray[np.generic], encoding: str) -> NDArray[np.generic]:
+    """One channel of 8 or 16 bits as uint8 RGB.
+
+    image_transport stores a Bayer image as the mosaic that it is, in a picture of one channel; one of three channels
+    was made a colour image before it was compressed.
+    """
     if not encoding.startswith("bayer_"):
         return _mono16(grey) if grey.itemsize == 2 else _COLOUR["mono8"][2](grey)
     pattern = f"{encoding[:10]}{8 * grey.itemsize}"

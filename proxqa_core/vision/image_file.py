@@ -17,6 +17,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from proxqa_core.errors import BadImageError, reason_of
 from proxqa_core.types import check_image
+from proxqa_core.vision import jpeg
+
+_ORIENTATION, _UPRIGHT = 0x0112, 1
+"""Tag of EXIF that says how the camera was turned, and its value for not at all."""
 
 
 def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
@@ -32,14 +36,16 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         BadImageError: The file is missing, truncated, no image, of more than 8 bits a channel (mostly a depth image),
             or of a size that cannot be used.
     """
-    picture = _opened(path)
+    picture, pixels = _opened(path)
     if picture.mode.startswith(("I", "F")):
         raise BadImageError(
             f"{path}: is a {picture.mode} image, one channel of more than 8 bit; expected a colour image"
         )
     try:
-        upright = ImageOps.exif_transpose(picture)
-        image = np.array(upright.convert("RGB"))
+        if pixels is None:
+            image = np.array(ImageOps.exif_transpose(picture).convert("RGB"))
+        else:
+            image = pixels if pixels.ndim == 3 else np.stack([pixels] * 3, axis=-1)
     except (OSError, SyntaxError, ValueError) as error:
         raise _damaged(path, error) from error
     try:
@@ -63,7 +69,7 @@ def read_raw(path: str | os.PathLike[str], palette: bool = True) -> NDArray[Any]
     Raises:
         BadImageError: The file is missing, truncated, no image, or has several channels or a palette.
     """
-    picture = _opened(path)
+    picture, _ = _opened(path)
     if picture.mode == "P" and not palette:
         raise BadImageError(f"{path}: has a palette of colours; expected one channel that holds the numbers themselves")
     try:
@@ -75,7 +81,8 @@ def read_raw(path: str | os.PathLike[str], palette: bool = True) -> NDArray[Any]
     return raw
 
 
-def _opened(path: str | os.PathLike[str]) -> Image.Image:
+def _opened(path: str | os.PathLike[str]) -> tuple[Image.Image, NDArray[np.uint8] | None]:
+    """A picture, loaded, and None; or not loaded, and the pixels of the faultless upright JPEG that it is."""
     if not Path(path).exists():
         raise BadImageError(f"{path}: no such file; expected an image file")
     if Path(path).is_dir():
@@ -84,8 +91,11 @@ def _opened(path: str | os.PathLike[str]) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             picture = Image.open(path)
-            picture.load()
-            return picture
+            upright = picture.format == "JPEG" and picture.getexif().get(_ORIENTATION, _UPRIGHT) == _UPRIGHT
+            pixels = jpeg.decode(picture, Path(path).read_bytes()) if upright else None
+            if pixels is None:
+                picture.load()
+            return picture, pixels
     except UnidentifiedImageError as error:
         raise BadImageError(f"{path}: is no image that can be read; expected JPEG, PNG or the like") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
