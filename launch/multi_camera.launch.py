@@ -24,6 +24,7 @@ TOPICS = {
     "scan": ("scan", "Topic of a laser scanner."),
     "camera_info": ("camera_info", "Topic of its CameraInfo."),
     "detections": ("detections", "Topic of detections in its images."),
+    "label_info": ("label_info", "Topic of what the detector's numbers mean."),
 }
 """Patterns, and what they mean."""
 SHARED = {

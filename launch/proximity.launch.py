@@ -24,7 +24,7 @@ from proxqa_ros.common.launch_arguments import yes_or_no
 CONFIG = Path(get_package_share_directory("proxqa_ros")) / "config"
 TEXTS, SWITCHES = ("model", "adapter", "device"), ("autostart", "use_sim_time")
 """Arguments that override the parameters of the file, unless they are empty."""
-INPUTS = ("depth", "range", "scan", "camera_info", "detections")
+INPUTS = ("depth", "range", "scan", "camera_info", "detections", "label_info")
 """Topics that are subscribed to besides the image's."""
 
 
@@ -36,7 +36,7 @@ def overrides(context: LaunchContext, names: tuple[str, ...] = TEXTS + SWITCHES)
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The node, with the arguments that were given."""
-    image = LaunchConfiguration("image").perform(context)
+    image, depth = (LaunchConfiguration(name).perform(context) for name in ("image", "depth"))
     node = LifecycleNode(
         package="proxqa_ros",
         executable="proximity_node",
@@ -46,6 +46,8 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         remappings=[
             ("image", image),
             ("image/compressed", f"{image}/compressed"),
+            ("depth/compressed", f"{depth}/compressed"),
+            ("depth/compressedDepth", f"{depth}/compressedDepth"),
             *((topic, LaunchConfiguration(topic)) for topic in INPUTS),
         ],
         arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
@@ -96,6 +98,9 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument("camera_info", default_value="camera_info", description="Topic of its CameraInfo."),
             DeclareLaunchArgument(
                 "detections", default_value="detections", description="Topic of detections in its images."
+            ),
+            DeclareLaunchArgument(
+                "label_info", default_value="label_info", description="Topic of what the detector's numbers mean."
             ),
             DeclareLaunchArgument("model", default_value="", description="Overrides the file's; '' = the file's."),
             DeclareLaunchArgument("adapter", default_value="", description="Overrides the file's; '' = the file's."),

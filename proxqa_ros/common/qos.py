@@ -15,6 +15,7 @@ from rclpy.duration import Infinite
 from rclpy.node import Node
 from rclpy.qos import (
     QoSCompatibility,
+    QoSDurabilityPolicy,
     QoSHistoryPolicy,
     QoSProfile,
     QoSReliabilityPolicy,
@@ -27,6 +28,13 @@ NEWEST_BEST_EFFORT = QoSProfile(
 """For sensor data of which only the newest counts."""
 SENSOR_DATA = QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 RELIABLE = QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=10, reliability=QoSReliabilityPolicy.RELIABLE)
+LATCHED = QoSProfile(
+    history=QoSHistoryPolicy.KEEP_LAST,
+    depth=1,
+    reliability=QoSReliabilityPolicy.RELIABLE,
+    durability=QoSDurabilityPolicy.TRANSIENT_LOCAL,
+)
+"""For what is published once and holds from then on."""
 MANY_QUERIES = QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=100, reliability=QoSReliabilityPolicy.RELIABLE)
 
 

@@ -79,7 +79,8 @@ class DistanceSource(ABC):
     """One way in which true distances of objects become known. Any thread may call any method.
 
     Attributes:
-        parameters: Its parameters by name; the node declares them, each `live`.
+        parameters: Its parameters by name; the node declares them. Each is `live`, but for those that decide its
+            topic: it is subscribed to as the node is activated.
         message_type: The type of the messages that it measures by; None = it needs none.
         topic: The topic that they come on, remapped like every topic of the node.
         qos: The default quality of service of the subscription.

@@ -5,22 +5,27 @@ equal ones at once, others when it is certain that none fits better; what is too
 is not matched. Whatever comes in is used, or left out with one line (`problem`) and never raised; any thread may call
 any method. vision_msgs is optional: without it `Detection2DArray` is None.
 
-A class_id is used as a name, cleaned like every name from outside. One that is only a number is left out: it is an
-index into a list that is not known here, and no model knows what a "17" looks like.
+A class_id is used as a name, cleaned like every name from outside. One that is only a number is an index into a list:
+the parameter `class_names`, or else what the detector publishes as LabelInfo, says what it means. Without an entry it
+is left out: no model knows what a "17" looks like.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from proxqa_core.errors import BadObjectError, reason_of
 from proxqa_core.frames import same_frame
 from proxqa_core.types import MAX_OBJECTS, Box, ObjectQuery, clean_text
+from proxqa_ros.common.parameters import BadParameterError
 from proxqa_ros.common.stamps import NS_PER_S, nanoseconds
 from proxqa_ros.proximity.worker import ObjectsIn
 
@@ -28,6 +33,10 @@ try:
     from vision_msgs.msg import Detection2DArray
 except ImportError:
     Detection2DArray = None
+try:
+    from vision_msgs.msg import LabelInfo  # since vision_msgs 4.1
+except ImportError:
+    LabelInfo = None
 
 NOT_INSTALLED = "vision_msgs is not installed; it is ros-<distro>-vision-msgs in a ROS distro, and has no wheel"
 MAX_WAITING_IMAGES = 30
@@ -40,6 +49,9 @@ UNMET_DETECTIONS = 5
 """Detections in turn without an image of their stamp: from there on it is said."""
 TIME_JUMP_NS = NS_PER_S
 """Stamps going back by more than this are a jump back in time, such as a bag that starts again; in nanoseconds."""
+NO_CLASS_NAMES: Mapping[int, str] = MappingProxyType({})
+_NUMBER = re.compile(r"[+-]?\d{1,9}")
+_NUMBERED = re.compile(r"\s*(\d{1,9})\s*:\s*(.+)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +68,7 @@ class DetectionMatcher:
     Attributes:
         tolerance_s: Largest difference between their stamps, in seconds.
         min_score: Least score of a detection that is used, 0 to 1.
+        class_names: What a class_id that is a number means, by the parameter; where empty, by LabelInfo.
         images: Number of images received.
         received: Number of messages with detections received.
         matched: Number of those that have been matched with an image.
@@ -70,6 +83,8 @@ class DetectionMatcher:
         self._unmet = 0
         self.tolerance_s = 0.05
         self.min_score = 0.5
+        self.class_names = NO_CLASS_NAMES
+        self._label_info = NO_CLASS_NAMES
         self.images = 0
         self.received = 0
         self.matched = 0
@@ -97,6 +112,11 @@ class DetectionMatcher:
             self._detections.append(message)
             return self._match()
 
+    def add_label_info(self, message: Any) -> None:
+        """Take a LabelInfo: what the detector's numbers mean."""
+        with self._lock:
+            self._label_info = {int(c.class_id): str(c.class_name) for c in message.class_map}
+
     def newest_image(self) -> Any:
         """The newest waiting image, for a query, which cannot wait; None = there is none, or it was taken before."""
         with self._lock:
@@ -113,7 +133,7 @@ class DetectionMatcher:
 
     def objects_in(self, message: Any, width: int, height: int) -> tuple[ObjectQuery, ...]:
         """The objects of a Detection2DArray in an image of width x height pixels; sets `problem`."""
-        objects, self.problem = objects_of(message, self.min_score, width, height)
+        objects, self.problem = objects_of(message, self.min_score, width, height, self.class_names or self._label_info)
         return objects
 
     def _drop_waiting(self) -> None:
@@ -161,7 +181,41 @@ class DetectionMatcher:
         return None
 
 
-def objects_of(message: Any, min_score: float, width: int, height: int) -> tuple[tuple[ObjectQuery, ...], str]:
+def class_names_of(entries: Sequence[str]) -> Mapping[int, str]:
+    """What the class_ids that are numbers mean.
+
+    Args:
+        entries: Either "number: name" each, or the names alone, the first of which is number 0; [""] is none.
+
+    Raises:
+        BadParameterError: It is a mixture of the two, a number comes twice, or a name cannot be used.
+    """
+    if list(entries) in ([], [""]):
+        return NO_CLASS_NAMES
+    numbered = [_NUMBERED.fullmatch(entry) for entry in entries]
+    if not any(numbered):
+        pairs = list(enumerate(entries))
+    elif None not in numbered:
+        pairs = [(int(match[1]), match[2]) for match in numbered if match]
+    else:
+        wrong = entries[numbered.index(None)]
+        raise BadParameterError(
+            f"parameter 'class_names' has {wrong[:40]!r} among numbered names; expected 'number: name' each, or names"
+        )
+    names: dict[int, str] = {}
+    for number, name in pairs:
+        if number in names:
+            raise BadParameterError(f"parameter 'class_names' has the number {number} twice; expected each once")
+        try:
+            names[number] = ObjectQuery(name).name
+        except BadObjectError as error:
+            raise BadParameterError(f"parameter 'class_names': {reason_of(error)}") from error
+    return names
+
+
+def objects_of(
+    message: Any, min_score: float, width: int, height: int, class_names: Mapping[int, str] = NO_CLASS_NAMES
+) -> tuple[tuple[ObjectQuery, ...], str]:
     """The objects of detections.
 
     Args:
@@ -169,6 +223,7 @@ def objects_of(message: Any, min_score: float, width: int, height: int) -> tuple
         min_score: Detections below this score are left out in silence.
         width: The image's width in pixels; boxes are cut at its edges, rotated ones become their bounding boxes.
         height: The image's height in pixels.
+        class_names: What class_ids that are numbers mean.
 
     Returns:
         The objects by falling score, at most `MAX_OBJECTS`; and why others were left out, "" = none was.
@@ -181,7 +236,9 @@ def objects_of(message: Any, min_score: float, width: int, height: int) -> tuple
             continue
         best = max(hypotheses, key=lambda h: h.score)
         try:
-            found.append((best.score, ObjectQuery(_name(best.class_id), _box(detection.bbox, width, height))))
+            found.append(
+                (best.score, ObjectQuery(_name(best.class_id, class_names), _box(detection.bbox, width, height)))
+            )
         except BadObjectError as error:
             problem = problem or f"a detection was left out: {reason_of(error)}"
     found.sort(key=lambda f: -f[0])
@@ -190,13 +247,21 @@ def objects_of(message: Any, min_score: float, width: int, height: int) -> tuple
     return tuple(query for _, query in found[:MAX_OBJECTS]), problem
 
 
-def _name(class_id: str) -> str:
+def _name(class_id: str, class_names: Mapping[int, str]) -> str:
     name = clean_text(class_id)
-    if name.isdigit():
+    if not _NUMBER.fullmatch(name):
+        return name
+    if int(name) in class_names:
+        return class_names[int(name)]
+    if class_names:
         raise BadObjectError(
-            f"class_id {name[:40]!r} is a number; expected a name such as 'chair' (let the detector publish names)"
+            f"class_id {name!r} is none of the {len(class_names)} numbers that have names "
+            f"({min(class_names)} to {max(class_names)}); see class_names"
         )
-    return name
+    raise BadObjectError(
+        f"class_id {name!r} is a number; expected a name such as 'chair': give class_names, or let the detector "
+        "publish names or LabelInfo"
+    )
 
 
 def _box(bbox: Any, width: int, height: int) -> Box:

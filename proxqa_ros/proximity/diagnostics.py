@@ -46,8 +46,10 @@ class Snapshot:
         detections_problem: What was wrong with the last detections.
         calibration_problem: What was wrong with what was measured for the last frame.
         camera_problem: Why there are no markers.
+        image_hint: Where images are published, while nobody publishes those that are waited for; "" = somebody does.
         image_problem: Why the last published image shows nothing.
         unknown_parameters: Parameters that were given but are not the node's, one line each.
+        unmatched_remaps: Remappings that match none of the node's names, one line each.
         shared_memory: Whether the process has shared memory.
     """
 
@@ -67,7 +69,9 @@ class Snapshot:
     calibration_problem: str = ""
     camera_problem: str = ""
     image_problem: str = ""
+    image_hint: str = ""
     unknown_parameters: Sequence[str] = ()
+    unmatched_remaps: Sequence[str] = ()
     shared_memory: SharedMemoryState = NOTHING_WRONG
 
 
@@ -100,8 +104,14 @@ def _unknown_parameter(s: Snapshot) -> str:
     return s.unknown_parameters[0] if s.unknown_parameters else ""
 
 
+def _unmatched_remap(s: Snapshot) -> str:
+    return s.unmatched_remaps[0] if s.unmatched_remaps else ""
+
+
 def _no_image(s: Snapshot) -> str:
-    return "no usable image has arrived yet" if math.isnan(s.image_age_s) else ""
+    if not math.isnan(s.image_age_s):
+        return ""
+    return f"no usable image has arrived yet{s.image_hint}"
 
 
 def _image_of_another_time(s: Snapshot) -> str:
@@ -130,6 +140,7 @@ CHECKS: tuple[Callable[[Snapshot], str], ...] = (
     _bad_detections,
     _no_detections,
     _no_shared_memory,
+    _unmatched_remap,
     _no_image,
     _image_of_another_time,
     _blind,
@@ -166,15 +177,16 @@ class Diagnostics:
         self._shared, self._clock = shared, clock
         self._previous = (clock(), 0, 0)  # time in seconds, frames published, bad or failed frames
 
-    def status(self, name: str, qos_problems: Sequence[str]) -> DiagnosticStatus:
+    def status(self, name: str, qos_problems: Sequence[str], image_hint: str = "") -> DiagnosticStatus:
         """The status now.
 
         Args:
             name: The status's name.
             qos_problems: Publishers and subscribers that do not fit the node, one line each.
+            image_hint: See `Snapshot`.
         """
         worker = self._shared.worker
-        snapshot = self._snapshot(worker, qos_problems)
+        snapshot = self._snapshot(worker, qos_problems, image_hint)
         level, message = verdict(snapshot)
         values = {**self._node_values(snapshot), **self._sensing_values(), "qos_problems": "; ".join(qos_problems)}
         if worker is not None:
@@ -183,7 +195,7 @@ class Diagnostics:
             level=level, name=name, message=message, values=[KeyValue(key=k, value=v) for k, v in values.items()]
         )
 
-    def _snapshot(self, worker: Worker | None, qos_problems: Sequence[str]) -> Snapshot:
+    def _snapshot(self, worker: Worker | None, qos_problems: Sequence[str], image_hint: str) -> Snapshot:
         shared = self._shared
         snapshot = Snapshot(
             state=shared.lifecycle_state(),
@@ -199,6 +211,8 @@ class Diagnostics:
             camera_problem=shared.camera_problem,
             image_problem=shared.image_health.problem if shared.image_health.status else "",
             unknown_parameters=shared.unknown_parameters,
+            unmatched_remaps=shared.unmatched_remaps,
+            image_hint=image_hint,
             shared_memory=shared_memory.state(),
         )
         return snapshot if worker is None else self._with_frames(snapshot, worker)
@@ -229,6 +243,7 @@ class Diagnostics:
             "enabled": str(shared.enabled).lower(),
             "objects": ", ".join(q.name for q in shared.objects or ()),
             "unknown_parameters": "; ".join(snapshot.unknown_parameters),
+            "unmatched_remaps": "; ".join(snapshot.unmatched_remaps),
             "shared_memory": snapshot.shared_memory.text,
         }
 

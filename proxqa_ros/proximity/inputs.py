@@ -9,7 +9,7 @@ from typing import Any
 from rclpy.callback_groups import CallbackGroup
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
+from rclpy.qos import QoSDurabilityPolicy, QoSPolicyKind, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from proxqa_ros.common.qos import Endpoint
@@ -55,7 +55,7 @@ class Inputs:
             # rclpy 9 raises InvalidHandle out of spin() when it meets the event handler of a subscription that was
             # destroyed a moment ago
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            qos_overriding_options=_overridable(qos),
         )
         self.subscriptions.append(subscription)
         self.endpoints.append(Endpoint.of(subscription, subscribes=True))
@@ -66,3 +66,11 @@ class Inputs:
         self.endpoints = []
         while self.subscriptions:
             self._node.destroy_subscription(self.subscriptions.pop())
+
+
+def _overridable(qos: QoSProfile) -> QoSOverridingOptions:
+    """The usual policies, and durability where one is asked for that not every publisher has."""
+    options = QoSOverridingOptions.with_default_policies()
+    if qos.durability != QoSDurabilityPolicy.TRANSIENT_LOCAL:
+        return options
+    return QoSOverridingOptions(policy_kinds=(*options.policy_kinds, QoSPolicyKind.DURABILITY))

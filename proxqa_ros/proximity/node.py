@@ -41,15 +41,24 @@ from proxqa_ros.common.parameters import (
     declare,
     warn_of_unknown,
 )
-from proxqa_ros.common.qos import MANY_QUERIES, NEWEST_BEST_EFFORT, RELIABLE, SENSOR_DATA, incompatible_endpoints
+from proxqa_ros.common.qos import (
+    LATCHED,
+    MANY_QUERIES,
+    NEWEST_BEST_EFFORT,
+    RELIABLE,
+    SENSOR_DATA,
+    incompatible_endpoints,
+)
+from proxqa_ros.common.remaps import silent_topic, warn_of_unmatched
 from proxqa_ros.common.start import CANNOT_START, init_ros, refuse
 from proxqa_ros.distance.calibrator import DistanceCalibrator
+from proxqa_ros.distance.depth_image import TRANSPORTS as DEPTH_TRANSPORTS
 from proxqa_ros.distance.registry import SOURCES
 from proxqa_ros.distance.source import DistanceSource
 from proxqa_ros.distance.transforms import TransformLookup
 from proxqa_ros.proximity import parameters
 from proxqa_ros.proximity.adapter_services import AdapterServices
-from proxqa_ros.proximity.detections import Detection2DArray
+from proxqa_ros.proximity.detections import Detection2DArray, LabelInfo
 from proxqa_ros.proximity.diagnostics import Diagnostics
 from proxqa_ros.proximity.inputs import Inputs
 from proxqa_ros.proximity.objects import ObjectsService
@@ -63,6 +72,14 @@ from proxqa_ros.srv import ListAdapters, LoadAdapter, ProximityQuery, SetObjects
 EngineLoader = Callable[[str, str | None, str, bool, BackendConfig], AdaptableEngine]
 """(model, adapter or None, device, whether a hub may be asked, what runs it) → engine; raises ProxqaError."""
 
+NAMES = (
+    *("image", "image/compressed", "camera_info", "detections", "label_info", "range", "scan"),
+    *(topic for _, topic in DEPTH_TRANSPORTS.values()),
+    *("object_depths", "markers", "/diagnostics", "~/debug/image", "~/debug/pipeline_latency_ms"),
+    *("~/debug/processing_time_ms", "~/debug/cyclic_time_ms"),
+    *("proximity_query", "set_objects", "load_adapter", "list_adapters", "~/enable"),
+)
+"""Topics and services of the node, which may be remapped."""
 DIAGNOSTICS_PERIOD_S = 1.0
 """Time between two diagnostic statuses, in seconds."""
 SHUTDOWN_TIMEOUT_S = 5.0
@@ -94,6 +111,7 @@ class ProximityNode(AutostartNode):
     Args:
         engine_loader: Makes the engine, on the worker's thread.
         sources: The sources of true distances.
+        arguments: The process's command line, whose remappings are checked.
         **kwargs: As of rclpy's LifecycleNode.
 
     Attributes:
@@ -107,6 +125,7 @@ class ProximityNode(AutostartNode):
         self,
         engine_loader: EngineLoader = load_engine,
         sources: Sequence[type[DistanceSource]] = SOURCES,
+        arguments: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__("proximity", **kwargs)
@@ -122,6 +141,7 @@ class ProximityNode(AutostartNode):
             now_ns=lambda: int(self.get_clock().now().nanoseconds),
             is_ok=lambda: bool(self.context.ok()),
             unknown_parameters=warn_of_unknown(self),
+            unmatched_remaps=warn_of_unmatched(self, NAMES, [*(arguments or ()), *(kwargs.get("cli_args") or ())]),
         )
         self.threads_needed = self.shared.parameters.max_queued_queries + OTHER_THREADS
         self.inputs = Inputs(self)
@@ -264,6 +284,8 @@ class ProximityNode(AutostartNode):
         subscribe(CameraInfo, "camera_info", self.shared.camera_info.add, SENSOR_DATA, group)
         if Detection2DArray is not None:
             subscribe(Detection2DArray, "detections", self.pipeline.on_detections, SENSOR_DATA, group)
+        if LabelInfo is not None:
+            subscribe(LabelInfo, "label_info", self.shared.detections.add_label_info, LATCHED, group)
         self.get_logger().info(f"active: images from {camera}")
 
     def _stop_inputs(self) -> None:
@@ -296,9 +318,16 @@ class ProximityNode(AutostartNode):
         endpoints = [*self.inputs.endpoints, *([] if outputs is None else outputs.endpoints)]
         problems = incompatible_endpoints(self, endpoints) if self.shared.active else []
         name = f"{self.get_fully_qualified_name().lstrip('/')}: proximity"
-        array = DiagnosticArray(status=[self._diagnostics.status(name, problems)])
+        array = DiagnosticArray(status=[self._diagnostics.status(name, problems, self._image_hint())])
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics_publisher.publish(array)
+
+    def _image_hint(self) -> str:
+        """Where images are published, while nobody publishes those that are waited for."""
+        if not self.shared.active or not self.inputs.endpoints:
+            return ""
+        waited_for = self.inputs.endpoints[0]
+        return silent_topic(self, waited_for.topic, ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"))
 
     # -- parameters --------------------------------------------------------------------------------------------------
 
@@ -340,7 +369,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if not init_ros("proximity_node", args):
         return CANNOT_START
     try:
-        node = ProximityNode()
+        node = ProximityNode(arguments=sys.argv if args is None else args)
     except ParameterException as error:
         refuse("proximity_node", error)
         return 2

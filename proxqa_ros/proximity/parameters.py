@@ -98,6 +98,12 @@ _INPUT_AND_MODEL: dict[str, Spec] = {
         check=_check_use_detections,
     ),
     "detection_min_score": Spec(0.5, "Least score of a detection that is used.", 0.0, 1.0, live=True),
+    "class_names": Spec(
+        [""],
+        "Names of a detector's numbers: 'number: name' each, or names from number 0 on; [''] = as LabelInfo says.",
+        live=True,
+        check=detections.class_names_of,
+    ),
     "rate": Spec(
         0.0, "Most messages per second on object_depths, Hz; 0 = as fast as possible.", 0.0, 1000.0, live=True
     ),
@@ -148,6 +154,7 @@ class Parameters:
     objects: tuple[str, ...]
     use_detections: bool
     detection_min_score: float
+    class_names: tuple[str, ...]
     rate: float
     image_transport: str
     max_image_age: float

@@ -16,7 +16,7 @@ from proxqa_core.vision.image_health import ImageHealth, ImageHealthMonitor
 from proxqa_ros.common.camera import LatestCameraInfo
 from proxqa_ros.distance.calibrator import DistanceCalibrator
 from proxqa_ros.distance.transforms import TransformLookup
-from proxqa_ros.proximity.detections import DetectionMatcher
+from proxqa_ros.proximity.detections import DetectionMatcher, class_names_of
 from proxqa_ros.proximity.parameters import Parameters
 from proxqa_ros.proximity.queries import RefusedError
 from proxqa_ros.proximity.worker import Stream, Worker
@@ -36,6 +36,7 @@ class SharedState:
         now_ns: The node's clock in nanoseconds.
         is_ok: Whether ROS has not been shut down.
         unknown_parameters: Parameters that were given but are not the node's, one line each.
+        unmatched_remaps: Remappings that match none of the node's names, one line each.
 
     Attributes:
         worker: The model's thread, None while there is no model.
@@ -61,12 +62,14 @@ class SharedState:
         now_ns: Callable[[], int],
         is_ok: Callable[[], bool],
         unknown_parameters: tuple[str, ...] = (),
+        unmatched_remaps: tuple[str, ...] = (),
     ) -> None:
         self.parameters = parameters
         self.calibrator = calibrator
         self.transforms = transforms
         self.lifecycle_state, self.now_ns, self.is_ok = lifecycle_state, now_ns, is_ok
         self.unknown_parameters = unknown_parameters
+        self.unmatched_remaps = unmatched_remaps
         self.worker: Worker | None = None
         self.model_name = ""
         self.adapter_in_use = ""
@@ -86,6 +89,7 @@ class SharedState:
         self.calibrator.configure(parameters.sources, parameters.calibration_memory)
         self.detections.tolerance_s = parameters.sync_tolerance
         self.detections.min_score = parameters.detection_min_score
+        self.detections.class_names = class_names_of(parameters.class_names)
 
     def update_stream(self) -> None:
         """Have the worker do with frames what objects, parameters and state say now."""

@@ -78,7 +78,7 @@ def nodes(graph: Graph) -> Iterator[dict[str, str]]:
     """All nodes, as they are by default and with what changes their topics: their names by their namespaces."""
     lifecycle = [
         add_node(graph, proximity, "/default"),
-        add_node(graph, proximity, "/compressed", image_transport="compressed"),
+        add_node(graph, proximity, "/compressed", image_transport="compressed", depth_transport="compressedDepth"),
         add_node(graph, SpeedGovernor, "/governor"),
         add_node(graph, SpeedGovernor, "/stamped", stamped=True),
     ]

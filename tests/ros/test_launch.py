@@ -22,7 +22,7 @@ from rclpy.context import Context
 from tests.ros.conftest import wait_until
 
 SHARED = {"params_file", "namespace", "model", "adapter", "device", "autostart", "use_sim_time", "log_level"}
-TOPICS = {"image", "depth", "range", "scan", "camera_info", "detections"}
+TOPICS = {"image", "depth", "range", "scan", "camera_info", "detections", "label_info"}
 ARGUMENTS = {
     "proximity.launch.py": SHARED | TOPICS | {"rviz", "rviz_config", "rviz_frame"},
     "multi_camera.launch.py": SHARED | TOPICS | {"cameras"},
@@ -120,7 +120,11 @@ def test_arguments_reach_the_node(launch, root):
     assert given_to(context, node) == {**given, "autostart": False, "use_sim_time": True}
     pairs = {text(context, a): text(context, b) for a, b in node._Node__remappings}
     assert pairs["image"] == "/c/image" and pairs["image/compressed"] == "/c/image/compressed"
-    assert pairs["depth"] == "depth" and set(pairs) == TOPICS | {"image/compressed"}
+    assert pairs["depth"] == "depth" and set(pairs) == TOPICS | {
+        "image/compressed",
+        "depth/compressed",
+        "depth/compressedDepth",
+    }
     with pytest.raises(ValueError, match="launch argument autostart is 'perhaps'"):
         described(launch, root, "proximity.launch.py", autostart="perhaps")
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import struct
+
 import numpy as np
 from builtin_interfaces.msg import Time
-from sensor_msgs.msg import Image, Range, RegionOfInterest
+from PIL import Image as PilImage
+from sensor_msgs.msg import CompressedImage, Image, Range, RegionOfInterest
 from std_msgs.msg import Header
 
 from proxqa_core.types import Box, ObjectDepth
 from proxqa_ros.common.stamps import nanoseconds
 from proxqa_ros.distance.source import FrameContext
+from tests.ros.common.test_conversions import rvl
 
 NAMES = ["dog", "hat", "mug", "rug"]
 """Relative depths of 3, 7, 12 and 17 in 26, side by side in the image."""
@@ -44,6 +49,25 @@ def depth_image(of: Header, encoding: str = "32FC1", scale: int = 1) -> Image:
     message = Image(header=of, height=metres.shape[0], width=metres.shape[1], encoding=encoding)
     message.step, message.data = metres.strides[0], metres.tobytes()
     return message
+
+
+def compressed_depth_image(of: Header, transport: str, encoding: str) -> CompressedImage:
+    """`depth_image` as image_transport's plugins send it: a PNG alone, or compressedDepth with PNG or RVL inside."""
+    raw = depth_image(of, encoding)
+    kind = "<f4" if encoding == "32FC1" else "<u2"
+    stored = np.frombuffer(bytes(raw.data), kind).reshape(raw.height, raw.width)
+    header, inside = b"", transport
+    if transport != "png":
+        header = struct.pack("<iff", 0, *((10000.0, 1.0) if encoding == "32FC1" else (0.0, 0.0)))
+    if encoding == "32FC1":  # inverse depth, as the plugin quantises it
+        stored = np.where(np.isfinite(stored), 10000.0 / np.nan_to_num(stored, nan=1.0) + 1.0, 0).round().astype("<u2")
+    if inside == "compressedDepth rvl":
+        data = rvl(np.ascontiguousarray(stored, np.uint16))
+    else:
+        buffer = io.BytesIO()
+        PilImage.fromarray(stored.astype(np.uint16)).save(buffer, "PNG")
+        data = buffer.getvalue()
+    return CompressedImage(header=of, format=f"{encoding}; {transport} ", data=header + data)
 
 
 def reading(of: Header, metres: float) -> Range:

@@ -7,12 +7,13 @@ import math
 import numpy as np
 import pytest
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import Image, RegionOfInterest
+from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 
 from proxqa_core.errors import BadImageError
 from proxqa_core.robot.calibration import JUMP_IMAGES
 from proxqa_core.types import Box, ObjectDepth
+from proxqa_ros.common.parameters import BadParameterError
 from proxqa_ros.distance.calibrator import DistanceCalibrator
 from proxqa_ros.distance.depth_image import DepthImageSource, from_depth_image
 from tests.ros.conftest import wait_until
@@ -20,6 +21,7 @@ from tests.ros.distance.scene import (
     NAMES,
     REGIONS,
     all_seen,
+    compressed_depth_image,
     depth_image,
     frame,
     header,
@@ -78,6 +80,77 @@ def test_a_depth_image_that_cannot_be_used_is_refused_in_one_line(change, said):
     calibrator.source(DepthImageSource).add(depth_image(header(6.0)))
     calibrator.update(frame(header(6.0), all_seen()))
     assert calibrator.problem == "" and calibrator.state().samples == pytest.approx(4)
+
+
+@pytest.mark.parametrize(
+    ("transport", "encoding"),
+    [
+        ("compressedDepth png", "16UC1"),
+        ("compressedDepth png", "32FC1"),
+        ("compressedDepth rvl", "16UC1"),
+        ("compressedDepth rvl", "32FC1"),
+        ("png", "16UC1"),
+    ],
+)
+def test_compressed_depth_measures_as_raw_does(transport, encoding):
+    message = compressed_depth_image(header(), transport, encoding)
+    found = from_depth_image(message, header(), 64, 48, all_seen())
+    assert [m.distance for m in found] == pytest.approx([true_metres(n) for n in NAMES], rel=0.001)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (dict(header=header(frame_id="depth_camera")), "'depth_camera', the image in 'camera'"),
+        (dict(data=bytes(7)), "7 bytes"),
+        (dict(format="rgb8; jpeg compressed bgr8"), "declared as no depth image"),
+    ],
+)
+def test_compressed_depth_that_cannot_be_used_is_refused_in_one_line(change, said):
+    message = compressed_depth_image(header(), "compressedDepth png", "16UC1")
+    for name, value in change.items():
+        setattr(message, name, value)
+    with pytest.raises(BadImageError, match=said) as error:
+        from_depth_image(message, header(), 64, 48, all_seen())
+    assert "\n" not in str(error.value)
+
+
+def test_compressed_depth_of_another_shape_is_not_aligned():
+    message = compressed_depth_image(header(), "compressedDepth png", "16UC1")
+    with pytest.raises(BadImageError, match="64x48 pixels, the image 64x60"):
+        from_depth_image(message, header(), 64, 60, all_seen())
+
+
+@pytest.mark.parametrize(
+    ("transport", "topic", "format_"),
+    [
+        ("compressedDepth", "depth/compressedDepth", "compressedDepth png"),
+        ("compressedDepth", "depth/compressedDepth", "compressedDepth rvl"),
+        ("compressed", "depth/compressed", "png"),
+    ],
+)
+def test_the_node_learns_metres_from_compressed_depth(graph, fake, transport, topic, format_):
+    node = graph.start(lambda *_: fake, depth_transport=transport)
+    assert graph.set_objects(NAMES, REGIONS).success
+    camera, depth = graph.camera(), graph.camera(CompressedImage, topic)
+    for n in range(8):
+        now = graph.now()
+        depth.publish(compressed_depth_image(Header(stamp=now, frame_id="camera"), format_, "16UC1"))
+        source = node.shared.calibrator.source(DepthImageSource)
+        assert wait_until(lambda n=n, source=source: source.received == n + 1)
+        camera.publish(graph.image(stamp=now))
+        assert wait_until(lambda n=n: len(graph.depths) == n + 1)
+    for o in graph.depths[-1].objects:
+        assert o.distance == pytest.approx(true_metres(o.name), rel=0.05)
+    graph.diagnostic(depth_images="8")
+
+
+def test_another_transport_is_refused(graph, fake):
+    node = graph.start(lambda *_: fake)
+    said = node.set_parameters([Parameter("depth_transport", value="theora")])[0]
+    assert not said.successful and "clean the node up" in said.reason
+    with pytest.raises(BadParameterError, match="'theora'; expected one of raw, compressed, compressedDepth"):
+        DepthImageSource.parameters["depth_transport"].check("theora")
 
 
 @pytest.mark.parametrize(("offset", "said"), [(0.7, "0.700 s after"), (-4000.0, "4000.000 s before")])

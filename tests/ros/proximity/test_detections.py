@@ -14,6 +14,7 @@ from std_msgs.msg import Header
 
 import proxqa_ros.proximity
 from proxqa_core.types import MAX_OBJECTS
+from proxqa_ros.common.parameters import BadParameterError
 from proxqa_ros.proximity import detections as module
 from proxqa_ros.proximity.detections import MAX_WAITING_BYTES, MAX_WAITING_IMAGES, DetectionMatcher, objects_of
 from tests.ros.conftest import wait_until
@@ -205,6 +206,56 @@ def test_a_question_gets_the_newest_image_once():
     assert matcher.newest_image() is None
 
 
+COCO = ("0: person", "56: chair", "60: dining table")
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        ([""], {}),
+        (["person", "bicycle"], {0: "person", 1: "bicycle"}),
+        (COCO, {0: "person", 56: "chair", 60: "dining table"}),
+        ([" 7 :  truck "], {7: "truck"}),
+    ],
+)
+def test_a_table_of_class_names(entries, expected):
+    assert dict(module.class_names_of(entries)) == expected
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        (["0: person", "chair"], "'chair' among numbered names"),
+        (["0: person", "0: chair"], "the number 0 twice"),
+        (["person", ""], "class_names"),
+        (["x" * 200], "200 characters"),
+    ],
+)
+def test_a_table_of_class_names_that_cannot_be_used_is_refused(entries, said):
+    with pytest.raises(BadParameterError, match=said) as error:
+        module.class_names_of(entries)
+    assert "\n" not in str(error.value)
+
+
+def test_numbers_get_their_names_and_those_without_one_are_left_out():
+    names = module.class_names_of(COCO)
+    objects, problem = objects_of(found(thing("56"), thing("+0", 0.8), thing("3", 0.7)), 0.5, 64, 48, names)
+    assert [o.name for o in objects] == ["chair", "person"]
+    assert problem == (
+        "a detection was left out: class_id '3' is none of the 3 numbers that have names (0 to 60); see class_names"
+    )
+
+
+def test_label_info_names_numbers_where_the_parameter_does_not():
+    matcher = DetectionMatcher()
+    entries = [SimpleNamespace(class_id=2, class_name="car"), SimpleNamespace(class_id=7, class_name="truck")]
+    matcher.add_label_info(SimpleNamespace(class_map=entries, threshold=0.5))
+    assert [o.name for o in matcher.objects_in(found(thing("7")), 64, 48)] == ["truck"]
+    matcher.class_names = module.class_names_of(["7: lorry"])
+    assert [o.name for o in matcher.objects_in(found(thing("7"), thing("2")), 64, 48)] == ["lorry"]
+    assert "class_id '2'" in matcher.problem
+
+
 @pytest.fixture(params=["handed over", pytest.param("over DDS", marks=needs_messages)])
 def detector(request, graph, monkeypatch):
     """Makes the function that gives detections to a node: without vision_msgs, past DDS."""
@@ -246,6 +297,25 @@ def test_detections_replace_the_objects_of_the_stream_and_images_wait_for_them(g
     assert wait_until(lambda: len(graph.depths) == 2)
     assert graph.depths[1].header == images[2].header and list(graph.depths[1].objects) == [] and fake.looks == 1
     graph.diagnostic(detections_received="2", detections_matched="2", frames_answered="2", frames_received="2")
+
+
+def test_a_detector_of_numbers_is_understood_by_a_table_that_may_change_at_run_time(graph, fake, detector):
+    node = graph.start(lambda *_: fake, use_detections=True, class_names=list(COCO))
+    detect, camera = detector(node), graph.camera()
+
+    def names_of(*things):
+        before, message = len(graph.depths), graph.image()
+        camera.publish(message)
+        assert wait_until(lambda: node.shared.detections.images == before + 1)
+        detect(found(*things, of=Header(stamp=message.header.stamp)))  # detectors leave frame_id empty
+        assert wait_until(lambda: len(graph.depths) == before + 1)
+        return [o.name for o in graph.depths[-1].objects]
+
+    assert names_of(thing("56")) == ["chair"]
+    assert node.set_parameters([Parameter("class_names", value=["cat", "dog"])])[0].successful
+    assert names_of(thing("1")) == ["dog"]
+    refused = node.set_parameters([Parameter("class_names", value=["0: cat", "dog"])])[0]
+    assert not refused.successful and "numbered names" in refused.reason
 
 
 def test_a_question_does_not_wait_for_detections_and_its_image_is_encoded_once(graph, fake, detector):

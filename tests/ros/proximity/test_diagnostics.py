@@ -18,6 +18,7 @@ TROUBLES = [
     ({"use_detections": True, "detections_problem": "a number"}, "a number"),
     ({"use_detections": True}, "no detections have come that belong to an image"),
     ({"shared_memory": SharedMemoryState(False, "", "not in use")}, "not in use"),
+    ({"unmatched_remaps": ["imagee matches nothing", "dept"]}, "imagee matches nothing"),
     ({"image_age_s": math.nan}, "no usable image has arrived yet"),
     ({"image_age_s": 7.06}, "the newest image is 7.1 s old"),
     ({"image_problem": "the image is dark"}, "the image is dark"),
