@@ -7,7 +7,6 @@ never ends a run. Every model gets the same words through its own processor and 
 from __future__ import annotations
 
 import base64
-import io
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,15 +15,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from proxqa_core.comparison.marking import jpeg_bytes, marked
 from proxqa_core.comparison.questions import ComparisonQuestion
+from proxqa_core.datasets.benchmarks import POINT_NAME
 from proxqa_core.datasets.folder import BadDatasetError
 from proxqa_core.errors import BadImageError, BadObjectError, ProxqaError
-from proxqa_core.types import Box, ObjectQuery
-
-POINT_SHARE = 0.06
-"""Side of the box that stands for a point, as a share of the image's shorter side: our engine is asked about boxes."""
+from proxqa_core.types import ObjectQuery
 
 
 @dataclass(frozen=True)
@@ -93,21 +90,13 @@ class EngineAnswerer:
     def _queries(self, question: ComparisonQuestion, width: int, height: int) -> tuple[ObjectQuery, ObjectQuery]:
         boxes = question.boxes if self._prompt == "box" else None
         if boxes is None and question.item.points is not None:
-            first, second = (box_around(p, width, height) for p in question.item.points)
-            boxes = (first, second)
-        a, b = question.names if all(question.names) else ("point a", "point b")
+            boxes = question.item.regions(width, height)
+        a, b = question.names if all(question.names) else (POINT_NAME, POINT_NAME)
         if boxes is None and not all(question.names):
             raise BadObjectError("the item has neither names, boxes nor points; expected one of them")
         return (
             (ObjectQuery(a), ObjectQuery(b)) if boxes is None else (ObjectQuery(a, boxes[0]), ObjectQuery(b, boxes[1]))
         )
-
-
-def box_around(point: tuple[float, float], width: int, height: int) -> Box:
-    """The box that stands for a point (x, y), pixels, inside an image of width x height."""
-    half = max(2.0, POINT_SHARE * min(width, height) / 2)
-    x, y = (min(max(v, half), size - half) for v, size in zip(point, (width, height), strict=True))
-    return Box(x - half, y - half, x + half, y + half)
 
 
 class HuggingFaceAnswerer:
@@ -150,7 +139,7 @@ class HuggingFaceAnswerer:
         from PIL import Image
 
         try:
-            image = Image.fromarray(marked(question))
+            image = Image.fromarray(marked(question.item, question.flipped))
             content = [{"type": "image", "image": image}, {"type": "text", "text": question.text}]
             inputs = self._processor.apply_chat_template(
                 [{"role": "user", "content": content}],
@@ -207,7 +196,9 @@ class DecisionAnswerer:
         }
         try:
             request = {"state": "The photo: <photo>", "questions": {"closer": ask}}
-            said = self._decide(request, assets={"<photo>": Image.fromarray(marked(question))})["closer"]
+            said = self._decide(request, assets={"<photo>": Image.fromarray(marked(question.item, question.flipped))})[
+                "closer"
+            ]
             return decision_answer(said)
         except Exception as error:  # a foreign model fails in its own ways; the run goes on
             return Answer(error=f"{type(error).__name__}: {str(error).strip()[:200]}")
@@ -273,7 +264,7 @@ class OpenAIAnswerer:
 
     def _one(self, question: ComparisonQuestion) -> Answer:
         try:
-            coded = base64.b64encode(_jpeg(marked(question))).decode()
+            coded = base64.b64encode(jpeg_bytes(marked(question.item, question.flipped))).decode()
             content: Any = [
                 {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{coded}"}},
                 {"type": "text", "text": question.text},
@@ -346,35 +337,3 @@ def recorded_answers(path: Path) -> Iterator[RecordedAnswer]:
         said = None if key is None else row.get("full_prediction", row.get("text", row.get("answer")))
         if isinstance(said, str):
             yield RecordedAnswer(str(key), said, str(row.get("prediction", "")), str(row.get("answer", "")))
-
-
-def marked(question: ComparisonQuestion) -> NDArray[np.uint8]:
-    """The image as it is shown to a model that takes no boxes: A in a red, B in a blue box or circle, if known.
-
-    Raises:
-        BadImageError: The image is missing or damaged.
-    """
-    from PIL import Image, ImageDraw
-
-    image = question.item.load_image()
-    boxes, points = question.boxes, question.item.points
-    if boxes is None and points is None:
-        return image
-    canvas = Image.fromarray(image)
-    draw, width = ImageDraw.Draw(canvas), max(2, round(min(canvas.size) / 160))
-    for i, colour in enumerate(((255, 0, 0), (0, 0, 255))):
-        if boxes is not None:
-            draw.rectangle(boxes[i].xyxy, outline=colour, width=width)
-        elif points is not None:
-            around = box_around(points[i], *canvas.size)
-            draw.ellipse(around.xyxy, outline=colour, width=width)
-            draw.text((around.x2, around.y1), "AB"[i], fill=colour)
-    return np.asarray(canvas)
-
-
-def _jpeg(image: NDArray[np.uint8]) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=95)
-    return buffer.getvalue()

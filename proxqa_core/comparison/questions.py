@@ -7,8 +7,11 @@ gap).
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from proxqa_core.comparison.parsing import Choice
 from proxqa_core.datasets.benchmarks import WhichCloser
@@ -39,6 +42,15 @@ class ComparisonQuestion:
     def names(self) -> tuple[str, str]:
         """What A and B are called in this order."""
         return self.item.names if not self.flipped else (self.item.names[1], self.item.names[0])
+
+    @property
+    def fingerprint(self) -> str:
+        """What is asked about what, as 16 hexadecimal digits: an answer that was kept belongs to this alone."""
+        item, image = self.item, self.item.image
+        picture = image.name if isinstance(image, Path) else hashlib.sha256(image).hexdigest()
+        boxes = None if self.boxes is None else [b.xyxy for b in self.boxes]
+        asked = json.dumps([self.text, picture, boxes, item.points])
+        return hashlib.sha256(asked.encode()).hexdigest()[:16]
 
     @property
     def boxes(self) -> tuple[Box, Box] | None:
@@ -72,8 +84,23 @@ def _right(item: WhichCloser, flipped: bool) -> Choice | None:
 
 
 def _text(item: WhichCloser, flipped: bool) -> str:
+    asked, a, b = question_and_choices(item, flipped)
+    return f"{asked}\n(A) {a}\n(B) {b}\n{INSTRUCTION}"
+
+
+def question_and_choices(item: WhichCloser, flipped: bool = False, marks: bool = True) -> tuple[str, str, str]:
+    """The words for a pair, for any model: the question, choice A, choice B.
+
+    Args:
+        item: The pair.
+        flipped: Whether its B is named first.
+        marks: Whether boxes, where there are any, are drawn into the image (`marking.marked`): A's red, B's blue.
+    """
     if not all(item.names):
-        points = "Two points are marked in the image, A and B. Which point is closer to the camera?"
-        return f"{item.question or points}\n(A) A is closer\n(B) B is closer\n{INSTRUCTION}"
+        colours = "A (red circle) and B (blue circle)" if item.points is not None else "A and B"
+        points = f"Two points are marked in the image, {colours}. Which point is closer to the camera?"
+        return item.question if item.points is None and item.question else points, "A is closer", "B is closer"
     a, b = (item.names[1], item.names[0]) if flipped else item.names
-    return f"Which object is closer to the camera that took this image?\n(A) {a}\n(B) {b}\n{INSTRUCTION}"
+    if marks and item.boxes is not None:
+        a, b = f"{a} (red box)", f"{b} (blue box)"
+    return "Which object is closer to the camera that took this image?", a, b

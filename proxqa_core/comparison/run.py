@@ -1,7 +1,8 @@
 """Asking every model every question, and keeping what was answered.
 
 Promises: answers are appended to one JSON-lines file a model as they come; a run that was ended at any moment goes on
-where it was and ends with the same result. Errors are asked again, answers are not. A torn last line is left out.
+where it was and ends with the same result. Errors are asked again, answers are not; an answer to another question of
+the same name (another data set, other words) is not taken for one to this. A torn last line is left out.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def ask_all(
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = answers_file(folder, answerer.name)
-    answers = {key: answer for key, answer in _kept(path) if not answer.error}
+    asked = {q.key: q.fingerprint for q in questions}
+    answers = {key: answer for key, mark, answer in _kept(path) if not answer.error and asked.get(key) == mark}
     left = [q for q in questions if q.key not in answers]
     done = len(questions) - len(left)
     with path.open("a", encoding="utf-8") as file:
@@ -50,7 +52,8 @@ def ask_all(
             batch = left[start : start + answerer.batch_size]
             for question, answer in zip(batch, answerer.answer(batch), strict=True):
                 answers[question.key] = answer
-                file.write(json.dumps({"key": question.key, **asdict(answer)}, ensure_ascii=False) + "\n")
+                row = {"key": question.key, "asked": question.fingerprint, **asdict(answer)}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
             done += len(batch)
@@ -59,13 +62,14 @@ def ask_all(
     return answers
 
 
-def _kept(path: Path) -> Iterator[tuple[str, Answer]]:
+def _kept(path: Path) -> Iterator[tuple[str, str, Answer]]:
+    """(key, fingerprint of what was asked, answer) of every whole line."""
     if not path.exists():
         return
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             raw = json.loads(line)
-            yield str(raw.pop("key")), Answer(**raw)
+            yield str(raw.pop("key")), str(raw.pop("asked")), Answer(**raw)
         except (ValueError, TypeError, KeyError, AttributeError):
             continue  # torn while it was written
 

@@ -1,7 +1,8 @@
 """How good each model's answers are, judged alike.
 
 Promises: what cannot be parsed and what failed counts as wrong and is counted apart; intervals are by image; the rules
-"lower box edge is closer" and "larger box is closer" are scored on the same pairs.
+"lower box edge is closer" and "larger box is closer" are scored on the same pairs. Of points the lower one stands for
+the lower edge, and none is larger.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from proxqa_core.comparison.parsing import Choice, parse_choice
 from proxqa_core.comparison.questions import ComparisonQuestion
 from proxqa_core.datasets.benchmarks import WhichCloser
 from proxqa_core.evaluation.metrics import interval
-from proxqa_core.types import Box
 
 
 @dataclass(frozen=True)
@@ -83,25 +83,38 @@ def score(model: str, judged: Sequence[Judged]) -> dict[str, Any]:
 
 
 def rule_scores(items: Sequence[WhichCloser]) -> list[dict[str, Any]]:
-    """The figures of the two simple rules over items that have boxes and answers; none where no item has boxes."""
-    judged = [i for i in items if i.boxes is not None and i.answer is not None]
+    """The figures of the two simple rules over items that have places and answers; none where no item has."""
+    judged = [i for i in items if (i.boxes or i.points) and i.answer is not None]
     if not judged:
         return []
-    rules: dict[str, Callable[[Box], float]] = {
-        "rule: lower edge": lambda b: b.y2,
-        "rule: larger box": lambda b: (b.x2 - b.x1) * (b.y2 - b.y1),
-    }
+    rules = {"rule: lower edge": _lower_edges, "rule: larger box": _areas}
     return [{"model": name, "questions": len(judged), "accuracy": _mean(_by_rule(judged, rule)),
              "counter_heuristic_accuracy": _mean(_by_rule([i for i in judged if is_counter_heuristic(i)], rule))}
             for name, rule in rules.items()]  # fmt: skip
 
 
 def is_counter_heuristic(item: WhichCloser) -> bool:
-    """Whether the closer thing's box does not end lower: where the rule "lower is closer" is wrong."""
-    if item.boxes is None or item.answer is None:
+    """Whether the closer thing does not end lower in the image: where the rule "lower is closer" is wrong."""
+    edges = _lower_edges(item)
+    if edges is None or item.answer is None:
         return False
-    near, far = item.boxes if item.answer == "A" else (item.boxes[1], item.boxes[0])
-    return near.y2 <= far.y2
+    near, far = edges if item.answer == "A" else edges[::-1]
+    return near <= far
+
+
+def _lower_edges(item: WhichCloser) -> tuple[float, float] | None:
+    """How far down A and B end, pixels; None where it is not known."""
+    if item.boxes is not None:
+        return item.boxes[0].y2, item.boxes[1].y2
+    return None if item.points is None else (item.points[0][1], item.points[1][1])
+
+
+def _areas(item: WhichCloser) -> tuple[float, float] | None:
+    """Of the boxes of A and B, pixels; of points, which have none, equal ones."""
+    if item.boxes is None:
+        return (0.0, 0.0)
+    first, second = ((b.x2 - b.x1) * (b.y2 - b.y1) for b in item.boxes)
+    return first, second
 
 
 def recorded_accuracy(rows: Sequence[RecordedAnswer]) -> float:
@@ -109,12 +122,13 @@ def recorded_accuracy(rows: Sequence[RecordedAnswer]) -> float:
     return _mean(np.array([r.prediction == r.right for r in rows], dtype=np.float64))
 
 
-def _by_rule(items: Sequence[WhichCloser], rule: Callable[[Box], float]) -> NDArray[np.float64]:
+def _by_rule(
+    items: Sequence[WhichCloser], rule: Callable[[WhichCloser], tuple[float, float] | None]
+) -> NDArray[np.float64]:
     """1 right, 0 wrong, 0.5 where the rule cannot tell."""
     values = []
     for item in items:
-        assert item.boxes is not None
-        a, b = (rule(box) for box in item.boxes)
+        a, b = rule(item) or (0.0, 0.0)
         values.append(0.5 if a == b else float((a > b) == (item.answer == "A")))
     return np.array(values, dtype=np.float64)
 

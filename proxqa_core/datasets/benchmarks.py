@@ -1,7 +1,8 @@
-"""Which-closer benchmarks: BLINK Relative_Depth, CV-Bench depth, DA-2K, and the TSV of VLMEvalKit.
+"""What benchmarks ask, as items, and the which-closer benchmarks: BLINK, CV-Bench, DA-2K, the TSV of VLMEvalKit.
 
 Promises: every reader yields `WhichCloser` items in the file's order and counts what it cannot read; no answer is
-guessed. DA-2K always names the closer point first: its points are shuffled, by a seed and the item alone.
+guessed. DA-2K always names the closer point first: its points are shuffled, by a seed and the item alone. A model that
+is asked about boxes is asked about a point by the box around it (`box_around`), always the same one.
 
 Sources: BLINK, Fu et al. 2024; CV-Bench, Tong et al. 2024 (Cambrian-1); DA-2K, Yang et al. 2024 (Depth Anything V2);
 VLMEvalKit, Duan et al. 2024.
@@ -15,10 +16,11 @@ import csv
 import hashlib
 import io
 import json
+import math
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +35,10 @@ from proxqa_core.types import Box, check_image
 Letter = Literal["A", "B"]
 SHORTEST_IMAGE = 64
 """VLMEvalKit takes an `image` of at most so many characters for the index of another row, whose image it shares."""
+POINT_SHARE = 0.06
+"""Side of the box that stands for a point, as a share of the image's shorter side."""
+POINT_NAME = "point"
+"""What a point is called where a name is needed: what lies under it is not known."""
 _LETTER = re.compile(r"\(?([AB])\)?\.?")
 
 
@@ -48,6 +54,8 @@ class WhichCloser:
         names: What the two are called, '' where they are points.
         boxes: Pixels, or None where there are none.
         points: (x, y) in pixels, or None where there are none.
+        gap: By how much their depths differ, in [0, 1]; NaN = not known.
+        depths: True relative depths of the two, in [0, 1], or None where they are not known.
     """
 
     item_id: str
@@ -57,6 +65,8 @@ class WhichCloser:
     names: tuple[str, str] = ("", "")
     boxes: tuple[Box, Box] | None = None
     points: tuple[tuple[float, float], tuple[float, float]] | None = None
+    gap: float = math.nan
+    depths: tuple[float, float] | None = None
 
     def load_image(self) -> NDArray[np.uint8]:
         """The image, uint8 [height, width, 3], RGB, upright.
@@ -64,19 +74,68 @@ class WhichCloser:
         Raises:
             BadImageError: It is missing or damaged.
         """
-        from PIL import Image, ImageOps
+        return load_image(self.image, self.item_id)
 
-        from proxqa_core.vision.image_file import read_image
+    def regions(self, width: int, height: int) -> tuple[Box, Box] | None:
+        """Where the two are in an image of width x height pixels: boxes, or those around points; None = not known."""
+        if self.boxes is not None or self.points is None:
+            return self.boxes
+        first, second = (box_around(p, width, height) for p in self.points)
+        return first, second
 
-        if isinstance(self.image, Path):
-            return read_image(self.image)
-        try:
-            with Image.open(io.BytesIO(self.image)) as file:
-                image = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
-        except Exception as error:  # Pillow raises whatever a damaged file leads it into
-            raise BadImageError(f"image of item {self.item_id!r} cannot be read: {type(error).__name__}") from error
-        check_image(image)
-        return image
+
+@dataclass(frozen=True)
+class HowDeep:
+    """How far away one thing in an image is, relative to everything in view.
+
+    Attributes:
+        item_id: What the benchmark calls it.
+        image: A file, or the bytes of one.
+        name: What the thing is called.
+        box: Pixels.
+        depth: True relative depth, in [0, 1].
+    """
+
+    item_id: str
+    image: Path | bytes
+    name: str
+    box: Box
+    depth: float
+
+    def load_image(self) -> NDArray[np.uint8]:
+        """See `WhichCloser.load_image`."""
+        return load_image(self.image, self.item_id)
+
+
+Item = WhichCloser | HowDeep
+
+
+def load_image(source: Path | bytes, item_id: str) -> NDArray[np.uint8]:
+    """The image of an item, uint8 [height, width, 3], RGB, upright.
+
+    Raises:
+        BadImageError: It is missing or damaged.
+    """
+    from PIL import Image, ImageOps
+
+    from proxqa_core.vision.image_file import read_image
+
+    if isinstance(source, Path):
+        return read_image(source)
+    try:
+        with Image.open(io.BytesIO(source)) as file:
+            image = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
+    except Exception as error:  # Pillow raises whatever a damaged file leads it into
+        raise BadImageError(f"image of item {item_id!r} cannot be read: {type(error).__name__}") from error
+    check_image(image)
+    return image
+
+
+def box_around(point: tuple[float, float], width: int, height: int) -> Box:
+    """The box that stands for a point (x, y), pixels, inside an image of width x height."""
+    half = max(2.0, POINT_SHARE * min(width, height) / 2)
+    x, y = (min(max(v, half), size - half) for v, size in zip(point, (width, height), strict=True))
+    return Box(x - half, y - half, x + half, y + half)
 
 
 def read_da2k(annotations: Path, seed: int = 0, report: ReadReport | None = None) -> Iterator[WhichCloser]:
@@ -101,20 +160,19 @@ def _da2k_item(folder: Path, name: str, raw: Any, item_id: str, seed: int) -> Wh
         return None
     first, second = (p for p in points if p is not None)
     answer: Letter = "A" if raw["closer_point"] == "point1" else "B"
-    if _coin(f"{seed}/{item_id}"):
+    if coin(f"{seed}/{item_id}"):
         first, second, answer = second, first, "B" if answer == "A" else "A"
     return WhichCloser(item_id, folder / name, answer, points=(first, second))
 
 
 def _point(raw: Any) -> tuple[float, float] | None:
     """(x, y) of a point that is written [row, column]."""
-    if not isinstance(raw, list) or len(raw) != 2 or not all(isinstance(v, int | float) for v in raw):
-        return None
-    return float(raw[1]), float(raw[0])
+    pair = _finite_pair(raw)
+    return None if pair is None else (pair[1], pair[0])
 
 
-def _coin(text: str) -> bool:
-    """True for half of all texts, always the same ones."""
+def coin(text: str) -> bool:
+    """True for half of all texts, always the same ones: which thing is named first hangs on this alone."""
     return bool(hashlib.sha256(text.encode()).digest()[0] & 1)
 
 
@@ -139,7 +197,7 @@ def read_cv_bench(path: Path, images: Path | None = None, report: ReadReport | N
             if report is not None:
                 report.add("item without image, two choices and an answer", f"item {raw.get('idx', number)}")
             continue
-        question = raw.get("prompt") or raw.get("question") or ""
+        question = raw.get("question") or ""
         yield WhichCloser(str(raw.get("idx", number)), image, answer, str(question), names, boxes)
 
 
@@ -155,7 +213,43 @@ def read_blink(path: Path, images: Path | None = None, report: ReadReport | None
             if report is not None:
                 report.add("item without image and answer", item_id)
             continue
-        yield WhichCloser(item_id, image, answer, str(raw.get("prompt") or raw.get("question") or ""))
+        # `prompt` is the question with its choices, which are written anew
+        yield WhichCloser(item_id, image, answer, str(raw.get("question") or ""))
+
+
+def read_points(path: Path) -> dict[str, tuple[tuple[float, float], tuple[float, float]]]:
+    """Where points A and B are, by item: JSON lines of ``{"id": "…", "A": [x, y], "B": [x, y]}``, pixels.
+
+    BLINK draws its points into the image and does not say where they are.
+
+    Raises:
+        BadDatasetError: The file cannot be read, or a line is something else.
+    """
+    found = {}
+    for number, raw in enumerate(_rows(path)):
+        first, second = (_finite_pair(raw.get(key)) for key in "AB")
+        if not isinstance(raw.get("id"), str | int) or first is None or second is None:
+            raise BadDatasetError(
+                f'{path}: entry {number} is {str(raw)[:60]}; expected {{"id": "…", "A": [x, y], "B": [x, y]}} in pixels'
+            )
+        found[str(raw["id"])] = (first, second)
+    return found
+
+
+def with_points(
+    items: Iterator[WhichCloser], points: dict[str, tuple[tuple[float, float], tuple[float, float]]]
+) -> Iterator[WhichCloser]:
+    """Items with the points that a file of its own gives (`read_points`), where it does."""
+    for item in items:
+        yield replace(item, points=points.get(item.item_id, item.points))
+
+
+def _finite_pair(raw: Any) -> tuple[float, float] | None:
+    if not isinstance(raw, list) or len(raw) != 2:
+        return None
+    if not all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in raw):
+        return None
+    return float(raw[0]), float(raw[1])
 
 
 def read_vlmeval_tsv(path: Path, report: ReadReport | None = None) -> Iterator[WhichCloser]:

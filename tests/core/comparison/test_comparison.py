@@ -7,6 +7,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,15 @@ from proxqa_core.comparison.answerers import (
     Answer,
     EngineAnswerer,
     RecordedAnswerer,
-    box_around,
     decision_answer,
-    marked,
     recorded_answers,
 )
+from proxqa_core.comparison.marking import marked
 from proxqa_core.comparison.parsing import parse_choice
 from proxqa_core.comparison.questions import ComparisonQuestion, questions_of
 from proxqa_core.comparison.run import answers_file, ask_all
 from proxqa_core.comparison.scores import judge, recorded_accuracy, rule_scores, score
-from proxqa_core.datasets.benchmarks import WhichCloser
+from proxqa_core.datasets.benchmarks import WhichCloser, box_around
 from proxqa_core.datasets.folder import BadDatasetError
 from proxqa_core.types import Box
 
@@ -105,7 +105,7 @@ def test_pairs_are_asked_in_both_orders() -> None:
     first, second = questions_of([item(answer="A", boxes=boxes)])
     assert (first.key, first.right, first.names, first.boxes) == ("1/AB", "A", ("cup", "dog"), boxes)
     assert (second.key, second.right, second.names, second.boxes) == ("1/BA", "B", ("dog", "cup"), boxes[::-1])
-    assert "(A) dog\n(B) cup" in second.text and second.text != first.text
+    assert "(A) dog (red box)\n(B) cup (blue box)" in second.text and second.text != first.text
     (points,) = questions_of([item(names=("", ""), points=((10, 10), (90, 50)))])
     assert not points.flipped and "(A) A is closer" in points.text
 
@@ -140,6 +140,20 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert score("x", judge(questions, whole))["accuracy"] == 1.0
 
 
+def test_answers_to_other_questions_of_the_same_name_are_not_taken(tmp_path: Path) -> None:
+    of_cups, of_cats = list(questions_of([item()])), list(questions_of([item(names=("cup", "cat"))]))
+    other_image = list(questions_of([replace(item(), image=b"another")]))
+    assert of_cups[0].key == of_cats[0].key == other_image[0].key
+    said = {q.key: Answer("A") for q in of_cups}
+    ask_all(Talker(said), of_cups, tmp_path)
+    for questions in (of_cats, other_image):
+        talker = Talker(said)
+        ask_all(talker, questions, tmp_path)
+        assert talker.asked == 2
+    talker = Talker(said)
+    assert ask_all(talker, of_cups, tmp_path) == said and talker.asked == 0
+
+
 def test_errors_are_asked_again_and_counted_apart(tmp_path: Path) -> None:
     questions = list(questions_of([item("1"), item("2")]))
     said = {"1/AB": Answer("A"), "1/BA": Answer("no idea")}
@@ -166,6 +180,9 @@ def test_scores_and_rules() -> None:
     assert figures["counter_heuristic_questions"] == 2 and figures["counter_heuristic_accuracy"] == 0
     edge, larger = rule_scores(items)
     assert (edge["accuracy"], edge["counter_heuristic_accuracy"]) == (0.5, 0) and larger["questions"] == 2
+    points = ((5.0, 90.0), (5.0, 20.0))
+    edge, larger = rule_scores([item("4", "B", names=("", ""), points=points)])
+    assert (edge["accuracy"], larger["accuracy"], larger["counter_heuristic_accuracy"]) == (0, 0.5, 0.5)
     assert rule_scores([item()]) == [] and math.isnan(score("none", [])["accuracy"])
 
 
@@ -191,11 +208,15 @@ def test_the_decision_pipelines_answer() -> None:
 
 def test_marks_are_drawn_where_a_and_b_are() -> None:
     first, second = questions_of([item(boxes=(Box(10, 10, 60, 60), Box(120, 20, 180, 80)))])
-    assert tuple(marked(first)[10, 30]) == (255, 0, 0) == tuple(marked(second)[20, 150])
-    assert tuple(marked(first)[20, 150]) == (0, 0, 255)
+    assert tuple(shown(first)[10, 30]) == (255, 0, 0) == tuple(shown(second)[20, 150])
+    assert tuple(shown(first)[20, 150]) == (0, 0, 255)
     (points,) = questions_of([item(names=("", ""), points=((20, 50), (150, 50)))])
-    assert (marked(points) != marked(questions_of_plain())).any()
+    assert (shown(points) != shown(questions_of_plain())).any()
     assert box_around((0, 0), 200, 100).xyxy == (0, 0, 6, 6)
+
+
+def shown(question: ComparisonQuestion) -> Any:
+    return marked(question.item, question.flipped)
 
 
 def questions_of_plain() -> ComparisonQuestion:
