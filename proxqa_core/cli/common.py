@@ -41,6 +41,20 @@ class NotInstalledError(ProxqaError, RuntimeError):
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that raises BadUsageError instead of ending the process."""
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does; but an argument that may be left out may also stand behind options.
+
+        Before Python 3.13 argparse takes it for left out as soon as an option comes.
+        """
+        found, rest = super().parse_known_args(args, namespace)
+        last = next((a for a in reversed(self._actions) if not a.option_strings), None)
+        words = [word for word in rest if not word.startswith("-")]
+        may_come = last is not None and last.nargs == argparse.OPTIONAL and len(words) == 1
+        if last is not None and may_come and getattr(found, last.dest) == last.default:
+            setattr(found, last.dest, self._get_values(last, words))
+            rest.remove(words[0])
+        return found, rest
+
     def error(self, message: str) -> NoReturn:
         """Raise BadUsageError with a pointer to --help."""
         raise BadUsageError(f"{message}; see '{self.prog} --help'")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SOURCES = ("folder", "blink", "cv-bench", "da-2k", "tsv", "recorded")
+SOURCES = ("folder", "blink", "cv-bench", "da-2k", "items", "tsv", "recorded")
 """Kinds of sources; those of `proxqa_core.comparison.sources.READERS`, which a test compares."""
 
 
@@ -60,6 +60,7 @@ def add_commands(commands: common.SubParsers) -> None:
 
 def run_compare(options: argparse.Namespace) -> None:
     """Ask all models all questions, and score them."""
+    from proxqa_core.comparison.answerers import RecordedAnswerer
     from proxqa_core.comparison.questions import questions_of
     from proxqa_core.comparison.run import ask_all
     from proxqa_core.comparison.scores import judge, rule_scores, score
@@ -79,6 +80,8 @@ def run_compare(options: argparse.Namespace) -> None:
         with common.stdout_to_stderr():
             answers = ask_all(answerer, questions, options.out, _progress(options))
         scores.append(score(answerer.name, judge(questions, answers)))
+        if isinstance(answerer, RecordedAnswerer):
+            scores[-1]["accuracy_as_recorded"] = answerer.accuracy_as_recorded({i.item_id for i in items})
     report = {"kind": options.kind, "data": str(options.data), "pairs": len(items), "models": scores,
               "left_out": left_out.lines()}  # fmt: skip
     if options.html:

@@ -1,11 +1,12 @@
-"""`proxqa eval` and `proxqa eval-bag`: how good a model is, on a labelled folder or on a rosbag2."""
+"""`proxqa eval` and `proxqa eval-bag`: how good a model is, on a labelled folder, a benchmark or a rosbag2."""
 
 from __future__ import annotations
 
 import argparse
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,24 @@ from proxqa_core.cli import common, tables
 from proxqa_core.files import write_text
 
 if TYPE_CHECKING:
+    from proxqa_core.evaluation.benchmarks import BenchmarkSource
     from proxqa_core.evaluation.sequence import Run
+
+BENCHMARKS = {
+    "folder": "a labelled folder",
+    "gqa-depth": "GQA scene graphs (relative depth of objects)",
+    "gqa-proximity": "GQA scene graphs (which of two is closer)",
+    "make3d-proximity": "a folder of Make3D's img-NAME.jpg",
+    "blink": "BLINK Relative_Depth, .jsonl or .parquet",
+    "cv-bench": "CV-Bench test_3d, .jsonl or .parquet",
+    "da-2k": "DA-2K's annotations.json, beside its images",
+    "items": "what --export wrote",
+}
+"""Kinds of data; those of `proxqa_core.evaluation.benchmarks.KINDS`, which a test compares."""
+DEPTH_UNITS = ("mm", "m", "disparity")
+"""Those of `proxqa_core.datasets.depth_source.DepthUnit`."""
+ON_BENCHMARKS = ("images", "depth_maps", "depth_unit", "depth_model", "grids", "boxes", "points", "seed")
+ON_FOLDERS = ("train", "absent", "direct")
 
 
 def add_commands(commands: common.SubParsers) -> None:
@@ -23,18 +41,39 @@ def add_commands(commands: common.SubParsers) -> None:
 
 
 def run_eval(options: argparse.Namespace) -> None:
-    """Measure a model on a labelled folder."""
+    """Measure a model on a labelled folder or on a benchmark, or write the benchmark for others."""
+    if options.kind in BENCHMARKS and options.data is None and not (Path(options.kind) / "annotations.json").is_file():
+        raise common.BadUsageError(f"eval {options.kind} needs DATA; {BENCHMARKS[options.kind]}")
+    kind, data = ("folder", options.kind) if options.data is None else (options.kind, options.data)
+    if kind not in BENCHMARKS:
+        raise common.BadUsageError(f"eval has no benchmark {kind!r}; expected one of {', '.join(BENCHMARKS)}")
+    if kind == "folder" and options.export is None:
+        _refuse(options, ON_BENCHMARKS, "folder makes no use of")
+        _eval_folder(options, Path(data))
+    else:
+        _refuse(options, ON_FOLDERS, "only a labelled folder is measured with")
+        _eval_benchmark(options, kind, Path(data))
+
+
+def _refuse(options: argparse.Namespace, names: Sequence[str], says: str) -> None:
+    """One line where an option is given that would have no effect."""
+    for name in names:
+        if getattr(options, name) not in (None, False, 0):
+            raise common.BadUsageError(f"{says} --{name.replace('_', '-')}")
+
+
+def _eval_folder(options: argparse.Namespace, path: Path) -> None:
     from proxqa_core.datasets.folder import LabelledFolder
     from proxqa_core.evaluation.metrics import summary
     from proxqa_core.evaluation.runner import labels, measure
 
-    folder = LabelledFolder(options.folder)
+    folder = LabelledFolder(path)
     train = None if options.train is None else labels(options.train)
     with common.stdout_to_stderr():
         measured = measure(
             common.load_engine(options),
             folder,
-            options.prompt,
+            options.prompt or "name",
             options.limit,
             progress=common.shows_progress(options),
             absent=options.absent,
@@ -44,8 +83,57 @@ def run_eval(options: argparse.Namespace) -> None:
     if options.html:
         from proxqa_core.evaluation.html import render
 
-        write_text(options.html, render(report, measured, folder))
+        write_text(options.html, render(report, measured, folder.path.name, folder))
     common.write_report(options, report, tables.report_table(report))
+
+
+def _eval_benchmark(options: argparse.Namespace, kind: str, data: Path) -> None:
+    from proxqa_core.evaluation.benchmarks import load_benchmark
+    from proxqa_core.evaluation.exports import export
+    from proxqa_core.evaluation.item_runner import benchmark_report, measurements_of, pictures_of, run_items
+
+    with common.stdout_to_stderr():
+        benchmark = load_benchmark(kind, _source(options, data))
+    prompt = options.prompt or benchmark.prompt
+    if prompt == "name" and not benchmark.by_name:
+        raise common.BadUsageError(f"{kind} has no names that a model could find: ask with --prompt box")
+    if options.export is not None:
+        written = export(benchmark, options.export, prompt)
+        report = {"benchmark": benchmark.description, "left_out": benchmark.left_out, "folder": str(options.export),
+                  **asdict(written)}  # fmt: skip
+        common.write_report(options, report, tables.export_text(report))
+        return
+    with common.stdout_to_stderr():
+        engine = common.load_engine(options)
+        run = run_items(engine, benchmark.items, prompt, common.shows_progress(options))
+        report = benchmark_report(run, engine.model_name, prompt, benchmark.description)
+    report["left_out"] = benchmark.left_out
+    if options.html:
+        from proxqa_core.evaluation.html import render
+
+        measured = measurements_of(run, engine.model_name, prompt)
+        write_text(options.html, render(report, measured, kind, pictures_of(benchmark.items)))
+    common.write_report(options, report, tables.benchmark_table(report))
+
+
+def _source(options: argparse.Namespace, data: Path) -> BenchmarkSource:
+    from proxqa_core.datasets.depth_source import DepthUnit
+    from proxqa_core.evaluation.benchmarks import BenchmarkSource
+    from proxqa_core.evaluation.conversions import ConversionConfig
+
+    return BenchmarkSource(
+        data,
+        options.images,
+        options.grids,
+        options.boxes,
+        options.depth_maps,
+        None if options.depth_unit is None else DepthUnit(options.depth_unit),
+        options.depth_model,
+        options.device,
+        options.points,
+        options.limit,
+        ConversionConfig(seed=options.seed or 0),
+    )
 
 
 def run_eval_bag(options: argparse.Namespace) -> None:
@@ -79,23 +167,57 @@ def run_eval_bag(options: argparse.Namespace) -> None:
 
 
 def _add_eval(commands: common.SubParsers) -> None:
-    parser = common.add_command(commands, "eval", "measure a model on a labelled folder")
-    parser.add_argument("folder", metavar="DIR", type=Path, help="folder with annotations.json")
+    parser = common.add_command(commands, "eval", "measure a model on a labelled folder or a benchmark")
+    kinds = "; ".join(f"{kind}: {what}" for kind, what in BENCHMARKS.items())
+    parser.usage = "%(prog)s [-h] [options] [KIND] DATA"
+    parser.add_argument("kind", metavar="KIND", help=f"what DATA is (left out: folder). {kinds}")
+    parser.add_argument("data", metavar="DATA", nargs="?", help="folder with annotations.json, or as KIND says")
     parser.add_argument(
-        "--prompt", choices=common.PROMPTS, default="name", help="ask by referring phrase, or by name and box"
+        "--prompt",
+        choices=common.PROMPTS,
+        help="ask by phrase, or by name and box (default: name; box where the benchmark marks boxes or points)",
     )
-    parser.add_argument("--limit", metavar="N", type=common.count, help="only the first N images")
-    parser.add_argument("--train", metavar="DIR", type=Path, help="folder to fit the linear baseline on")
-    parser.add_argument(
+    parser.add_argument("--limit", metavar="N", type=common.count, help="only the first N images (others: items)")
+    _add_folder_options(parser.add_argument_group("labelled folders"))
+    _add_benchmark_options(parser.add_argument_group("benchmarks"))
+    _add_html(parser)
+    parser.set_defaults(command=run_eval)
+
+
+def _add_folder_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--train", metavar="DIR", type=Path, help="folder to fit the linear baseline on")
+    group.add_argument(
         "--absent",
         metavar="N",
         type=common.count_or_none,
         default=0,
         help="also ask for N names per image that are not in view",
     )
-    parser.add_argument("--direct", action="store_true", help="also ask which is closer without perceived depths")
-    _add_html(parser)
-    parser.set_defaults(command=run_eval)
+    group.add_argument("--direct", action="store_true", help="also ask which is closer without perceived depths")
+
+
+def _add_benchmark_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--images", metavar="DIR", type=Path, help="folder of the images, where DATA does not hold them")
+    group.add_argument("--depth-maps", metavar="DIR", type=Path, help="depth of GQA's images: maps named as they are")
+    group.add_argument(
+        "--depth-unit", choices=DEPTH_UNITS, help="what the numbers of the maps are, or of what the model predicts"
+    )
+    group.add_argument("--depth-model", metavar="ID|DIR", help="… or a depth-estimation model of Hugging Face")
+    group.add_argument("--grids", metavar="DIR", type=Path, help="Make3D's folder of depth_sph_corr-NAME.mat")
+    group.add_argument(
+        "--boxes",
+        metavar="FILE",
+        type=Path,
+        help="COCO-format boxes of Make3D's images (default: nine regions)",
+    )
+    group.add_argument("--points", metavar="FILE", type=Path, help="where BLINK's points are: lines of {id, A, B}")
+    group.add_argument("--seed", metavar="N", type=int, help="which items are drawn, and what is called A (default: 0)")
+    group.add_argument(
+        "--export",
+        metavar="DIR",
+        type=Path,
+        help="write the benchmark for others (items, VLMEvalKit, lmms-eval) instead of asking a model",
+    )
 
 
 def _add_eval_bag(commands: common.SubParsers) -> None:

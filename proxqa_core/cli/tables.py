@@ -6,7 +6,7 @@ Knows nothing of how the figures are made; imports nothing heavy.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -58,6 +58,68 @@ def report_table(report: dict[str, Any]) -> str:
     bad = report["bad_images"]["count"]
     rows += [["images left out, which cannot be used", str(bad), ""]] if bad else []
     return columns([*rows, *_absent_rows(report["absent"]), *_direct_rows(report["direct"])])
+
+
+def benchmark_table(report: dict[str, Any]) -> str:
+    """The report of `proxqa eval KIND`: the model beside the two simple rules."""
+    base, kind = report["baselines"], report["benchmark"]["kind"]
+    head = [f"{kind}: {report['model']}, asked by {report['prompt']}, {report['images']} images"]
+    rows = [[*head, "model", "95 % interval", "lower edge", "larger box"]]
+    if report["pairs"]:
+        rows += _pair_rows(report, base)
+    if report["objects"]:
+        rows += _depth_rows(report, base)
+    for reason, count in report["not_asked"].items():
+        rows.append([f"not asked, counted as wrong: {reason}", str(count), "", "", ""])
+    if bad := report["bad_images"]["count"]:
+        rows.append(["images left out, which cannot be used", str(bad), "", "", ""])
+    return "\n".join([columns(rows), *(f"left out: {line}" for line in report["left_out"])])
+
+
+def _pair_rows(report: dict[str, Any], base: dict[str, Any]) -> list[list[str]]:
+    intervals = report["interval_95"]
+    gaps = [
+        [f"… {name} % apart ({report['pairs_by_gap'][name]})", share(right), "",
+         share(base["lower_edge_by_gap"][name]), share(base["larger_box_by_gap"][name])]
+        for name, right in report["pair_accuracy_by_gap"].items()
+        if report["pairs_by_gap"][name]
+    ]  # fmt: skip
+    return [
+        [f"which is closer: right ({report['pairs']} pairs)", share(report["pair_accuracy"]),
+         _between(intervals["pair_accuracy"], share), share(base["lower_edge"]), share(base["larger_box"])],
+        [f"… counter-heuristic pairs ({report['pairs_breaking']})", share(report["pair_accuracy_breaking"]),
+         _between(intervals["pair_accuracy_breaking"], share), share(base["lower_edge_breaking"]),
+         share(base["larger_box_breaking"])],
+        *gaps,
+        ["… from comparing the depths", share(report["pair_accuracy_from_depths"]),
+         _between(intervals["pair_accuracy_from_depths"], share), "", ""],
+    ]  # fmt: skip
+
+
+def _depth_rows(report: dict[str, Any], base: dict[str, Any]) -> list[list[str]]:
+    intervals = report["interval_95"]
+    return [
+        [f"depth: mean absolute error ({report['objects_with_truth']} objects; constant: "
+         f"{figure(base['constant_mae'], 3)})", figure(report["mae"], 3), _between(intervals["mae"], figure),
+         f"{figure(base['lower_edge_line_mae'], 3)} (line)", ""],
+        ["depth: root mean square error", figure(report["rmse"], 3), "",
+         f"{figure(base['lower_edge_line_rmse'], 3)} (line)", ""],
+        *([f"depth: within a factor of {name}", share(value), "", "", ""] for name, value in report["delta"].items()),
+        ["depth: rank correlation (Spearman)", figure(report["spearman"], 3),
+         _between(intervals["spearman"], figure), figure(base["lower_edge_spearman"], 3),
+         figure(base["larger_box_spearman"], 3)],
+    ]  # fmt: skip
+
+
+def _between(bounds: tuple[float, float], show: Callable[[float], str]) -> str:
+    return f"{show(bounds[0])} to {show(bounds[1])}" if math.isfinite(bounds[0]) else "-"
+
+
+def export_text(report: dict[str, Any]) -> str:
+    """The report of `proxqa eval KIND DATA --export DIR`."""
+    lines = [f"{report['folder']}: {report['items']} items, {report['questions']} of them with pictures for others"]
+    lines += [f"left out: {count} x {reason}" for reason, count in report["without_picture"].items()]
+    return "\n".join([*lines, *(f"left out: {line}" for line in report["left_out"])])
 
 
 def _absent_rows(absent: dict[str, Any] | None) -> list[list[str]]:

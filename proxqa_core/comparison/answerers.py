@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -294,13 +295,26 @@ class RecordedAnswerer:
 
     def __init__(self, path: Path) -> None:
         self.name = path.stem
-        self._answers = {a.item_id: a.text for a in recorded_answers(path)}
+        self._rows = list(recorded_answers(path))
+        self._answers = {a.item_id: a.text for a in self._rows}
         if not self._answers:
             raise BadDatasetError(f"{path}: holds no recorded answers")
 
     def answer(self, questions: Sequence[ComparisonQuestion]) -> list[Answer]:
         """See `Answerer.answer`."""
         return [self._one(q) for q in questions]
+
+    def accuracy_as_recorded(self, item_ids: Container[str]) -> float:
+        """The share of the recorded choices that are the recorded right ones: what was published, recomputed.
+
+        Args:
+            item_ids: The items that count.
+
+        Returns:
+            In [0, 1]; NaN where the file records no choices.
+        """
+        right = [r.prediction == r.right for r in self._rows if r.prediction and r.item_id in item_ids]
+        return sum(right) / len(right) if right else math.nan
 
     def _one(self, question: ComparisonQuestion) -> Answer:
         for key in (question.key, question.item.item_id):

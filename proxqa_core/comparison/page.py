@@ -15,6 +15,7 @@ COLUMNS = {
     "consistent": "same in both orders",
     "first_named": "chose what was named first",
     "counter_heuristic_accuracy": "right where lower is not closer",
+    "accuracy_as_recorded": "right as recorded",
     "unparsed": "not parsed",
     "failed": "failed",
 }

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from proxqa_core.comparison.answerers import Answer, RecordedAnswer
+from proxqa_core.comparison.answerers import Answer
 from proxqa_core.comparison.parsing import Choice, parse_choice
 from proxqa_core.comparison.questions import ComparisonQuestion
 from proxqa_core.datasets.benchmarks import WhichCloser
@@ -115,11 +115,6 @@ def _areas(item: WhichCloser) -> tuple[float, float] | None:
         return (0.0, 0.0)
     first, second = ((b.x2 - b.x1) * (b.y2 - b.y1) for b in item.boxes)
     return first, second
-
-
-def recorded_accuracy(rows: Sequence[RecordedAnswer]) -> float:
-    """The share of recorded predictions that are the recorded right answer: a published figure, recomputed."""
-    return _mean(np.array([r.prediction == r.right for r in rows], dtype=np.float64))
 
 
 def _by_rule(

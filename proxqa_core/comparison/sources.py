@@ -13,6 +13,7 @@ from pathlib import Path
 from proxqa_core.comparison.answerers import recorded_answers
 from proxqa_core.datasets.benchmarks import WhichCloser, read_blink, read_cv_bench, read_da2k, read_vlmeval_tsv
 from proxqa_core.datasets.folder import LabelledFolder, Record
+from proxqa_core.datasets.published import read_items
 from proxqa_core.datasets.reading import ReadReport
 from proxqa_core.evaluation.metrics import MIN_GAP
 
@@ -35,14 +36,25 @@ def _pairs(record: Record) -> Iterator[WhichCloser]:
         (name_a, box_a, depth_a), (name_b, box_b, depth_b) = a, b
         if name_a is None or name_b is None or name_a == name_b or depth_a is None or depth_b is None:
             continue
-        if abs(depth_a - depth_b) >= MIN_GAP * max(depth_a, depth_b):
+        gap = abs(depth_a - depth_b) / max(depth_a, depth_b)
+        if gap >= MIN_GAP:
             yield WhichCloser(
                 f"{record.image}#{i}-{j}",
                 record.folder / record.image,
                 "A" if depth_a < depth_b else "B",
                 names=(name_a, name_b),
                 boxes=(box_a, box_b),
+                gap=gap,
             )
+
+
+def items_of_published(path: Path, images: Path | None, report: ReadReport) -> Iterator[WhichCloser]:
+    """The which-closer items of a file that `proxqa eval --export` wrote.
+
+    Raises:
+        BadDatasetError: The file cannot be read.
+    """
+    yield from (item for item in read_items(path, images, report) if isinstance(item, WhichCloser))
 
 
 def items_of_recorded(path: Path) -> Iterator[WhichCloser]:
@@ -61,6 +73,7 @@ READERS: dict[str, Reader] = {
     "blink": lambda path, images, report: read_blink(path, images, report),
     "cv-bench": lambda path, images, report: read_cv_bench(path, images, report),
     "da-2k": lambda path, images, report: read_da2k(path, report=report),
+    "items": items_of_published,
     "tsv": lambda path, images, report: read_vlmeval_tsv(path, report),
     "recorded": lambda path, images, report: items_of_recorded(path),
 }

@@ -34,9 +34,12 @@ class DepthUnit(str, Enum):
 
 
 class DepthSource(Protocol):
-    """Gives the disparity of images. batch_size: how many it takes at once."""
+    """Gives the disparity of images."""
 
-    batch_size: int
+    @property
+    def batch_size(self) -> int:
+        """How many images it takes at once."""
+        ...
 
     def disparities(self, images: Sequence[tuple[str, NDArray[np.uint8]]]) -> list[NDArray[np.float64] | str]:
         """Of (name, uint8 [h, w, 3] RGB) images: disparity [rows, columns], NaN = not known; or why there is none."""

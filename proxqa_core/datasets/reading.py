@@ -45,6 +45,13 @@ class ReadReport:
         if len(named) < MAX_EXAMPLES:
             named.append(str(record)[:80])
 
+    def merge(self, other: ReadReport) -> None:
+        """Count what another report counted too."""
+        for reason, count in other.counts.items():
+            self.counts[reason] += count
+            named = self.examples.setdefault(reason, [])
+            named += other.examples[reason][: MAX_EXAMPLES - len(named)]
+
     def lines(self) -> list[str]:
         """One line a reason, the most frequent first; empty where nothing was left out."""
         return [

@@ -9,14 +9,13 @@ from __future__ import annotations
 import base64
 import html
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from proxqa_core.datasets.folder import LabelledFolder, Record
 from proxqa_core.errors import BadImageError
 from proxqa_core.evaluation.metrics import Measurements, PairResult
 
@@ -31,25 +30,39 @@ figure{margin:0;width:20rem}figure img{max-width:100%;border-radius:4px}figcapti
 .note{color:#666;font-size:13px}svg text{font:12px system-ui,sans-serif;fill:#444}"""
 
 
-def render(report: dict[str, Any], measured: Measurements, folder: LabelledFolder) -> str:
+class Picture(Protocol):
+    """An image of a run."""
+
+    @property
+    def image(self) -> str:
+        """What the run calls it."""
+        ...
+
+    def load_image(self) -> NDArray[np.uint8]:
+        """uint8 RGB [height, width, 3]; raises BadImageError."""
+        ...
+
+
+def render(report: dict[str, Any], measured: Measurements, source: str, pictures: Iterable[Picture]) -> str:
     """The report of a run as an HTML page.
 
     Args:
         report: As `metrics.summary` gives it.
         measured: The answers that it was computed from.
-        folder: The images; one that is missing gets no picture.
+        source: What the model was measured on.
+        pictures: The images, such as a labelled folder; one that is missing or damaged gets no picture.
 
     Returns:
         The whole page.
     """
-    title = f"proxqa: {report['model']} on {folder.path.name}, asked by {report['prompt']}"
+    title = f"proxqa: {report['model']} on {source}, asked by {report['prompt']}"
     parts = [
         f"<p>{report['images']} images, {report['pairs']} pairs, {report['objects']} objects; "
         f"{number(report['seconds_per_image'], 2)} s an image.</p>",
         _bad_images(report["bad_images"]),
         accuracy(report),
         "<h2>Worst pairs</h2>",
-        _worst(measured, folder),
+        _worst(measured, pictures),
         notes(report),
     ]
     return page(title, parts)
@@ -225,22 +238,23 @@ def calibration_plot(bins: Sequence[tuple[float, float, int]], ece: float) -> st
     )
 
 
-def _worst(measured: Measurements, folder: LabelledFolder) -> str:
+def _worst(measured: Measurements, pictures: Iterable[Picture]) -> str:
     """The wrong answers with the highest confidence, of equal ones those of the largest difference."""
     wrong = [p for p in measured.pairs if not p.correct]
-    wrong.sort(key=lambda p: (-(p.confidence if math.isfinite(p.confidence) else 0.0), -p.gap))
+    wrong.sort(key=lambda p: tuple(-v if math.isfinite(v) else 0.0 for v in (p.confidence, p.gap)))
     if not wrong:
         return "<p>No pair was answered wrongly.</p>"
     shown = wrong[:MAX_WORST_PAIRS]
     needed = {measured.images[p.image] for p in shown}
-    records = {r.image: r for r in folder if r.image in needed}
+    records = {r.image: r for r in pictures if r.image in needed}
     figures = "".join(_figure(p, records.get(measured.images[p.image])) for p in shown)
     return f"<p>{len(wrong)} of {len(measured.pairs)} were wrong.</p><div class=pairs>{figures}</div>"
 
 
-def _figure(pair: PairResult, record: Record | None) -> str:
+def _figure(pair: PairResult, record: Picture | None) -> str:
+    by = f" by {100 * pair.gap:.0f} %" if math.isfinite(pair.gap) else ""
     caption = (
-        f"{escaped(pair.near)} (yellow) is closer than {escaped(pair.far)} (violet) by {100 * pair.gap:.0f} %; "
+        f"{escaped(pair.near)} (yellow) is closer than {escaped(pair.far)} (violet){by}; "
         f"the model answered the opposite, {percent(pair.confidence)} sure"
     )
     shown = ""
@@ -268,6 +282,8 @@ def thumbnail(image: NDArray[np.uint8], pair: PairResult) -> bytes:
         image, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA
     )
     for box, colour in ((pair.far_box, (170, 60, 220)), (pair.near_box, (253, 231, 37))):
+        if not all(map(math.isfinite, box)):
+            continue  # it is not known where the thing is
         x1, y1, x2, y2 = (round(v * scale) for v in box)
         cv2.rectangle(small, (x1, y1), (x2, y2), (0, 0, 0), 4)
         cv2.rectangle(small, (x1, y1), (x2, y2), colour, 2)

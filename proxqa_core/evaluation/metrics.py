@@ -24,6 +24,10 @@ MIN_GAP = 0.08
 """Two objects make a pair if their depths differ by at least this share of the farther one."""
 GAPS = {"8-15": (MIN_GAP, 0.15), "15-30": (0.15, 0.30), ">30": (0.30, math.inf)}
 """Bins of the depth difference, percent of the farther one: from the first bound to below the second."""
+DELTAS = {"1.25": 1.25, "1.25^2": 1.25**2, "1.25^3": 1.25**3}
+"""Thresholds of δ, the usual ones of depth estimation."""
+LEAST_DEPTH = 0.01
+"""Relative depths below this count as this in δ, a ratio: the step that depths are written in."""
 ECE_BINS = 15
 BOOTSTRAPS = 1000
 """Number of resamples of a confidence interval."""
@@ -146,6 +150,22 @@ def spearman(a: Floats, b: Floats) -> float:
     x, y = ranks(a) - (len(a) + 1) / 2, ranks(b) - (len(b) + 1) / 2
     scale = math.sqrt(float(x @ x) * float(y @ y))
     return float(x @ y) / scale if scale > 0 else math.nan
+
+
+def within_factors(depth: Floats, truth: Floats) -> dict[str, float]:
+    """δ: the share of depths that are within a factor of the true ones (Eigen et al., arXiv 1406.2283).
+
+    Args:
+        depth: Predicted relative depths, in [0, 1], [n].
+        truth: True ones, [n].
+
+    Returns:
+        The share of max(depth / truth, truth / depth) < 1.25, 1.25² and 1.25³; NaN where nothing is known of both.
+    """
+    known = np.isfinite(depth) & np.isfinite(truth)
+    d, t = np.maximum(depth[known], LEAST_DEPTH), np.maximum(truth[known], LEAST_DEPTH)
+    ratio = np.maximum(d / t, t / d)
+    return {name: _mean(ratio < factor) for name, factor in DELTAS.items()}
 
 
 def auroc(there: Floats, absent: Floats) -> float:
@@ -406,10 +426,7 @@ def _baselines(
 ) -> dict[str, float]:
     """What simple rules reach on the same pairs and objects; ties count half."""
     # 1. rules that choose: the lower box edge, the larger box
-    pairs = [p for p in pairs if all(map(math.isfinite, (*p.near_box, *p.far_box)))]
-    against = np.array([p.counter_heuristic for p in pairs], dtype=bool)
-    lower = np.array([_wins(p.near_box[3], p.far_box[3]) for p in pairs], dtype=np.float64)
-    larger = np.array([_wins(_area(p.near_box), _area(p.far_box)) for p in pairs], dtype=np.float64)
+    rules, misled = rule_accuracy(pairs), rule_accuracy([p for p in pairs if p.counter_heuristic])
     # 2. rules that predict a depth: a constant, a straight line from the lower box edge
     known = [o for o in objects if math.isfinite(o.truth)]
     truth = np.array([o.truth for o in known], dtype=np.float64)
@@ -418,16 +435,33 @@ def _baselines(
     fitted = np.isfinite(line)
     return {
         "chance": 0.5,
-        "lower_edge": _mean(lower),
-        "lower_edge_breaking": _mean(lower[against]),
-        "larger_box": _mean(larger),
-        "larger_box_breaking": _mean(larger[against]),
+        "lower_edge": rules["lower_edge"],
+        "lower_edge_breaking": misled["lower_edge"],
+        "larger_box": rules["larger_box"],
+        "larger_box_breaking": misled["larger_box"],
         "constant_mae": _mean(np.abs(constant)),
         "constant_rmse": _rmse(constant),
         "lower_edge_line_mae": _mean(np.abs(line - truth)[fitted]),
         "lower_edge_line_rmse": _rmse((line - truth)[fitted]),
         "lower_edge_line_spearman": spearman(line[fitted], truth[fitted]),
     }
+
+
+def rule_accuracy(pairs: Sequence[PairResult]) -> dict[str, float]:
+    """The shares of pairs in which the lower box edge, and the larger box, is the closer one; ties count half.
+
+    Only pairs whose boxes are known count.
+    """
+    pairs = [p for p in pairs if all(map(math.isfinite, (*p.near_box, *p.far_box)))]
+    lower = np.array([_wins(p.near_box[3], p.far_box[3]) for p in pairs], dtype=np.float64)
+    larger = np.array([_wins(_area(p.near_box), _area(p.far_box)) for p in pairs], dtype=np.float64)
+    return {"lower_edge": _mean(lower), "larger_box": _mean(larger)}
+
+
+def in_gap(pairs: Sequence[PairResult], name: str) -> list[PairResult]:
+    """The pairs in one of the bins of `GAPS`."""
+    low, high = GAPS[name]
+    return [p for p in pairs if low <= p.gap < high]
 
 
 def _line(known: Sequence[ObjectResult], train: Sequence[ObjectResult] | None) -> Floats:

@@ -29,6 +29,56 @@ def test_eval(labelled: Path, fake: FakeEngine, tmp_path: Path, capsys: pytest.C
     assert json.loads(capsys.readouterr().out)["prompt"] == "box"
 
 
+def test_eval_of_a_labelled_folder_is_the_same_with_and_without_its_kind(
+    labelled: Path, fake: FakeEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reports = []
+    for arguments in (["eval", str(labelled)], ["eval", "folder", str(labelled)], ["eval", "folder"]):
+        assert main([*arguments, "--json", "-", *([str(labelled)] if arguments[1:] == ["folder"] else [])]) == 0
+        reports.append(json.loads(capsys.readouterr().out))
+    for report in reports:
+        report.pop("seconds_per_image")
+    assert reports[0] == reports[1] == reports[2] and "benchmark" not in reports[0]
+
+
+def test_eval_of_a_benchmark(
+    labelled: Path, fake: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, page = tmp_path / "out", tmp_path / "r.html"
+    assert main(["eval", "folder", str(labelled), "--export", str(out)]) == 0
+    assert capsys.readouterr().out.startswith(f"{out}: 4 items, 4 of them with pictures")
+    arguments = ["eval", "items", str(out), "--images", str(labelled), "--html", str(page)]
+    assert main([*arguments, "--json", str(tmp_path / "r.json")]) == 0
+    report, table = json.loads((tmp_path / "r.json").read_text()), capsys.readouterr().out
+    assert report["pairs"] == 4 and report["pair_accuracy"] == 1.0 and report["benchmark"]["kind"] == "items"
+    assert "lower edge" in table and "larger box" in table and "which is closer: right (4 pairs)" in table
+    assert "<svg" in page.read_text(encoding="utf-8")
+    assert (
+        main(["compare", "items", str(out), "--images", str(labelled), "--engine", "--out", str(tmp_path / "a")]) == 0
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["eval", "blink"], "eval blink needs DATA"),
+        (["eval", "nonsense", "x"], "no benchmark 'nonsense'"),
+        (["eval", "gqa-depth", "x.json"], "gqa-depth needs --images"),
+        (["eval", "x", "--images", "y"], "folder makes no use of --images"),
+        (["eval", "blink", "x", "--direct"], "only a labelled folder is measured with --direct"),
+        (["eval", "blink", "none.jsonl"], "none.jsonl: no such file"),
+        (["eval", "items", "none.jsonl"], "none.jsonl: no such file"),
+        (["eval", "make3d-proximity", "none", "--grids", "none"], "none: no such folder"),
+        (["eval", "x", "y", "z"], "unrecognized arguments"),
+        (["eval", "x", "--limit", "2", "y", "z"], "unrecognized arguments"),
+    ],
+)
+def test_eval_of_what_is_no_benchmark_is_one_line(
+    refused: Callable[[Sequence[str], str], None], arguments: list[str], says: str
+) -> None:
+    refused(arguments, says)
+
+
 def test_eval_asks_more_where_told_to(labelled: Path, fake: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", str(labelled), "--json", "-"]) == 0
     figures = json.loads(capsys.readouterr().out)

@@ -26,7 +26,7 @@ from proxqa_core.comparison.marking import marked
 from proxqa_core.comparison.parsing import parse_choice
 from proxqa_core.comparison.questions import ComparisonQuestion, questions_of
 from proxqa_core.comparison.run import answers_file, ask_all
-from proxqa_core.comparison.scores import judge, recorded_accuracy, rule_scores, score
+from proxqa_core.comparison.scores import judge, rule_scores, score
 from proxqa_core.datasets.benchmarks import WhichCloser, box_around
 from proxqa_core.datasets.folder import BadDatasetError
 from proxqa_core.types import Box
@@ -90,8 +90,9 @@ def test_published_blink_figures_are_recomputed_and_no_answer_is_turned_into_its
     for path in sorted(BLINK.glob("*.json")):
         rows = list(recorded_answers(path))
         assert len(rows) == 124
-        if path.stem in PUBLISHED:
-            assert round(100 * recorded_accuracy(rows), 2) == PUBLISHED[path.stem]
+        figure = RecordedAnswerer(path).accuracy_as_recorded({r.item_id for r in rows})
+        assert figure == sum(r.prediction == r.right for r in rows) / 124
+        assert round(100 * figure, 2) == PUBLISHED.get(path.stem, round(100 * figure, 2))
         for row in rows:
             choice = parse_choice(row.text)
             said += row.prediction in ("(A)", "(B)")

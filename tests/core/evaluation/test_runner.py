@@ -150,7 +150,7 @@ def test_bad_requests(labelled: Path, tmp_path: Path) -> None:
 
 def test_page_is_whole_and_escaped(labelled: Path) -> None:
     measured = measure(FakeEngine(WRONG), labelled, progress=False)
-    page = render(summary(measured), measured, LabelledFolder(labelled))
+    page = render(summary(measured), measured, "labelled", LabelledFolder(labelled))
     assert "fake &lt;model&gt;" in page and "<model>" not in page
     assert page.count("data:image/jpeg;base64,") == 4 and "4 of 4 were wrong" in page
     assert not re.search(r"https?://|<script|src=\"(?!data:)", page)
@@ -160,21 +160,21 @@ def test_page_is_whole_and_escaped(labelled: Path) -> None:
 def test_page_shows_what_was_asked_beside(labelled: Path) -> None:
     in_view(labelled, ["cup", "lamp"], None, None)
     measured = measure(FakeEngine(RIGHT, DirectEncodedImage), labelled, progress=False, absent=2, direct=True)
-    page = render(summary(measured), measured, LabelledFolder(labelled))
+    page = render(summary(measured), measured, "labelled", LabelledFolder(labelled))
     assert "not in view: predicted absent (2 names)" in page and "asked without depths" in page
     plain = measure(FakeEngine(RIGHT), labelled, progress=False)
-    page = render(summary(plain), plain, LabelledFolder(labelled))
+    page = render(summary(plain), plain, "labelled", LabelledFolder(labelled))
     assert "called so" not in page and "asked without depths: right" not in page
     assert "within the predicted standard deviation" in page
 
 
 def test_page_without_pictures_or_mistakes(labelled: Path) -> None:
     measured = measure(FakeEngine(RIGHT), labelled, progress=False)
-    assert "No pair was answered wrongly" in render(summary(measured), measured, LabelledFolder(labelled))
+    assert "No pair was answered wrongly" in render(summary(measured), measured, "labelled", LabelledFolder(labelled))
     wrong = measure(FakeEngine(WRONG), labelled, progress=False)
     for file in (labelled / "images").iterdir():
         file.unlink()
-    page = render(summary(wrong), wrong, LabelledFolder(labelled))
+    page = render(summary(wrong), wrong, "labelled", LabelledFolder(labelled))
     assert "base64" not in page and "no such file" in page
 
 
@@ -205,7 +205,7 @@ def test_one_bad_image_never_ends_an_evaluation(
     assert report["bad_images"]["count"] == 1 and "1.png" in report["bad_images"]["reasons"][0]
     assert "1.png" in caplog.text
     measured = measure(FakeEngine(RIGHT), labelled, progress=False)
-    assert "1 images cannot be used" in render(summary(measured), measured, LabelledFolder(labelled))
+    assert "1 images cannot be used" in render(summary(measured), measured, "labelled", LabelledFolder(labelled))
     assert "images left out, which cannot be used" in report_table(report)
 
 
