@@ -32,6 +32,12 @@ DEFAULT = "default"
 NO_ADAPTER = "none"
 EXPECTED = "'default', a Hugging Face LLaVA id (owner/name) or a local folder"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
+_FOLDERS = frozenset((
+    "models", "model", "checkpoints", "checkpoint", "ckpt", "ckpts", "weights", "out", "output", "outputs",
+    "run", "runs", "adapters", "tmp", "home", "root", "mnt", "opt", "data", "datasets", "build", "results",
+    "experiments", "exports", "saved", "saved_models", "pretrained", "work", "workspace",
+))  # fmt: skip
+"""What people call folders of models, and nobody on a hub is called: "models/llava" is a path that is mistyped."""
 DEFAULT_ADAPTER = Path(__file__).parents[1] / "assets" / "default"
 
 
@@ -232,9 +238,12 @@ def _preprocessing(source: str, processor: Any) -> Preprocessing:
         raise BadModelError(f"model {source!r}: {error}") from error
 
 
-def _is_hub_id(source: str) -> bool:
-    """Whether this can be owner/name; what lies below a folder that exists is a path."""
-    return bool(_HUB_ID.fullmatch(source)) and not os.path.exists(source) and not os.path.isdir(os.path.dirname(source))
+def _is_hub_id(source: str | os.PathLike[str]) -> bool:
+    """Whether this can be owner/name; a path object, and what lies or would lie in a folder, is none."""
+    if not isinstance(source, str) or not _HUB_ID.fullmatch(source) or os.path.exists(source):
+        return False
+    owner = os.path.dirname(source)
+    return not os.path.isdir(owner) and owner.casefold() not in _FOLDERS
 
 
 def with_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None = None) -> LoadedModel:
@@ -365,4 +374,6 @@ def _refusing(source: str) -> Iterator[None]:
         if isinstance(error, BadModelError) or is_out_of_memory(error):
             raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "trust_remote_code" in str(error):
+            reason = "it needs code that comes with it (auto_map in its config.json), which is never run"
         raise ModelNotFoundError(f"model {source!r} cannot be loaded: {reason}; expected {EXPECTED}") from error

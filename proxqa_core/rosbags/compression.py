@@ -1,11 +1,12 @@
 """Compressed parts of bags: whole files, chunks and single messages, by zstd or lz4.
 
 Promises: what is compressed is told by its first bytes, not by what metadata says; never more is unpacked than asked
-for.
+for, nor a file than there is room for.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,22 @@ from proxqa_core.errors import ProxqaError, reason_of
 ZSTD_MAGIC, LZ4_MAGIC = b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18"
 MAX_MESSAGE_BYTES = 1 << 30
 """Largest size of one unpacked message."""
-_BLOCK_BYTES = 1 << 14
+_BLOCK_BYTES = 1 << 10
+"""Fed to an unpacker at once: zstd can make 32 MB of as many bytes."""
+KEPT_FREE_SHARE, KEPT_FREE_BYTES = 0.1, 1 << 30
+"""Part of what a disk has free, and the most of it, that is left to others when a file is unpacked there."""
+
+
+_HEAD_BYTES = 64
+"""More than the head of a frame has."""
 
 
 class StorageError(ProxqaError, ValueError):
     """A part of a bag cannot be read; the message says which and why."""
+
+
+class NoRoomError(StorageError):
+    """A file is larger unpacked than the disk has room for."""
 
 
 def compression_of(head: bytes) -> str:
@@ -70,18 +82,59 @@ def unpack_file(source: Path, target: Path) -> str:
         Why the rest of it could not be unpacked, '' = all could.
 
     Raises:
+        StorageError: There is no room for it; nothing is left of the target.
         OSError: A file cannot be read or written.
     """
+    try:
+        return _unpack_file(source, target)
+    except NoRoomError:
+        target.unlink(missing_ok=True)
+        raise
+
+
+def _unpack_file(source: Path, target: Path) -> str:
+    free = shutil.disk_usage(target.parent).free
+    room = free - min(KEPT_FREE_BYTES, int(KEPT_FREE_SHARE * free))
     with source.open("rb") as packed, target.open("wb") as out:
-        head = packed.read(4)
+        head = packed.read(_HEAD_BYTES)
         packed.seek(0)
+        declared = _declared_size(head)
+        if declared > room:
+            raise NoRoomError(f"{source.name} says that it is {declared} bytes unpacked; {_room(target, room)}")
         unpacker = _Unpacker(compression_of(head))
         try:
             while part := packed.read(_BLOCK_BYTES):
-                out.write(unpacker.feed(part))
+                content = unpacker.feed(part)
+                room -= len(content)
+                if room < 0:
+                    raise NoRoomError(
+                        f"{source.name} ({source.stat().st_size} bytes) is larger unpacked than there is room for: "
+                        f"{_room(target, out.tell())}"
+                    )
+                out.write(content)
+        except NoRoomError:
+            raise
         except StorageError as error:
             return str(error)
     return "" if unpacker.whole else f"{compression_of(head)} data are cut"
+
+
+def _declared_size(head: bytes) -> int:
+    """The size unpacked that the head of a zstd or lz4 frame tells, 0 = it tells none."""
+    try:
+        if compression_of(head) == "zstd":
+            import zstandard
+
+            return max(0, zstandard.frame_content_size(head))
+        import lz4.frame
+
+        return int(lz4.frame.get_frame_info(head)["content_size"]) if compression_of(head) else 0
+    except Exception:  # a head that cannot be read is met again when it is unpacked
+        return 0
+
+
+def _room(target: Path, room: int) -> str:
+    return f"{str(target.parent)!r} takes {room}; free some, or set TMPDIR to a folder on a larger disk"
 
 
 class _Unpacker:

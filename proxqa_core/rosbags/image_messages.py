@@ -327,22 +327,44 @@ def _check_whole(data: bytes, label: str) -> None:
         if data.startswith(starts) and (name != "WebP" or data[8:12] == b"WEBP"):
             if not is_whole(data):
                 raise BadImageError(f"{label} is truncated: the end of the {name} is missing; expected a whole {name}")
+            if name == "JPEG" and (at := _no_marker_at(data)) >= 0:
+                raise BadImageError(
+                    f"{label} is damaged: byte {at} of its header is {data[at]:#04x}; expected a marker, 0xff"
+                )
             return
     raise BadImageError(f"{label} is neither {_KINDS.replace(' or ', ' nor ')}: it starts with {data[:8].hex(' ')}")
 
 
-def _jpeg_is_whole(data: bytes) -> bool:
-    """Whether the image's own end marker is there (ITU T.81, B.1.1.3); a preview in its header has one too."""
+def _jpeg_header_end(data: bytes) -> tuple[int, bool]:
+    """Where a JPEG's header ends, and whether that is where its pixels begin (ITU T.81, B.1.1.3).
+
+    Else there is no marker where one must be, or the data end before.
+    """
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         if marker == _FILL:
             at += 1
             continue
-        if marker == _START_OF_SCAN:
-            return data.find(_JPEG_END, at + 2 + length) >= 0
         at += 2 + length
-    return False
+        if marker == _START_OF_SCAN:
+            return at, True
+    return at, False
+
+
+def _jpeg_is_whole(data: bytes) -> bool:
+    """Whether the image's own end marker is there; a preview in its header has one too.
+
+    Of a header that is damaged, so that nothing tells where it ends, any end marker behind the damage counts.
+    """
+    at, _ = _jpeg_header_end(data)
+    return data.find(_JPEG_END, at) >= 0
+
+
+def _no_marker_at(data: bytes) -> int:
+    """The byte of a JPEG's header that should be a marker and is none, -1 = there is none."""
+    at, complete = _jpeg_header_end(data)
+    return -1 if complete or at >= len(data) or data[at] == 0xFF else at
 
 
 def _webp_is_whole(data: bytes) -> bool:

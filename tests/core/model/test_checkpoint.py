@@ -98,12 +98,21 @@ def test_code_of_a_folder_is_never_run_nor_asked_for(tmp_path, monkeypatch):
         json.dumps({"model_type": "custom_llava", "auto_map": {"AutoConfig": "configuration_custom.CustomConfig"}})
     )
     (tmp_path / "configuration_custom.py").write_text("raise SystemExit('run')\n")
-    refusal(tmp_path, ModelNotFoundError)
+    said = refusal(tmp_path, ModelNotFoundError)
+    assert "it needs code that comes with it (auto_map in its config.json), which is never run" in said
+    assert "trust_remote_code" not in said and "hf.co" not in said
 
 
 @pytest.mark.parametrize("source", ["./llava", "../llava", "models/llava"])
 def test_paths_are_never_looked_up_on_a_hub(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
+    monkeypatch.setattr("proxqa_core.model.loading._load_llava", lambda *_: pytest.fail("looked up"))
+    assert "is not there" in refusal(source, ModelNotFoundError)
+
+
+@pytest.mark.parametrize("source", ["models/llava", "checkpoints/step_100", "out/mine"])
+def test_a_path_whose_folder_is_missing_too_is_no_hub_id(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("proxqa_core.model.loading._load_llava", lambda *_: pytest.fail("looked up"))
     assert "is not there" in refusal(source, ModelNotFoundError)

@@ -328,6 +328,15 @@ def test_padding_after_the_end_of_a_picture_is_allowed(kind, padding):
         assert np.abs(c.image_to_rgb(m).astype(int) - 90).max() <= 2
 
 
+def test_a_jpeg_with_a_hole_in_its_header_is_damaged_and_not_truncated():
+    data = compressed("JPEG", random((48, 64, 3)))
+    hole = data[:200] + bytes(30) + data[230:]
+    with pytest.raises(BadImageError, match="is damaged: byte 210 of its header is 0x00; expected a marker, 0xff"):
+        c.check_message(CompressedImage(format="jpeg", data=hole))
+    with pytest.raises(BadImageError, match="is truncated: the end of the JPEG is missing"):
+        c.check_message(CompressedImage(format="jpeg", data=data[:300]))
+
+
 def test_a_cut_jpeg_is_refused_though_its_preview_has_an_end():
     picture = PilImage.fromarray(random((96, 128, 3)))
     preview = compressed("JPEG", random((16, 16, 3)))

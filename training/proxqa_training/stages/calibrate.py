@@ -28,12 +28,14 @@ from numpy.typing import NDArray
 
 from proxqa_core.datasets.folder import LabelledFolder, LabelledObject, Record
 from proxqa_core.engine import ProximityEngine
+from proxqa_core.errors import BadImageError
 from proxqa_core.evaluation.metrics import MIN_GAP, expected_calibration_error
 from proxqa_core.evaluation.runner import absent_names
 from proxqa_core.files import write_text
 from proxqa_core.llm.readout import DigitTree, compare_depths, read_choice, read_depth, read_visibility
 from proxqa_core.model.adapter import INFO, AdapterInfo, read_info
 from proxqa_core.types import ObjectQuery
+from proxqa_training.bad_images import BadImages
 from proxqa_training.logs import progress
 
 Floats = NDArray[np.float64]
@@ -112,21 +114,28 @@ class _Measured:
         return ObjectQuery(self.name, self.thing.box if by_box else None)
 
 
-def collect(engine: ProximityEngine, folder: LabelledFolder, limit: int | None = None) -> CalibrationData:
+def collect(
+    engine: ProximityEngine, folder: LabelledFolder, limit: int | None = None, bad: BadImages | None = None
+) -> CalibrationData:
     """Ask about everything by name (where a phrase means one object) and by box.
 
     Args:
         engine: With the adapter to be calibrated.
         folder: With depths.
         limit: Only the first images.
+        bad: Takes the images that cannot be used.
     """
-    collected = _Collected()
+    collected, bad = _Collected(), BadImages() if bad is None else bad
     names = sorted({o.name for record in folder.records for o in record.objects})
     for record in progress(folder.records[:limit], desc="calibrate", unit="image"):
         objects = _measured(record)
         if not objects:
             continue
-        encoded = engine.encode_image(record.load_image())
+        try:
+            encoded = engine.encode_image(record.load_image())
+        except BadImageError as error:
+            bad.add(str(record.folder / record.image), str(error))
+            continue
         missing = absent_names(record, names, ABSENT_PER_IMAGE)
         for by_box in (False, True):
             queries = [o.query(by_box) for o in objects]
@@ -224,19 +233,21 @@ def calibrate(
         dtype: As of `ProximityEngine.load`.
 
     Returns:
-        `fitted`, what was saved, and `figures`: what it was before and is after.
+        `fitted`, what was saved, `figures`, what it was before and is after, and `bad_images`, how many were left out
+        and why.
 
     Raises:
         ProxqaError: The adapter or the folder is at fault.
         ValueError: There is nothing to calibrate on.
     """
     info, labelled = read_info(adapter), LabelledFolder(folder)
-    data = collect(ProximityEngine.load(adapter=adapter, device=device, dtype=dtype), labelled, limit)
+    bad = BadImages()
+    data = collect(ProximityEngine.load(adapter=adapter, device=device, dtype=dtype), labelled, limit, bad)
     if not len(data.depths) or not len(data.first):
         raise ValueError(f"{str(folder)!r} has no pairs of objects with depths to calibrate on")
     fitted, figures = fit(data)
     save_fitted(adapter, info, fitted)
-    return {"adapter": str(adapter), "fitted": fitted, "figures": figures}
+    return {"adapter": str(adapter), "fitted": fitted, "figures": figures, "bad_images": bad.report()}
 
 
 def fit(data: CalibrationData) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -12,7 +12,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from proxqa_core.backends.torch_backend import TorchVisionEncoder
 from proxqa_core.datasets.folder import LabelledObject, Record
+from proxqa_core.errors import BadImageError
 from proxqa_core.files import write_text
 from proxqa_core.language.referring import read_expression
 from proxqa_core.model.loading import LoadedModel, choose_dtype
@@ -29,6 +30,7 @@ from proxqa_core.types import Box
 from proxqa_core.vision.colours import ImageColours, by_colour, patch_colours
 from proxqa_core.vision.grounding_head import GroundingHead, choose, encode_patches, ground, patch_probabilities
 from proxqa_core.vision.tower import split_grid
+from proxqa_training.bad_images import BadImages
 from proxqa_training.distributed import DistributedContext
 from proxqa_training.instructions.build import ImageObject
 from proxqa_training.labels import LabelledImage, read_images
@@ -57,6 +59,10 @@ class Sample:
     absent: tuple[str, ...]
 
 
+NOTHING = Sample((), ())
+"""The sample of an image that cannot be used."""
+
+
 @dataclass(frozen=True)
 class FeatureDataset:
     """Images as features, with what is known of them.
@@ -64,12 +70,14 @@ class FeatureDataset:
     Attributes:
         features: One array [2 · images, tokens, hidden], float16, for each folder: even rows plain, odd rows flipped.
         colours: Of the patches, [2 · images, side², 3], uint8, likewise.
-        samples: Of all folders in turn, in the order of the rows.
+        samples: Of all folders in turn, in the order of the rows; `NOTHING` of an image that cannot be used.
+        bad: The images that cannot be used.
     """
 
     features: tuple[NDArray[np.float16], ...]
     colours: tuple[NDArray[np.uint8], ...]
     samples: tuple[Sample, ...]
+    bad: BadImages = field(default_factory=BadImages)
 
     def __getitem__(self, index: int) -> NDArray[np.float16]:
         """The features [tokens, hidden] of a sample."""
@@ -101,11 +109,12 @@ def open_dataset(
 
     Raises:
         BadDatasetError: A folder is at fault.
+        BadImageError: Not one image can be used; others than these are left out, and counted.
     """
     folders = [folders] if isinstance(folders, Path) else list(folders)
     labelled = [(folder, [i for i in read_images(folder) if i.record.objects]) for folder in folders]
     all_names = frozenset(o.name for _, images in labelled for i in images for o in i.record.objects)
-    features, colours, samples = [], [], []
+    features, colours, samples, bad = [], [], list[Sample](), BadImages()
     occurrences: Counter[str] = Counter()
     for folder, images in labelled:
         if not images:
@@ -116,10 +125,18 @@ def open_dataset(
         earlier = occurrences[folder.name]  # folders of the same name
         occurrences[folder.name] += 1
         place = cache / str(earlier) if earlier else cache
-        arrays = FeatureCache(folder, [i.record for i in images], model, place).fill(num_workers)
+        made = FeatureCache(folder, [i.record for i in images], model, place)
+        arrays = made.fill(num_workers)
         features.append(arrays[0])
         colours.append(arrays[1])
-    return FeatureDataset(tuple(features), tuple(colours), tuple(samples))
+        bad.update({str(folder / name): reason for name, reason in made.bad.items()})
+        first = len(samples) - 2 * len(images)
+        for row, image in enumerate(images):
+            if image.record.image in made.bad:
+                samples[first + 2 * row : first + 2 * row + 2] = [NOTHING, NOTHING]
+    if samples and all(s is NOTHING for s in samples):
+        raise BadImageError(f"none of {len(samples) // 2} images can be used, the first: {next(iter(bad.reasons))}")
+    return FeatureDataset(tuple(features), tuple(colours), tuple(samples), bad)
 
 
 def open_dataset_distributed(
@@ -198,6 +215,7 @@ class FeatureCache:
         key = f"{folder.name}-{digest.hexdigest()[:16]}"
         self.paths = cache / f"{key}.npy", cache / f"{key}-colours.npy"
         self.progress = cache / f"{key}.json"
+        self.bad: dict[str, str] = {}
 
     def fill(self, num_workers: int) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
         """Make what is missing.
@@ -208,7 +226,7 @@ class FeatureCache:
         Returns:
             Features [2 · images, tokens, hidden] and colours [2 · images, side², 3], in files.
         """
-        done = self._done()
+        done, self.bad = self._done()
         model, side = self.model, self.model.patches_per_side
         hidden = model.llava.config.vision_config.hidden_size
         features = self._array(0, np.float16, (model.prompter.image_tokens, hidden), done)
@@ -217,26 +235,29 @@ class FeatureCache:
         starts = range(done, len(self.records), BATCH_SIZE)
         batches = prefetch(self._pixels, starts, num_workers)
         bar = progress(batches, total=len(starts), desc=f"features of {self.folder.name}", unit="batch")
-        for start, pixels in zip(starts, bar, strict=True):
+        for start, (pixels, bad) in zip(starts, bar, strict=True):
+            self.bad |= bad
             rows = slice(2 * start, 2 * start + len(pixels))
             features[rows] = encoder.encode(pixels).to(torch.float16).cpu().numpy()
             seen = patch_colours(model.preprocessing.as_seen(pixels), side)
             colours[rows] = (255 * seen).round().byte().numpy()
-            last = start + BATCH_SIZE >= len(self.records)
+            last_row = start + BATCH_SIZE
+            last = last_row >= len(self.records)
             if last or (start // BATCH_SIZE) % FLUSH_EVERY_BATCHES == FLUSH_EVERY_BATCHES - 1:
                 features.flush()
                 colours.flush()
-                write_text(self.progress, json.dumps({"done": min(start + BATCH_SIZE, len(self.records))}))
+                write_text(self.progress, json.dumps({"done": min(last_row, len(self.records)), "bad": self.bad}))
         return features, colours
 
-    def _done(self) -> int:
-        """How many images are made already."""
+    def _done(self) -> tuple[int, dict[str, str]]:
+        """How many images are made already, and why some of these cannot be used, by their names."""
         begun = self.progress.exists() and all(p.exists() for p in self.paths)
         try:
-            return int(json.loads(self.progress.read_text())["done"]) if begun else 0
-        except (ValueError, KeyError, TypeError):
+            kept: dict[str, Any] = json.loads(self.progress.read_text()) if begun else {"done": 0}
+            return int(kept["done"]), {str(k): str(v) for k, v in kept.get("bad", {}).items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
             log.warning("%s is damaged: the features are made anew", self.progress)
-            return 0
+            return 0, {}
 
     def _array(self, number: int, kind: Any, shape: tuple[int, ...], done: int) -> Any:
         """An array [2 · images, *shape] in a file."""
@@ -244,11 +265,20 @@ class FeatureCache:
         mode = "r+" if done else "w+"
         return np.lib.format.open_memmap(self.paths[number], mode=mode, dtype=kind, shape=(rows, *shape))
 
-    def _pixels(self, start: int) -> torch.Tensor:
-        """The images from a number on, each plain and flipped, [2 · n, 3, size, size]."""
-        images = [r.load_image() for r in self.records[start : start + BATCH_SIZE]]
+    def _pixels(self, start: int) -> tuple[torch.Tensor, dict[str, str]]:
+        """The images from a number on, each plain and flipped, [2 · n, 3, size, size]; and why some cannot be used.
+
+        Those are black: their rows are there, and nobody looks at them.
+        """
+        images, bad = [], {}
+        for record in self.records[start : start + BATCH_SIZE]:
+            try:
+                images.append(record.load_image())
+            except BadImageError as error:
+                bad[record.image] = str(error)
+                images.append(np.zeros((record.height, record.width, 3), np.uint8))
         both = [view for image in images for view in (image, np.ascontiguousarray(image[:, ::-1]))]
-        return self.model.preprocessing.pixels(both)
+        return self.model.preprocessing.pixels(both), bad
 
 
 def _at(parts: Sequence[NDArray[Any]], index: int) -> NDArray[Any]:

@@ -107,7 +107,10 @@ def summary(data: FeatureDataset) -> str:
     if not objects:
         raise ValueError("there is not one labelled object to train on")
     measured = sum(o.depth is not None for o in objects)
-    line = f"{len(plain)} images, {len(objects)} objects of {len(data.names)} names, {measured} of them with depth"
+    count = len(plain) - len(data.bad)
+    line = f"{count} images, {len(objects)} objects of {len(data.names)} names, {measured} of them with depth"
+    if data.bad:
+        line += f"; {len(data.bad)} images cannot be used"
     if not any(sample.absent for sample in plain):
         line += "; nothing is known to be absent, so that it may forget to say 'not visible' (proxqa record --complete)"
     return line

@@ -61,7 +61,8 @@ def training_record(trainer: Trainer, config: RunConfig, started_s: float) -> di
         started_s: When, by `time.perf_counter`.
     """
     return {
-        "images": len(trainer.data.samples) // 2,  # the others are their mirror images
+        "images": len(trainer.data.samples) // 2 - len(trainer.data.bad),  # the others are their mirror images
+        "bad_images": trainer.data.bad.report(),
         "photographs": len(trainer.photos) // 2,
         "config": dataclasses.asdict(config),
         "hours": round((time.perf_counter() - started_s) / 3600, 2),

@@ -17,9 +17,11 @@ import torch
 from torch.nn import functional as F
 
 from proxqa_core.datasets.folder import LabelledFolder, Record
+from proxqa_core.errors import BadImageError
 from proxqa_core.language.referring import TERMS
 from proxqa_core.vision.colours import ColourReader, light_of, patch_colours
 from proxqa_core.vision.preprocessing import Preprocessing
+from proxqa_training.bad_images import BadImages
 from proxqa_training.checkpoints import write_tensors
 from proxqa_training.logs import progress
 
@@ -69,11 +71,12 @@ class ColourDataset:
         return torch.zeros(len(light), len(TERMS)).index_add(0, self.object_index, weighted)
 
 
-def read_dataset(folders: Sequence[Path]) -> ColourDataset:
+def read_dataset(folders: Sequence[Path], bad: BadImages | None = None) -> ColourDataset:
     """All objects of known colour that have a mask.
 
     Args:
         folders: Labelled folders.
+        bad: Takes the images that cannot be used.
 
     Raises:
         BadDatasetError: A folder is at fault.
@@ -84,9 +87,15 @@ def read_dataset(folders: Sequence[Path]) -> ColourDataset:
     share: list[torch.Tensor] = []
     light: list[torch.Tensor] = []
     terms: list[int] = []
+    bad = BadImages() if bad is None else bad
     for folder in folders:
         for record in progress(LabelledFolder(folder).records, desc=f"colours of {folder.name}", unit="image"):
-            for seen, cover, term in _objects(record, preprocessing):
+            try:
+                found = _objects(record, preprocessing)
+            except BadImageError as error:
+                bad.add(str(record.folder / record.image), str(error))
+                continue
+            for seen, cover, term in found:
                 clear = cover > SHOWS * cover.max()
                 patches.append(seen[torch.from_numpy(clear)])
                 share.append(torch.from_numpy(cover[clear] / cover[clear].sum()))
@@ -151,15 +160,17 @@ def train_colours(folders: Sequence[Path], out: Path, val_folder: Path | None = 
         val_folder: A labelled folder to validate on.
 
     Returns:
-        `out`, and for `train` and `validation` how many `objects` there are and the `accuracy`.
+        `out`, for `train` and `validation` how many `objects` there are and the `accuracy`, and `bad_images`, how many
+        were left out and why.
 
     Raises:
         BadDatasetError: A folder is at fault.
         ValueError: There is nothing to learn from.
     """
-    data = read_dataset(folders)
+    bad = BadImages()
+    data = read_dataset(folders, bad)
     network = train(data)
     write_tensors(out, network.state_dict())
-    sets = {"train": data} | ({"validation": read_dataset([val_folder])} if val_folder else {})
+    sets = {"train": data} | ({"validation": read_dataset([val_folder], bad)} if val_folder else {})
     figures = {k: {"objects": len(d.terms), "accuracy": accuracy(network, d)} for k, d in sets.items()}
-    return {"out": str(out), **figures}
+    return {"out": str(out), **figures, "bad_images": bad.report()}

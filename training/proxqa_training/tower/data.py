@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from proxqa_core.datasets.folder import LabelledObject, Record
 from proxqa_core.depth import relative_depth_map
+from proxqa_core.errors import BadImageError
 from proxqa_core.model.loading import LoadedModel
 from proxqa_training.labels import LabelledImage
 from proxqa_training.tower.vocabulary import Vocabulary
@@ -135,10 +136,18 @@ class TowerDataset:
         Args:
             image: What to show.
             rng: Draws the augmentations; None = the image as it is.
+
+        Raises:
+            BadImageError: The image, its depth map or its mask map is missing or damaged.
         """
         record = image.record
         # 1. what is shown: [height, width, 3], metres [height, width], object numbers [height, width]
         pixels, depth, masks = record.load_image(), _depth_of(record), record.load_masks()
+        if masks is not None and masks.shape != pixels.shape[:2]:
+            raise BadImageError(
+                f"{record.folder / str(record.mask_map)}: is {masks.shape[::-1]} pixels, its image "
+                f"{record.width}x{record.height}; expected the same"
+            )
         crop = self._draw_crop(pixels.shape[0], pixels.shape[1], rng)
         # 2. relative depth of what is left, [height, width], and of its patches, [side, side]
         relative = None if depth is None else relative_depth_map(crop(depth))

@@ -22,9 +22,11 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from proxqa_core.errors import BadImageError
 from proxqa_core.model import base_weights
 from proxqa_core.model.base_weights import as_installed
 from proxqa_core.model.loading import DEFAULT, NO_ADAPTER, LoadedModel, load
+from proxqa_training.bad_images import BadImages
 from proxqa_training.checkpoints import load_checkpoint, save_checkpoint, write_tensors
 from proxqa_training.distributed import DistributedContext
 from proxqa_training.labels import LabelledImage, read_images
@@ -33,7 +35,7 @@ from proxqa_training.prefetch import prefetch
 from proxqa_training.schedules import cosine_with_warmup
 from proxqa_training.tower import dinov2
 from proxqa_training.tower.config import TowerConfig
-from proxqa_training.tower.data import Batch, Collator, TowerDataset
+from proxqa_training.tower.data import Batch, Collator, TowerDataset, TowerSample
 from proxqa_training.tower.losses import Losses
 from proxqa_training.tower.model import TowerModel
 from proxqa_training.tower.validation import validate
@@ -50,6 +52,8 @@ LR_FLOOR = 0.02
 LOG_EVERY_STEPS = 10
 CHECKPOINT_MINUTES = 4.0
 MAX_GRADIENT_NORM = 1.0
+MAX_BAD_IN_A_ROW = 50
+"""Drawn images in turn that cannot be used: from there on it is the data set that is at fault."""
 
 
 class TowerRun:
@@ -93,6 +97,7 @@ class TowerRun:
         self.vocabulary = Vocabulary([o.name for i in images for o in i.record.objects])
         self.dataset = TowerDataset(model, config.min_crop)
         self.collate = Collator(self.vocabulary, images)
+        self.bad = BadImages()
         self.losses = Losses(self.tower, self.vocabulary, model, config, images, self.collate.absence, dtype)
 
     def _split(self, images: Sequence[LabelledImage]) -> list[LabelledImage]:
@@ -110,14 +115,37 @@ class TowerRun:
         return train
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step, drawn from (seed, step) alone: a resumed run sees what an unbroken one would."""
+        """The batch of a step, drawn from (seed, step) alone: a resumed run sees what an unbroken one would.
+
+        Raises:
+            BadImageError: `MAX_BAD_IN_A_ROW` images in turn cannot be used.
+        """
+        return self._batch_and_bad(step)[0]
+
+    def _batch_and_bad(self, step: int) -> tuple[Batch, dict[str, str]]:
+        """The batch, and why each image was not used that another was drawn for: this may run in another process."""
+        bad: dict[str, str] = {}
         pools = [p for p in (self.photos, self.rendered) if p]
         rng = random.Random(self.context.rank_seed(f"{self.config.seed}/tower/{step}"))
         samples = []
         for _ in range(self.config.batch_size):
             pool = pools[0] if len(pools) == 1 or rng.random() < self.config.real_fraction else pools[1]
-            samples.append(self.dataset.sample(rng.choice(pool), rng))
-        return self.collate(samples, rng)
+            samples.append(self._drawn(pool, rng, bad))
+        return self.collate(samples, rng), bad
+
+    def _drawn(self, pool: Sequence[LabelledImage], rng: random.Random, bad: dict[str, str]) -> TowerSample:
+        """A view of an image of the pool that can be used; why others could not goes into `bad`."""
+        for tries_left in reversed(range(MAX_BAD_IN_A_ROW)):
+            image = rng.choice(pool)
+            try:
+                return self.dataset.sample(image, rng)
+            except BadImageError as error:
+                bad[str(image.record.folder / image.record.image)] = str(error)
+                if not tries_left:
+                    raise BadImageError(
+                        f"{MAX_BAD_IN_A_ROW} images in turn cannot be used, the last: {error}"
+                    ) from error
+        raise AssertionError("unreachable")
 
     def train(self, metrics: Callable[..., None], minutes_between_checkpoints: float = CHECKPOINT_MINUTES) -> None:
         """Train, or what is left of it.
@@ -133,7 +161,9 @@ class TowerRun:
         first = load_checkpoint(self.out / CHECKPOINT, optimizer)
         saved, smooth = time.perf_counter(), RunningMean(0.97)
         bar = progress(total=num_steps, initial=first, desc="tower", unit="step")
-        for step, batch in enumerate(prefetch(self.batch, range(first, num_steps), self.num_workers), first):
+        batches = prefetch(self._batch_and_bad, range(first, num_steps), self.num_workers)
+        for step, (batch, bad) in enumerate(batches, first):
+            self.bad.update(bad)
             factor = cosine_with_warmup(step, num_steps, config.warmup_ratio, LR_FLOOR)
             for group in optimizer.param_groups:
                 group["lr"] = group["peak_lr"] * factor
@@ -176,7 +206,7 @@ class TowerRun:
 
     def validate(self, images: Sequence[LabelledImage]) -> dict[str, float]:
         """Look at images that it was not trained on, see `proxqa_training.tower.validation`."""
-        return validate(self.tower, self.model, self.dataset, images, self.context.device, self.dtype)
+        return validate(self.tower, self.model, self.dataset, images, self.context.device, self.dtype, self.bad)
 
     def write(self) -> None:
         """Write the whole backbone, the projector and the grounding head into the run's folder, as float16."""
@@ -215,7 +245,8 @@ def train_tower(
         dtype: 'auto', 'float32' or 'bfloat16'.
 
     Returns:
-        `out`, and under `validation` the figures of what was validated on; nothing in processes that do not write.
+        `out`, under `validation` the figures of what was validated on, and `bad_images`, how many were left out and
+        why; nothing in processes that do not write.
 
     Raises:
         ProxqaError: A folder or a package of weights is at fault.
@@ -240,7 +271,7 @@ def train_tower(
     figures = {name: run.validate(images) for name, images in val_sets.items() if images}
     for name, values in figures.items():
         metrics(stage="tower validation", on=name, **values)
-    return {"out": str(out), "validation": figures}
+    return {"out": str(out), "validation": figures, "bad_images": run.bad.report()}
 
 
 def install_tower(tower: Path) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import torch
 
 from proxqa_core.datasets.folder import LabelledObject
+from proxqa_core.errors import BadImageError
 from proxqa_core.model.loading import LoadedModel
+from proxqa_training.bad_images import BadImages
 from proxqa_training.depth_digits import expected_depth
 from proxqa_training.labels import LabelledImage
 from proxqa_training.tower.data import TowerDataset, TowerSample
@@ -26,6 +28,7 @@ def validate(
     images: Sequence[LabelledImage],
     device: torch.device,
     dtype: str = "auto",
+    bad: BadImages | None = None,
 ) -> dict[str, float]:
     """Look at images as they are.
 
@@ -36,6 +39,7 @@ def validate(
         images: What to look at.
         device: Where it is computed.
         dtype: Of `mixed_precision`.
+        bad: Takes the images that cannot be used.
 
     Returns:
         `found`, share of the names whose likeliest patch is on an object of that name; `names`, how many; and where
@@ -44,8 +48,13 @@ def validate(
     errors: list[float] = []
     right: list[bool] = []
     found: list[bool] = []
+    bad = BadImages() if bad is None else bad
     for image in images:
-        sample = dataset.sample(image, None)
+        try:
+            sample = dataset.sample(image, None)
+        except BadImageError as error:
+            bad.add(str(image.record.folder / image.record.image), str(error))
+            continue
         if not sample.names:
             continue
         with mixed_precision(device, dtype):
