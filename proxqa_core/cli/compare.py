@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,8 @@ from proxqa_core.cli import common, tables
 from proxqa_core.files import write_text
 
 if TYPE_CHECKING:
-    pass
+    from proxqa_core.comparison.answerers import Answer
+    from proxqa_core.comparison.questions import ComparisonQuestion
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ def run_compare(options: argparse.Namespace) -> None:
     for answerer in _answerers(options, servers):
         with common.stdout_to_stderr():
             answers = ask_all(answerer, questions, options.out, _progress(options))
+        _warn_of_failures(answerer.name, questions, answers)
         scores.append(score(answerer.name, judge(questions, answers)))
         if isinstance(answerer, RecordedAnswerer):
             scores[-1]["accuracy_as_recorded"] = answerer.accuracy_as_recorded({i.item_id for i in items})
@@ -89,6 +91,13 @@ def run_compare(options: argparse.Namespace) -> None:
 
         write_text(options.html, render(f"Which is closer: {options.data.name}", scores, left_out.lines()))
     common.write_report(options, report, tables.comparison_table(report))
+
+
+def _warn_of_failures(model: str, questions: Sequence[ComparisonQuestion], answers: Mapping[str, Answer]) -> None:
+    """One line on the questions that a model failed at: the table tells only how many."""
+    errors = [answers[q.key].error for q in questions if q.key in answers and answers[q.key].error]
+    if errors:
+        log.warning("%s: %d of %d questions failed, the first: %s", model, len(errors), len(questions), errors[0])
 
 
 def _answerers(options: argparse.Namespace, servers: Sequence[tuple[str, str]]) -> Any:
