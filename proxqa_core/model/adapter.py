@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -34,6 +33,9 @@ INFO = "proxqa.json"
 PROJECTOR = "projector.safetensors"
 LORA_CONFIG = "adapter_config.json"
 LORA = "adapter_model.safetensors"
+LANGUAGE_MODEL_PREFIX = "model.language_model."
+PROJECTOR_PREFIX = "model.multi_modal_projector."
+"""How the names of these parameters begin in a LLaVA."""
 GROUNDING_HEAD = "grounding_head.safetensors"
 FILES = (INFO, PROJECTOR, LORA_CONFIG, LORA)
 MAX_NAME_LENGTH = 200
@@ -184,6 +186,21 @@ class Adapter:
     lora: Lora
     grounding_head: GroundingHead | None
 
+    def changed(self, name: str, weight: torch.Tensor) -> torch.Tensor | None:
+        """What a parameter of the model becomes with this adapter.
+
+        Args:
+            name: Of the parameter, among those of a `LlavaForConditionalGeneration`.
+            weight: Its value in the base.
+
+        Returns:
+            The new value, on the CPU, in float32 or as the projector is stored; None where the adapter leaves it.
+        """
+        if name.startswith(PROJECTOR_PREFIX):
+            return self.projector.get(name.removeprefix(PROJECTOR_PREFIX))
+        layer = name.removeprefix(LANGUAGE_MODEL_PREFIX).removesuffix(".weight")
+        return self.lora.merged(layer, weight) if name == f"{LANGUAGE_MODEL_PREFIX}{layer}.weight" else None
+
 
 @dataclass(frozen=True, eq=False)
 class LoraConfig:
@@ -230,6 +247,22 @@ class Lora(LoraConfig):
     """
 
     weights: dict[str, torch.Tensor]
+
+    def merged(self, layer: str, weight: torch.Tensor) -> torch.Tensor | None:
+        """W + scale · B A of a layer.
+
+        Args:
+            layer: Its name in the language model.
+            weight: W, [out, in].
+
+        Returns:
+            The sum in float32 [out, in]; None where this LoRA does not change the layer.
+        """
+        a, b = (self.weights.get(key) for key in _lora_keys(layer))
+        if a is None or b is None:
+            return None
+        # B [out, rank] A [rank, in]
+        return (b.float() @ a.float()).mul_(self.scale).add_(weight)
 
     def load_into(self, wrapped: Any, name: str) -> None:
         """Replace the LoRA weights of a model that is being trained.
@@ -362,23 +395,6 @@ def _read(folder: Path, spec: AdapterSpec, get: Callable[[Path, Callable[[Shapes
     if info.grounding_head:
         _header(folder / GROUNDING_HEAD, lambda given: _grounding_head_shapes(folder / GROUNDING_HEAD, given, spec))
     return info, config, projector, lora
-
-
-def apply(llava: Any, adapter: Adapter) -> None:
-    """Merge an adapter into the model that it was read for: its projector replaced, LoRA added to its weights.
-
-    Args:
-        llava: A `LlavaForConditionalGeneration` in float32.
-        adapter: From `read`.
-    """
-    llava.model.multi_modal_projector.load_state_dict(adapter.projector)
-    weights = adapter.lora.weights
-    with torch.no_grad():
-        for name, layer in llava.model.language_model.named_modules():
-            a, b = _lora_keys(name)
-            if a in weights:
-                # W [out, in] += scale · B [out, rank] A [rank, in]
-                layer.weight += (weights[b].float() @ weights[a].float()) * adapter.lora.scale
 
 
 def save(
@@ -514,7 +530,8 @@ def _tensors(path: Path, expected: Callable[[Shapes], Shapes] | None = None) -> 
     shapes = _header(path, expected)  # first: what is not wanted may be large
     try:
         # read, not mapped: a file that shrinks while it is copied over would end the process
-        tensors = safetensors.torch.load(path.read_bytes())
+        with safe_open(path, "pt", backend="pread") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise BadModelError(f"{str(path)!r} is not a whole safetensors file: {error}") from error
     _compare(path, _shapes(tensors), shapes)

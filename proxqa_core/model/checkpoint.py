@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 
 from proxqa_core.errors import BadModelError, reason_of
@@ -19,6 +20,8 @@ LFS_MARK = b"version https://git-lfs"
 """How a file begins that `git clone` without git-lfs leaves in the place of a large one."""
 DERIVED = ("rotary_emb.inv_freq", "position_ids")
 """Ends of the names of tensors that older versions saved and that follow from the configuration."""
+STORED = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+"""Types of tensors as safetensors names them."""
 SHOWN = 3
 """How many tensors an error names."""
 
@@ -80,6 +83,25 @@ def _check_shards(path: Path, values: Any) -> None:
     missing = sorted({v for v in weights.values() if not (path.parent / v).is_file()})
     if missing:
         raise BadModelError(f"{str(path)!r} names {missing[0]!r}, which is missing ({len(missing)} such files)")
+
+
+def one_dtype(files: Iterable[Path]) -> torch.dtype | None:
+    """The type that all floating-point tensors of safetensors files have, by their headers.
+
+    Args:
+        files: Safetensors.
+
+    Returns:
+        It; None where there are several, none, or one that no LLaVA is computed in.
+
+    Raises:
+        SafetensorError: A file is damaged.
+    """
+    kinds = set()
+    for path in files:
+        with safe_open(path, "pt") as file:
+            kinds |= {file.get_slice(n).get_dtype() for n in file.keys() if not n.endswith(DERIVED)}  # noqa: SIM118
+    return STORED.get(kinds.pop()) if len(kinds) == 1 else None
 
 
 def check_config(source: str, config: Any) -> None:

@@ -8,9 +8,10 @@ nothing of questions or of images.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from proxqa_core.memory import is_out_of_memory, naming_what_does_not_fit, retur
 from proxqa_core.model import adapter as adapters
 from proxqa_core.model.adapter import Adapter, AdapterInfo, AdapterSpec
 from proxqa_core.model.base_weights import base_identity, default_base
-from proxqa_core.model.checkpoint import check_config, check_files, check_tensors
+from proxqa_core.model.checkpoint import check_config, check_files, check_tensors, one_dtype
 from proxqa_core.vision.grounding_head import GroundingHead
 from proxqa_core.vision.preprocessing import Preprocessing
 
@@ -204,7 +205,7 @@ def _load(
     # a folder is never looked up on a hub
     local = os.path.isdir(folder) or not allow_download
     try:
-        llava, tokenizer, processor = _load_llava(folder, source, local)
+        llava, tokenizer, processor = _load_llava(folder, source, how, local)
     except ModelNotFoundError as error:
         if os.path.isdir(folder) or allow_download:
             raise
@@ -273,7 +274,7 @@ def _with_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None) ->
     """See `with_adapter`."""
     other = _read_adapter(model, adapter)  # first: what is wrong with it is known at once
     folder = str(default_base()) if model.source == DEFAULT else model.source
-    base, old = _read_llava(folder, model.source, local_files_only=True), model.llava
+    base, old = _read_llava(folder, model.source, model.dtype, local_files_only=True), model.llava
     shared = {"vision tower": (base.model.vision_tower, old.model.vision_tower)}
     shared |= {"word embeddings": (base.get_input_embeddings(), old.get_input_embeddings())}
     shared |= {"output": (base.lm_head, old.lm_head)}
@@ -284,7 +285,8 @@ def _with_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None) ->
             )
     base.model.vision_tower, base.lm_head = old.model.vision_tower, old.lm_head
     base.set_input_embeddings(old.get_input_embeddings())
-    return _finish(replace(model, llava=base, adapter=None, grounding_head=None), other, model.device, model.dtype)
+    other_model = replace(model, llava=base, adapter=None, grounding_head=None)
+    return _finish(other_model, other, model.device, model.dtype, dict(old.named_parameters()))
 
 
 def check_adapter(model: LoadedModel, folder: str | os.PathLike[str]) -> AdapterInfo:
@@ -298,12 +300,29 @@ def _read_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None) ->
     return None if adapter is None or str(adapter) in ("", NO_ADAPTER) else adapters.read(Path(adapter), model.spec)
 
 
-def _finish(model: LoadedModel, adapter: Adapter | None, device: torch.device, dtype: torch.dtype) -> LoadedModel:
-    """The adapter put into a float32 model fresh from its base, and all of it where it is to answer."""
-    if adapter is not None:
-        adapters.apply(model.llava, adapter)
-    llava = model.llava.to(device=device, dtype=dtype).eval().requires_grad_(False)
-    return_to_system()  # the float32 weights: more than the model itself
+def _finish(
+    model: LoadedModel,
+    adapter: Adapter | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    old: Mapping[str, torch.nn.Parameter] | None = None,
+) -> LoadedModel:
+    """The adapter merged into a model fresh from its base, and all of it where it is to answer.
+
+    One parameter after the other: beside the result there is never more than one layer in float32. What was read may be
+    a mapped file that others write to, so that all is copied, except for what equals the parameter of that name in old.
+    """
+    for name, parameter in model.llava.named_parameters():
+        ours, theirs = parameter.data, None if old is None else old.get(name)
+        if parameter is theirs:
+            continue
+        new = None if adapter is None else adapter.changed(name, ours)
+        if new is None and theirs is not None and torch.equal(ours.to(theirs), theirs):
+            parameter.data = theirs.data
+        else:
+            parameter.data = (ours if new is None else new).to(device=device, dtype=dtype, copy=True)
+    llava = model.llava.to(device=device, dtype=dtype).eval().requires_grad_(False)  # buffers too
+    return_to_system()
     if adapter is None:
         return replace(model, llava=llava)
     grounding_head = None if adapter.grounding_head is None else adapter.grounding_head.to(device)
@@ -316,8 +335,8 @@ def _same(new: Any, old: Any) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(ours[k].to(t), t) for k, t in theirs.items())
 
 
-def _load_llava(folder: str, source: str, local_files_only: bool) -> tuple[Any, Any, Any]:
-    """(model in float32, tokenizer, image processor or None for the default's own preprocessing)."""
+def _load_llava(folder: str, source: str, dtype: torch.dtype, local_files_only: bool) -> tuple[Any, Any, Any]:
+    """(model as `_read_llava` has it, tokenizer, image processor or None for the default's own preprocessing)."""
     from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, ProcessorMixin
 
     import proxqa_core.vision.tower as tower  # importing it registers the default's vision tower
@@ -336,11 +355,15 @@ def _load_llava(folder: str, source: str, local_files_only: bool) -> tuple[Any, 
             # the processor's own template comes first, wherever it is kept
             kept, _ = ProcessorMixin.get_processor_dict(folder, local_files_only=local_files_only)
             tokenizer.chat_template = kept.get("chat_template") or tokenizer.chat_template
-    return _read_llava(folder, source, local_files_only), tokenizer, processor
+    return _read_llava(folder, source, dtype, local_files_only), tokenizer, processor
 
 
-def _read_llava(folder: str, source: str, local_files_only: bool = False) -> Any:
-    """The model of a base, in float32. ModelNotFoundError where it cannot be loaded."""
+def _read_llava(folder: str, source: str, dtype: torch.dtype, local_files_only: bool = False) -> Any:
+    """The model of a base as it is stored, on the CPU: its tensors may be mapped from the files.
+
+    Tensors of several types become the one that is wanted; else the type is changed after an adapter was merged.
+    ModelNotFoundError where it cannot be loaded.
+    """
     from transformers import LlavaForConditionalGeneration
     from transformers.utils import logging
 
@@ -352,7 +375,7 @@ def _read_llava(folder: str, source: str, local_files_only: bool = False) -> Any
             # use_safetensors: a pickle is never opened
             llava, seen = LlavaForConditionalGeneration.from_pretrained(
                 folder,
-                dtype=torch.float32,
+                dtype=_stored_dtype(folder, local_files_only) or dtype,
                 use_safetensors=True,
                 local_files_only=local_files_only,
                 trust_remote_code=False,
@@ -363,6 +386,26 @@ def _read_llava(folder: str, source: str, local_files_only: bool = False) -> Any
         finally:
             if source == DEFAULT and bars:
                 logging.enable_progress_bar()
+
+
+def _stored_dtype(folder: str, local_files_only: bool) -> torch.dtype | None:
+    """The one type of a checkpoint's tensors; None where there are several, or no safetensors."""
+    from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
+
+    def find(name: str) -> str | None:
+        place: str | None = cached_file(
+            folder, name, local_files_only=local_files_only, _raise_exceptions_for_missing_entries=False
+        )
+        return place
+
+    whole = find(SAFE_WEIGHTS_NAME)
+    index = None if whole else find(SAFE_WEIGHTS_INDEX_NAME)
+    if index:
+        shards = sorted(set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values()))
+        files = [find(name) for name in shards]
+    else:
+        files = [whole]
+    return one_dtype([Path(f) for f in files if f])
 
 
 @contextlib.contextmanager
