@@ -138,8 +138,8 @@ found["next"] = json.loads(run(following, "clean").stdout.splitlines()[-1])
 other = subprocess.Popen([sys.executable, "-c", living], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 before = other.stdout.readline().strip()
 found["beside"] = json.loads(run(following, "clean").stdout.splitlines()[-1])
-frames = subprocess.run([sys.executable, image_loss, "--segment-mb", "16", "--seconds", "4"], stdout=-1, text=True)
-found["frames"] = frames.stdout
+stream = [sys.executable, image_loss, "--segment-mb", "16", "--seconds", "1", "--one-by-one"]
+found["frames"] = subprocess.run(stream, stdout=-1, text=True).stdout
 found["living"] = [before, other.communicate("go on\\n")[0].strip()]
 print(json.dumps(found))
 """
@@ -162,7 +162,7 @@ def test_ten_killed_processes_in_64_mb(tmp_path):
     assert found["living"] == ["True", "True"]  # the segments of the living are left alone
     assert found["beside"][2] and found["beside"][4] == 4
     sent, received = (int(n) for n in re.findall(r"(\d+) (?:sent|received)", found["frames"]))
-    assert sent == 120 and received >= sent / 2, found["frames"]  # without shared memory: one in ten
+    assert sent == 30 and received >= 27, found["frames"]  # without shared memory: hardly one
 
 
 def test_own_segments_are_found(monkeypatch):

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
@@ -178,6 +179,10 @@ def test_a_message_that_is_missing_now_and_then_is_no_matter():
         assert calibrator.problem == ""
 
 
+def shifted_far(now: Time, seconds: int) -> Time:
+    return Time(sec=now.sec + seconds, nanosec=now.nanosec)
+
+
 def run_frames(graph, node, camera, depth, count, offset=0.0):
     """Publish pairs of depth image and image, one pair after the other has been answered."""
     for _ in range(count):
@@ -207,6 +212,21 @@ def test_distances_come_once_depth_images_have_taught_them(graph, fake):
         camera.publish(graph.image(stamp=stamp(1.0 + n / 10)))
         assert wait_until(lambda n=n: len(graph.depths) == 10 + n) and math.isnan(graph.depths[-1].objects[0].distance)
     assert node.shared.calibrator.state().samples == 0
+
+
+def test_one_image_with_a_stamp_far_ahead_keeps_the_metres(graph, fake):
+    node = graph.start(lambda *_: fake)
+    assert graph.set_objects(NAMES, REGIONS).success
+    camera, depth = graph.camera(), graph.camera(Image, "depth")
+    run_frames(graph, node, camera, depth, 9)
+    assert not any(math.isnan(o.distance) for o in graph.depths[-1].objects)
+    samples = node.shared.calibrator.state().samples
+    camera.publish(graph.image(stamp=shifted_far(graph.now(), 86_400)))
+    assert wait_until(lambda: len(graph.depths) == 10)
+    run_frames(graph, node, camera, depth, 1)
+    for o in graph.depths[-1].objects:
+        assert o.distance == pytest.approx(true_metres(o.name), rel=0.05)
+    assert node.shared.calibrator.state().samples >= 0.9 * samples
 
 
 def test_depth_images_of_another_moment_are_not_used_until_they_are_allowed(graph, fake):

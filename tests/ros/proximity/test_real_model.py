@@ -11,9 +11,10 @@ import pytest
 from lifecycle_msgs.msg import Transition
 from PIL import Image as PilImage
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import CompressedImage, RegionOfInterest
 
 from proxqa_core.model.loading import DEFAULT_ADAPTER
+from proxqa_core.types import Box, ObjectQuery
 from proxqa_ros.proximity.node import load_engine
 from proxqa_ros.proximity.queries import VISIBLE
 from proxqa_ros.srv import ProximityQuery
@@ -81,6 +82,41 @@ def test_compressed_png_gives_the_same_depths(graph, engine, picture, expected):
     graph.camera(CompressedImage, "image/compressed").publish(graph.compressed(buffer.getvalue(), "png"))
     assert wait_until(lambda: graph.depths, 60)
     close(graph.depths[0].objects, expected[0])
+
+
+def test_a_region_that_a_smaller_image_lacks_silences_its_own_object_alone(graph, engine, picture):
+    """The camera changes its size: the chair's region is outside now, the table is answered as if it were alone."""
+    graph.start(lambda *_: engine, max_image_age=0.0)
+    left = RegionOfInterest(x_offset=30, y_offset=120, width=90, height=110)
+    right = RegionOfInterest(x_offset=220, y_offset=110, width=50, height=50)
+    assert graph.set_objects(["table", "chair"], [left, right]).success
+    camera = graph.camera()
+    camera.publish(graph.image(picture))
+    assert wait_until(lambda: graph.depths, 60)
+    assert not any("outside" in o.text for o in graph.depths[0].objects)
+    smaller = picture[:, :200]
+    camera.publish(graph.image(smaller))
+    assert wait_until(lambda: len(graph.depths) == 2, 60)
+    table, chair = graph.depths[1].objects
+    assert chair.score == 0 and "outside the image" in chair.text and "outside" not in table.text
+    alone = engine.encode_image(smaller).depths([ObjectQuery("table", Box(30, 120, 120, 230))])
+    close([table], alone)
+
+
+def test_what_is_not_seen_is_not_compared(graph, engine, picture):
+    """Over the service as in Python: no closer, no probability, and a code that says why."""
+    graph.start(lambda *_: engine, max_image_age=0.0)
+    graph.camera().publish(graph.image(picture))
+    regions = [
+        RegionOfInterest(x_offset=30, y_offset=120, width=90, height=110),
+        RegionOfInterest(x_offset=900, y_offset=10, width=50, height=50),
+    ]
+    for question in ("Which is closer, the table or the chair?", ""):
+        answer = graph.query(question, ["table", "chair"], regions=regions, max_image_age=3600.0)
+        if question:
+            assert answer.error_code == R.NOT_VISIBLE and not answer.success, answer
+        assert answer.closer == answer.farther == "" and np.isnan(answer.probability), answer
+        assert next(o for o in answer.objects if o.name == "chair").score == 0
 
 
 @pytest.mark.slow
