@@ -31,6 +31,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import SetBool
 
 from proxqa_core.backends.config import BackendConfig
+from proxqa_core.memory import keep_one_heap
 from proxqa_core.protocols import AdaptableEngine
 from proxqa_ros.common import shared_memory
 from proxqa_ros.common.errors import one_line
@@ -365,6 +366,7 @@ def main(args: Sequence[str] | None = None) -> int:
     # rclpy ends its context on SIGINT and then calls the handler that was there before: not the one that raises
     # KeyboardInterrupt wherever the program happens to be
     signal.signal(signal.SIGINT, lambda *_: None)
+    keep_one_heap()
     removed = shared_memory.remove_leftovers()
     if not init_ros("proximity_node", args):
         return CANNOT_START
