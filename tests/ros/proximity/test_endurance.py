@@ -89,7 +89,7 @@ def test_a_process_that_has_ended_is_said(endurance):
 @pytest.mark.model
 def test_swaps_and_cycles_of_the_real_node(tmp_path):
     report = tmp_path / "report.json"
-    command = [sys.executable, str(SCRIPT), "--swap-minutes", "0.2", "--cycles", "2", "--json", str(report)]
+    command = [sys.executable, str(SCRIPT), "--swap-minutes", "0.1", "--cycles", "2", "--json", str(report)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads(report.read_text())

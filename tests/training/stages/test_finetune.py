@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from collections.abc import Callable
@@ -114,6 +115,8 @@ def test_samples_are_shared_out_among_the_stages() -> None:
     config = RunConfig("x", stages=(StageConfig("a", 300), StageConfig("b", 100)))
     assert [s.num_samples for s in with_num_samples(config, 40).stages] == [30, 10]
     assert [s.num_samples for s in with_num_samples(config, 1).stages] == [1, 1]
+    large = dataclasses.replace(config, stages=tuple(dataclasses.replace(s, batch_size=8) for s in config.stages))
+    assert [s.batch_size for s in with_num_samples(large, 12).stages] == [8, 3]
     with pytest.raises(ValueError, match="--num-samples 0: expected at least 1"):
         with_num_samples(config, 0)
 

@@ -23,7 +23,7 @@ from proxqa_core.model.base_weights import base_identity
 from proxqa_core.model.loading import DEFAULT, DEFAULT_ADAPTER, NO_ADAPTER, load
 from proxqa_training.config_file import read_config
 from proxqa_training.distributed import DistributedContext
-from proxqa_training.stages.config import LoraSettings, RunConfig
+from proxqa_training.stages.config import LoraSettings, RunConfig, StageConfig
 from proxqa_training.stages.data import FeatureDataset, open_dataset_distributed
 from proxqa_training.stages.run import FEATURES, run_stages, training_record, write_adapter
 
@@ -36,6 +36,8 @@ BEGUN = "begun.json"
 def with_num_samples(config: RunConfig, num_samples: int) -> RunConfig:
     """The same run over another number of image conversations, its stages in proportion, each at least one.
 
+    No batch is larger than its stage.
+
     Args:
         config: The run.
         num_samples: Image conversations in all.
@@ -46,10 +48,12 @@ def with_num_samples(config: RunConfig, num_samples: int) -> RunConfig:
     if num_samples < 1:
         raise ValueError(f"--num-samples {num_samples}: expected at least 1")
     total = sum(stage.num_samples for stage in config.stages)
-    stages = (
-        dataclasses.replace(s, num_samples=max(1, round(num_samples * s.num_samples / total))) for s in config.stages
-    )
-    return dataclasses.replace(config, stages=tuple(stages))
+
+    def resized(stage: StageConfig) -> StageConfig:
+        number = max(1, round(num_samples * stage.num_samples / total))
+        return dataclasses.replace(stage, num_samples=number, batch_size=min(stage.batch_size, number))
+
+    return dataclasses.replace(config, stages=tuple(map(resized, config.stages)))
 
 
 def check_config(config: RunConfig, path: Path) -> None:
