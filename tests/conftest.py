@@ -12,7 +12,7 @@ settings.load_profile("busy")
 
 @pytest.fixture(scope="session")
 def engine():
-    """The real default model on the CPU, loaded once for the whole run."""
+    """The real default model on the CPU, as users run it, loaded once for the whole run."""
     from proxqa_core.engine import ProximityEngine
 
     return ProximityEngine.load("default", device="cpu")
@@ -20,7 +20,8 @@ def engine():
 
 @pytest.fixture(scope="session")
 def exact():
-    """The real default model in float32, for comparisons to the last digits."""
+    """The real default model by PyTorch in float32, the reference, for comparisons to the last digits."""
+    from proxqa_core.backends.config import BackendConfig
     from proxqa_core.engine import ProximityEngine
 
-    return ProximityEngine.load("default", device="cpu", dtype="float32")
+    return ProximityEngine.load("default", device="cpu", dtype="float32", backend=BackendConfig("torch"))

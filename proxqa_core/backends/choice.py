@@ -8,39 +8,15 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from proxqa_core.backends.config import AUTO, BackendConfig
-from proxqa_core.backends.protocols import LanguageModel, VisionEncoder
+from proxqa_core.backends.protocols import LanguageModel, Maker, Networks, Progress
 from proxqa_core.backends.torch_backend import TorchLanguageModel, TorchVisionEncoder
 from proxqa_core.errors import BackendError, ProxqaError, reason_of
 from proxqa_core.model.loading import LoadedModel
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[str], None]
-"""Called with one line before work that takes longer."""
-
-
-@dataclass(frozen=True, eq=False)
-class Networks:
-    """What runs a model's two networks.
-
-    Attributes:
-        name: Of the backend.
-        encoder: Runs the vision tower.
-        make_language_model: Makes what runs the language model, also of the same model with another adapter.
-    """
-
-    name: str
-    encoder: VisionEncoder
-    make_language_model: Callable[[LoadedModel], LanguageModel[Any]]
-
-
-Maker = Callable[[LoadedModel, BackendConfig, Progress], Networks]
-"""Makes a backend for a model; raises BackendError, one line, where it cannot run it here."""
 
 
 def torch_networks(model: LoadedModel, config: BackendConfig, on_progress: Progress) -> Networks:
@@ -48,7 +24,14 @@ def torch_networks(model: LoadedModel, config: BackendConfig, on_progress: Progr
     return Networks("torch", TorchVisionEncoder(model.llava), lambda other: TorchLanguageModel(other.llava))
 
 
-MAKERS: dict[str, Maker] = {"torch": torch_networks}
+def openvino_networks(model: LoadedModel, config: BackendConfig, on_progress: Progress) -> Networks:
+    """OpenVINO on a CPU, imported only here."""
+    from proxqa_core.backends.openvino_backend import openvino_networks as make
+
+    return make(model, config, on_progress)
+
+
+MAKERS: dict[str, Maker] = {"torch": torch_networks, "openvino": openvino_networks}
 """All backends but 'auto'."""
 
 

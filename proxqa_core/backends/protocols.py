@@ -6,14 +6,17 @@ backend's own device and type; what a prefix is made of is the backend's own bus
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, Self, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from proxqa_core.backends.config import BackendConfig
 from proxqa_core.llm.branching import Branch
+from proxqa_core.model.loading import LoadedModel
 
 
 class Prefix(Protocol):
@@ -106,3 +109,26 @@ class LanguageModel(Protocol[PrefixT]):
             The ids of the tokens generated.
         """
         ...
+
+
+Progress = Callable[[str], None]
+"""Called with one line before work that takes longer."""
+
+
+@dataclass(frozen=True, eq=False)
+class Networks:
+    """What runs a model's two networks.
+
+    Attributes:
+        name: Of the backend.
+        encoder: Runs the vision tower.
+        make_language_model: Makes what runs the language model, also of the same model with another adapter.
+    """
+
+    name: str
+    encoder: VisionEncoder
+    make_language_model: Callable[[LoadedModel], LanguageModel[Any]]
+
+
+Maker = Callable[[LoadedModel, BackendConfig, Progress], Networks]
+"""Makes a backend for a model; raises BackendError, one line, where it cannot run it here."""

@@ -22,6 +22,37 @@ def describe(dtype: torch.dtype) -> str:
     return f"torch {torch.__version__}, {str(dtype).removeprefix('torch.')}"
 
 
+class VisionFeatures(torch.nn.Module):
+    """What is taken of a vision tower, as a module that can be traced and exported.
+
+    Args:
+        llava: The loaded `LlavaForConditionalGeneration`; only its vision tower is kept.
+
+    Attributes:
+        config: The model's vision configuration.
+    """
+
+    def __init__(self, llava: Any):
+        super().__init__()
+        self.tower, self.config = llava.model.vision_tower, llava.config.vision_config
+        self._layer = llava.config.vision_feature_layer
+        self._without_class_token = llava.config.vision_feature_select_strategy == "default"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        dtype: torch.dtype = self.tower.dtype
+        return dtype
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels [n, 3, size, size] in the tower's type → features [n, tokens, features] before the projector."""
+        states = self.tower(pixels, output_hidden_states=True).hidden_states
+        chosen = [states[i] for i in ([self._layer] if isinstance(self._layer, int) else self._layer)]
+        if self._without_class_token:
+            chosen = [state[:, 1:] for state in chosen]
+        return torch.cat(chosen, dim=-1)
+
+
 class TorchVisionEncoder:
     """The vision tower inside a `LlavaForConditionalGeneration`.
 
@@ -30,20 +61,14 @@ class TorchVisionEncoder:
     """
 
     def __init__(self, llava: Any):
-        self._tower = llava.model.vision_tower
-        self._config = llava.config
+        self._features = VisionFeatures(llava).eval()
         self.description = describe(llava.dtype)
 
     @torch.inference_mode()
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """See `VisionEncoder.encode`."""
-        layer = self._config.vision_feature_layer
-        pixels = pixels.to(device=self._tower.device, dtype=self._tower.dtype)
-        states = self._tower(pixels, output_hidden_states=True).hidden_states
-        chosen = [states[i] for i in ([layer] if isinstance(layer, int) else layer)]
-        if self._config.vision_feature_select_strategy == "default":
-            chosen = [state[:, 1:] for state in chosen]  # without the class token
-        features: torch.Tensor = torch.cat(chosen, dim=-1)
+        tower = self._features.tower
+        features: torch.Tensor = self._features(pixels.to(device=tower.device, dtype=tower.dtype))
         return features
 
 

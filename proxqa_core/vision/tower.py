@@ -53,7 +53,7 @@ class MergedDinov2Config(PreTrainedConfig):
 def merge_grid(patches: torch.Tensor, spatial_merge_size: int) -> torch.Tensor:
     """Patches [n, side², c], row by row → tokens [n, (side / m)², m² · c]; inside a token, row by row too."""
     n, count, c = patches.shape
-    side = round(count**0.5)
+    side = round(int(count) ** 0.5)  # int: traced, it is a tensor
     out = side // spatial_merge_size
     grid = patches.reshape(n, out, spatial_merge_size, out, spatial_merge_size, c)
     return grid.permute(0, 1, 3, 2, 4, 5).reshape(n, out * out, spatial_merge_size * spatial_merge_size * c)

@@ -1,0 +1,69 @@
+"""Graphs that take long to make, kept in the cache beside the base weights, told apart by what they were made of.
+
+Promises: an entry is whole and as it was written, or it is made again; it is written atomically. Where it cannot be
+written, what was made is used without it, and that is said. Knows nothing of what is in an entry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from proxqa_core.errors import WriteError
+from proxqa_core.files import atomic_folder, sha256
+from proxqa_core.model.base_weights import MANIFEST, cache_folder
+
+log = logging.getLogger(__name__)
+
+
+def digest(module: torch.nn.Module, facts: Sequence[str]) -> str:
+    """What a graph is made of, as 16 hexadecimal digits: names, types and bytes of all weights, and facts besides.
+
+    Args:
+        module: Whose weights are in the graph.
+        facts: What else it follows from: versions, sizes, precision.
+    """
+    total = hashlib.sha256("\n".join(facts).encode())
+    for name, weight in sorted(module.state_dict().items()):
+        total.update(f"\n{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
+        total.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return total.hexdigest()[:16]
+
+
+def cached(kind: str, key: str, make: Callable[[Path], None]) -> Path | None:
+    """An entry of the cache, made where there is no whole one.
+
+    Args:
+        kind: Of the entry, a word: part of its name.
+        key: What it was made of, see `digest`.
+        make: Fills an empty folder.
+
+    Returns:
+        Its folder; None where the cache cannot be written.
+    """
+    folder = cache_folder() / f"{kind}-{key}"
+    if is_whole(folder):
+        return folder
+    try:
+        with atomic_folder(folder) as work:
+            make(work)
+            files = {p.name: sha256(p) for p in sorted(work.iterdir())}
+            (work / MANIFEST).write_text(json.dumps(files, indent=1), encoding="utf-8")
+    except WriteError as error:
+        log.warning("not kept for the next start: %s", error)
+        return None
+    return folder
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether all files of an entry are as they were written."""
+    try:
+        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return bool(files) and all(sha256(folder / name) == known for name, known in files.items())
+    except (OSError, ValueError, AttributeError):
+        return False

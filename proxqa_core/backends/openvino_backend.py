@@ -1,0 +1,294 @@
+"""The two networks run by OpenVINO on a CPU.
+
+Promises: what `backends.protocols` asks for, for models on the CPU; a network whose graph does not compute what PyTorch
+computes is refused. The vision tower's graph is traced once and kept in the cache; the language model's is written down
+from the weights in memory in about a second, so that another adapter is another graph, not another file. Projector,
+embeddings and output layer stay PyTorch's: they are small.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from proxqa_core.backends.config import BackendConfig
+from proxqa_core.backends.graph_cache import cached, digest
+from proxqa_core.backends.openvino_import import import_openvino
+from proxqa_core.backends.protocols import LanguageModel, Networks, Progress
+from proxqa_core.backends.torch_backend import TorchLanguageModel, VisionFeatures
+from proxqa_core.errors import BackendError
+from proxqa_core.llm.branching import Branch, lay_out, split_into_passes
+from proxqa_core.memory import MB, available
+from proxqa_core.model.loading import LoadedModel
+
+GRAPH_VERSION = "1"
+"""Changes whenever the vision tower's graph is made another way."""
+MIN_COSINE, MIN_COSINE_INT8 = 0.999, 0.98
+"""Least cosine of what a graph computes with what PyTorch does."""
+BLOCKED = -1e9
+"""Added to attention's logits where a token may not attend to another."""
+CHECKED_TOKENS = 16
+"""Tokens that a language model's graph is tried out on."""
+Floats = NDArray[np.float32]
+
+
+def openvino_networks(model: LoadedModel, config: BackendConfig, on_progress: Progress) -> Networks:
+    """Both networks by OpenVINO; see `proxqa_core.backends.choice.Maker`."""
+    runtime = Runtime.of(model, config)
+    encoder = OpenVinoVisionEncoder(model, runtime, on_progress)
+
+    def make_language_model(other: LoadedModel) -> LanguageModel[Any]:
+        return OpenVinoLanguageModel(other, runtime)
+
+    return Networks("openvino", encoder, make_language_model)
+
+
+@dataclass(frozen=True, eq=False)
+class Runtime:
+    """OpenVINO as it is used here.
+
+    Attributes:
+        core: OpenVINO itself.
+        version: Of OpenVINO.
+        precision: What it computes in: 'f32' or 'bf16'.
+        int8: Whether the language model's weights are in 8 bits.
+    """
+
+    core: Any
+    version: str
+    precision: str
+    int8: bool
+
+    @classmethod
+    def of(cls, model: LoadedModel, config: BackendConfig) -> Runtime:
+        """The runtime for a model; BackendError where there is none."""
+        if model.device.type != "cpu":
+            raise BackendError(f"openvino runs on CPUs only; the model is on {model.device}")
+        openvino = import_openvino()
+        core = openvino.Core()
+        bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") and model.dtype == torch.bfloat16
+        return cls(core, openvino.__version__.split("-")[0], "bf16" if bf16 else "f32", config.int8)
+
+    def compile(self, graph: Any, int8: bool = False) -> Any:
+        """An inference request of a graph."""
+        settings: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            # two robots' processes pinned to the same cores would wait for each other
+            "ENABLE_CPU_PINNING": False,
+            # said, not left to OpenVINO, which takes bf16 wherever the processor has it
+            "INFERENCE_PRECISION_HINT": self.precision,
+        }
+        if int8:
+            settings["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 64
+        return self.core.compile_model(graph, "CPU", settings).create_infer_request()
+
+    def describe(self, int8: bool = False) -> str:
+        """What runs a network, for people."""
+        kind = {"f32": "float32", "bf16": "bfloat16"}[self.precision]
+        return f"openvino {self.version}, {kind}" + (", weights int8" if int8 else "")
+
+
+class OpenVinoVisionEncoder:
+    """The vision tower.
+
+    Args:
+        model: Whose tower it is.
+        runtime: Runs it.
+        on_progress: Called with one line before the graph is made.
+
+    Raises:
+        BackendError: Its graph cannot be made, or computes something else.
+    """
+
+    def __init__(self, model: LoadedModel, runtime: Runtime, on_progress: Progress):
+        self._tower = VisionFeatures(model.llava)
+        self._size = model.preprocessing.size
+        self._runtime, self._on_progress = runtime, on_progress
+        self._request = runtime.compile(self._graph())
+        self.description = runtime.describe()
+        ours, theirs = self._tried()
+        _check("vision tower", ours, theirs, MIN_COSINE)
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """See `VisionEncoder.encode`."""
+        outputs = self._request.infer([np.ascontiguousarray(pixels.numpy(), np.float32)])
+        return torch.from_numpy(np.array(outputs[0]))
+
+    def _graph(self) -> Any:
+        """The graph, from the cache where it is there."""
+        import transformers
+
+        openvino = import_openvino()
+        versions = (openvino.__version__, torch.__version__, transformers.__version__, GRAPH_VERSION)
+        key = digest(self._tower, [*versions, str(self._size), str(self._tower.config)])
+        made: list[Any] = []
+
+        def make(folder: Path) -> None:
+            self._on_progress("making the vision tower's OpenVINO graph once, up to a minute")
+            made.append(self._traced())
+            openvino.save_model(made[0], folder / "vision.xml", compress_to_fp16=False)
+
+        folder = cached("openvino", key, make)
+        if folder is not None:
+            return self._runtime.core.read_model(folder / "vision.xml")
+        return made[0] if made else self._traced()
+
+    def _traced(self) -> Any:
+        from proxqa_core.backends.openvino_graphs import vision_graph
+
+        # in float32, whatever the model's type: a graph of bfloat16 weights would keep their rounding everywhere
+        tower = copy.deepcopy(self._tower).float() if self._tower.dtype != torch.float32 else self._tower
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tracing warns of every size that is the same for all images
+            return vision_graph(tower, self._size)
+
+    @torch.inference_mode()
+    def _tried(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What it computes of a picture, and what PyTorch does."""
+        along = torch.linspace(-1.5, 1.5, self._size)
+        across, down = along.expand(self._size, -1), along[:, None].expand(-1, self._size)
+        picture = torch.stack([across, down, across * down])[None]
+        return self.encode(picture), self._tower(picture.to(self._tower.dtype)).float()
+
+
+@dataclass(frozen=True, eq=False)
+class OpenVinoPrefix:
+    """Keys and values of a prefix, never changed.
+
+    Attributes:
+        keys: [layers, heads, length, head size], contiguous.
+        values: The same.
+    """
+
+    keys: Floats
+    values: Floats
+
+    @property
+    def length(self) -> int:
+        """Tokens in the prefix."""
+        return self.keys.shape[2]
+
+    def first(self, length: int) -> OpenVinoPrefix:
+        """Its first tokens alone."""
+        return OpenVinoPrefix(*(np.ascontiguousarray(part[:, :, :length]) for part in (self.keys, self.values)))
+
+
+class OpenVinoLanguageModel(TorchLanguageModel):
+    """The language model's layers by OpenVINO, the rest by PyTorch.
+
+    Args:
+        model: The loaded model, adapter merged.
+        runtime: Runs it.
+
+    Raises:
+        BackendError: It is of another architecture, does not fit, or its graph computes something else.
+    """
+
+    def __init__(self, model: LoadedModel, runtime: Runtime):
+        super().__init__(model.llava)
+        from proxqa_core.backends.openvino_graphs import LanguageShape, language_graph
+
+        self._layers = model.llava.model.language_model
+        self._shape = LanguageShape.of(self._layers.config)
+        _check_memory(self._layers, runtime)
+        self._request = runtime.compile(language_graph(self._layers, runtime.int8), runtime.int8)
+        self.description = runtime.describe(runtime.int8)
+        ours, theirs = self._tried()
+        _check("language model", ours, theirs, MIN_COSINE_INT8 if runtime.int8 else MIN_COSINE)
+
+    def run_prefixes(self, branches: Sequence[Branch]) -> list[Any]:
+        """See `LanguageModel.run_prefixes`."""
+        return self._in_passes(branches, self._prefixes_of_pass)
+
+    def run_branches(self, branches: Sequence[Branch]) -> list[torch.Tensor]:
+        """See `LanguageModel.run_branches`."""
+        return self._in_passes(branches, self._hidden_of_pass)
+
+    def _in_passes(self, branches: Sequence[Branch], run: Callable[[list[Branch]], list[Any]]) -> list[Any]:
+        """What `run` gives for all branches, pass by pass, in order."""
+        found: dict[int, Any] = {}
+        for some in split_into_passes([b.size for b in branches]):
+            found |= dict(zip(some, run([branches[i] for i in some]), strict=True))
+        return [found[i] for i in range(len(branches))]
+
+    def _hidden_of_pass(self, branches: list[Branch]) -> list[torch.Tensor]:
+        hidden = torch.from_numpy(np.array(self._run_pass(branches)[0]))
+        return [hidden[row, : branch.size] for row, branch in enumerate(branches)]
+
+    def _prefixes_of_pass(self, branches: list[Branch]) -> list[OpenVinoPrefix]:
+        _, *own = self._run_pass(branches)
+        prefixes = []
+        for row, branch in enumerate(branches):
+            parts = [part[:, row, :, : branch.tokens] for part in own]
+            if branch.after is not None:
+                before = (branch.after.keys, branch.after.values)
+                parts = [np.concatenate(both, axis=2) for both in zip(before, parts, strict=True)]
+            prefixes.append(OpenVinoPrefix(*(np.array(part) for part in parts)))
+        return prefixes
+
+    @torch.inference_mode()
+    def _run_pass(self, branches: list[Branch]) -> list[Floats]:
+        """Branches side by side → hidden states, keys and values, as `language_graph` gives them; read at once."""
+        # 1. Rows [branches, longest, hidden], padded; where each stands, and what it attends to.
+        rows = torch.nn.utils.rnn.pad_sequence([b.rows().float() for b in branches], batch_first=True)
+        lengths = [0 if b.after is None else b.after.length for b in branches]
+        layout = lay_out([(b.tokens, b.size - b.tokens) for b in branches], lengths)
+        mask = np.where(layout.allowed, np.float32(0), np.float32(BLOCKED))[:, None]
+        cos, sin = self._layers.rotary_emb(rows, torch.from_numpy(layout.position))
+        # 2. The prefixes, each once, and which of them each branch continues.
+        prefixes = list({id(b.after): b.after for b in branches}.values())
+        which = {id(p): n for n, p in enumerate(prefixes)}
+        index = np.array([which[id(b.after)] for b in branches], np.int64)
+        keys, values = (self._joined(prefixes, part, max(lengths)) for part in ("keys", "values"))
+        # 3. One pass.
+        angles = (part.numpy()[:, :, None] for part in (cos, sin))
+        outputs = self._request.infer([rows.numpy(), *angles, mask, index, keys, values], share_inputs=True)
+        return [outputs[n] for n in range(3)]
+
+    def _joined(self, prefixes: Sequence[OpenVinoPrefix | None], part: str, longest: int) -> Floats:
+        """Keys or values of several prefixes, [layers, prefixes, heads, longest, head size], padded at their ends."""
+        if len(prefixes) == 1 and prefixes[0] is not None:
+            one: Floats = getattr(prefixes[0], part)[:, None]
+            return one
+        s = self._shape
+        joint = np.zeros((s.layers, len(prefixes), s.kv_heads, longest, s.head_size), np.float32)
+        for n, prefix in enumerate(prefixes):
+            if prefix is not None:
+                joint[:, n, :, : prefix.length] = getattr(prefix, part)
+        return joint
+
+    @torch.inference_mode()
+    def _tried(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What it computes of a few tokens, half of them behind a prefix, and what PyTorch does."""
+        table = self._llava.get_input_embeddings().weight
+        rows = table[:: max(1, len(table) // CHECKED_TOKENS)][:CHECKED_TOKENS]
+        half = len(rows) // 2
+        (prefix,) = self.run_prefixes([Branch(None, rows[:half])])
+        (ours,) = self.run_branches([Branch(prefix, rows[half:])])
+        return ours, self._layers(inputs_embeds=rows[None]).last_hidden_state[0, half:]
+
+
+def _check(what: str, ours: torch.Tensor, theirs: torch.Tensor, least: float) -> None:
+    """Raise BackendError where a graph does not compute what PyTorch does."""
+    cosine = torch.nn.functional.cosine_similarity(ours.double(), theirs.double(), dim=-1).min().item()
+    if not cosine >= least:  # NaN too
+        raise BackendError(f"the {what}'s graph computes something else: cosine {cosine:.4f}, expected {least} or more")
+
+
+def _check_memory(module: torch.nn.Module, runtime: Runtime) -> None:
+    """Raise BackendError where a second copy of the weights does not fit into half of what is available."""
+    weights = sum(p.numel() for p in module.parameters())
+    needed = weights * (1 if runtime.int8 else 4)
+    free = available()
+    if free is not None and needed > free / 2:
+        raise BackendError(f"its copy of the weights takes {needed / MB:.0f} MB, {free / MB:.0f} MB are available")
