@@ -69,14 +69,28 @@ def declare(node: Node, specs: Mapping[str, Spec]) -> None:
         specs: The parameters by name.
 
     Raises:
-        ParameterException: A given value has another type, or rclpy's, where it is out of range.
+        ParameterException: A given value has another type or is a table, or rclpy's, where it is out of range.
     """
     # rclpy has no public way to reach them before they are checked; a test fails should it rename this
     given: dict[str, Parameter] = getattr(node, "_parameter_overrides", {})
     for name, spec in specs.items():
+        _refuse_table(name, given)
         if name in given:
             given[name] = Parameter(name, value=of_type(name, spec.default, given[name].value))
         node.declare_parameter(name, spec.default, spec.descriptor())
+
+
+def _refuse_table(name: str, given: Mapping[str, Parameter]) -> None:
+    """Raise where a file gives a table, {door: 2.0}, which ROS reads as parameters `name.door` that nobody has."""
+    inside = {key.removeprefix(f"{name}."): p.value for key, p in given.items() if key.startswith(f"{name}.")}
+    if inside:
+        first = [(key, _items(value) or [value]) for key, value in list(inside.items())[:3]]
+        entries = [clean_text(f"{key}: {values[0]}")[:40] for key, values in first]
+        raise WrongTypeError(f"parameter {name!r} is a table; expected a list of texts, such as {json.dumps(entries)}")
+
+
+_NULLS = ("null", "Null", "NULL", "~")
+"""What YAML has for nothing, and ROS reads as a text."""
 
 
 def of_type(name: str, default: Any, value: Any) -> Any:
@@ -106,6 +120,10 @@ def of_type(name: str, default: Any, value: Any) -> Any:
                 return [float(item) for item in items]
             if all(type(item) is type(default[0]) for item in items):
                 return items or [""]
+    elif isinstance(value, str) and value in _NULLS:
+        raise WrongTypeError(
+            f"parameter {name!r} is {value}, which ROS has no value for; expected {_described(default)}"
+        )
     elif type(value) is type(default):
         return value
     raise WrongTypeError(f"parameter {name!r} is {_shown(value)}; expected {_described(default)}")
@@ -124,7 +142,7 @@ def _is_number(value: Any) -> bool:
 
 def _items(value: Any) -> list[Any] | None:
     """The items of a list; None for anything else."""
-    return list(value) if isinstance(value, Sequence | array) else None
+    return list(value) if isinstance(value, Sequence | array) and not isinstance(value, str | bytes) else None
 
 
 def _shown(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +30,7 @@ def init_ros(program: str, args: Sequence[str] | None, **kwargs: Any) -> bool:
     try:
         rclpy.init(args=None if args is None else list(args), **kwargs)
     except Exception as error:  # rclpy's own error is of a private class
-        reason = reason_of(error)
+        reason = _in_plain_words(reason_of(error))
         print(f"{program}: ROS cannot be started: {reason}{_security_hint()}", file=sys.stderr)
         return False
     if warning := unsecured_warning():
@@ -46,6 +47,22 @@ def refuse(program: str, error: BaseException) -> None:
     """
     print(f"{program}: {reason_of(error)}", file=sys.stderr)
     rclpy.try_shutdown()
+
+
+_MIXED = re.compile(r"params file: '(?:--params-file )?(.+?)'.*Sequence should be of same type.*line_num (\d+)")
+_EMPTY = re.compile(r"params file: '(?:--params-file )?(.+?)'.*No value at line (\d+)")
+
+
+def _in_plain_words(reason: str) -> str:
+    """What rcl says of a parameter file, where people write YAML that is right and ROS takes no part of the file."""
+    if match := _MIXED.search(reason):
+        return (
+            f"{match[1]}, line {match[2]}: a list has values of several kinds, which no ROS parameter has; write all "
+            'alike, such as [0.0, 0.0, 0.4] or ["chair", "3"]'
+        )
+    if match := _EMPTY.search(reason):
+        return f'{match[1]}, line {match[2]}: a parameter has no value; write one, "" for no text'
+    return reason
 
 
 def unsecured_warning() -> str:
