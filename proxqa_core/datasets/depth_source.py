@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from proxqa_core.depth import disparity_of
+from proxqa_core.depth import disparity_of, same_aspect
 from proxqa_core.errors import BadImageError, ProxqaError, reason_of
 
 SUFFIXES = (".png", ".npy", ".tif", ".tiff")
@@ -61,16 +61,22 @@ class DepthMaps:
 
     def disparities(self, images: Sequence[tuple[str, NDArray[np.uint8]]]) -> list[NDArray[np.float64] | str]:
         """See `DepthSource.disparities`."""
-        return [self._one(name) for name, _ in images]
+        return [self._one(name, image) for name, image in images]
 
-    def _one(self, name: str) -> NDArray[np.float64] | str:
+    def _one(self, name: str, image: NDArray[np.uint8]) -> NDArray[np.float64] | str:
         path = next((p for s in SUFFIXES if (p := (self.folder / name).with_suffix(s)).is_file()), None)
         if path is None:
             return "no depth map"
         try:
-            return to_disparity(read_map(path), self.unit, path)
+            disparity = to_disparity(read_map(path), self.unit, path)
         except BadImageError as error:
             return str(error)
+        (rows, columns), (height, width) = disparity.shape, image.shape[:2]
+        if not same_aspect(columns, rows, width, height):
+            return (
+                f"{path}: is {columns}x{rows}, the image {width}x{height}; expected a map of the image's aspect ratio"
+            )
+        return disparity
 
 
 def read_map(path: Path) -> NDArray[Any]:

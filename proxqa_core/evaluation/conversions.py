@@ -24,7 +24,7 @@ from proxqa_core.datasets.depth_source import DepthSource
 from proxqa_core.datasets.folder import BadDatasetError, LabelledObject, Record
 from proxqa_core.datasets.make3d import C1_LIMIT_M, Make3DImage
 from proxqa_core.datasets.reading import ReadReport
-from proxqa_core.depth import central_half, relative_depth_map, relative_disparity_map, same_aspect
+from proxqa_core.depth import central_half, relative_depth_map, relative_disparity_map
 from proxqa_core.errors import BadImageError, ProxqaError
 from proxqa_core.evaluation.metrics import MIN_GAP
 from proxqa_core.types import Box
@@ -131,13 +131,17 @@ def scenes_of_records(
         found = depth.disparities([(record.image, image) for record, image in loaded]) if loaded else []
         for (record, _), disparity in zip(loaded, found, strict=True):
             if isinstance(disparity, str):
-                report.add(f"image without depth ({disparity.rpartition(': ')[2]})", record.image)
-            elif not same_aspect(disparity.shape[1], disparity.shape[0], record.width, record.height):
-                report.add("depth of another aspect ratio than the image's", record.image)
+                report.add(*_reason_and_example(disparity, record.image))
             else:
                 relative = relative_disparity_map(disparity)
                 objects = measured_objects(record.objects, relative, None, _size(record), config)
                 yield Scene(record.image, record.folder / record.image, objects.kept(record.image, report))
+
+
+def _reason_and_example(problem: str, image: str) -> tuple[str, str]:
+    """Why an image has no depth, for counting, and the image with what was wrong."""
+    what = problem.rpartition(": ")[2]
+    return "image without depth", image if problem == what else f"{image} ({what})"
 
 
 def _loaded(record: Record, report: ReadReport) -> NDArray[np.uint8] | None:

@@ -26,7 +26,7 @@ from proxqa_core.cli import evaluate as command
 from proxqa_core.datasets.benchmarks import HowDeep, Item, WhichCloser, box_around
 from proxqa_core.datasets.depth_source import DepthUnit
 from proxqa_core.datasets.published import from_json, read_items, to_json, write_items
-from proxqa_core.datasets.reading import ReadReport
+from proxqa_core.datasets.reading import ReadReport, usable_name
 from proxqa_core.errors import BadImageError, ProxqaError
 from proxqa_core.evaluation import lmms_task
 from proxqa_core.evaluation.benchmarks import KINDS, BenchmarkSource, load_benchmark
@@ -143,13 +143,27 @@ def test_images_and_maps_that_cannot_be_used_are_counted(gqa: BenchmarkSource, t
     np.save(tmp_path / "maps/2.npy", np.zeros((30, 90)))
     with pytest.raises(BadConversionError, match="leaves nothing to ask") as error:
         load_benchmark("gqa-depth", gqa)
-    assert "another aspect ratio" in str(error.value) and "cannot be used" in str(error.value)
+    assert "aspect ratio" in str(error.value) and "cannot be used" in str(error.value)
     np.save(tmp_path / "maps/2.npy", disparity())
     assert len(load_benchmark("gqa-depth", gqa).items) == 3
     (tmp_path / "maps/2.npy").unlink()
     picture(tmp_path / "1.jpg")
     left_out = load_benchmark("gqa-depth", gqa).left_out
-    assert any("no depth map" in line for line in left_out)
+    assert any("without depth: 2.jpg" in line for line in left_out)
+
+
+def test_depth_may_come_from_any_model_of_hugging_face(gqa: BenchmarkSource, tmp_path: Path) -> None:
+    from transformers import GLPNConfig, GLPNForDepthEstimation, GLPNImageProcessor
+
+    config = GLPNConfig(hidden_sizes=[8] * 4, depths=[1] * 4, num_attention_heads=[1] * 4, decoder_hidden_size=8)
+    GLPNForDepthEstimation(config).save_pretrained(tmp_path / "model")
+    GLPNImageProcessor().save_pretrained(tmp_path / "model")
+    source = replace(gqa, depth_maps=None, depth_unit=None, depth_model=str(tmp_path / "model"), device="cpu",
+                     config=ConversionConfig(max_spread=1.0))  # fmt: skip
+    benchmark = load_benchmark("gqa-depth", source)
+    assert len(benchmark.items) == 6 and benchmark.description["depth"] == "model (disparity)"
+    assert len({i.depth for i in benchmark.items if isinstance(i, HowDeep)}) > 1
+    assert load_benchmark("gqa-depth", source).items == benchmark.items
 
 
 @pytest.mark.parametrize(
@@ -248,7 +262,7 @@ def test_every_kind_can_be_named() -> None:
 # -- the published file -----------------------------------------------------------------------------------------------
 
 boxes = st.tuples(*[st.integers(0, 50)] * 2, *[st.integers(51, 100)] * 2).map(lambda v: Box(*map(float, v)))
-names = st.text(st.characters(categories=("L", "N")), min_size=1, max_size=20)
+names = st.text(st.characters(categories=("L", "N")), min_size=1, max_size=20).map(usable_name).filter(bool)
 shares = st.floats(0, 1)
 images = st.from_regex(r"[a-z0-9]{1,8}(/[a-z0-9]{1,8})?\.jpg", fullmatch=True).map(lambda name: Path("images") / name)
 points = st.tuples(st.floats(0, 100), st.floats(0, 100))
