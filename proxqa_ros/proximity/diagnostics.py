@@ -171,10 +171,16 @@ class Diagnostics:
     Args:
         shared: What the node's parts share.
         clock: Seconds of a steady clock.
+        bond: Tells the state of the bond with a lifecycle manager.
     """
 
-    def __init__(self, shared: SharedState, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._shared, self._clock = shared, clock
+    def __init__(
+        self,
+        shared: SharedState,
+        clock: Callable[[], float] = time.perf_counter,
+        bond: Callable[[], str] = lambda: "",
+    ) -> None:
+        self._shared, self._clock, self._bond = shared, clock, bond
         self._previous = (clock(), 0, 0)  # time in seconds, frames published, bad or failed frames
 
     def status(self, name: str, qos_problems: Sequence[str], image_hint: str = "") -> DiagnosticStatus:
@@ -245,6 +251,7 @@ class Diagnostics:
             "unknown_parameters": "; ".join(snapshot.unknown_parameters),
             "unmatched_remaps": "; ".join(snapshot.unmatched_remaps),
             "shared_memory": snapshot.shared_memory.text,
+            "bond": self._bond(),
         }
 
     def _sensing_values(self) -> dict[str, str]:

@@ -34,6 +34,7 @@ from proxqa_core.backends.config import BackendConfig
 from proxqa_core.memory import keep_one_heap
 from proxqa_core.protocols import AdaptableEngine
 from proxqa_ros.common import shared_memory
+from proxqa_ros.common.bond import LifecycleBond
 from proxqa_ros.common.errors import one_line
 from proxqa_ros.common.executor import HandoverExecutor, spin
 from proxqa_ros.common.lifecycle import AutostartNode
@@ -150,7 +151,8 @@ class ProximityNode(AutostartNode):
         self._objects = ObjectsService(self.shared, self._set_names, self.get_logger())
         self._queries = QueryService(self.shared, self.get_logger())
         self._adapters = AdapterServices(self.shared, self.get_logger())
-        self._diagnostics = Diagnostics(self.shared)
+        self._bond = LifecycleBond(self, self.shared.parameters.bond_heartbeat_period)
+        self._diagnostics = Diagnostics(self.shared, bond=lambda: self._bond.state)
         self._images_group = MutuallyExclusiveCallbackGroup()
         self._sensors_group = MutuallyExclusiveCallbackGroup()
         self._create_services()
@@ -233,6 +235,7 @@ class ProximityNode(AutostartNode):
             super().on_deactivate(state)
             return Failure
         self.shared.fault = ""
+        self._bond.start()
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -291,6 +294,7 @@ class ProximityNode(AutostartNode):
 
     def _stop_inputs(self) -> None:
         shared = self.shared
+        self._bond.stop()
         shared.active = False
         self.shared.update_stream()
         self.inputs.destroy()

@@ -129,6 +129,7 @@ _REST: dict[str, Spec] = {
     ),
     "image_rectified": Spec(False, "The image is rectified: camera_info's P holds, not K and D.", live=True),
     "publish_debug_image": Spec(True, "Publish ~/debug/image while someone subscribes to it.", live=True),
+    "bond_heartbeat_period": Spec(0.0, "Seconds between heartbeats of a bond; 0 = no bond.", 0.0, 10.0, read_only=True),
     "autostart": Spec(True, "Configure and activate on start.", read_only=True),
 }
 SPECS = specs()
@@ -166,6 +167,7 @@ class Parameters:
     calibration_memory: float
     image_rectified: bool
     publish_debug_image: bool
+    bond_heartbeat_period: float
     autostart: bool
 
     @classmethod
