@@ -5,7 +5,8 @@ adapter made for another base is refused, and so is one whose weights do not fit
 Writing is atomic. Knows nothing of training or of engines.
 
 A folder holds: `proxqa.json` (AdapterInfo), `projector.safetensors`, `adapter_config.json` and
-`adapter_model.safetensors` (the last two as `peft` writes them), and `grounding_head.safetensors` where it has one.
+`adapter_model.safetensors` (the last two as `peft` writes them), and `grounding_head.safetensors` where it has one. A
+plain folder of `peft` has the middle two only, of a LLaVA or of its language model (`proxqa_core.model.peft_folder`).
 
 Source: LoRA, Hu et al. 2021, arXiv 2106.09685.
 """
@@ -14,7 +15,10 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import math
+import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -26,8 +30,11 @@ from safetensors.torch import save_file
 
 from proxqa_core.errors import BadModelError, ModelNotFoundError
 from proxqa_core.files import atomic_folder
+from proxqa_core.model import peft_folder
 from proxqa_core.types import clean_text
 from proxqa_core.vision.grounding_head import GroundingHead
+
+log = logging.getLogger(__name__)
 
 INFO = "proxqa.json"
 PROJECTOR = "projector.safetensors"
@@ -35,9 +42,14 @@ LORA_CONFIG = "adapter_config.json"
 LORA = "adapter_model.safetensors"
 LANGUAGE_MODEL_PREFIX = "model.language_model."
 PROJECTOR_PREFIX = "model.multi_modal_projector."
+VISION_PREFIX = "model.vision_tower."
 """How the names of these parameters begin in a LLaVA."""
 GROUNDING_HEAD = "grounding_head.safetensors"
 FILES = (INFO, PROJECTOR, LORA_CONFIG, LORA)
+UNKNOWN = "unknown"
+"""Base of an adapter that does not name it."""
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
+"""owner/name."""
 MAX_NAME_LENGTH = 200
 """Of an adapter or a base, in characters."""
 MAX_JSON_BYTES = 1_000_000
@@ -50,6 +62,12 @@ PLAIN = (
 )
 """Settings of LoRA that are understood or change nothing once it is trained. Any other one that is set (DoRA, activated
 LoRA, patterns of ranks, …) is refused: what is merged here is W + scale * B A, everywhere alike."""
+OF_WHOLE_MODELS = ("modules_to_save", "exclude_modules", "layers_to_transform")
+"""What may be set besides in a plain folder of `peft`: there the tensors themselves say what is changed."""
+UNPICKLED = ("adapter_model.bin", "non_lora_trainables.bin", "mm_projector.bin")
+"""Pickles, which are never opened here: LLaVA's own code and older versions of `peft` write them."""
+CONVERT = "proxqa train convert"
+"""The command that reads those."""
 PLAIN_INITIALISATIONS = (None, True, False, "gaussian", "eva", "orthogonal")
 """Those of `peft` that leave the base's weights alone; PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA change them."""
 FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
@@ -138,6 +156,7 @@ class AdapterSpec:
         base: Identity of the model's base.
         projector: Shapes of the projector's weights.
         linear: Shapes [out, in] of the language model's linear layers.
+        others: The same of projector and vision tower, under their names in the whole model.
         patch: Channels of a patch, for the grounding head.
         word: Channels of a word embedding, for the grounding head.
     """
@@ -147,6 +166,7 @@ class AdapterSpec:
     linear: Shapes
     patch: int
     word: int
+    others: Shapes = field(default_factory=dict)
 
     @classmethod
     def of(cls, llava: Any, base: str, spatial_merge_size: int) -> AdapterSpec:
@@ -160,13 +180,15 @@ class AdapterSpec:
         config = llava.config
         layers = config.vision_feature_layer
         joined = 1 if isinstance(layers, int) else len(layers)
-        modules = llava.model.language_model.named_modules()
+        layers_of_all = {n: tuple(m.weight.shape) for n, m in llava.named_modules() if isinstance(m, torch.nn.Linear)}
+        start = LANGUAGE_MODEL_PREFIX
         return cls(
             base,
             _shapes(llava.model.multi_modal_projector.state_dict()),
-            {name: tuple(m.weight.shape) for name, m in modules if isinstance(m, torch.nn.Linear)},
+            {n.removeprefix(start): shape for n, shape in layers_of_all.items() if n.startswith(start)},
             config.vision_config.hidden_size * joined // spatial_merge_size**2,
             llava.get_input_embeddings().weight.shape[1],
+            {n: shape for n, shape in layers_of_all.items() if n.startswith((PROJECTOR_PREFIX, VISION_PREFIX))},
         )
 
 
@@ -176,8 +198,8 @@ class Adapter:
 
     Attributes:
         info: Its description.
-        projector: The projector's weights.
-        lora: LoRA of the language model.
+        projector: The projector's weights; none where that of the base stays.
+        lora: LoRA of the language model; a plain folder's also of projector and vision tower.
         grounding_head: None where it has none.
     """
 
@@ -196,10 +218,12 @@ class Adapter:
         Returns:
             The new value, on the CPU, in float32 or as the projector is stored; None where the adapter leaves it.
         """
-        if name.startswith(PROJECTOR_PREFIX):
-            return self.projector.get(name.removeprefix(PROJECTOR_PREFIX))
+        own = self.projector.get(name.removeprefix(PROJECTOR_PREFIX)) if name.startswith(PROJECTOR_PREFIX) else None
+        if not name.endswith(".weight"):
+            return own
         layer = name.removeprefix(LANGUAGE_MODEL_PREFIX).removesuffix(".weight")
-        return self.lora.merged(layer, weight) if name == f"{LANGUAGE_MODEL_PREFIX}{layer}.weight" else None
+        merged = self.lora.merged(layer, weight if own is None else own)
+        return own if merged is None else merged
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,7 +257,7 @@ class LoraConfig:
         expected: dict[str, tuple[int, ...]] = {}
         for name in self.layers(linear):
             wide, narrow = linear[name]
-            a, b = _lora_keys(name)
+            a, b = peft_folder.lora_keys(name)
             expected |= {a: (self.rank, narrow), b: (wide, self.rank)}
         return expected
 
@@ -258,7 +282,7 @@ class Lora(LoraConfig):
         Returns:
             The sum in float32 [out, in]; None where this LoRA does not change the layer.
         """
-        a, b = (self.weights.get(key) for key in _lora_keys(layer))
+        a, b = (self.weights.get(key) for key in peft_folder.lora_keys(layer))
         if a is None or b is None:
             return None
         # B [out, rank] A [rank, in]
@@ -294,8 +318,14 @@ def read_info(folder: Path) -> AdapterInfo:
     if not folder.is_dir():
         raise ModelNotFoundError(f"adapter folder {str(folder)!r} does not exist")
     missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing == [PROJECTOR] and _is_of_whole_model(folder):
+        missing = []
+    elif missing == [INFO, PROJECTOR]:
+        return _plain_info(folder)
     if missing:
-        raise ModelNotFoundError(f"adapter folder {str(folder)!r} lacks {', '.join(missing)}")
+        odd = [name for name in UNPICKLED if (folder / name).is_file()]
+        hint = f"; {odd[0]} is a pickle: `{CONVERT}` makes an adapter of it" if odd else ""
+        raise ModelNotFoundError(f"adapter folder {str(folder)!r} lacks {', '.join(missing)}{hint}")
     try:
         values = _json(folder / INFO)
         known = {f.name for f in fields(AdapterInfo)}
@@ -310,6 +340,47 @@ def read_info(folder: Path) -> AdapterInfo:
         if isinstance(error, (BadModelError, ModelNotFoundError)):
             raise
         raise BadModelError(f"adapter {str(folder)!r}: {INFO} cannot be read: {error}") from error
+
+
+def _is_of_whole_model(folder: Path) -> bool:
+    """Whether the LoRA weights are those of a whole LLaVA, with its projector among them."""
+    return peft_folder.holds_projector(_header(folder / LORA))
+
+
+def _plain_info(folder: Path) -> AdapterInfo:
+    """What is known of a plain folder of `peft`. ModelNotFoundError where it is only a part of one."""
+    for name in UNPICKLED:
+        if (folder / name).is_file():
+            raise ModelNotFoundError(
+                f"adapter folder {str(folder)!r} has weights in {name}, a pickle: `{CONVERT}` makes an adapter of it"
+            )
+    try:
+        base = _json(folder / LORA_CONFIG).get("base_model_name_or_path")
+    except (ValueError, OSError) as error:
+        raise BadModelError(f"adapter {str(folder)!r}: {LORA_CONFIG} cannot be used: {error}") from error
+    if not (isinstance(base, str) and 1 <= len(base) <= MAX_NAME_LENGTH and clean_text(base) == base):
+        base = UNKNOWN
+    name = clean_text(folder.resolve().name)[:MAX_NAME_LENGTH]
+    return AdapterInfo(name or "peft", base, region_token=False, general_questions=True)
+
+
+def _check_base(info: AdapterInfo, spec: AdapterSpec, plain: bool) -> None:
+    """BadModelError where an adapter is of another base.
+
+    The path that a plain folder names is one of the machine it was trained on and says nothing; a hub's id does.
+    """
+    same = info.base == spec.base or _same_folder(info.base, spec.base)
+    if not same and plain:
+        ids = [text for text in (info.base, spec.base) if HUB_ID.fullmatch(text) and not os.path.exists(text)]
+        same = len(ids) < 2 or ids[0].lower() == ids[1].lower()
+        if same and info.base != UNKNOWN:
+            log.warning("adapter %r was trained on %r; it is used with %r", info.name, info.base, spec.base)
+    if not same:
+        raise BadModelError(f"adapter {info.name!r} was made for base {info.base!r}, not for {spec.base!r}")
+
+
+def _same_folder(a: str, b: str) -> bool:
+    return os.path.isdir(a) and os.path.isdir(b) and os.path.samefile(a, b)
 
 
 def read_grounding_head(folder: Path) -> GroundingHead:
@@ -357,9 +428,21 @@ def check(folder: Path, spec: AdapterSpec) -> AdapterInfo:
 
     Raises:
         ModelNotFoundError: As `read`.
-        BadModelError: As `read`.
+        BadModelError: As `read`, and where it changes the vision tower, which swapped adapters share.
     """
-    return _read(folder, spec, _header)[0]
+    info: AdapterInfo
+    info, _, _, lora = _read(folder, spec, _header)
+    refuse_vision_tower(info, lora)
+    return info
+
+
+def refuse_vision_tower(info: AdapterInfo, lora: Mapping[str, Any]) -> None:
+    """BadModelError where LoRA weights of this adapter, by their names, change the vision tower."""
+    if any(VISION_PREFIX in key for key in lora):
+        raise BadModelError(
+            f"adapter {info.name!r} changes the vision tower, which a model that is loaded shares with the next one; "
+            "expected it when the model is loaded"
+        )
 
 
 def read(folder: Path, spec: AdapterSpec) -> Adapter:
@@ -385,16 +468,35 @@ def read(folder: Path, spec: AdapterSpec) -> Adapter:
 def _read(folder: Path, spec: AdapterSpec, get: Callable[[Path, Callable[[Shapes], Shapes]], Any]) -> Any:
     """(description, LoRA configuration, projector, LoRA), the last two by `get(path, what shapes to expect)`."""
     info = read_info(folder)
-    if info.base != spec.base:
-        raise BadModelError(f"adapter {info.name!r} was made for base {info.base!r}, not for {spec.base!r}")
-    projector = get(folder / PROJECTOR, lambda _: spec.projector)
-    config = _read_lora_config(folder)
-    if not config.layers(spec.linear):
-        raise BadModelError(f"adapter {info.name!r}: the model has no layers {', '.join(config.targets)[:80]!r}")
-    lora = get(folder / LORA, lambda _: config.shapes(spec.linear))
+    plain = not (folder / PROJECTOR).is_file()
+    _check_base(info, spec, plain)
+    config = _read_lora_config(folder, plain)
+    if plain:
+        projector, lora = _read_plain(folder, spec, config, get)
+    else:
+        projector = get(folder / PROJECTOR, lambda _: spec.projector)
+        if not config.layers(spec.linear):
+            raise BadModelError(f"adapter {info.name!r}: the model has no layers {', '.join(config.targets)[:80]!r}")
+        lora = get(folder / LORA, lambda _: config.shapes(spec.linear))
     if info.grounding_head:
         _header(folder / GROUNDING_HEAD, lambda given: _grounding_head_shapes(folder / GROUNDING_HEAD, given, spec))
     return info, config, projector, lora
+
+
+def _read_plain(folder: Path, spec: AdapterSpec, config: LoraConfig, get: Any) -> tuple[Any, Any]:
+    """(projector, LoRA) of a plain folder of `peft`, by the names that they have in this model."""
+
+    def expected(given: Shapes) -> Shapes:
+        try:
+            return peft_folder.expected_shapes(given, config.rank, spec.linear, spec.others, spec.projector)
+        except BadModelError as error:
+            raise BadModelError(f"adapter {str(folder)!r}: {error}") from error
+
+    lora, projector = peft_folder.placed(get(folder / LORA, expected), spec.linear, spec.others)
+    if projector and projector.keys() != spec.projector.keys():
+        missing = sorted(spec.projector.keys() - projector.keys())
+        raise BadModelError(f"adapter {str(folder)!r}: its projector lacks {missing[0]}")
+    return projector, lora
 
 
 def save(
@@ -444,11 +546,6 @@ def _shapes(tensors: Mapping[str, torch.Tensor]) -> Shapes:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
-def _lora_keys(name: str) -> tuple[str, str]:
-    """Under which names `peft` writes A and B of a layer."""
-    return f"base_model.model.{name}.lora_A.weight", f"base_model.model.{name}.lora_B.weight"
-
-
 def _json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. ValueError, OSError."""
     if path.stat().st_size > MAX_JSON_BYTES:
@@ -462,17 +559,22 @@ def _json(path: Path) -> dict[str, Any]:
     return values
 
 
-def _read_lora_config(folder: Path) -> LoraConfig:
-    """BadModelError where it cannot be read or is not of plain LoRA."""
+def _read_lora_config(folder: Path, plain: bool = False) -> LoraConfig:
+    """BadModelError where it cannot be read or is not of plain LoRA.
+
+    plain: of a plain folder, whose target_modules may be a regular expression, which is not run.
+    """
     try:
         values = _json(folder / LORA_CONFIG)
         rank, alpha, targets = (values[key] for key in ("r", "lora_alpha", "target_modules"))
-        if odd := _not_plain(values):
+        if odd := _not_plain({k: v for k, v in values.items() if not (plain and k in OF_WHOLE_MODELS)}):
             raise ValueError(f"it is not plain LoRA ({', '.join(odd)[:200]}); expected plain LoRA")
         if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
             raise ValueError(f"r is {rank!r}; expected a whole number >= 1")
         if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not (math.isfinite(alpha) and alpha > 0):
             raise ValueError(f"lora_alpha is {alpha!r}; expected a number > 0")
+        if plain and isinstance(targets, str):
+            targets = [targets]
         if not isinstance(targets, list) or not targets or not all(isinstance(t, str) and t for t in targets):
             raise ValueError(f"target_modules is {str(targets)[:60]!r}; expected a list of names")
     except (ValueError, KeyError, OSError, OverflowError) as error:

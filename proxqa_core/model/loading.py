@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +31,6 @@ from proxqa_core.vision.preprocessing import Preprocessing
 DEFAULT = "default"
 NO_ADAPTER = "none"
 EXPECTED = "'default', a Hugging Face LLaVA id (owner/name) or a local folder"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
 _FOLDERS = frozenset((
     "models", "model", "checkpoints", "checkpoint", "ckpt", "ckpts", "weights", "out", "output", "outputs",
     "run", "runs", "adapters", "tmp", "home", "root", "mnt", "opt", "data", "datasets", "build", "results",
@@ -241,7 +239,7 @@ def _preprocessing(source: str, processor: Any) -> Preprocessing:
 
 def _is_hub_id(source: str | os.PathLike[str]) -> bool:
     """Whether this can be owner/name; a path object, and what lies or would lie in a folder, is none."""
-    if not isinstance(source, str) or not _HUB_ID.fullmatch(source) or os.path.exists(source):
+    if not isinstance(source, str) or not adapters.HUB_ID.fullmatch(source) or os.path.exists(source):
         return False
     owner = os.path.dirname(source)
     return not os.path.isdir(owner) and owner.casefold() not in _FOLDERS
@@ -273,6 +271,8 @@ def with_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None = No
 def _with_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None) -> LoadedModel:
     """See `with_adapter`."""
     other = _read_adapter(model, adapter)  # first: what is wrong with it is known at once
+    if other is not None:
+        adapters.refuse_vision_tower(other.info, other.lora.weights)
     folder = str(default_base()) if model.source == DEFAULT else model.source
     base, old = _read_llava(folder, model.source, model.dtype, local_files_only=True), model.llava
     shared = {"vision tower": (base.model.vision_tower, old.model.vision_tower)}
