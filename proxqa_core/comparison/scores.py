@@ -19,7 +19,7 @@ from proxqa_core.comparison.answerers import Answer
 from proxqa_core.comparison.parsing import Choice, parse_choice
 from proxqa_core.comparison.questions import ComparisonQuestion
 from proxqa_core.datasets.benchmarks import WhichCloser
-from proxqa_core.evaluation.metrics import interval
+from proxqa_core.evaluation.metrics import GAPS, interval
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ def score(model: str, judged: Sequence[Judged]) -> dict[str, Any]:
         accuracy: over all questions, unparsed and failed ones wrong. accuracy_one_order: over those in the item's own
         order. accuracy_both_orders: pairs right in both. consistent: pairs with the same thing chosen in both orders.
         counter_heuristic_accuracy: over pairs whose closer thing has not the lower box edge, NaN without boxes.
+        accuracy_by_gap: by how much the depths differ (`metrics.GAPS`), NaN where that is not known.
         first_named: share of parsed answers that chose what was named first. Each share in [0, 1], NaN of nothing.
     """
     right = np.array([j.right for j in judged], dtype=np.float64)
@@ -79,6 +80,8 @@ def score(model: str, judged: Sequence[Judged]) -> dict[str, Any]:
         "first_named": _mean(np.array([j.choice == "A" for j in parsed], dtype=np.float64)),
         "counter_heuristic_questions": int(counter.sum()),
         "counter_heuristic_accuracy": _mean(right[counter]),
+        "counter_heuristic_accuracy_95": interval(image[counter], lambda i: _mean(right[counter][i])),
+        "accuracy_by_gap": _by_gap([j.question.item for j in judged], right),
     }
 
 
@@ -88,9 +91,16 @@ def rule_scores(items: Sequence[WhichCloser]) -> list[dict[str, Any]]:
     if not judged:
         return []
     rules = {"rule: lower edge": _lower_edges, "rule: larger box": _areas}
-    return [{"model": name, "questions": len(judged), "accuracy": _mean(_by_rule(judged, rule)),
-             "counter_heuristic_accuracy": _mean(_by_rule([i for i in judged if is_counter_heuristic(i)], rule))}
-            for name, rule in rules.items()]  # fmt: skip
+    return [
+        {
+            "model": name,
+            "questions": len(judged),
+            "accuracy": _mean(_by_rule(judged, rule)),
+            "counter_heuristic_accuracy": _mean(_by_rule([i for i in judged if is_counter_heuristic(i)], rule)),
+            "accuracy_by_gap": _by_gap(judged, _by_rule(judged, rule)),
+        }
+        for name, rule in rules.items()
+    ]
 
 
 def is_counter_heuristic(item: WhichCloser) -> bool:
@@ -115,6 +125,12 @@ def _areas(item: WhichCloser) -> tuple[float, float] | None:
         return (0.0, 0.0)
     first, second = ((b.x2 - b.x1) * (b.y2 - b.y1) for b in item.boxes)
     return first, second
+
+
+def _by_gap(items: Sequence[WhichCloser], right: NDArray[np.float64]) -> dict[str, float]:
+    """The share right in each bin of `GAPS`; one value of `right` for every item."""
+    gap = np.array([i.gap for i in items], dtype=np.float64)
+    return {name: _mean(right[(gap >= low) & (gap < high)]) for name, (low, high) in GAPS.items()}
 
 
 def _by_rule(

@@ -179,6 +179,10 @@ def test_scores_and_rules() -> None:
     figures = score("lower", judge(questions, lower))
     assert figures["accuracy"] == 0.5 and figures["consistent"] == 1 and figures["accuracy_both_orders"] == 0.5
     assert figures["counter_heuristic_questions"] == 2 and figures["counter_heuristic_accuracy"] == 0
+    near, far = replace(items[0], gap=0.1), replace(items[1], gap=0.5)
+    by_gap = score("first", judge(list(questions_of([near, far], False)), {q.key: Answer("A") for q in questions}))
+    assert by_gap["accuracy_by_gap"] == {"8-15": 1.0, "15-30": pytest.approx(math.nan, nan_ok=True), ">30": 0.0}
+    assert rule_scores([near, far])[0]["accuracy_by_gap"]["8-15"] == 1.0
     edge, larger = rule_scores(items)
     assert (edge["accuracy"], edge["counter_heuristic_accuracy"]) == (0.5, 0) and larger["questions"] == 2
     points = ((5.0, 90.0), (5.0, 20.0))
