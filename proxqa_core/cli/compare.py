@@ -66,13 +66,15 @@ def run_compare(options: argparse.Namespace) -> None:
     from proxqa_core.comparison.run import ask_all
     from proxqa_core.comparison.scores import judge, rule_scores, score
     from proxqa_core.comparison.sources import READERS
+    from proxqa_core.datasets.benchmarks import unique_items
     from proxqa_core.datasets.reading import ReadReport
 
     servers = [_server(text) for text in options.server]
     if not (options.engine or options.hf or options.decision or servers or options.recorded):
         raise common.BadUsageError("nobody to ask; give --engine, --hf, --decision, --server or --recorded")
     left_out = ReadReport()
-    items = list(islice(READERS[options.kind](options.data, options.images, left_out), options.limit))
+    read = READERS[options.kind](options.data, options.images, left_out)
+    items = list(islice(unique_items(read, left_out), options.limit))
     questions = list(questions_of(items, both_orders=not options.one_order))
     if not questions:
         raise common.BadUsageError(f"{options.data}: holds no pair to ask about; expected {options.kind}")

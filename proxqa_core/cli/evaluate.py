@@ -92,6 +92,8 @@ def _eval_benchmark(options: argparse.Namespace, kind: str, data: Path) -> None:
     from proxqa_core.evaluation.exports import export
     from proxqa_core.evaluation.item_runner import benchmark_report, measurements_of, pictures_of, run_items
 
+    if options.export is not None and options.html is not None:
+        raise common.BadUsageError("--export asks no model: it makes no use of --html")
     with common.stdout_to_stderr():
         benchmark = load_benchmark(kind, _source(options, data))
     prompt = options.prompt or benchmark.prompt
@@ -119,7 +121,6 @@ def _eval_benchmark(options: argparse.Namespace, kind: str, data: Path) -> None:
 def _source(options: argparse.Namespace, data: Path) -> BenchmarkSource:
     from proxqa_core.datasets.depth_source import DepthUnit
     from proxqa_core.evaluation.benchmarks import BenchmarkSource
-    from proxqa_core.evaluation.conversions import ConversionConfig
 
     return BenchmarkSource(
         data,
@@ -132,7 +133,7 @@ def _source(options: argparse.Namespace, data: Path) -> BenchmarkSource:
         options.device,
         options.points,
         options.limit,
-        ConversionConfig(seed=options.seed or 0),
+        options.seed,
     )
 
 

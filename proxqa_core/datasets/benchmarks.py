@@ -19,10 +19,10 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,6 +108,18 @@ class HowDeep:
 
 
 Item = WhichCloser | HowDeep
+AnyItem = TypeVar("AnyItem", WhichCloser, HowDeep, Item)
+
+
+def unique_items(items: Iterable[AnyItem], report: ReadReport | None = None) -> Iterator[AnyItem]:
+    """Items without those whose id an earlier one has: answers are kept and scored by id. report: counts the others."""
+    seen: set[str] = set()
+    for item in items:
+        if item.item_id not in seen:
+            seen.add(item.item_id)
+            yield item
+        elif report is not None:
+            report.add("item whose id an earlier one has", item.item_id)
 
 
 def load_image(source: Path | bytes, item_id: str) -> NDArray[np.uint8]:
@@ -233,6 +245,8 @@ def read_points(path: Path) -> dict[str, tuple[tuple[float, float], tuple[float,
                 f'{path}: entry {number} is {str(raw)[:60]}; expected {{"id": "…", "A": [x, y], "B": [x, y]}} in pixels'
             )
         found[str(raw["id"])] = (first, second)
+    if not found:
+        raise BadDatasetError(f'{path}: holds no line of {{"id": "…", "A": [x, y], "B": [x, y]}}')
     return found
 
 

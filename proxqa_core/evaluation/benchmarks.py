@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from proxqa_core.datasets.benchmarks import (
     read_cv_bench,
     read_da2k,
     read_points,
+    unique_items,
     with_points,
 )
 from proxqa_core.datasets.coco import CocoInstances
@@ -54,6 +55,7 @@ class BenchmarkSource:
         depth_model, device: Depth-estimation model of Hugging Face, and where it runs.
         points: Where the points of BLINK are (`read_points`).
         limit: Only the first images (GQA, Make3D) or items.
+        seed: Of what is drawn, where something is; None = that of `config`.
         config: What is asked about.
     """
 
@@ -67,6 +69,7 @@ class BenchmarkSource:
     device: str = "auto"
     points: Path | None = None
     limit: int | None = None
+    seed: int | None = None
     config: ConversionConfig = field(default_factory=ConversionConfig)
 
 
@@ -102,9 +105,11 @@ def load_benchmark(kind: str, source: BenchmarkSource) -> Benchmark:
         ProxqaError: A package or the depth model is missing.
     """
     _check(kind, source)
+    if source.seed is not None:
+        source = replace(source, config=replace(source.config, seed=source.seed))
     report = ReadReport()
     made = KINDS[kind].make(source, report)
-    items = tuple(made.items)
+    items = tuple(unique_items(made.items, report))
     lines = report.lines()
     if not items:
         raise BadConversionError(
@@ -138,6 +143,7 @@ OPTIONS = {
     "depth_unit": "--depth-unit, what the numbers of the depth maps are",
     "depth_model": "--depth-model, a depth-estimation model",
     "points": "--points, a file that says where points A and B are",
+    "seed": "--seed, since nothing is drawn",
 }
 """Sources beside the data itself, and how they are given."""
 
@@ -211,7 +217,11 @@ def _make3d(source: BenchmarkSource, report: ReadReport) -> _Made:
 
 def _blink(source: BenchmarkSource, report: ReadReport) -> _Made:
     points = {} if source.points is None else read_points(source.points)
-    items = with_points(read_blink(source.data, source.images, report), points)
+    items = list(with_points(read_blink(source.data, source.images, report), points))
+    if points and items and not any(item.item_id in points for item in items):
+        raise BadConversionError(
+            f"{source.points}: none of its ids is an item's; expected such as {items[0].item_id!r}"
+        )
     return _Made(
         itertools.islice(items, source.limit),
         source.images or source.data.parent,
@@ -263,15 +273,15 @@ def _folder(source: BenchmarkSource, report: ReadReport) -> _Made:
     return _Made(itertools.islice(items_of_folder(source.data), source.limit), source.data, "name", description=gap)
 
 
-_DEPTH = ("depth_maps", "depth_unit", "depth_model")
+_DEPTH = ("depth_maps", "depth_unit", "depth_model", "seed")
 KINDS = {
     "folder": _Kind(_folder),
     "gqa-depth": _Kind(_gqa(depth_items), ("images",), _DEPTH),
     "gqa-proximity": _Kind(_gqa(pair_items), ("images",), _DEPTH),
-    "make3d-proximity": _Kind(_make3d, ("grids",), ("boxes",)),
+    "make3d-proximity": _Kind(_make3d, ("grids",), ("boxes", "seed")),
     "blink": _Kind(_blink, takes=("images", "points")),
     "cv-bench": _Kind(_cv_bench, takes=("images",)),
-    "da-2k": _Kind(_da2k),
+    "da-2k": _Kind(_da2k, takes=("seed",)),
     "items": _Kind(_published, takes=("images",)),
 }
 """What `proxqa eval` can measure on."""

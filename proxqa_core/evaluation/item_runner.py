@@ -107,27 +107,27 @@ def _ask(engine: Engine, group: Sequence[Item], prompt: str, run: ItemRun) -> No
     run.images.append(group[0].item_id)
     # 1. how each thing is asked for
     pairs = [i for i in group if isinstance(i, WhichCloser) and i.answer is not None]
-    queries = {i.item_id: _queries(i, prompt, width, height) for i in pairs}
-    asked = [i for i in pairs if (two := queries[i.item_id]) is not None and two[0] != two[1]]
+    queries = [_queries(i, prompt, width, height) for i in pairs]
+    asked = [(i, two) for i, two in zip(pairs, queries, strict=True) if two is not None and two[0] != two[1]]
     single = [i for i in group if isinstance(i, HowDeep)]
     alone = [ObjectQuery(i.name, i.box if prompt == "box" else None) for i in single]
-    both = [two for i in asked if (two := queries[i.item_id]) is not None]
     # 2. what is timed: the image, all depths, all pairs
     if asked or alone:
         started = time.perf_counter()
         encoded = engine.encode_image(image)
+        both = [two for _, two in asked]
         wanted = list(dict.fromkeys([*alone, *itertools.chain.from_iterable(both)]))
         depth = dict(zip(wanted, depths_of(encoded, wanted), strict=True))
         answers = closer_answers(encoded, both)
         run.seconds.append(time.perf_counter() - started)
-        _add_pairs(run, index, image, asked, both, answers, depth)
+        _add_pairs(run, index, image, asked, answers, depth)
         _add_objects(run, index, image, single, alone, depth)
     # 3. what could not be asked
-    left = [i for i in pairs if i not in asked]
-    for item in left:
-        reason = "things at one place" if queries[item.item_id] is not None else "places that are not known"
-        run.not_asked[reason] = run.not_asked.get(reason, 0) + 1
-        run.pairs.append(_wrong(index, item, width, height))
+    for item, two in zip(pairs, queries, strict=True):
+        if two is None or two[0] == two[1]:
+            reason = "places that are not known" if two is None else "things at one place"
+            run.not_asked[reason] = run.not_asked.get(reason, 0) + 1
+            run.pairs.append(_wrong(index, item, width, height))
 
 
 def _queries(item: WhichCloser, prompt: str, width: int, height: int) -> tuple[ObjectQuery, ObjectQuery] | None:
@@ -144,13 +144,12 @@ def _add_pairs(
     run: ItemRun,
     index: int,
     image: NDArray[np.uint8],
-    items: Sequence[WhichCloser],
-    queries: Sequence[tuple[ObjectQuery, ObjectQuery]],
+    asked: Sequence[tuple[WhichCloser, tuple[ObjectQuery, ObjectQuery]]],
     answers: Sequence[Any],
     depth: dict[ObjectQuery, ObjectDepth],
 ) -> None:
     height, width = image.shape[:2]
-    for item, (a, b), answer in zip(items, queries, answers, strict=True):
+    for (item, (a, b)), answer in zip(asked, answers, strict=True):
         near, far = (a, b) if item.answer == "A" else (b, a)
         boxes = _near_far_boxes(item, width, height)
         run.pairs.append(

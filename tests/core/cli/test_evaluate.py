@@ -67,6 +67,8 @@ def test_eval_of_a_benchmark(
         (["eval", "x", "--images", "y"], "folder makes no use of --images"),
         (["eval", "blink", "x", "--direct"], "only a labelled folder is measured with --direct"),
         (["eval", "blink", "none.jsonl"], "none.jsonl: no such file"),
+        (["eval", "blink", "none.jsonl", "--seed", "1"], "makes no use of --seed, since nothing is drawn"),
+        (["eval", "items", "x", "--export", "y", "--html", "z.html"], "makes no use of --html"),
         (["eval", "items", "none.jsonl"], "none.jsonl: no such file"),
         (["eval", "make3d-proximity", "none", "--grids", "none"], "none: no such folder"),
         (["eval", "x", "y", "z"], "unrecognized arguments"),

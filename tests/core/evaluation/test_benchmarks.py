@@ -105,6 +105,7 @@ def test_gqa_proximity_is_right_and_the_same_again(gqa: BenchmarkSource) -> None
         a, b = (THINGS[name][1] for name in item.names)
         assert item.answer == ("A" if a < b else "B") and item.gap == pytest.approx(abs(a - b), abs=0.05)
     assert load_benchmark("gqa-proximity", gqa) == benchmark
+    assert load_benchmark("gqa-proximity", replace(gqa, seed=0)).items == benchmark.items
     # an image's items do not hang on the other images; another seed calls other things A
     assert load_benchmark("gqa-proximity", replace(gqa, limit=1)).items == benchmark.items[:3]
     named = [item.names for item in benchmark.items if isinstance(item, WhichCloser)]
@@ -152,6 +153,7 @@ def test_images_and_maps_that_cannot_be_used_are_counted(gqa: BenchmarkSource, t
     assert any("without depth: 2.jpg" in line for line in left_out)
 
 
+@pytest.mark.slow
 def test_depth_may_come_from_any_model_of_hugging_face(gqa: BenchmarkSource, tmp_path: Path) -> None:
     from transformers import GLPNConfig, GLPNForDepthEstimation, GLPNImageProcessor
 
@@ -252,6 +254,17 @@ def test_blink_without_and_with_the_places_of_its_points(tmp_path: Path) -> None
     (tmp_path / "points.jsonl").write_text('{"id": "val_1", "A": [20, "x"]}\n')
     with pytest.raises(ProxqaError, match="in pixels"):
         load_benchmark("blink", replace(source, points=tmp_path / "points.jsonl"))
+    for content, says in (('{"id": "x", "A": [1, 2], "B": [3, 4]}', "'val_0'"), ("[]", "holds no line")):
+        (tmp_path / "points.jsonl").write_text(content)
+        with pytest.raises(ProxqaError, match=says):
+            load_benchmark("blink", replace(source, points=tmp_path / "points.jsonl"))
+
+
+def test_an_id_counts_once(tmp_path: Path) -> None:
+    first = HowDeep("1", tmp_path / "x.jpg", "cup", Box(0, 0, 9, 9), 0.5)
+    write_items(tmp_path / "items.jsonl", [first, replace(first, name="dog")], tmp_path)
+    benchmark = load_benchmark("items", BenchmarkSource(tmp_path))
+    assert benchmark.items == (first,) and "id an earlier one has" in benchmark.left_out[0]
 
 
 def test_every_kind_can_be_named() -> None:
