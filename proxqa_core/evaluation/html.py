@@ -21,6 +21,8 @@ from proxqa_core.evaluation.metrics import Measurements, PairResult
 
 MAX_WORST_PAIRS = 24
 """Number of wrong pairs that are shown."""
+RULES = ("lower edge", "larger box")
+"""Titles of the two simple rules' columns."""
 THUMBNAIL_PX = 320
 """Longest side of a picture in the report, in pixels."""
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -61,11 +63,34 @@ def render(report: dict[str, Any], measured: Measurements, source: str, pictures
         f"{number(report['seconds_per_image'], 2)} s an image.</p>",
         _bad_images(report["bad_images"]),
         accuracy(report),
+        *(_of_benchmark(report) if "benchmark" in report else ()),
         "<h2>Worst pairs</h2>",
         _worst(measured, pictures),
         notes(report),
     ]
     return page(title, parts)
+
+
+def _of_benchmark(report: dict[str, Any]) -> list[str]:
+    """What only the report on a benchmark has: the rules by depth difference, δ, what it is made of and leaves out."""
+    base = report["baselines"]
+    gaps = [
+        [f"{gap} %", percent(right), percent(base["lower_edge_by_gap"][gap]), percent(base["larger_box_by_gap"][gap])]
+        for gap, right in report["pair_accuracy_by_gap"].items()
+        if report["pairs_by_gap"][gap]
+    ]
+    deltas = [[f"within a factor of {name}", percent(value)] for name, value in report["delta"].items()]
+    deltas += [["rank correlation of the rule: lower edge", number(base["lower_edge_spearman"])],
+               ["rank correlation of the rule: larger box", number(base["larger_box_spearman"])]]  # fmt: skip
+    counted = [[f"not asked, counted as wrong: {why}", str(count)] for why, count in report["not_asked"].items()]
+    made = [[name, str(value)] for name, value in report["benchmark"].items()]
+    return [
+        *(["<h2>Beside the rules</h2>", table(["difference", "model", *RULES], gaps)] if gaps else []),
+        *(["<h2>Depths</h2>", table(["", ""], deltas)] if report["objects"] else []),
+        "<h2>What was asked</h2>",
+        table(["", ""], [*made, *counted]),
+        *(f"<p class=note>left out: {escaped(line)}</p>" for line in report["left_out"]),
+    ]
 
 
 def _bad_images(bad: dict[str, Any]) -> str:
