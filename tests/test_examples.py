@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 from proxqa_core.rosbags.bag import Bag
@@ -91,6 +92,56 @@ def test_a_node_that_asks_stands_still_without_answers_and_ends_cleanly():
             rclpy.shutdown(context=context)
     assert len(speeds) >= 3 and set(speeds) == {0.0}
     assert process.returncode == 0 and "Traceback" not in errors
+
+
+def test_a_webcam_is_a_file_that_starts_anew_at_its_end(tmp_path):
+    rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed")
+    import domain_coordinator
+    from rclpy.qos import qos_profile_sensor_data
+    from sensor_msgs.msg import Image
+
+    video = cv2.VideoWriter(str(tmp_path / "drive.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for grey in (10, 250):
+        video.write(np.full((48, 64, 3), grey, np.uint8))
+    video.release()
+    with domain_coordinator.domain_id() as domain:
+        context = rclpy.Context()
+        rclpy.init(context=context, domain_id=int(domain))
+        node = rclpy.create_node("listener", context=context)
+        executor = rclpy.executors.SingleThreadedExecutor(context=context)
+        executor.add_node(node)
+        came: list[Image] = []
+        node.create_subscription(Image, "camera/image_raw", came.append, qos_profile_sensor_data)
+        parameters = ["-p", f"source:={tmp_path / 'drive.avi'}", "-p", "rate:=20", "-r", "image:=camera/image_raw"]
+        process = subprocess.Popen(
+            [sys.executable, str(EXAMPLES / "webcam.py"), "--ros-args", *parameters],
+            cwd=ROOT,
+            env=CHECKOUT | {"ROS_DOMAIN_ID": str(domain)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            end = time.monotonic() + PATIENCE_S
+            while len(came) < 5 and time.monotonic() < end:
+                executor.spin_once(timeout_sec=0.1)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
+            executor.shutdown()
+            node.destroy_node()
+            rclpy.shutdown(context=context)
+    greys = [round(float(image_to_rgb(m).mean()) / 10) for m in came]
+    assert set(greys) == {1, 25} and (came[0].encoding, came[0].header.frame_id) == ("bgr8", "camera")
+    assert process.returncode == 0 and "Traceback" not in errors
+
+
+@pytest.mark.parametrize("parameter", ["source:=nothing.mp4", "source:=/dev/video99", "rate:=0.0"])
+def test_a_webcam_that_there_is_none_of(parameter):
+    pytest.importorskip("rclpy", reason="rclpy is not installed")
+    command = [sys.executable, str(EXAMPLES / "webcam.py"), "--ros-args", "-p", parameter]
+    done = subprocess.run(command, cwd=ROOT, env=CHECKOUT, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 2 and "expected" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.model

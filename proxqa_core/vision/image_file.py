@@ -6,6 +6,7 @@ that names the file. Knows nothing of what the image is for.
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from pathlib import Path
@@ -36,7 +37,27 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         BadImageError: The file is missing, truncated, no image, of more than 8 bits a channel (mostly a depth image),
             or of a size that cannot be used.
     """
-    picture, pixels = _opened(path)
+    return _upright(*_opened(path), path)
+
+
+def decode_image(content: bytes, name: str) -> NDArray[np.uint8]:
+    """The content of an image file as an array.
+
+    Args:
+        content: JPEG, PNG or the like.
+        name: What messages call it.
+
+    Returns:
+        As of `read_image`.
+
+    Raises:
+        BadImageError: As of `read_image`.
+    """
+    return _upright(*_loaded(content, name), name)
+
+
+def _upright(picture: Image.Image, pixels: NDArray[np.uint8] | None, path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """The picture in RGB the way a person sees it. pixels: where they are known. path: what messages call it."""
     if picture.mode.startswith(("I", "F")):
         raise BadImageError(
             f"{path}: is a {picture.mode} image, one channel of more than 8 bit; expected a colour image"
@@ -87,12 +108,19 @@ def _opened(path: str | os.PathLike[str]) -> tuple[Image.Image, NDArray[np.uint8
         raise BadImageError(f"{path}: no such file; expected an image file")
     if Path(path).is_dir():
         raise BadImageError(f"{path}: is a folder; expected an image file")
+    return _loaded(Path(path), path)
+
+
+def _loaded(source: Path | bytes, path: str | os.PathLike[str]) -> tuple[Image.Image, NDArray[np.uint8] | None]:
+    """As of `_opened`. source: the file, or its content. path: what messages call it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(path)
+            picture = Image.open(source if isinstance(source, Path) else io.BytesIO(source))
             upright = picture.format == "JPEG" and picture.getexif().get(_ORIENTATION, _UPRIGHT) == _UPRIGHT
-            pixels = jpeg.decode(picture, Path(path).read_bytes()) if upright else None
+            pixels = (
+                jpeg.decode(picture, source.read_bytes() if isinstance(source, Path) else source) if upright else None
+            )
             if pixels is None:
                 picture.load()
             return picture, pixels

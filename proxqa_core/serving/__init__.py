@@ -1,0 +1,1 @@
+"""`proxqa serve`: the page to try it on, and the OpenAI-compatible interface."""
