@@ -18,6 +18,8 @@ FOLDERS = (
     "proxqa_core|proxqa_ros|training|tests|config|launch|scripts|examples|docs|demo|findings"  # and the interfaces:
     "|msg|srv|action"
 )
+GROUPS = ("train", "data")
+"""Commands of the training package."""
 OF_OLD = {"CHANGELOG.md"}
 """Pages that name what there was."""
 
@@ -101,7 +103,7 @@ def options_of(parser: argparse.ArgumentParser, words: list[str]) -> tuple[str, 
 def parser():
     from proxqa_core.cli.main import build_parser
 
-    return build_parser(training=True)
+    return build_parser(groups=GROUPS)
 
 
 @every_page
@@ -119,9 +121,10 @@ def test_commands_and_options_exist(page, parser):
 def test_every_command_is_documented(parser):
     text = (ROOT / "docs/commands.md").read_text() + (ROOT / "docs/training.md").read_text()
     (top,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    (train,) = (a for a in top.choices["train"]._actions if isinstance(a, argparse._SubParsersAction))
     missing = {c for c in top.choices if f"`proxqa {c}" not in text}
-    missing |= {f"train {c}" for c in train.choices if f"`proxqa train {c}`" not in text}
+    for group in GROUPS:
+        (leaves,) = (a for a in top.choices[group]._actions if isinstance(a, argparse._SubParsersAction))
+        missing |= {f"{group} {c}" for c in leaves.choices if f"`proxqa {group} {c}`" not in text}
     assert not missing
 
 

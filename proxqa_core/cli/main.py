@@ -11,7 +11,7 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from proxqa_core.cli import ask, bench, compare, evaluate, info, logs, record, serve, train
 from proxqa_core.cli.common import Parser
@@ -48,33 +48,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return OK
 
 
-def build_parser(training: bool = False) -> Parser:
+def build_parser(groups: Collection[str] = ()) -> Parser:
     """The parser of the whole program.
 
     Args:
-        training: Whether `proxqa train` gets its sub-commands, which takes the training package.
+        groups: Which of `train` and `data` get their sub-commands, which takes the training package.
 
     Returns:
         A parser whose namespaces hold `command`, a function of the namespace.
 
     Raises:
-        NotInstalledError: The sub-commands of `train` are wanted, and the training package is not installed.
+        NotInstalledError: Sub-commands of a group are wanted, and the training package is not installed.
     """
     parser = Parser(prog="proxqa", description="How far is it, and which is closer? Asked of one camera image.")
     parser.set_defaults(verbose=False, quiet=False)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
     for group in (ask, evaluate, compare, record, bench, serve, info):
         group.add_commands(commands)
-    train.add_command(commands, training)
+    train.add_groups(commands, groups)
     return parser
 
 
 def _run(arguments: Sequence[str]) -> int:
     try:
-        training = arguments[:1] == ["train"]
-        options = build_parser(training).parse_args(arguments)
+        groups = train.GROUPS.keys() & set(arguments[:1])
+        options = build_parser(groups).parse_args(arguments)
         with logs.to_stderr(options.verbose, options.quiet):
-            _dispatch(train.checked(options.command) if training else options.command, options)
+            _dispatch(train.checked(options.command) if groups else options.command, options)
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
     except BrokenPipeError:

@@ -1,7 +1,7 @@
-"""`proxqa train …`: the training package's commands as part of this program.
+"""`proxqa train …` and `proxqa data …`: the training package's commands as part of this program.
 
-Promises: the training package (`proxqa_training`) is imported only where `train` is what was asked for; from a checkout
-it is the checkout's own. `proxqa_training.cli.add_commands` adds the commands.
+Promises: the training package (`proxqa_training`) is imported only where one of them is what was asked for; from a
+checkout it is the checkout's own. The function `add_commands` of a module of `GROUPS` adds the commands.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import ModuleType
 
@@ -19,24 +19,31 @@ from proxqa_core.errors import ProxqaError
 PACKAGE = "proxqa_training"
 CHECKOUT = Path(__file__).resolve().parents[2] / "training"
 """Where a checkout has the package; there is no such folder beside an installed core."""
+GROUPS = {
+    "train": (f"{PACKAGE}.cli", "make training data, train, calibrate and compare adapters"),
+    "data": (f"{PACKAGE}.proximity110k.cli", "build instruction data of images, boxes and depth; mix and count it"),
+}
+"""Groups of commands: the module that has them, and a line of help."""
 Command = Callable[[argparse.Namespace], None]
 
 
-def add_command(commands: common.SubParsers, chosen: bool) -> None:
-    """Add `train`.
+def add_groups(commands: common.SubParsers, chosen: Collection[str]) -> None:
+    """Add `train` and `data`.
 
     Args:
         commands: The sub-parsers of the program.
-        chosen: Whether the sub-commands are added, for which the training package is imported.
+        chosen: Groups whose sub-commands are added, for which the training package is imported.
 
     Raises:
         NotInstalledError: They are wanted, and the package is not installed.
     """
-    summary = "make training data, train, calibrate and compare adapters"
-    parser = commands.add_parser("train", help=summary, description=summary[:1].upper() + summary[1:] + ".")
-    if chosen:
-        leaves = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=common.Parser)
-        _training_commands().add_commands(leaves, common.Parser, [common.log_options()])
+    for name, (module, summary) in GROUPS.items():
+        parser = commands.add_parser(name, help=summary, description=summary[:1].upper() + summary[1:] + ".")
+        if name in chosen:
+            leaves = parser.add_subparsers(
+                title="commands", required=True, metavar="COMMAND", parser_class=common.Parser
+            )
+            _training_commands(module).add_commands(leaves, common.Parser, [common.log_options()])
 
 
 def checked(command: Command) -> Command:
@@ -55,11 +62,11 @@ def checked(command: Command) -> Command:
     return run
 
 
-def _training_commands() -> ModuleType:
+def _training_commands(module: str) -> ModuleType:
     if (CHECKOUT / PACKAGE).is_dir() and str(CHECKOUT) not in sys.path:
         sys.path.insert(0, str(CHECKOUT))
     try:
-        return importlib.import_module(f"{PACKAGE}.cli")
+        return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if str(error.name).split(".")[0] != PACKAGE:
             raise common.NotInstalledError(_not_installed(error)) from error

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from proxqa_core.datasets.reading import (
 )
 
 SOURCE = "coco"
+CROWD = "crowd"
+"""Why an annotation of many things at once is left out."""
 
 
 class CocoInstances:
@@ -44,6 +47,7 @@ class CocoInstances:
     def __init__(self, annotations: Path, images: Path) -> None:
         self.annotations, self.images = Path(annotations), Path(images)
         self.report = ReadReport()
+        self._crowds: dict[int, set[str]] = {}
         missing = {"images", "annotations", "categories"} - set(top_level_keys(self.annotations))
         if missing:
             raise BadDatasetError(
@@ -55,19 +59,21 @@ class CocoInstances:
         self.report = ReadReport()
         names = self._categories()
         rows = list(self._image_rows())
-        of, category, boxes = self._annotation_columns(names, {row[0]: i for i, row in enumerate(rows)})
-        order = np.argsort(of, kind="stable")
-        starts = np.searchsorted(of[order], np.arange(len(rows) + 1))
+        found = self._annotations(names, {row[0]: i for i, row in enumerate(rows)})
+        order = np.argsort(found.image, kind="stable")
+        starts = np.searchsorted(found.image[order], np.arange(len(rows) + 1))
         labels = list(names.values())
         for i, (_, file_name, width, height) in enumerate(rows):
-            things = []
+            things, unboxed = [], set(found.crowds.get(i, ()))
             for row in order[starts[i] : starts[i + 1]]:
-                box = clipped_box(boxes[row].tolist(), (width, height))
+                name, box = labels[found.category[row]], clipped_box(found.boxes[row].tolist(), (width, height))
                 if box is None:
                     self.report.add("box without area in the image", f"an annotation of {file_name}")
+                    unboxed.add(name)
                 else:
-                    things.append((labels[category[row]], box, ""))
-            yield Record(self.images, file_name, width, height, with_refs(things), source=SOURCE)
+                    things.append((name, box, ""))
+            objects, others = with_refs(things, unboxed), tuple(sorted(unboxed))
+            yield Record(self.images, file_name, width, height, objects, source=SOURCE, unboxed_names=others)
 
     def category_names(self) -> tuple[str, ...]:
         """All classes of the file: what of these is not labelled in an image is not in it."""
@@ -97,21 +103,37 @@ class CocoInstances:
                 seen.add(row[0])
                 yield row
 
-    def _annotation_columns(
-        self, names: dict[int, str], image_of: dict[int, int]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of all usable annotations: index of the image [n], of the category [n], and x, y, w, h [n, 4]."""
-        of, category, corners = array("q"), array("q"), array("d")
+    def _annotations(self, names: dict[int, str], image_of: dict[int, int]) -> _Annotations:
+        image, category, corners = array("q"), array("q"), array("d")
+        crowds: dict[int, set[str]] = {}
         index = {key: i for i, key in enumerate(names)}
         for raw in stream_list(self.annotations, "annotations.item"):
             reason = _why_not(raw, index, image_of)
             if reason:
                 self.report.add(reason, f"annotation {raw.get('id') if isinstance(raw, dict) else raw}")
+                if reason == CROWD:
+                    crowds.setdefault(image_of[raw["image_id"]], set()).add(names[raw["category_id"]])
                 continue
-            of.append(image_of[raw["image_id"]])
+            image.append(image_of[raw["image_id"]])
             category.append(index[raw["category_id"]])
             corners.extend(float(v) for v in raw["bbox"])
-        return np.array(of), np.array(category), np.array(corners).reshape(-1, 4)
+        return _Annotations(np.array(image), np.array(category), np.array(corners).reshape(-1, 4), crowds)
+
+
+@dataclass(frozen=True)
+class _Annotations:
+    """All annotations of a file as a few numbers each.
+
+    Attributes:
+        image, category: Index of each one's image and category, [n].
+        boxes: x, y, width, height, pixels, [n, 4].
+        crowds: Names of the crowds of an image, which have no box but are in view.
+    """
+
+    image: np.ndarray
+    category: np.ndarray
+    boxes: np.ndarray
+    crowds: dict[int, set[str]]
 
 
 def _image_row(raw: Any) -> tuple[int, str, int, int] | None:
@@ -129,13 +151,17 @@ def _why_not(raw: Any, categories: dict[int, int], images: dict[int, int]) -> st
     """Why an annotation cannot be used; '' where it can."""
     if not isinstance(raw, dict):
         return "annotation that is no object"
-    if raw.get("iscrowd"):
-        return "crowd"
-    if raw.get("image_id") not in images:
+    if not _is_key(raw.get("image_id"), images):
         return "annotation of an image that is not listed"
-    if raw.get("category_id") not in categories:
+    if not _is_key(raw.get("category_id"), categories):
         return "annotation of a category that is not listed"
+    if raw.get("iscrowd"):
+        return CROWD
     box = raw.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, int | float) for v in box):
         return "annotation without bbox"
     return ""
+
+
+def _is_key(value: Any, known: dict[int, int]) -> bool:
+    return isinstance(value, int) and value in known

@@ -1,4 +1,4 @@
-"""Where the depth of an image comes from: a folder of depth maps, or a depth-estimation model.
+"""Where the depth of an image comes from: depth maps, the grids of Make3D, or a depth-estimation model.
 
 Promises: what a map's numbers mean is said by who builds the data set, never guessed: metres, millimetres or disparity;
 an 8-bit or palette image is never taken for millimetres. Whatever the source, what comes out is disparity (higher =
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from proxqa_core.datasets.folder import BadDatasetError, Record
+from proxqa_core.datasets.folder_records import FolderRecords
+from proxqa_core.datasets.make3d import C1_LIMIT_M, Make3DImage
 from proxqa_core.depth import disparity_of, same_aspect
 from proxqa_core.errors import BadImageError, ProxqaError, reason_of
 
@@ -68,15 +72,23 @@ class DepthMaps:
         if path is None:
             return "no depth map"
         try:
-            disparity = to_disparity(read_map(path), self.unit, path)
+            return _aligned(to_disparity(read_map(path), self.unit, path), image, path)
         except BadImageError as error:
             return str(error)
-        (rows, columns), (height, width) = disparity.shape, image.shape[:2]
-        if not same_aspect(columns, rows, width, height):
-            return (
-                f"{path}: is {columns}x{rows}, the image {width}x{height}; expected a map of the image's aspect ratio"
-            )
-        return disparity
+
+
+def _aligned(disparity: NDArray[np.float64], image: NDArray[np.uint8], path: Path) -> NDArray[np.float64]:
+    """The disparity of a map, which may be of another resolution than the image.
+
+    Raises:
+        BadImageError: It has another aspect ratio, and so shows something else.
+    """
+    (rows, columns), (height, width) = disparity.shape, image.shape[:2]
+    if not same_aspect(columns, rows, width, height):
+        raise BadImageError(
+            f"{path}: is {columns}x{rows}, the image {width}x{height}; expected a map of the image's aspect ratio"
+        )
+    return disparity
 
 
 def read_map(path: Path) -> NDArray[Any]:
@@ -120,27 +132,93 @@ def to_disparity(values: NDArray[Any], unit: DepthUnit, path: Path) -> NDArray[n
     return disparity_of(values)
 
 
-class DepthModel:
-    """Any depth-estimation model of Hugging Face; its larger numbers are nearer, or metres where it says so.
+@dataclass(frozen=True)
+class FolderMaps:
+    """The depth maps that a labelled folder's records name, in their own unit (`Record.load_depth`).
 
     Args:
-        source: An id or a folder. unit: What the model predicts: disparity (MiDaS, Depth Anything) or metres.
-        device: Of torch. batch_size: Images at once.
+        folder: With annotations.json, which is read once, as a stream; the maps' names are kept.
+    """
+
+    folder: Path
+    batch_size: int = 8
+
+    def disparities(self, images: Sequence[tuple[str, NDArray[np.uint8]]]) -> list[NDArray[np.float64] | str]:
+        """See `DepthSource.disparities`."""
+        return [self._one(name, image) for name, image in images]
+
+    def _one(self, name: str, image: NDArray[np.uint8]) -> NDArray[np.float64] | str:
+        depth_map, metres_per_count = self._maps.get(name, (None, None))
+        if depth_map is None:
+            return "no depth map"
+        height, width = image.shape[:2]
+        record = Record(self.folder, name, width, height, (), depth_map, metres_per_count=metres_per_count)
+        try:
+            return _aligned(disparity_of(record.load_depth()), image, self.folder / depth_map)
+        except BadImageError as error:
+            return str(error)
+
+    @cached_property
+    def _maps(self) -> dict[str, tuple[str | None, float | None]]:
+        return {r.image: (r.depth_map, r.metres_per_count) for r in FolderRecords(self.folder)}
+
+
+@dataclass(frozen=True)
+class Make3DGrids:
+    """Make3D's laser depths below 70 m (protocol C1), ``depth_sph_corr-NAME.mat`` for ``img-NAME.jpg``.
+
+    Args:
+        folder: Of the grids.
+    """
+
+    folder: Path
+    batch_size: int = 8
+
+    def disparities(self, images: Sequence[tuple[str, NDArray[np.uint8]]]) -> list[NDArray[np.float64] | str]:
+        """See `DepthSource.disparities`; of a quarter of each image's resolution."""
+        return [self._one(name, image.shape[1] // 4, image.shape[0] // 4) for name, image in images]
+
+    def _one(self, name: str, columns: int, rows: int) -> NDArray[np.float64] | str:
+        grid = self.folder / f"depth_sph_corr-{Path(name).stem.removeprefix('img-')}.mat"
+        if not grid.is_file():
+            return "no grid of depths"
+        try:
+            metres = Make3DImage(name, Path(name), grid).load_depth()
+        except BadDatasetError as error:
+            return str(error)
+        metres[~(metres < C1_LIMIT_M)] = np.nan
+        # the grid covers the whole image, with cells that are not square: every pixel takes that of its cell
+        down = np.arange(rows) * metres.shape[0] // max(1, rows)
+        across = np.arange(columns) * metres.shape[1] // max(1, columns)
+        return disparity_of(metres[np.ix_(down, across)])
+
+
+class DepthModel:
+    """Any depth-estimation model of Hugging Face; its larger numbers are nearer, or metres where it is said so.
+
+    On a CPU it computes in one thread, so that the numbers do not hang on how many processes share the machine.
+
+    Args:
+        source: An id or a folder.
+        unit: What it predicts: disparity (MiDaS, Depth Anything) or metres (ZoeDepth, Depth Pro).
+        device: Of torch.
+        batch_size: Images at once; only images of one size go through it together.
 
     Raises:
-        ProxqaError: It cannot be loaded.
+        ProxqaError: It cannot be loaded, or by its own configuration predicts something else.
     """
 
     def __init__(
         self, source: str, unit: DepthUnit = DepthUnit.DISPARITY, device: str = "auto", batch_size: int = 8
     ) -> None:
-        import torch
         from transformers import AutoImageProcessor, AutoModelForDepthEstimation
+        from transformers.utils import logging as hf_logging
 
         from proxqa_core.model.loading import choose_device
 
         self.batch_size, self._unit, self._device = batch_size, unit, choose_device(device)
-        local = Path(source).exists()
+        local, bars = Path(source).exists(), hf_logging.is_progress_bar_enabled()
+        hf_logging.disable_progress_bar()  # one for each process that labels
         try:
             self._processor = AutoImageProcessor.from_pretrained(source, local_files_only=local)
             model = AutoModelForDepthEstimation.from_pretrained(
@@ -150,13 +228,47 @@ class DepthModel:
             raise ProxqaError(
                 f"depth model {source!r} cannot be loaded: {str(error).strip().splitlines()[0]}"
             ) from error
-        self._model, self._no_grad = model.to(self._device).eval(), torch.inference_mode
+        finally:
+            if bars:
+                hf_logging.enable_progress_bar()
+        _check_unit(source, model.config, unit)
+        self._model = model.to(self._device).eval()
 
     def disparities(self, images: Sequence[tuple[str, NDArray[np.uint8]]]) -> list[NDArray[np.float64] | str]:
-        """See `DepthSource.disparities`."""
-        inputs = self._processor(images=[Image.fromarray(image) for _, image in images], return_tensors="pt")
-        with self._no_grad():
-            predicted = self._model(**inputs.to(self._device)).predicted_depth.float().cpu().numpy()
-        return [
-            to_disparity(p.squeeze(), self._unit, Path(name)) for p, (name, _) in zip(predicted, images, strict=True)
-        ]
+        """See `DepthSource.disparities`; of the images' own resolution."""
+        found: dict[int, NDArray[np.float64] | str] = {}
+        sizes = [image.shape[:2] for _, image in images]
+        for size in dict.fromkeys(sizes):  # others would not be resized to one shape by models that keep the ratio
+            alike = [i for i, other in enumerate(sizes) if other == size]
+            for i, depth in zip(alike, self._predicted([images[i][1] for i in alike], size), strict=True):
+                found[i] = to_disparity(depth, self._unit, Path(images[i][0]))
+        return [found[i] for i in range(len(images))]
+
+    def _predicted(self, images: list[NDArray[np.uint8]], size: tuple[int, ...]) -> list[NDArray[Any]]:
+        """What the model says of images of one size, by its own processor: without its padding, and never inverted."""
+        import torch
+
+        inputs = self._processor(images=[Image.fromarray(image) for image in images], return_tensors="pt")
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with torch.inference_mode():
+                outputs = self._model(**inputs.to(self._device))
+                # by position, as transformers' own pipeline does: source_sizes in ZoeDepth, target_sizes elsewhere
+                made = self._processor.post_process_depth_estimation(outputs, [size] * len(images))
+        finally:
+            torch.set_num_threads(threads)
+        return [one["predicted_depth"].float().cpu().numpy() for one in made]
+
+
+METRIC_MODELS = ("zoedepth", "depth_pro", "glpn")
+"""Types of models whose predictions are metres."""
+
+
+def _check_unit(source: str, config: Any, unit: DepthUnit) -> None:
+    """The unit that was said is not another than that of the model, where its configuration tells."""
+    kind = getattr(config, "depth_estimation_type", "metric" if config.model_type in METRIC_MODELS else None)
+    stated = {"metric": DepthUnit.METRES, "relative": DepthUnit.DISPARITY}.get(str(kind))
+    if unit is DepthUnit.MILLIMETRES or (stated is not None and stated is not unit):
+        expected = "m or disparity" if stated is None else stated.value
+        raise BadDatasetError(f"depth model {source!r} predicts {expected} by its configuration; said was {unit.value}")

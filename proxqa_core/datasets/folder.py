@@ -88,6 +88,7 @@ class Record:
         mask_map: Path of the mask map, relative to `folder`; None = there is none.
         source: Where the image is from, '' = not given.
         visible_names: Names of everything in view, labelled or not; None = not given.
+        unboxed_names: Names of what is in view too without a box that can be used, such as COCO's crowds.
     """
 
     folder: Path
@@ -100,6 +101,7 @@ class Record:
     source: str = ""
     visible_names: tuple[str, ...] | None = None
     metres_per_count: float | None = None
+    unboxed_names: tuple[str, ...] = ()
 
     def load_image(self) -> NDArray[np.uint8]:
         """Read the image.
@@ -236,12 +238,26 @@ class LabelledFolder:
 
     def __iter__(self) -> Iterator[Record]:
         for i, raw in enumerate(self._raw):
-            yield _RecordReader(self.path, f"{self._file}: record {i}", raw).record()
+            yield record_of(self.path, f"{self._file}: record {i}", raw)
 
     @cached_property
     def records(self) -> tuple[Record, ...]:
         """All records, checked."""
         return tuple(self)
+
+
+def record_of(folder: Path, where: str, raw: Any) -> Record:
+    """A record of a labelled folder.
+
+    Args:
+        folder: The folder of the data set.
+        where: Which object of which file it is, for messages.
+        raw: The object of the JSON file.
+
+    Raises:
+        BadDatasetError: A field cannot be used.
+    """
+    return _RecordReader(folder, where, raw).record()
 
 
 @dataclass(frozen=True)

@@ -50,11 +50,16 @@ def read_conversations(path: Path, report: ReadReport | None = None) -> Iterator
     Raises:
         BadDatasetError: The file is not there, or no JSON from some point on.
     """
+    yield from (conversation for _, conversation in read_samples(path, report))
+
+
+def read_samples(path: Path, report: ReadReport | None = None) -> Iterator[tuple[dict[str, Any], Conversation]]:
+    """As `read_conversations`, each with the object that it was read from and whatever else that holds."""
     report = ReadReport() if report is None else report
     for number, raw in enumerate(_samples(Path(path), report)):
         made = _conversation(raw, number)
         if isinstance(made, Conversation):
-            yield made
+            yield raw, made
         else:
             name = raw.get("id") if isinstance(raw, dict) else None
             report.add(made, f"sample {number}" if name is None else f"sample {number} ({name})")

@@ -10,7 +10,7 @@ import contextlib
 import gzip
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -139,9 +139,14 @@ def usable_name(name: Any) -> str | None:
         return None
 
 
-def with_refs(things: list[tuple[str, Box, str]]) -> tuple[LabelledObject, ...]:
-    """Labelled objects of (name, box, colour); a name that only one of them has means that one alone."""
-    names = Counter(name for name, _, _ in things)
+def with_refs(things: list[tuple[str, Box, str]], others: Collection[str] = ()) -> tuple[LabelledObject, ...]:
+    """Labelled objects of (name, box, colour); a name that only one of them has means that one alone.
+
+    Args:
+        things: Name, box, colour of each.
+        others: Names of what is in the image too, without a box.
+    """
+    names = Counter([*(name for name, _, _ in things), *others])
     return tuple(
         LabelledObject(name, box, ref=name if names[name] == 1 else None, unique=names[name] == 1, colour=colour)
         for name, box, colour in things

@@ -19,8 +19,10 @@ from proxqa_core.errors import BadModelError, ModelNotFoundError
 from tests.core.fake_engine import FakeEngine
 
 ROOT = Path(__file__).parents[3]
-COMMANDS = {"ask", "depths", "eval", "eval-bag", "compare", "record", "bench", "info", "train"}
-WITH_MODEL = COMMANDS - {"record", "train"}
+GROUPS = {"train", "data"}
+"""Commands of the training package."""
+COMMANDS = {"ask", "depths", "eval", "eval-bag", "compare", "record", "bench", "info", *GROUPS}
+WITH_MODEL = COMMANDS - {"record", *GROUPS}
 
 
 def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -33,8 +35,8 @@ def options_of(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
 
 
 def leaves() -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """Every command but those of training."""
-    yield from ((name, parser) for name, parser in commands_of(build_parser()).items() if name != "train")
+    """Every command but those of the training package."""
+    yield from ((name, parser) for name, parser in commands_of(build_parser()).items() if name not in GROUPS)
 
 
 def test_the_commands() -> None:
@@ -70,7 +72,7 @@ def test_images_are_chosen_alike_from_every_bag(name: str) -> None:
     assert options["--every-seconds"] in group._group_actions
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS - {"train"}))
+@pytest.mark.parametrize("name", sorted(COMMANDS - GROUPS))
 def test_help_of_every_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([name, "--help"])

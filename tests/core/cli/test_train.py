@@ -117,7 +117,7 @@ def leaves_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPar
 
 @landed
 def test_the_training_commands_log_and_load_alike() -> None:
-    commands = leaves_of(leaves_of(build_parser(training=True))["train"])
+    commands = leaves_of(leaves_of(build_parser(groups=["train"]))["train"])
     assert set(commands) == OF_TRAINING
     for name, parser in commands.items():
         options = {option: action for action in parser._actions for option in action.option_strings}

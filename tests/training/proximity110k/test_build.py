@@ -22,7 +22,7 @@ from proxqa_core.datasets.coco import CocoInstances
 from proxqa_core.datasets.depth_source import DepthMaps, DepthUnit, read_map, to_disparity
 from proxqa_core.datasets.folder import LabelledObject, Record
 from proxqa_core.datasets.llava import read_conversations
-from proxqa_core.errors import BadImageError
+from proxqa_core.errors import BadImageError, ProxqaError
 from proxqa_core.types import Box
 from proxqa_training.proximity110k.build import (
     SHARDS,
@@ -151,7 +151,7 @@ from pathlib import Path
 from proxqa_training.proximity110k import build as b
 from tests.training.proximity110k.test_build import built
 whole = b.write_text
-b.write_text = lambda path, text: (whole(path, text), print(path.name, flush=True), time.sleep(0.3))
+b.write_text = lambda path, *more, **how: (whole(path, *more, **how), print(path.name, flush=True), time.sleep(0.3))
 built(Path(sys.argv[1]), Path(sys.argv[2]), shard_size=2)
 """
 
@@ -159,12 +159,12 @@ built(Path(sys.argv[1]), Path(sys.argv[2]), shard_size=2)
 def test_a_kill_loses_nothing(scenes: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     built(scenes, tmp_path / "whole", shard_size=2)
     root = request.config.rootpath
-    for shards_until in (1, 3):
+    for shards_until in (2, 3):
         command = [sys.executable, "-c", KILLED, str(scenes), str(tmp_path / "cut")]
         env = {"PYTHONPATH": f"{root}:{root / 'training'}", "PATH": "/usr/bin:/bin"}
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root, env=env) as process:
             assert process.stdout is not None
-            for _ in range(shards_until):
+            for _ in range(shards_until):  # the first line is of the recipe
                 process.stdout.readline()
             process.send_signal(signal.SIGKILL)
     assert 0 < len(list((tmp_path / "cut" / SHARDS).glob("*.jsonl"))) < 6
@@ -184,8 +184,9 @@ def test_mixing_keeps_the_share_and_counts_what_is_bad(scenes: Path, tmp_path: P
 
 
 def test_configurations_that_cannot_be_are_one_line() -> None:
-    for options in ({"shard_size": 0}, {"workers": 0}, {"val_fraction": 1.0}, {"mix": Path("x"), "mix_share": 1.0}):
-        with pytest.raises(BadBuildError, match="expected"):
+    mixes: list[dict[str, Any]] = [{"mix": Path("x"), "mix_share": 1.0}, {"mix": Path("x")}]
+    for options in ({"shard_size": 0}, {"workers": 0}, {"val_fraction": 1.0}, *mixes):
+        with pytest.raises(ProxqaError, match="expected"):
             BuildConfig(**options)
 
 
@@ -210,10 +211,14 @@ def test_what_a_maps_numbers_mean(tmp_path: Path) -> None:
 
 
 def test_the_page_escapes_what_it_shows(scenes: Path, tmp_path: Path) -> None:
-    report = built(scenes, tmp_path / "out")
-    report.kinds["<script>"] = 1
-    page = render(tmp_path / "out", scenes / "images", report, 4)
+    built(scenes, tmp_path / "out")
+    file = tmp_path / "out/report.json"
+    file.write_text(file.read_text().replace('"perceive"', '"<script>"'))
+    page = render(tmp_path / "out", scenes / "images", 4)
     assert page.count("<article>") == 4 and page.count("data:image/jpeg") == 4 and "<script>" not in page
+    file.unlink()
+    with pytest.raises(BadBuildError, match=r"no report\.json of a finished build"):
+        render(tmp_path / "out", scenes / "images")
 
 
 def a_large_coco(path: Path, count: int) -> None:

@@ -15,7 +15,7 @@ Source: the two instruction sets of Proximity QA, arXiv 2401.17862, section 3.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from proxqa_core.language import templates
@@ -152,6 +152,11 @@ def build_turns(
     return [*sampler.perceiving(), *sampler.choosing(), *sampler.ordering()]
 
 
+def not_among(names: Sequence[str], here: Iterable[str]) -> list[str]:
+    """Those of the names that none of the phrases `here` may mean: neither is a word of the other."""
+    return [n for n in names if not any(n == h or n in h.split() or h in n.split() for h in here)]
+
+
 class _TurnSampler:
     """Draws the turns of one image."""
 
@@ -167,10 +172,7 @@ class _TurnSampler:
         self.everything, self.recipe, self.rng, self.region_token = objects, recipe, rng, region_token
         self.objects = [o for o in objects if o.depth is not None]
         self.ground = ground
-        here = {o.name for o in objects} | {o.ref for o in objects}
-        self.elsewhere = [
-            n for n in names if not any(n == h or (h and (n in h.split() or h in n.split())) for h in here)
-        ]
+        self.elsewhere = not_among(names, [text for o in objects for text in (o.name, o.ref) if text])
 
     # ---------------------------------------------------------------- stage 1
     def perceiving(self) -> list[Turn]:

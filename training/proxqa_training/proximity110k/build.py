@@ -8,28 +8,35 @@ counted and named. Neither the records' file nor the result is ever in memory as
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import hashlib
 import json
+import logging
 import multiprocessing
+import os
+import signal
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from proxqa_core.datasets.depth_source import DepthSource
 from proxqa_core.datasets.folder import Record
-from proxqa_core.datasets.llava import read_conversations, write_turns
 from proxqa_core.datasets.reading import ReadReport
 from proxqa_core.errors import ProxqaError
-from proxqa_core.files import atomic_write, write_text
+from proxqa_core.files import write_text
 from proxqa_training.proximity110k.labelling import Labeller, LabellingConfig, pack
+from proxqa_training.proximity110k.mixture import BadMixError, Mixture, check_share, json_list
+from proxqa_training.proximity110k.statistics import Statistics
 
-SHARDS, RECIPE = "shards", "recipe.json"
+log = logging.getLogger(__name__)
+
+SHARDS, RECIPE, REPORT = "shards", "recipe.json", "report.json"
 Row = dict[str, Any]
 LabelAll = Callable[[Iterator[list[Row]], Callable[[], Labeller]], Iterator[list[str]]]
 """Labels chunks of packed records: the lines of each chunk, in order."""
@@ -39,16 +46,21 @@ class BadBuildError(ProxqaError, ValueError):
     """The data set cannot be built so; the message says what came and what was expected."""
 
 
+class WorkerLostError(ProxqaError, RuntimeError):
+    """A process that labelled is gone; what was finished is kept."""
+
+
 @dataclass(frozen=True)
 class BuildConfig:
     """How a data set is built.
 
     Attributes:
-        shard_size: Records of a shard: what is lost at most when the process is killed.
+        shard_size: Records of a shard: what is lost at most, for every worker, when the process is killed.
         val_fraction: Share of the images that go to validation, by a hash of their bytes.
-        mix: LLaVA instruction file to mix in, None = none. mix_share: Its share of the training samples, in [0, 1).
+        mix: LLaVA instruction file to mix in, None = none. mix_share: Its share of the training samples, in (0, 1).
         workers: Processes of the local pool.
         limit: Only the first images.
+        complete: Everything that has one of the absent names is labelled wherever it is in view.
 
     Raises:
         BadBuildError: A number is out of range.
@@ -60,39 +72,54 @@ class BuildConfig:
     mix_share: float = 0.5
     workers: int = 1
     limit: int | None = None
+    complete: bool = True
 
     def __post_init__(self) -> None:
         if self.shard_size < 1 or self.workers < 1:
             raise BadBuildError(f"shard_size is {self.shard_size}, workers {self.workers}; expected at least 1 of each")
         if not 0 <= self.val_fraction < 1:
             raise BadBuildError(f"val_fraction is {self.val_fraction}; expected a share in [0, 1)")
-        if self.mix is not None and not 0 < self.mix_share < 1:
-            raise BadBuildError(f"mix_share is {self.mix_share}; expected a share above 0 and below 1")
+        if self.mix is not None:
+            check_share(self.mix_share)
+            if not self.mix.is_file():
+                raise BadBuildError(f"{self.mix}: no such file; expected LLaVA instructions to mix in")
 
 
 @dataclass
 class BuildReport:
-    """What was built. images: with samples, by split; samples, questions: by stage; left_out: images, by reason."""
+    """What was built.
+
+    Attributes:
+        images: With samples, by split.
+        statistics: Of the samples that were built, without those mixed in.
+        left_out: Images, by reason. annotations: What the reader left out of the annotations.
+        mixed_in: Samples mixed into train. mix_left_out: What could not be used of the file that was mixed in.
+    """
 
     images: Counter[str]
-    samples: Counter[str]
-    questions: Counter[str]
-    kinds: Counter[str]
+    statistics: Statistics
     left_out: ReadReport
-    mixed_in: int = 0
+    annotations: ReadReport
+    mixed_in: int
+    mix_left_out: ReadReport
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
+        statistics = self.statistics.as_dict()
+        questions = sum(self.statistics.questions.values())
         return {
             "images": dict(self.images),
-            "samples": dict(self.samples),
-            "questions": dict(self.questions),
-            "questions_per_image": sum(self.questions.values()) / max(1, sum(self.images.values())),
-            "kinds": dict(self.kinds),
+            "questions_per_image": round(questions / max(1, sum(self.images.values())), 3),
+            **statistics,
             "mixed_in": self.mixed_in,
-            "left_out": dict(self.left_out.counts),
-            "left_out_examples": self.left_out.examples,
+            **_counts("left_out", self.left_out),
+            **_counts("annotations_left_out", self.annotations),
+            **_counts("mix_left_out", self.mix_left_out),
         }
+
+
+def _counts(name: str, report: ReadReport) -> dict[str, Any]:
+    return {name: dict(report.counts.most_common()), f"{name}_examples": report.examples}
 
 
 def build(
@@ -102,7 +129,8 @@ def build(
     labelling: LabellingConfig,
     config: BuildConfig,
     label_all: LabelAll | None = None,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    identity: Mapping[str, str] | None = None,
 ) -> BuildReport:
     """Label all records and write ``OUT/train.json``, ``OUT/val.json`` and ``OUT/report.json``.
 
@@ -111,27 +139,30 @@ def build(
         make_depth: Makes the source of depth, in every process; must be picklable where there are several.
         out: Folder of the result and of the shards; the same call on it goes on where an earlier one stopped.
         label_all: Who labels; None = a local pool of config.workers processes.
-        on_progress: Told how many records are done.
+        on_progress: Told how many records a shard has, and how many were labelled by an earlier run.
+        identity: What the records and their depth are known by; a build that goes on must have the same.
 
     Raises:
-        BadBuildError: The folder holds shards of another recipe.
+        BadBuildError: The folder holds shards of another recipe, or no image could be used.
+        WorkerLostError: A worker was killed; the same call goes on.
         OSError: The folder cannot be written to.
     """
     shards = out / SHARDS
     shards.mkdir(parents=True, exist_ok=True)
-    _check_recipe(out, labelling, config)
+    _check_recipe(out, {**asdict(labelling), "shard_size": config.shard_size, "limit": config.limit,
+                        "complete": config.complete, **(identity or {})})  # fmt: skip
     label_all = label_all or local_pool(config.workers)
+    told = on_progress or (lambda new, earlier: None)
 
     make_labeller = functools.partial(Labeller, make_depth, labelling)  # picklable, unlike a function in here
-    chunks = _chunks(records, config)
-    for number, chunk, lines in _labelled(chunks, shards, label_all, make_labeller):
-        rows = [json.dumps({"image": r["image"], "digest": r["digest"], **json.loads(line)}, ensure_ascii=False)
-                for r, line in zip(chunk, lines, strict=True)]  # fmt: skip
-        write_text(shards / shard_name(number), "".join(row + "\n" for row in rows))
-        if on_progress is not None:
-            on_progress(len(chunk))
-    report = put_together(out, config, labelling.seed)
-    write_text(out / "report.json", json.dumps(report.as_dict(), indent=1, ensure_ascii=False) + "\n")
+    for number, lines in _labelled(_chunks(records, config), shards, label_all, make_labeller, told):
+        write_text(shards / shard_name(number), "".join(line + "\n" for line in lines), errors="backslashreplace")
+        told(len(lines), 0)
+    report = put_together(out, config)
+    report.annotations.merge(getattr(records, "report", ReadReport()))
+    if not report.images:
+        raise BadBuildError(f"{out}: no image could be used ({'; '.join(report.left_out.lines()) or 'there is none'})")
+    write_text(out / REPORT, json.dumps(report.as_dict(), indent=1, ensure_ascii=False) + "\n", "backslashreplace")
     return report
 
 
@@ -140,46 +171,52 @@ def shard_name(number: int) -> str:
     return f"{number:06}.jsonl"
 
 
-def _check_recipe(out: Path, labelling: LabellingConfig, config: BuildConfig) -> None:
-    """Shards of one recipe only: labelling, and how records are cut into shards."""
-    recipe = json.dumps({**asdict(labelling), "shard_size": config.shard_size, "limit": config.limit}, sort_keys=True)
-    path = out / RECIPE
-    if path.exists() and path.read_text(encoding="utf-8") != recipe:
-        raise BadBuildError(f"{out}: holds shards of another recipe ({RECIPE}); use another folder, or delete this one")
-    write_text(path, recipe)
+def _check_recipe(out: Path, recipe: dict[str, Any]) -> None:
+    """Shards of one recipe only: data, depth, labelling, and how records are cut into shards."""
+    path, text = out / RECIPE, json.dumps(recipe, sort_keys=True, indent=1) + "\n"
+    if not path.exists():
+        write_text(path, text)
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        before = {}
+    now = json.loads(text)
+    other = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if other:
+        raise BadBuildError(
+            f"{out}: holds shards of another recipe ({', '.join(other)} differ from {RECIPE}); "
+            "use another folder, or delete this one"
+        )
 
 
 def _chunks(records: Iterable[Record], config: BuildConfig) -> Iterator[list[Row]]:
-    """Packed records with the digest of their images' bytes, a shard at a time."""
-    rows = ({**pack(r), "digest": digest_of(r.folder / r.image)} for r in islice(records, config.limit))
+    """Packed records, a shard at a time."""
+    rows = (pack(record, config.complete) for record in islice(records, config.limit))
     while chunk := list(islice(rows, config.shard_size)):
         yield chunk
 
 
-def digest_of(path: Path) -> str:
-    """What a file's bytes are known by; '' where it cannot be read, which labelling will say."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:32]
-    except OSError:
-        return ""
-
-
 def _labelled(
-    chunks: Iterator[list[Row]], shards: Path, label_all: LabelAll, make_labeller: Callable[[], Labeller]
-) -> Iterator[tuple[int, list[Row], list[str]]]:
-    """(number, chunk, lines) of the shards that are not there yet."""
-    waiting: list[tuple[int, list[Row]]] = []
+    chunks: Iterator[list[Row]],
+    shards: Path,
+    label_all: LabelAll,
+    make_labeller: Callable[[], Labeller],
+    told: Callable[[int, int], None],
+) -> Iterator[tuple[int, list[str]]]:
+    """(number, lines) of the shards that are not there yet."""
+    waiting: list[int] = []
 
     def left() -> Iterator[list[Row]]:
         for number, chunk in enumerate(chunks):
-            if not (shards / shard_name(number)).exists():
-                waiting.append((number, chunk))
+            if (shards / shard_name(number)).exists():
+                told(0, len(chunk))
+            else:
+                waiting.append(number)
                 yield chunk
 
     for lines in label_all(left(), make_labeller):
-        number, chunk = waiting.pop(0)
-        yield number, chunk, lines
+        yield waiting.pop(0), lines
 
 
 # -------------------------------------------------------------------- who labels
@@ -193,16 +230,32 @@ def local_pool(workers: int) -> LabelAll:
                 yield labeller(columns(chunk))["lines"]
             return
         context = multiprocessing.get_context("spawn")  # torch and OpenCV do not survive a fork
-        with context.Pool(workers, _start, (make_labeller,)) as pool:
-            under_way: list[Any] = []
-            for chunk in chunks:  # not imap: it would read all records ahead
-                under_way.append(pool.apply_async(_work, (chunk,)))
-                if len(under_way) >= 2 * workers:
-                    yield under_way.pop(0).get()
-            for result in under_way:
-                yield result.get()
+        pool = ProcessPoolExecutor(workers, context, _start, (make_labeller,))
+        try:
+            yield from _in_order(pool, chunks, 2 * workers)
+        except BrokenProcessPool as error:
+            raise WorkerLostError(
+                "a process that labels images was killed (out of memory?); the same command goes on where this stopped"
+            ) from error
+        except BaseException:
+            for process in multiprocessing.active_children():  # a shard under way is not waited for
+                process.terminate()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     return label_all
+
+
+def _in_order(pool: ProcessPoolExecutor, chunks: Iterator[list[Row]], at_once: int) -> Iterator[list[str]]:
+    """The lines of each chunk, in order, with no more than so many chunks read ahead."""
+    under_way: list[Future[list[str]]] = []
+    for chunk in chunks:
+        under_way.append(pool.submit(_work, chunk))
+        if len(under_way) >= at_once:
+            yield under_way.pop(0).result()
+    for future in under_way:
+        yield future.result()
 
 
 def columns(chunk: Sequence[Row]) -> dict[str, list[Any]]:
@@ -210,47 +263,84 @@ def columns(chunk: Sequence[Row]) -> dict[str, list[Any]]:
     return {key: [row[key] for row in chunk] for key in chunk[0]} if chunk else {}
 
 
-_labeller: Labeller | None = None
-"""Of a process of the pool."""
+_labeller: Labeller | ProxqaError | None = None
+"""Of a process of the pool; an error where it could not be made."""
 
 
 def _start(make_labeller: Callable[[], Labeller]) -> None:
     global _labeller
-    _labeller = make_labeller()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that was started, which ends this one
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        _labeller = make_labeller()
+    except ProxqaError as error:  # else the pool would only say that it is broken
+        _labeller = error
+
+
+def _end_with_parent() -> None:
+    """A worker would wait for work for ever if its parent is killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(chunk: list[Row]) -> list[str]:
+    if isinstance(_labeller, ProxqaError):
+        raise _labeller
     assert _labeller is not None
     return _labeller(columns(chunk))["lines"]
 
 
 # -------------------------------------------------------------------- putting together
-def put_together(out: Path, config: BuildConfig, seed: int) -> BuildReport:
-    """The shards, in order, as ``train.json`` and ``val.json``; what is mixed in is spread evenly over train."""
-    report = BuildReport(Counter(), Counter(), Counter(), Counter(), ReadReport())
-    seen: set[str] = set()
-    extra = _mixed(config, report)
+def put_together(out: Path, config: BuildConfig) -> BuildReport:
+    """The shards, in order, as ``train.json`` and ``val.json``; what is mixed in is spread evenly over train.
+
+    Raises:
+        BadMixError: The file to mix in holds nothing that can be used.
+        BadDatasetError: It cannot be read.
+        BadBuildError: A shard is damaged.
+    """
+    # 1. which images are kept, and how many training samples there are to mix into
+    report = BuildReport(Counter(), Statistics(), ReadReport(), ReadReport(), 0, ReadReport())
+    seen: set[int] = set()
+    splits: list[str] = []
+    trained = 0
+    for row in _rows(out / SHARDS):
+        splits.append(_split_or_none(row, seen, config.val_fraction, report))
+        trained += len(row["samples"]) if splits[-1] == "train" else 0
+    mixture = None
+    if config.mix is not None and trained:
+        mixture = Mixture(config.mix, config.mix_share, trained, report.mix_left_out)
+        if not mixture.used:
+            why = "; ".join(report.mix_left_out.lines())[:200] or "the share asks for none"
+            raise BadMixError(f"{config.mix}: nothing of it can be mixed in ({why})")
+        report.mixed_in = mixture.used
+    # 2. their samples
     with ExitStack() as stack:
-        files = {split: stack.enter_context(_json_list(out / f"{split}.json")) for split in ("train", "val")}
-        owed = 0.0
-        for row in _rows(out / SHARDS):
-            if row["problem"] or row["digest"] in seen:
-                report.left_out.add(row["problem"] or "the same image again", row["image"])
-                continue
-            seen.add(row["digest"])
-            split = split_of(row["digest"], config.val_fraction)
-            report.images[split] += 1
-            for sample in row["samples"]:
+        files = {split: stack.enter_context(json_list(out / f"{split}.json")) for split in ("train", "val")}
+        index = 0
+        for row, split in zip(_rows(out / SHARDS), splits, strict=True):
+            for sample in row["samples"] if split else ():
                 files[split].add(sample)
-                report.samples[sample["stage"]] += 1
-                report.questions[sample["stage"]] += len(sample["kinds"])
-                report.kinds.update(sample["kinds"])
-                owed += config.mix_share / (1 - config.mix_share) if split == "train" and extra is not None else 0.0
-            while owed >= 1 and extra is not None and (other := next(extra, None)) is not None:
-                files["train"].add(other)
-                report.mixed_in += 1
-                owed -= 1
+                report.statistics.add(sample)
+                if split == "train" and mixture is not None:
+                    for other in mixture.after(index):
+                        files["train"].add(other)
+                    index += 1
     return report
+
+
+def _split_or_none(row: Row, seen: set[int], val_fraction: float, report: BuildReport) -> str:
+    """The split of an image that is kept, '' of one that is not. seen: 64 bits of the digests of images before it."""
+    key = int(row["digest"][:16] or "0", 16)
+    if row["problem"] or key in seen:
+        report.left_out.add(row["problem"] or "the same image again", row["image"])
+        return ""
+    seen.add(key)
+    split = split_of(row["digest"], val_fraction)
+    report.images[split] += 1
+    return split
 
 
 def split_of(digest: str, val_fraction: float) -> str:
@@ -258,46 +348,10 @@ def split_of(digest: str, val_fraction: float) -> str:
     return "val" if int(digest[:8] or "0", 16) / 0xFFFFFFFF < val_fraction else "train"
 
 
-def _rows(shards: Path) -> Iterator[dict[str, Any]]:
+def _rows(shards: Path) -> Iterator[Row]:
     for path in sorted(shards.glob("*.jsonl")):
-        with path.open(encoding="utf-8") as file:
-            for line in file:
-                yield json.loads(line)
-
-
-def _mixed(config: BuildConfig, report: BuildReport) -> Iterator[dict[str, Any]] | None:
-    """Samples of the file to mix in, in its order, with `stage` mixed."""
-    if config.mix is None:
-        return None
-    return (
-        {
-            "id": c.sample_id,
-            **({"image": c.images[0] if len(c.images) == 1 else list(c.images)} if c.images else {}),
-            "stage": "mixed",
-            "conversations": write_turns(c.turns),
-        }
-        for c in read_conversations(config.mix, report.left_out)
-    )
-
-
-class _JsonList:
-    """A JSON list that is written to a file one element at a time."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file, self._empty = file, True
-        file.write("[")
-
-    def add(self, value: Any) -> None:
-        self._file.write(("\n" if self._empty else ",\n") + json.dumps(value, ensure_ascii=False))
-        self._empty = False
-
-    def end(self) -> None:
-        self._file.write("\n]\n")
-
-
-@contextlib.contextmanager
-def _json_list(path: Path) -> Iterator[_JsonList]:
-    """A list that is there whole at the end of the `with` block, or not at all."""
-    with atomic_write(path) as work, work.open("w", encoding="utf-8") as file:
-        yield (elements := _JsonList(file))
-        elements.end()
+        try:
+            with path.open(encoding="utf-8") as file:
+                yield from map(json.loads, file)
+        except ValueError as error:
+            raise BadBuildError(f"{path}: is damaged; delete it and run the same command again") from error

@@ -14,7 +14,7 @@ import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -25,9 +25,10 @@ from proxqa_core.datasets.folder import Record
 from proxqa_core.datasets.llava import IMAGE_MARK
 from proxqa_core.depth import disparity_percentiles, object_relative_depth, relative_of_disparity
 from proxqa_core.errors import BadImageError, BadObjectError
+from proxqa_core.files import sha256
 from proxqa_core.types import Box
 from proxqa_core.vision.image_file import read_image
-from proxqa_training.instructions.build import ImageObject, Recipe, Turn, build_turns
+from proxqa_training.instructions.build import ImageObject, Recipe, Turn, build_turns, not_among
 
 MAX_OBJECTS = 20
 """Most objects of an image that are asked about, the largest ones."""
@@ -46,19 +47,28 @@ class LabellingConfig:
 
     Attributes:
         seed: All chance comes from it and the image's name.
-        absent_names: Names to ask for where they are not in view; only of data sets whose classes are complete.
+        absent_names: Names to ask for where they are not in view, in images whose labels are known to be complete.
+        image_prefix: Folder that is put before the images' paths in the conversations, '' = none.
         perceive, reason: How many questions of which kind.
     """
 
     seed: int = 0
     absent_names: tuple[str, ...] = ()
+    image_prefix: str = ""
     perceive: Recipe = field(default_factory=lambda: PERCEIVE)
     reason: Recipe = field(default_factory=lambda: REASON)
 
 
-def pack(record: Record) -> dict[str, Any]:
-    """A record as plain values: what travels between processes."""
+def pack(record: Record, complete: bool) -> dict[str, Any]:
+    """A record as plain values: what travels between processes.
+
+    Args:
+        record: The image with its objects.
+        complete: Everything that has one of the data set's names is labelled wherever it is in view.
+    """
     things = [{"name": o.name, "box": list(o.box.xyxy), "ref": o.ref, "colour": o.colour} for o in record.objects]
+    here = {o.name for o in record.objects}.union(record.unboxed_names, record.visible_names or ())
+    known = complete or record.visible_names is not None
     return {
         "folder": str(record.folder),
         "image": record.image,
@@ -66,6 +76,7 @@ def pack(record: Record) -> dict[str, Any]:
         "height": record.height,
         "source": record.source,
         "objects": json.dumps(things),
+        "in_view": json.dumps(sorted(here) if known else None),
     }
 
 
@@ -84,7 +95,8 @@ class Labeller:
         """Columns of packed records in, the columns `image` and `lines` out.
 
         Returns:
-            lines: JSON of ``{"samples": [...], "problem": ""}`` for each record, in order.
+            lines: JSON of ``{"image", "digest", "samples", "objects", "problem"}`` for each record, in order: the
+            digest of the file's bytes, conversations, the objects that they are about, and why there are none.
         """
         rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
         lines: list[str] = []
@@ -93,44 +105,79 @@ class Labeller:
         return {"image": [str(row["image"]) for row in rows], "lines": lines}
 
     def _chunk(self, rows: list[dict[str, Any]]) -> list[str]:
-        images: list[NDArray[np.uint8] | str] = [_load(row) for row in rows]
-        good = [(str(r["image"]), i) for r, i in zip(rows, images, strict=True) if not isinstance(i, str)]
+        loaded = [_load(row) for row in rows]
+        good = [(str(row["image"]), image) for row, (_, image) in zip(rows, loaded, strict=True)
+                if not isinstance(image, str)]  # fmt: skip
         found = iter(self._depth.disparities(good) if good else [])
         lines = []
-        for row, image in zip(rows, images, strict=True):
+        for row, (digest, image) in zip(rows, loaded, strict=True):
             disparity = image if isinstance(image, str) else next(found)
-            if isinstance(disparity, str):
-                lines.append(_line([], disparity))
-            else:
-                lines.append(self._label(row, disparity))
+            made = self._label(row, disparity)
+            lines.append(json.dumps({"image": row["image"], "digest": digest, **made}, ensure_ascii=False))
         return lines
 
-    def _label(self, row: dict[str, Any], disparity: NDArray[np.float64]) -> str:
-        objects = labelled(json.loads(str(row["objects"])), int(row["width"]), int(row["height"]), disparity)
+    def _label(self, row: dict[str, Any], disparity: NDArray[np.float64] | str) -> dict[str, Any]:
+        """Samples and objects of one image. disparity: [rows, columns], NaN = not known; or why there is none."""
+        if isinstance(disparity, str):
+            return _nothing(reason_without_path(disparity))
+        width, height = int(row["width"]), int(row["height"])
+        objects = labelled(json.loads(str(row["objects"])), width, height, disparity)
         if not objects:
-            return _line([], "no object with a known depth")
+            return _nothing("no object with a known depth")
+        samples = self._samples(row, objects)
+        shown = [{"name": o.name, "box": _pixels(o.box, width, height), "depth": o.depth} for o in objects]
+        return {"samples": samples, "objects": shown, "problem": "" if samples else "no question could be asked"}
+
+    def _samples(self, row: dict[str, Any], objects: list[ImageObject]) -> list[dict[str, Any]]:
+        """One conversation a stage, as far as the objects allow one."""
         config, image = self._config, str(row["image"])
+        in_view = json.loads(str(row["in_view"]))  # also what is too small to be asked about, or has no box
+        absent = [] if in_view is None else not_among(config.absent_names, in_view)
         samples = []
         for stage, recipe in (("perceive", config.perceive), ("reason", config.reason)):
             rng = random.Random(seed_of(config.seed, stage, image))
-            drawn = build_turns(objects, config.absent_names, recipe, rng, region_token=False)
+            drawn = build_turns(objects, absent, recipe, rng, region_token=False)
             if drawn:
-                samples.append(conversation(image, stage, str(row["source"]), drawn))
-        return _line(samples, "" if samples else "no question could be asked")
+                path = str(PurePosixPath(config.image_prefix, image))
+                samples.append(conversation(path, stage, str(row["source"]), drawn))
+        return samples
 
 
-def _load(row: dict[str, Any]) -> NDArray[np.uint8] | str:
+def _nothing(problem: str) -> dict[str, Any]:
+    return {"samples": [], "objects": [], "problem": problem}
+
+
+def _pixels(box: Box, width: int, height: int) -> list[int]:
+    return [round(v * size) for v, size in zip(box.xyxy, (width, height, width, height), strict=True)]
+
+
+def _load(row: dict[str, Any]) -> tuple[str, NDArray[np.uint8] | str]:
+    """The digest of an image's file, and its pixels or why they cannot be used."""
+    path = Path(str(row["folder"])) / str(row["image"])
     try:
-        image = read_image(Path(str(row["folder"])) / str(row["image"]))
+        image = read_image(path)
+        digest = digest_of(path)
     except BadImageError as error:
-        return str(error)
+        return "", reason_without_path(str(error))
+    except OSError as error:
+        return "", f"cannot be read ({error.strerror})"
     if image.shape[:2] != (row["height"], row["width"]):
-        return f"image is {image.shape[1]}x{image.shape[0]} pixels, its record says {row['width']}x{row['height']}"
-    return image
+        return digest, "image of another size than its record says"
+    return digest, image
 
 
-def _line(samples: list[dict[str, Any]], problem: str) -> str:
-    return json.dumps({"samples": samples, "problem": problem}, ensure_ascii=False)
+def reason_without_path(text: str) -> str:
+    """What is wrong, of an error that says ``PATH: what``: so that many files of one fault are one reason."""
+    return text.partition(": ")[2] or text
+
+
+def digest_of(path: Path) -> str:
+    """What a file's bytes are known by: 128 bits of their SHA-256, 32 hexadecimal digits.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    return sha256(path)[:32]
 
 
 def seed_of(seed: int, stage: str, image: str) -> int:

@@ -1,4 +1,4 @@
-"""A page to look at what was built: counts, and some images with their boxes and conversations.
+"""A page to look at what was built: counts, and some images with their boxes, depths and conversations.
 
 Promises: one HTML file that needs nothing else; all text from the data is escaped.
 """
@@ -7,49 +7,76 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
 
-from proxqa_core.errors import BadImageError
+from proxqa_core.errors import BadImageError, BadObjectError
+from proxqa_core.types import Box, ObjectDepth
+from proxqa_core.vision.drawing import annotate
 from proxqa_core.vision.image_file import read_image
-from proxqa_training.proximity110k.build import SHARDS, BuildReport
+from proxqa_training.proximity110k.build import REPORT, SHARDS, BadBuildError
 
-SIDE_PX = 420
+SIDE_PX = 480
 """Longer side of the pictures on the page."""
+JPEG_QUALITY = 85
 STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:1100px;padding:0 1em}"
-    "table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:.2em .7em;text-align:left}"
-    "article{display:flex;gap:1.2em;border-top:1px solid #ddd;padding:1em 0}"
-    "dt{color:#555}dd{margin:0 0 .4em 1em;font-weight:600}img{max-width:420px;height:auto}"
+    "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:1150px;padding:0 1em;color:#222}"
+    "section{display:flex;flex-wrap:wrap;gap:0 2.5em}table{border-collapse:collapse}h3{margin:.4em 0}"
+    "td{border-bottom:1px solid #ddd;padding:.15em .8em .15em 0}td+td{text-align:right}"
+    "article{display:grid;grid-template-columns:480px 1fr;gap:1.4em;border-top:1px solid #ddd;padding:1em 0}"
+    "dt{color:#555}dd{margin:0 0 .4em 1em;font-weight:600}img{max-width:480px;height:auto}.bar{background:#21918c;"
+    "height:.8em;display:inline-block}"
 )
+TABLES = (
+    ("Images", "images"),
+    ("Samples", "samples"),
+    ("Questions", "questions"),
+    ("Kinds of question", "kinds"),
+    ("Answers A and B", "letters"),
+    ("Images left out", "left_out"),
+    ("Annotations left out", "annotations_left_out"),
+)
+"""Titles, and keys of `BuildReport.as_dict`."""
 
 
-def render(out: Path, images: Path, report: BuildReport, count: int = 24) -> str:
+def render(out: Path, images: Path, count: int = 24) -> str:
     """The page about a built data set.
 
     Args:
         out: Folder that `build` wrote.
         images: Folder that the images are in.
-        report: What `build` returned.
         count: How many images are shown, evenly spread over the shards.
+
+    Raises:
+        BadBuildError: The folder holds no finished build.
     """
+    about = _report(out)
     shown = "".join(_article(images, row) for row in _spread(out, count))
-    about = report.as_dict()
-    tables = "".join(_table(title, about[key]) for title, key in (
-        ("Images", "images"), ("Samples", "samples"), ("Questions", "questions"), ("Kinds", "kinds"),
-        ("Left out", "left_out"),
-    ))  # fmt: skip
+    tables = "".join(_table(title, about[key]) for title, key in TABLES)
     return (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>Proximity data</title><style>{STYLE}</style>"
-        f"<h1>Proximity data</h1><p>{about['questions_per_image']:.1f} questions an image; "
-        f"{about['mixed_in']} samples mixed in.</p>{tables}<h2>Some images</h2>{shown}</html>"
+        f"<h1>Proximity data</h1><p>{about['questions_per_image']:.1f} questions an image, "
+        f"{about['words_per_question']} words a question, {about['words_per_answer']} an answer; "
+        f"{about['absent_answers']} answers that something is not in view; {about['mixed_in']} samples mixed in.</p>"
+        f"<section>{tables}{_histogram(about['depths_by_tenth'])}</section><h2>Some images</h2>{shown}</html>"
     )
+
+
+def _report(out: Path) -> dict[str, Any]:
+    try:
+        report = json.loads((out / REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadBuildError(f"{out}: holds no {REPORT} of a finished build; run `proxqa data build` first") from error
+    missing = {key for _, key in TABLES} - set(report if isinstance(report, dict) else ())
+    if missing:
+        raise BadBuildError(f"{out / REPORT}: has no {', '.join(sorted(missing))}; expected the report of a build")
+    return report
 
 
 def _spread(out: Path, count: int) -> list[dict[str, Any]]:
@@ -67,12 +94,23 @@ def _spread(out: Path, count: int) -> list[dict[str, Any]]:
 
 def _table(title: str, values: dict[str, int]) -> str:
     rows = "".join(f"<tr><td>{html.escape(str(k))}</td><td>{v}</td></tr>" for k, v in values.items())
-    return f"<h2>{title}</h2><table>{rows or '<tr><td>none</td></tr>'}</table>"
+    return f"<div><h3>{title}</h3><table>{rows or '<tr><td>none</td></tr>'}</table></div>"
+
+
+def _histogram(counts: Sequence[int]) -> str:
+    """How often each tenth of relative depth is the answer."""
+    most = max(1, *counts)
+    rows = "".join(
+        f"<tr><td>0.{tenth}</td><td>{count}</td><td style='text-align:left'>"
+        f"<span class='bar' style='width:{120 * count / most:.0f}px'></span></td></tr>"
+        for tenth, count in enumerate(counts)
+    )
+    return f"<div><h3>Relative depths answered</h3><table>{rows}</table></div>"
 
 
 def _article(images: Path, row: dict[str, Any]) -> str:
     said = "".join(_conversation(sample["stage"], sample["conversations"]) for sample in row["samples"])
-    shown = f"{_picture(images / row['image'])}<br>{html.escape(row['image'])}"
+    shown = f"{_picture(images / row['image'], row['objects'])}<br>{html.escape(row['image'])}"
     return f"<article><div>{shown}</div><div>{said}</div></article>"
 
 
@@ -84,12 +122,24 @@ def _conversation(stage: str, turns: Sequence[dict[str, str]]) -> str:
     return f"<h3>{html.escape(stage)}</h3><dl>{pairs}</dl>"
 
 
-def _picture(path: Path) -> str:
+def _picture(path: Path, objects: Sequence[dict[str, Any]]) -> str:
+    """The image with the boxes and depths that were asked about."""
     try:
-        image = Image.fromarray(np.asarray(read_image(path)))
-    except BadImageError as error:
+        drawn = annotate(*_small(read_image(path), objects))
+    except (BadImageError, BadObjectError) as error:
         return html.escape(str(error))
-    image.thumbnail((SIDE_PX, SIDE_PX))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=80)
-    return f"<img alt='' src='data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}'>"
+    coded = cv2.imencode(".jpg", drawn[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+    return f"<img alt='' src='data:image/jpeg;base64,{base64.b64encode(coded.tobytes()).decode()}'>"
+
+
+def _small(image: NDArray[np.uint8], objects: Sequence[dict[str, Any]]) -> tuple[NDArray[np.uint8], list[ObjectDepth]]:
+    """The image at the page's size, with objects at the same; boxes there at least a pixel wide."""
+    scale = SIDE_PX / max(image.shape[:2])
+    width, height = (max(1, round(v * scale)) for v in (image.shape[1], image.shape[0]))
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    things = []
+    for thing in objects:
+        x1, y1, x2, y2 = (v * scale for v in thing["box"])
+        box = Box(x1, y1, max(x2, x1 + 1), max(y2, y1 + 1))
+        things.append(ObjectDepth(thing["name"], thing["depth"], 0.0, 1.0, "", box))
+    return np.asarray(resized, np.uint8), things
