@@ -196,10 +196,10 @@ class DecisionAnswerer:
             "criteria": {"A": f"{a} is closer", "B": f"{b} is closer"},
         }
         try:
-            request = {"state": "The photo: <photo>", "questions": {"closer": ask}}
-            said = self._decide(request, assets={"<photo>": Image.fromarray(marked(question.item, question.flipped))})[
-                "closer"
-            ]
+            photo = Image.fromarray(marked(question.item, question.flipped))
+            # its documentation calls assets an argument of the call, which refuses it (5.23): the request carries them
+            request = {"state": "The photo: <photo>", "questions": {"closer": ask}, "assets": {"<photo>": photo}}
+            said = self._decide(request)["closer"]
             return decision_answer(said)
         except Exception as error:  # a foreign model fails in its own ways; the run goes on
             return Answer(error=f"{type(error).__name__}: {str(error).strip()[:200]}")

@@ -1,4 +1,4 @@
-"""Comparing servers: `transformers serve` beside our engine and recorded answers, and a run that is killed."""
+"""Comparing foreign models: loaded here, by `transformers serve` beside our engine, and a run that is killed."""
 
 from __future__ import annotations
 
@@ -110,6 +110,7 @@ def answers(url: str) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_transformers_serve_beside_our_engine_and_recorded_answers(
     served: str, tiny: Path, folder: Path, engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -130,6 +131,22 @@ def test_transformers_serve_beside_our_engine_and_recorded_answers(
     assert models["always-a"]["accuracy_one_order"] == 1.0
     kept = next((tmp_path / "answers").glob("*tiny*.jsonl")).read_text().splitlines()
     assert len(kept) == 4 and any(json.loads(line)["text"] for line in kept)
+
+
+@pytest.mark.slow
+def test_a_model_of_hugging_face_is_asked_in_words_and_by_the_decision_pipeline(
+    tiny: Path, folder: Path, tmp_path: Path
+) -> None:
+    arguments = ["compare", "folder", str(folder), "--hf", str(tiny), "--decision", str(tiny), "--limit", "1",
+                 "--device", "cpu", "--out", str(tmp_path / "answers"),
+                 "--json", str(tmp_path / "report.json")]  # fmt: skip
+    assert main(arguments) == 0
+    models = {m["model"]: m for m in json.loads((tmp_path / "report.json").read_text())["models"]}
+    assert models[str(tiny)]["questions"] == 2 and models[str(tiny)]["failed"] == 0
+    decided = models[f"{tiny} (decision)"]
+    assert (decided["questions"], decided["failed"], decided["unparsed"]) == (2, 0, 0)
+    kept = [json.loads(x) for x in next((tmp_path / "answers").glob("*decision*")).read_text().splitlines()]
+    assert all(0 < row["probability"] < 1 and row["text"] == "BA"[row["probability"] >= 0.5] for row in kept)
 
 
 # -- a run that is killed ---------------------------------------------------------------------------------------------
@@ -180,6 +197,7 @@ def compare(folder: Path, server: SlowServer, out: Path) -> list[str]:
             "--concurrency", "2", "--out", str(out), "--json", "-"]  # fmt: skip
 
 
+@pytest.mark.slow
 @needs_openai
 def test_a_killed_comparison_goes_on_and_ends_the_same(folder: Path, slow: SlowServer, tmp_path: Path) -> None:
     done = subprocess.run(compare(folder, slow, tmp_path / "whole"), capture_output=True, timeout=120, check=True)
