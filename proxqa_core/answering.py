@@ -7,7 +7,7 @@ nothing of images or of models.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from proxqa_core.errors import BadObjectError, NotUnderstoodError
@@ -101,6 +101,38 @@ def _answered(
     return _depth_answer(question, nearest_first)
 
 
+@dataclass(frozen=True)
+class Needs:
+    """What must be perceived to answer a question.
+
+    Attributes:
+        objects: Whose depths.
+        compared: The two that are compared; () = none.
+        ends_compared: The nearest and the farthest of the objects are compared.
+    """
+
+    objects: tuple[ObjectQuery, ...] = ()
+    compared: tuple[ObjectQuery, ...] = ()
+    ends_compared: bool = False
+
+
+def needs(question: Question, known: Sequence[ObjectQuery] = ()) -> Needs:
+    """What `answer` will ask its perceiver for. Arguments and errors are those of `answer`."""
+    named = tuple(_pick(name, known) for name in question.names)
+    if question.kind is QuestionKind.GENERAL:
+        return Needs()
+    if question.kind in (QuestionKind.CLOSER, QuestionKind.FARTHER):
+        return Needs(named[:2], named[:2])
+    return Needs(named or tuple(known), ends_compared=question.kind is QuestionKind.EQUAL)
+
+
+def ends(found: Sequence[ObjectDepth]) -> tuple[ObjectQuery, ObjectQuery]:
+    """The nearest and the farthest of some objects, as they were asked for; what is not seen comes last."""
+    nearest_first = sorted(found, key=lambda o: (o.score < VISIBLE, o.depth))
+    near, far = nearest_first[0], nearest_first[-1]
+    return ObjectQuery(near.name, near.box), ObjectQuery(far.name, far.box)
+
+
 def closer_answer(pair: tuple[ObjectDepth, ObjectDepth], first: float) -> ProximityAnswer:
     """Which of two objects is closer, as a sentence; nothing is compared with what is not seen.
 
@@ -160,8 +192,7 @@ def _depth_answer(question: Question, found: Sequence[ObjectDepth]) -> Proximity
 
 def _equal_answer(perceiver: Perceiver, question: Question, found: Sequence[ObjectDepth]) -> ProximityAnswer:
     """Whether all of some objects, nearest first, are about equally far: the two ends are compared."""
-    ends = ObjectQuery(found[0].name, found[0].box), ObjectQuery(found[-1].name, found[-1].box)
-    closer = perceiver.closer(*ends)
+    closer = perceiver.closer(*ends(found))
     near, far = closer.objects
     if all(o.score >= VISIBLE for o in found):
         text = sentences.say_equal(found, near, far, closer.probability)

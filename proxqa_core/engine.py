@@ -15,22 +15,23 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from proxqa_core.answering import answer, as_queries, as_query, closer_answer
+from proxqa_core.answering import Needs, answer, as_queries, as_query, closer_answer, ends, needs
 from proxqa_core.backends.choice import Networks, choose
 from proxqa_core.backends.config import BackendConfig
 from proxqa_core.backends.protocols import LanguageModel
-from proxqa_core.errors import BadModelError, BadObjectError
+from proxqa_core.errors import BadModelError, BadObjectError, NotUnderstoodError
 from proxqa_core.grounding import Grounding
 from proxqa_core.inference import Inference, PromptStart
 from proxqa_core.language.questions import understand
 from proxqa_core.llm import readout
+from proxqa_core.llm.branching import Branch
 from proxqa_core.llm.readout import DigitTree, compare_depths, read_choice, read_depth, read_visibility
 from proxqa_core.model.loading import DEFAULT, LoadedModel, check_adapter, load, with_adapter
 from proxqa_core.protocols import ObjectLike
@@ -167,13 +168,50 @@ class ProximityEngine:
         Raises:
             BadImageError: It is anything else.
         """
-        check_image(image)
+        return self.encode_images([image])[0]
+
+    def encode_images(self, images: Sequence[NDArray[np.uint8]]) -> list[EncodedImage]:
+        """`encode_image` of several images, of several cameras for example, as one batch.
+
+        Args:
+            images: uint8 [height, width, 3] each, RGB, of any sizes.
+
+        Returns:
+            The encoded images, in order.
+
+        Raises:
+            BadImageError: One is anything else.
+        """
+        for image in images:
+            check_image(image)
+        if not images:
+            return []
+        preprocessing, side = self.model.preprocessing, self.model.patches_per_side
         with self._lock, torch.inference_mode():
-            pixels = self.model.preprocessing.pixels([image])
-            features = self.encoder.encode(pixels)[0]
-            colours = patch_colours(self.model.preprocessing.as_seen(pixels[0]), self.model.patches_per_side)
-            encoded = ImageFeatures(features, colours, image.shape[1], image.shape[0])
-            return EncodedImage(self.model, self.language_model, encoded, self._lock, self._start)
+            pixels = preprocessing.pixels(images)
+            encoded = []
+            for image, features, own in zip(images, self.encoder.encode(pixels), pixels, strict=True):
+                colours = patch_colours(preprocessing.as_seen(own), side)
+                of_image = ImageFeatures(features, colours, image.shape[1], image.shape[0])
+                encoded.append(EncodedImage(self.model, self.language_model, of_image, self._lock, self._start))
+            return encoded
+
+    def depths_of_images(
+        self, images: Sequence[EncodedImage], objects: Sequence[ObjectLike]
+    ) -> list[tuple[ObjectDepth, ...]]:
+        """The depths of the same objects in several images, of several cameras for example, in as few passes.
+
+        Args:
+            images: Encoded by this engine.
+            objects: As of `EncodedImage.depths`, whose errors these are.
+
+        Returns:
+            For every image what its `depths` gives.
+        """
+        queries = as_queries(objects)
+        with self._lock, torch.inference_mode():
+            perceive_together(self.language_model, images, queries)
+            return [image.depths(queries) for image in images]
 
 
 class EncodedImage:
@@ -202,6 +240,7 @@ class EncodedImage:
         self._inference = Inference(model, language_model, image, start)
         self._lock = lock
         self._perceived: dict[ObjectQuery, ObjectDepth] = {}
+        self._first_closer: dict[tuple[ObjectQuery, ObjectQuery], float] = {}
 
     def depths(self, objects: Sequence[ObjectLike]) -> tuple[ObjectDepth, ...]:
         """Relative depth of every object.
@@ -252,15 +291,40 @@ class EncodedImage:
             if a == b:
                 raise BadObjectError(f"both objects are {a.name!r}; expected two different ones, or boxes to tell them")
         with self._running():
-            flat = [q for pair in queries for q in pair]
-            seen: list[ObjectDepth] = []
-            for start in range(0, len(flat), MAX_OBJECTS):
-                seen += self.depths(flat[start : start + MAX_OBJECTS])
-            found = list(zip(seen[::2], seen[1::2], strict=True))
-            inside = [i for i, pair in enumerate(queries) if all(self._in_image(q) for q in pair)]
-            asked = self._first_is_closer([queries[i] for i in inside], [found[i] for i in inside], direct)
-            first = dict(zip(inside, asked, strict=True))  # of boxes outside the image nothing is compared
-            return [closer_answer(pair, first.get(i, 0.5)) for i, pair in enumerate(found)]
+            seen = self._depths_of_all([q for pair in queries for q in pair])
+            found = [(seen[a], seen[b]) for a, b in queries]
+            inside = [pair for pair in queries if all(self._in_image(q) for q in pair)]
+            # of boxes outside the image nothing is compared
+            first = self._first_is_closer(inside, seen, direct)
+            return [closer_answer(of, first.get(pair, 0.5)) for pair, of in zip(queries, found, strict=True)]
+
+    def prepare(self, questions: Sequence[tuple[str, Sequence[ObjectLike]]]) -> None:
+        """Perceive what several questions need in as few passes as that takes; answers are remembered.
+
+        Args:
+            questions: Each in words with the known objects, as of `ask`; '' asks for the objects' depths. One that
+                cannot be answered is left out: `ask` says why.
+        """
+        wanted = []
+        for text, objects in questions:
+            with contextlib.suppress(BadObjectError, NotUnderstoodError):
+                known = as_queries(objects) if objects else []
+                asked = needs(understand(text, [q.name for q in known]), known) if text else Needs(tuple(known))
+                wanted.append(asked)
+        with self._running():
+            seen = self._depths_of_all([q for w in wanted for q in (*w.objects, *w.compared)])
+            pairs = [w.compared for w in wanted if w.compared]
+            pairs += [ends([seen[q] for q in w.objects]) for w in wanted if w.ends_compared and len(w.objects) > 1]
+            self.closer_many([(a, b) for a, b in dict.fromkeys(pairs) if a != b])
+
+    def _depths_of_all(self, queries: Sequence[ObjectQuery]) -> dict[ObjectQuery, ObjectDepth]:
+        """`depths` of any number of objects."""
+        each = list(dict.fromkeys(queries))
+        seen: dict[ObjectQuery, ObjectDepth] = {}
+        for start in range(0, len(each), MAX_OBJECTS):
+            some = each[start : start + MAX_OBJECTS]
+            seen |= dict(zip(some, self.depths(some), strict=True))
+        return seen
 
     def ask(self, question: str, objects: Sequence[ObjectLike] = ()) -> ProximityAnswer:
         """Answer a question in words.
@@ -299,7 +363,7 @@ class EncodedImage:
     def digit_trees(self, queries: Sequence[ObjectQuery]) -> list[DigitTree]:
         """The raw logits of stage 1, for calibration; see `Inference.digit_trees`."""
         with self._running():
-            return self._inference.digit_trees([self._grounding.locate(q) for q in queries])
+            return self._inference.digit_trees(self._grounding.locate_all(queries))
 
     def choice_odds(
         self,
@@ -336,6 +400,24 @@ class EncodedImage:
         """
         with self._running():
             return readout.visibility_evidence(tree, self._grounding.score(query))
+
+    def unread_prefix(self) -> Branch | None:
+        """What must be read before the first question; None where it has been."""
+        return self._inference.prefix_branch() if self._inference.prefix is None else None
+
+    def take_prefix(self, prefix: Any) -> None:
+        """Take what was read of `unread_prefix`."""
+        self._inference.prefix = prefix
+
+    def to_perceive(self, queries: Sequence[ObjectQuery]) -> tuple[list[ObjectQuery], list[Branch]]:
+        """Those of some objects that have not been perceived, and the branches that do."""
+        new = [q for q in dict.fromkeys(queries) if q not in self._perceived and self._in_image(q)]
+        return new, self._inference.perceive_branches(self._grounding.locate_all(new))
+
+    def take_perceived(self, queries: Sequence[ObjectQuery], hidden_states: Sequence[torch.Tensor]) -> None:
+        """Take what came out of the branches of `to_perceive`."""
+        trees = self._inference.read_trees(hidden_states)
+        self._perceived |= {q: self._read(q, tree) for q, tree in zip(queries, trees, strict=True)}
 
     @contextlib.contextmanager
     def _running(self) -> Iterator[None]:
@@ -375,17 +457,49 @@ class EncodedImage:
         return ObjectDepth(query.name, read.mean, read.stddev, read.visible, read.text, query.box, found_at=found_at)
 
     def _first_is_closer(
-        self,
-        pairs: Sequence[tuple[ObjectQuery, ObjectQuery]],
-        found: Sequence[tuple[ObjectDepth, ObjectDepth]],
-        direct: bool,
+        self, pairs: Sequence[tuple[ObjectQuery, ObjectQuery]], seen: Mapping[ObjectQuery, ObjectDepth], direct: bool
+    ) -> dict[tuple[ObjectQuery, ObjectQuery], float]:
+        """Probability that the first of each pair is closer: asked in stage 2, or, of a model without, from depths.
+
+        Answers are remembered, for either order of naming; those of `direct`, which nobody repeats, are not.
+        """
+        known = {} if direct else self._first_closer
+        new: dict[tuple[ObjectQuery, ObjectQuery], None] = {}
+        for a, b in pairs:
+            if (a, b) not in known and (a, b) not in new and (b, a) not in new:
+                new[a, b] = None
+        for (a, b), first in zip(new, self._compared(list(new), seen, direct), strict=True):
+            known |= {(a, b): first, (b, a): 1 - first}
+        return {pair: known[pair] for pair in pairs}
+
+    def _compared(
+        self, pairs: Sequence[tuple[ObjectQuery, ObjectQuery]], seen: Mapping[ObjectQuery, ObjectDepth], direct: bool
     ) -> list[float]:
-        """Probability that the first of each pair is closer: asked in stage 2, or, of a model without, from depths."""
+        """Probability of each pair that its first is closer."""
         if not pairs:
             return []
         adapter = self._model.adapter
         temperature = adapter.choice_temperature if adapter else 1.0
+        found = [(seen[a], seen[b]) for a, b in pairs]
         if adapter is not None and not adapter.reasons and not direct:
             return [compare_depths(a.depth, a.depth_stddev, b.depth, b.depth_stddev, temperature) for a, b in found]
         probabilities: list[float] = read_choice(self.choice_odds(pairs, found, direct), temperature).tolist()
         return probabilities
+
+
+def perceive_together(
+    language_model: LanguageModel[Any], images: Sequence[EncodedImage], queries: Sequence[ObjectQuery]
+) -> None:
+    """Perceive the same objects in several images: all images are read in one batch, all objects in another."""
+    # 1. The images that nothing was asked about yet.
+    unread = [(image, image.unread_prefix()) for image in dict.fromkeys(images)]
+    new = [(image, branch) for image, branch in unread if branch is not None]
+    if new:
+        for (image, _), prefix in zip(new, language_model.run_prefixes([b for _, b in new]), strict=True):
+            image.take_prefix(prefix)
+    # 2. The objects.
+    asked = [(image, *image.to_perceive(queries)) for image, _ in unread]
+    branches = [branch for _, _, of_image in asked for branch in of_image]
+    hidden = iter(language_model.run_branches(branches) if branches else [])
+    for image, perceived, of_image in asked:
+        image.take_perceived(perceived, [next(hidden) for _ in of_image])

@@ -74,6 +74,12 @@ class Grounding:
             return found
         return by_colour(found, self._colours, expression.colours, self._patch_probabilities(expression.name))
 
+    def locate_all(self, queries: Sequence[ObjectQuery]) -> list[ObjectQuery]:
+        """`locate` of several, their names grounded together."""
+        if self._model.grounding_head is not None:
+            self.candidates([read_expression(q.name).name for q in queries if q.box is None])
+        return [self.locate(q) for q in queries]
+
     def locate(self, query: ObjectQuery) -> ObjectQuery:
         """A query with the box of what is meant, in pixels: its own, or the one that its name was found in."""
         if query.box is not None or self._model.grounding_head is None:

@@ -71,6 +71,9 @@ class Inference:
         language_model: Runs the prompts.
         image: The encoded image.
         start: What the model's prompts begin with; None = made for this image alone.
+
+    Attributes:
+        prefix: The language model's handle of `prefix_branch`; None until it has been read.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class Inference:
         self._language_model = language_model
         self._image = image
         self._start = start or PromptStart(model, language_model)
+        self.prefix: Any = None
 
     @cached_property
     def _image_embeddings(self) -> torch.Tensor:
@@ -92,11 +96,17 @@ class Inference:
         lm = self._language_model
         return torch.cat([lm.project(self._image.features), lm.embed(self._prompter.after_image)])
 
-    @cached_property
-    def _perceive_prefix(self) -> Any:
-        """The language model's handle of the image and of how questions of stage 1 begin, made with the first one."""
+    def prefix_branch(self) -> Branch:
+        """The image and how questions of stage 1 begin, to be read."""
         rows = torch.cat([self._image_embeddings, self._language_model.embed(self._start.perceive)])
-        return self._language_model.run_prefixes([Branch(self._start.prefix, rows)])[0]
+        return Branch(self._start.prefix, rows)
+
+    @property
+    def _perceive_prefix(self) -> Any:
+        """The language model's handle of `prefix_branch`, made with the first question unless it was given."""
+        if self.prefix is None:
+            self.prefix = self._language_model.run_prefixes([self.prefix_branch()])[0]
+        return self.prefix
 
     @cached_property
     def _image_prefix(self) -> Any:
@@ -112,20 +122,28 @@ class Inference:
         Returns:
             One digit tree for every query.
         """
-        prompter, lm = self._prompter, self._language_model
-        # 1. One branch per object: the question and "0.", then the ten digits as tails [10, hidden] side by side.
-        lead, digits = prompter.depth_lead, lm.embed(prompter.digits)
+        branches = self.perceive_branches(queries)
+        return self.read_trees(self._language_model.run_branches(branches)) if branches else []
+
+    def perceive_branches(self, queries: Sequence[ObjectQuery]) -> list[Branch]:
+        """Stage 1's branches, one per object: question and "0.", then the ten digits as tails side by side."""
+        lead, digits = self._prompter.depth_lead, self._language_model.embed(self._prompter.digits)
         branches = []
         for query in queries:
             mention, boxes = self._mention(query)
-            question = prompter.question(templates.perceive_question(mention), boxes)
+            question = self._prompter.question(templates.perceive_question(mention), boxes)
             branches.append(self._perceive_branch(Suffix((*question.ids, *lead), question.boxes), digits))
-        # 2. hidden [tokens + 10, hidden] of each: where the lead starts, after the lead, and after each first digit.
+        return branches
+
+    def read_trees(self, hidden_states: Sequence[torch.Tensor]) -> list[DigitTree]:
+        """The digit trees of what ran of `perceive_branches`."""
+        prompter, lm, lead = self._prompter, self._language_model, self._prompter.depth_lead
+        # hidden [tokens + 10, hidden] of each: where the lead starts, after the lead, and after each first digit.
         decides = prompter.decides
         starts = [lead[decides], prompter.not_visible[decides]]
         trees = []
-        for hidden in lm.run_branches(branches) if branches else []:
-            end = len(hidden) - len(digits)
+        for hidden in hidden_states:
+            end = len(hidden) - len(prompter.digits)
             trees.append(
                 DigitTree(
                     visible=lm.logits(hidden[end - len(lead) - 1 + decides], starts),  # [2]

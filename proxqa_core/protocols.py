@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,15 @@ class EncodedImage(Protocol):
 
     def ask(self, question: str, objects: Sequence[ObjectLike] = ()) -> ProximityAnswer:
         """The answer to a question in words; `objects` are those known already."""
+        ...
+
+
+@runtime_checkable
+class BatchedImage(Protocol):
+    """An encoded image that perceives what several questions need in as few passes as that takes."""
+
+    def prepare(self, questions: Sequence[tuple[str, Sequence[ObjectLike]]]) -> None:
+        """Perceive what questions will need: (text, known objects) each, '' = the objects' depths."""
         ...
 
 

@@ -215,6 +215,7 @@ class ProximityNode(AutostartNode):
             publish=self.pipeline.publish,
             report=self.pipeline.report,
             max_queries=chosen.max_queued_queries,
+            batch_window_s=chosen.batch_window,
         )
         worker.start()
         if not shared.wait_for(worker.loaded, math.inf):

@@ -117,6 +117,9 @@ _INPUT_AND_MODEL: dict[str, Spec] = {
     "max_queued_queries": Spec(
         8, "Most queries running and waiting; one more is answered BUSY.", 1, 64, read_only=True
     ),
+    "batch_window": Spec(
+        0.005, "How long a query waits for others to be answered with in one batch, seconds; 0 = not at all.", 0.0, 1.0
+    ),
     "query_timeout": Spec(30.0, "Longest a query may take, seconds; then TIMEOUT.", 0.1, 3600.0, live=True),
     "adapter_timeout": Spec(60.0, "Longest load_adapter may take, seconds; then TIMEOUT.", 0.1, 3600.0, live=True),
     "sync_tolerance": Spec(
@@ -160,6 +163,7 @@ class Parameters:
     image_transport: str
     max_image_age: float
     max_queued_queries: int
+    batch_window: float
     query_timeout: float
     adapter_timeout: float
     sync_tolerance: float

@@ -55,7 +55,7 @@ class QueryService:
         if parameters.use_detections and (newest := shared.detections.newest_image()) is not None:
             worker.push_frame(newest)  # a question does not wait for detections
         timeout_s = parameters.query_timeout
-        future = worker.submit(run)
+        future = worker.submit(run, asks=(question.text, question.objects))
         if not shared.wait_for(future, timeout_s):
             future.cancel()
             raise queries.RefusedError(Response.TIMEOUT, f"no answer within {timeout_s:g} s (parameter query_timeout)")

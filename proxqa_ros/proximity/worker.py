@@ -8,6 +8,7 @@ Promises:
 - a query goes before the stream, but while queries wait the stream has every other step, with the frame that the last
   query was about, since it is encoded already: neither starves the other;
 - a frame is encoded once by each engine, however many queries are about it;
+- queries that wait together are answered from one frame, in as few passes of the model as they need;
 - another engine takes over between two steps, whole or not at all, and no encoded image outlives its engine;
 - received = answered + dropped + bad + failed + at most two that are being processed.
 
@@ -17,10 +18,11 @@ Independent of ROS: a frame is any message with a `header`, and `decode` makes t
 from __future__ import annotations
 
 import gc
+import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -30,11 +32,12 @@ from numpy.typing import NDArray
 
 from proxqa_core.errors import BadImageError, ProxqaError
 from proxqa_core.memory import return_to_system
-from proxqa_core.protocols import AdaptableEngine, EncodedImage
+from proxqa_core.protocols import AdaptableEngine, BatchedImage, EncodedImage
 from proxqa_core.types import ObjectDepth, ObjectQuery
 from proxqa_ros.common.errors import one_line
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class QueueFullError(ProxqaError):
@@ -45,6 +48,8 @@ class StoppedError(ProxqaError):
     """The worker was stopped or paused before it came to the query."""
 
 
+Asked = tuple[str, Sequence[ObjectQuery]]
+"""What a query asks, in words, and its objects; "" = their depths."""
 ObjectsIn = Callable[[int, int], tuple[ObjectQuery, ...]]
 """(width, height) of an image in pixels → the objects to be looked for in it."""
 
@@ -115,6 +120,8 @@ class Stream:
 @dataclass(eq=False)
 class _Query:
     run: Callable[[FrameState | None, AdaptableEngine], Any]
+    asks: Asked | None = None
+    arrived_s: float = field(default_factory=time.perf_counter)
     future: Future[Any] = field(default_factory=Future)
 
 
@@ -135,6 +142,7 @@ class Worker:
         publish: Called with every streamed frame, its objects' depths and the engine, on the worker's thread.
         report: Called with one line for every bad or failed frame.
         max_queries: Most queries running and waiting.
+        batch_window_s: How long a query waits for others to be answered with, in seconds.
 
     Attributes:
         loaded: The model's name once it is loaded, or why it could not be.
@@ -148,9 +156,11 @@ class Worker:
         publish: Callable[[FrameState, tuple[ObjectDepth, ...], AdaptableEngine], None],
         report: Callable[[str], None],
         max_queries: int,
+        batch_window_s: float = 0.0,
     ) -> None:
         self._load, self._decode, self._publish, self._report = load, decode, publish, report
         self._max_queries = max_queries
+        self._batch_window_s = batch_window_s
         self._wake = threading.Condition()
         self._queries: deque[_Query] = deque()
         self._engine_tasks: deque[_EngineTask] = deque()
@@ -239,11 +249,12 @@ class Worker:
             self._counts.received += 1
         self._bad(error)
 
-    def submit(self, run: Callable[[FrameState | None, AdaptableEngine], T]) -> Future[T]:
+    def submit(self, run: Callable[[FrameState | None, AdaptableEngine], T], asks: Asked | None = None) -> Future[T]:
         """Queue a query.
 
         Args:
             run: Called with the newest good frame (None = there is none yet) and the engine, on the worker's thread.
+            asks: What `run` will ask of the encoded image, so that it can be perceived with what others ask.
 
         Returns:
             The future of what `run` returns or raises.
@@ -252,7 +263,7 @@ class Worker:
             QueueFullError: `max_queries` are running or waiting.
             StoppedError: The worker is being stopped.
         """
-        query = _Query(run)
+        query = _Query(run, asks=asks)
         with self._wake:
             if self._stopping:
                 raise StoppedError("the query was not answered: the node is being shut down or cleaned up")
@@ -386,14 +397,24 @@ class Worker:
                 if self._stream.runs and self._stream_has_frame():
                     timeout_s = max(0.0, self._next_due - time.perf_counter())
                 if self._queries and not (timeout_s == 0 and self._stream_turn):
+                    wait_s = self._wait_for_others_s()
+                    if wait_s > 0:
+                        self._wake.wait(wait_s)
+                        continue
                     query = self._queries.popleft()
                     self._running, self._stream_turn = 1, True
-                    return lambda: self._answer(query, self._engine)
+                    return lambda: self._answer_together(query, self._engine)
                 if timeout_s == 0:
                     self._stream_turn, queries_waiting = False, bool(self._queries)
                     return lambda: self._step_stream(self._engine, queries_waiting)
                 self._wake.wait(timeout_s)
             return None
+
+    def _wait_for_others_s(self) -> float:
+        """How long the oldest query is to wait for others, in seconds; under the lock."""
+        if len(self._queries) >= self._max_queries:
+            return 0.0
+        return self._queries[0].arrived_s + self._batch_window_s - time.perf_counter()
 
     def _stream_has_frame(self) -> bool:
         """Whether there is a frame for the stream; under the lock."""
@@ -419,12 +440,38 @@ class Worker:
                     self._frame = frame
         return self._frame
 
-    def _answer(self, query: _Query, engine: AdaptableEngine) -> None:
+    def _answer_together(self, first: _Query, engine: AdaptableEngine) -> None:
+        """Answer a query, which is running already, and those that wait with it, from the newest frame."""
+        with self._wake:
+            others = list(self._queries)
+        frame = self._newest()
+        self._prepare([first, *others], frame, engine)
+        self._answer(first, frame, engine)
+        for query in others:
+            with self._wake:
+                if self._stopping or query not in self._queries:  # refused meanwhile
+                    continue
+                self._queries.remove(query)
+                self._running = 1
+            self._answer(query, frame, engine)
+
+    def _prepare(self, queries: Sequence[_Query], frame: FrameState | None, engine: AdaptableEngine) -> None:
+        """Perceive what several queries ask at once; what goes wrong each of them finds out, and says, by itself."""
+        asked = [q.asks for q in queries if q.asks is not None and not q.future.cancelled()]
+        if frame is None or len(asked) < 2:
+            return
+        try:
+            encoded = self.encoded_image(frame, engine)
+            if isinstance(encoded, BatchedImage):
+                encoded.prepare(asked)
+        except Exception as error:
+            log.debug("queries are answered one by one: %s", one_line(error))
+
+    def _answer(self, query: _Query, frame: FrameState | None, engine: AdaptableEngine) -> None:
         try:
             if not query.future.set_running_or_notify_cancel():
                 return
             try:
-                frame = self._newest()
                 result = query.run(frame, engine)
             except BaseException as error:
                 query.future.set_exception(error)

@@ -176,6 +176,61 @@ def test_a_box_outside_the_image_silences_its_own_object_alone(view):
     assert other.raw_probability == pytest.approx(alone.raw_probability, abs=0.02)
 
 
+def test_answers_of_a_view_are_remembered(engine, monkeypatch):
+    view = engine.encode_image(picture(6))
+    first = view.closer("chair", "table")
+    passes = _count_passes(engine, monkeypatch)
+    again, turned = view.closer("chair", "table"), view.closer("table", "chair")
+    assert passes == [] and again == first
+    assert turned.raw_probability == pytest.approx(first.raw_probability, abs=1e-9)
+
+
+def test_what_several_questions_need_is_perceived_in_two_passes(engine, monkeypatch):
+    view = engine.encode_image(picture(8))
+    known = [ObjectQuery("box", Box(10, 20, 300, 400)), ObjectQuery("lamp", Box(310, 20, 500, 400))]
+    questions = [
+        ("which is closer, the box or the lamp?", known),
+        ("what is nearest?", known),
+        ("are the chair and the table equally far?", []),
+        ("how far is the person?", []),
+        ("", known),
+        ("which is closer?", []),  # understood by nobody: left out, its own answer says why
+    ]
+    passes = _count_passes(engine, monkeypatch)
+    view.prepare(questions)
+    assert [len(p) for p in passes] == [5, 4]  # five objects, two pairs in both orders
+    del passes[:]
+    answers = [view.ask(text, objects) for text, objects in questions[:4]]
+    assert passes == [] and all(a.answer for a in answers)
+    alone = engine.encode_image(picture(8)).ask(*questions[0])
+    assert alone.raw_probability == pytest.approx(answers[0].raw_probability, abs=0.02)
+    with pytest.raises(NotUnderstoodError):
+        view.ask("which is closer?")
+
+
+def test_images_of_several_cameras_are_one_batch(engine, monkeypatch):
+    pictures = [picture(1), picture(2, 320, 240), np.zeros((40, 60, 3), np.uint8)]
+    passes = _count_passes(engine, monkeypatch)
+    views = engine.encode_images(pictures)
+    together = engine.depths_of_images(views, ["chair", ObjectQuery("table", Box(2, 2, 30, 30)), "chair"])
+    assert len(passes) == 1 and len(passes[0]) == 6
+    monkeypatch.undo()
+    for image, found in zip(pictures, together, strict=True):
+        alone = engine.encode_image(image).depths(["chair", ObjectQuery("table", Box(2, 2, 30, 30))])
+        assert [o.depth for o in found[:2]] == pytest.approx([o.depth for o in alone], abs=0.02)
+        assert found[2] == found[0]
+    assert engine.encode_images([]) == []
+    with pytest.raises(BadImageError):
+        engine.encode_images([pictures[0], np.zeros((4, 4), np.uint8)])
+
+
+def _count_passes(engine, monkeypatch):
+    """The branches of every request that the language model gets from now on."""
+    passes, run = [], engine.language_model.run_branches
+    monkeypatch.setattr(engine.language_model, "run_branches", lambda b: passes.append(b) or run(b))
+    return passes
+
+
 def test_same_object_twice_is_no_pair(view):
     with pytest.raises(BadObjectError, match="two different"):
         view.closer("chair", "chair")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from proxqa_core.types import ObjectQuery
-from proxqa_ros.proximity.worker import Stream, Worker
-from tests.ros.conftest import TIMEOUT_S, FakeEngine, wait_until
+from proxqa_ros.proximity.worker import StoppedError, Stream, Worker
+from tests.ros.conftest import TIMEOUT_S, FakeEncodedImage, FakeEngine, wait_until
 
 CHAIR = (ObjectQuery("chair"),)
 FRAMES = 4
@@ -18,11 +18,11 @@ FRAMES = 4
 @pytest.mark.parametrize(
     ("stream", "order", "looks"),
     [
-        # neither starves the other; the frames of the queries will do for the stream until no query waits
-        (Stream(CHAIR, enabled=True), "sqsqsqsqs", 6),
-        (Stream(CHAIR, rate_hz=0.001, enabled=True), "sqqqq", 5),  # the stream is due once in a thousand seconds
-        (Stream(CHAIR, enabled=False), "qqqq", 4),
-        (Stream(enabled=True), "qqqq", 4),
+        # neither starves the other; queries that wait together are one step, about one frame
+        (Stream(CHAIR, enabled=True), "sqqqqs", 3),
+        (Stream(CHAIR, rate_hz=0.001, enabled=True), "sqqqq", 2),  # the stream is due once in a thousand seconds
+        (Stream(CHAIR, enabled=False), "qqqq", 1),
+        (Stream(enabled=True), "qqqq", 1),
     ],
 )
 def test_queries_and_the_stream_take_turns(stream, order, looks):
@@ -34,6 +34,7 @@ def test_queries_and_the_stream_take_turns(stream, order, looks):
         publish=lambda frame, depths, engine: publish(),
         report=lambda line: steps.append(line),
         max_queries=FRAMES,
+        batch_window_s=TIMEOUT_S,  # until all have come: as many as may wait
     )
 
     def new_frame() -> SimpleNamespace:
@@ -64,3 +65,76 @@ def test_queries_and_the_stream_take_turns(stream, order, looks):
     finally:
         engine.gate.set()
         assert worker.stop(TIMEOUT_S)
+
+
+class PreparedImage(FakeEncodedImage):
+    """Notes what is asked of it at once."""
+
+    def prepare(self, questions):
+        self.engine.prepared.append([text for text, _ in questions])
+        if "boom" in self.engine.prepared[-1]:
+            raise RuntimeError("the engine broke")
+
+
+class PreparingEngine(FakeEngine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.prepared: list[list[str]] = []
+
+    def encode_image(self, image):
+        super().encode_image(image)
+        return PreparedImage(self, image)
+
+
+@pytest.mark.parametrize("texts", [["a", "b", "c", "d"], ["a", "boom", "c", "d"]])
+def test_queries_that_come_together_are_prepared_at_once_and_answered_each(texts):
+    engine = PreparingEngine()
+    worker = quiet_worker(engine, batch_window_s=TIMEOUT_S)
+    try:
+        worker.push_frame(SimpleNamespace(header=object(), value=127))
+        futures = [worker.submit(lambda f, e, t=t: (t, worker.encoded_image(f, e)), asks=(t, ())) for t in texts]
+        assert [f.result(TIMEOUT_S)[0] for f in futures] == texts
+        assert engine.prepared == [texts] and engine.looks == 1
+    finally:
+        assert worker.stop(TIMEOUT_S)
+
+
+def test_a_query_that_waits_is_refused_though_it_was_prepared():
+    engine = PreparingEngine()
+    worker = quiet_worker(engine, batch_window_s=TIMEOUT_S)
+    try:
+        worker.push_frame(SimpleNamespace(header=object(), value=127))
+        first = worker.submit(lambda f, e: worker.flush("it is over"), asks=("a", ()))
+        others = [worker.submit(lambda f, e: 1, asks=("b", ())) for _ in range(FRAMES - 1)]
+        assert first.result(TIMEOUT_S) is None
+        for other in others:
+            with pytest.raises(StoppedError, match="it is over"):
+                other.result(TIMEOUT_S)
+        assert worker.queued() == 0
+    finally:
+        assert worker.stop(TIMEOUT_S)
+
+
+def test_one_query_alone_waits_its_window_only():
+    engine = PreparingEngine()
+    worker = quiet_worker(engine, batch_window_s=0.01)
+    try:
+        worker.push_frame(SimpleNamespace(header=object(), value=127))
+        assert worker.submit(lambda f, e: 1, asks=("a", ())).result(TIMEOUT_S) == 1
+        assert engine.prepared == []
+    finally:
+        assert worker.stop(TIMEOUT_S)
+
+
+def quiet_worker(engine: FakeEngine, batch_window_s: float) -> Worker:
+    worker = Worker(
+        load=lambda: engine,
+        decode=lambda message: np.full((48, 64, 3), message.value, np.uint8),
+        publish=lambda frame, depths, engine: None,
+        report=lambda line: None,
+        max_queries=FRAMES,
+        batch_window_s=batch_window_s,
+    )
+    worker.start()
+    worker.loaded.result(TIMEOUT_S)
+    return worker
