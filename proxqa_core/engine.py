@@ -28,7 +28,7 @@ from proxqa_core.backends.config import BackendConfig
 from proxqa_core.backends.protocols import LanguageModel
 from proxqa_core.errors import BadModelError, BadObjectError, NotUnderstoodError
 from proxqa_core.grounding import Grounding
-from proxqa_core.inference import Inference, PromptStart
+from proxqa_core.inference import Inference, PlainPrompts, PromptStart
 from proxqa_core.language.questions import understand
 from proxqa_core.llm import readout
 from proxqa_core.llm.branching import Branch
@@ -359,6 +359,11 @@ class EncodedImage:
         """Stage 1 the plain way, for comparison; see `Inference.perceive_by_generating`."""
         with self._running():
             return self._inference.perceive_by_generating(self._grounding.locate(ObjectQuery(name)))
+
+    def prompts(self, queries: Sequence[ObjectQuery]) -> PlainPrompts:
+        """Stage 1's prompts as they are, for comparison; see `Inference.prompts`."""
+        with self._running():
+            return self._inference.prompts(self._grounding.locate_all(queries))
 
     def digit_trees(self, queries: Sequence[ObjectQuery]) -> list[DigitTree]:
         """The raw logits of stage 1, for calibration; see `Inference.digit_trees`."""

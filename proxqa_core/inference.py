@@ -10,6 +10,7 @@ it. An object whose box is known is asked about with its box. Not safe for sever
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -34,6 +35,21 @@ MAX_NEW_TOKENS = 64
 MIN_SHARED_TOKENS = 128
 """Tokens that must be saved before what branches begin with alike gets a pass of its own, which reads all weights once
 more."""
+
+
+@dataclass(frozen=True, eq=False)
+class PlainPrompts:
+    """Prompts about one image that begin alike.
+
+    Attributes:
+        prefix: What they begin with, the image in it, [tokens, hidden].
+        suffixes: What follows of each, [tokens, hidden].
+        max_new_tokens: Of the longest answer.
+    """
+
+    prefix: torch.Tensor
+    suffixes: list[torch.Tensor]
+    max_new_tokens: int
 
 
 class PromptStart:
@@ -187,11 +203,24 @@ class Inference:
         """The model's own greedy answer to a question, at most MAX_NEW_TOKENS tokens."""
         return self._generate(self._prompter.question(question), MAX_NEW_TOKENS)
 
+    def prompts(self, queries: Sequence[ObjectQuery]) -> PlainPrompts:
+        """Stage 1's prompts as they are, for comparison: nothing is run."""
+        suffixes = []
+        for query in queries:
+            mention, boxes = self._mention(query)
+            suffixes.append(self._embed(self._prompter.question(templates.perceive_question(mention), boxes)))
+        before = self._language_model.embed(self._prompter.before_image)
+        return PlainPrompts(torch.cat([before, self._image_embeddings]), suffixes, self._longest_depth)
+
+    @property
+    def _longest_depth(self) -> int:
+        """Tokens of the longest answer of stage 1, and of its end."""
+        return max(len(self._prompter.depth_lead) + 2, len(self._prompter.not_visible)) + 1
+
     def perceive_by_generating(self, query: ObjectQuery) -> str:
         """Stage 1 the plain way, for comparison: the prompt of `digit_trees`, answered token by token."""
         mention, boxes = self._mention(query)
-        longest = max(len(self._prompter.depth_lead) + 2, len(self._prompter.not_visible)) + 1  # 1: where it ends
-        return self._generate(self._prompter.question(templates.perceive_question(mention), boxes), longest)
+        return self._generate(self._prompter.question(templates.perceive_question(mention), boxes), self._longest_depth)
 
     def _generate(self, suffix: Suffix, max_new_tokens: int) -> str:
         before = self._language_model.embed(self._prompter.before_image)

@@ -175,12 +175,31 @@ def recording_text(report: dict[str, Any], left_out: str) -> str:
 
 def bench_table(report: dict[str, Any]) -> str:
     """The report of `proxqa bench`."""
-    rows = [(name, f"{q['p50']:.0f}", f"{q['p95']:.0f}") for name, q in report["milliseconds"].items()]
-    return (
-        columns([("milliseconds", "p50", "p95"), *rows])
-        + f"\n{report['objects']} objects: sharing the prefix is {report['ratio']:.1f} times as fast as one by one; "
-        f"{100 * report['same_answers']:.0f} % of the answers are the same"
-    )
+    rows = [(name, *(f"{t[q]:.1f}" for q in ("p50", "p95", "p99"))) for name, t in report["milliseconds"].items()]
+    floor = report["floor"]
+    lines = [
+        f"{report['model']} on {report['device']}: {report['vision_encoder']}; {report['language_model']}; "
+        f"{report['threads']} threads",
+        columns([("milliseconds", "p50", "p95", "p99"), *rows]),
+        f"floor: the {floor['gflop']:.0f} GFLOP of an image with {report['objects']} names take "
+        f"{floor['image_ms']:.0f} ms at "
+        f"{floor['gflops']:.0f} GFLOP/s; the engine takes {report['times_floor']:.1f} times that "
+        f"({floor['gbytes']:.0f} GB/s of memory)",
+    ]
+    for name, ratio in report.get("ratios", {}).items():
+        same = report["same_answers"][name]
+        lines.append(f"{ratio:.1f} times as fast as {name}; {100 * same:.0f} % of the answers are the same")
+    return "\n".join(lines)
+
+
+def against_table(report: dict[str, Any]) -> str:
+    """The report of `proxqa bench --against`."""
+    ours, theirs = report["milliseconds"]["this"], report["milliseconds"]["other"]
+    rows = [
+        (case, *(f"{of[case][q]:.0f}" for of in (ours, theirs) for q in ("p50", "p95")), f"{times:.2f}")
+        for case, times in report["times_faster"].items()
+    ]
+    return columns([("milliseconds", "this p50", "p95", "other p50", "p95", "times as fast"), *rows])
 
 
 def info_table(info: dict[str, Any]) -> str:

@@ -1,30 +1,72 @@
-"""How fast the engine answers, against asking the same model the same prompts one by one with `generate()`.
+"""How fast an engine answers: its stages, how they grow, and what other ways of asking the same model take.
 
-Promises: both sides run in one process and take turns on the same images. Figures are p50 and p95 of wall-clock
-milliseconds, the ratio of the medians, and the share of objects for which both give the same answer, decoded greedily.
-Knows nothing of accuracy.
+Promises: everything is measured in one process on the same pictures, in turns; what is compared is asked the same
+prompts. Figures are percentiles of wall-clock milliseconds. What the arithmetic alone would take on this machine is
+measured in the same run (`bench_floor`). Knows nothing of accuracy, but for the share of objects for which the engine
+and `generate()` give the same answer, decoded greedily.
 """
 
 from __future__ import annotations
 
+import itertools
+import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from proxqa_core.engine import ProximityEngine
+from proxqa_core.backends.choice import choose
+from proxqa_core.backends.config import BackendConfig
+from proxqa_core.engine import EncodedImage, ProximityEngine
+from proxqa_core.evaluation.bench_floor import floor
+from proxqa_core.evaluation.bench_peers import PEERS
 from proxqa_core.llm.readout import greedy
-from proxqa_core.types import ObjectQuery
+from proxqa_core.types import Box, ObjectQuery
 
 NAMES = ("chair", "table", "lamp", "person", "door", "plant", "box", "sofa")
 """The objects asked for: whether they are in the picture makes no difference to the time."""
-
-
+COUNTS = (1, 8, 32, 64)
+"""Numbers of objects of one request."""
+CALLERS, CAMERAS = 8, (1, 2, 4)
+"""Callers that ask at once about one picture; cameras whose pictures are one batch."""
+SIZES = ((640, 480), (1280, 720), (1920, 1080))
+"""Width and height of pictures, in pixels."""
+MAX_CASE_S = 12.0
+"""A case that takes longer is repeated less often, but at least twice."""
 _BLOCK_PX = 40
 """Side of the squares of one colour in a picture, in pixels."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """What is measured.
+
+    Attributes:
+        repeats: Rounds that are counted, at least 2; one more before them warms up.
+        threads: Numbers of threads that an image with eight objects is measured with besides, each at least 1.
+        peers: Whether other ways of asking the same model are measured too.
+        only: Parts of names of cases; those without any of them are left out. () = all.
+
+    Raises:
+        ValueError: A number is too low.
+    """
+
+    repeats: int = 10
+    threads: tuple[int, ...] = ()
+    peers: bool = True
+    only: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.repeats < 2:
+            raise ValueError(f"repeats is {self.repeats}; expected at least 2")
+        if any(n < 1 for n in self.threads):
+            raise ValueError(f"threads are {list(self.threads)}; expected numbers from 1")
 
 
 def picture(seed: int, width: int = 640, height: int = 480) -> NDArray[np.uint8]:
@@ -58,71 +100,197 @@ def ask_one_by_one(engine: ProximityEngine, image: NDArray[np.uint8], names: Seq
 
 
 def bench(
-    engine: ProximityEngine,
-    repeats: int = 10,
-    names: Sequence[str] = NAMES,
-    on_progress: Callable[[str], None] = lambda line: None,
+    engine: ProximityEngine, config: BenchConfig | None = None, on_progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Time the engine.
+    """Measure an engine.
 
     Args:
         engine: The engine.
-        repeats: Number of rounds that are counted, at least 2; one more before them warms up.
-        names: The objects asked for in every round.
-        on_progress: Called with one line after every round.
+        config: What is measured.
+        on_progress: Called with one line after every case.
 
     Returns:
         What `proxqa bench --json` writes; times in milliseconds.
-
-    Raises:
-        ValueError: `repeats` is below 2.
     """
-    if repeats < 2:
-        raise ValueError(f"repeats is {repeats}; expected at least 2")
-    times: dict[str, list[float]] = {"encode_image": [], "depths": [], "closer": [], "shared": [], "one_by_one": []}
-    same = 0
-    for index in range(-1, repeats):  # the first round warms up and is not counted
-        spans, same_answers = _round(engine, picture(index + 1), names)
-        if index < 0:
-            continue
-        for name, span in spans.items():
-            times[name].append(span)
-        same += same_answers
-        on_progress(f"{index + 1}/{repeats}: shared {spans['shared']:.0f} ms, one by one {spans['one_by_one']:.0f} ms")
-    quantiles = {k: {"p50": float(np.percentile(v, 50)), "p95": float(np.percentile(v, 95))} for k, v in times.items()}
-    return {
-        "model": engine.model_name,
-        "device": str(engine.model.device),
-        "dtype": str(engine.model.dtype).removeprefix("torch."),
+    config, say = config or BenchConfig(), on_progress or (lambda line: None)
+    info = engine.info()
+    report: dict[str, Any] = {
+        **{key: info[key] for key in ("model", "device", "dtype", "backend", "vision_encoder", "language_model")},
         "threads": torch.get_num_threads(),
-        "objects": len(names),
-        "repeats": repeats,
-        "milliseconds": quantiles,
-        "ratio": quantiles["one_by_one"]["p50"] / quantiles["shared"]["p50"],
-        "same_answers": same / (repeats * len(names)),
+        "objects": len(NAMES),
+        "repeats": config.repeats,
+        "floor": floor(engine, picture(0), NAMES),
+        "milliseconds": {},
+    }
+    times = report["milliseconds"]
+    whole_name = f"image + {len(NAMES)} names"
+    for name, case in cases(engine).items():
+        if config.only and name != whole_name and not any(part in name for part in config.only):
+            continue
+        times[name] = timed(engine, case, config.repeats)
+        say(f"{name}: {times[name]['p50']:.0f} ms")
+    if config.peers:
+        report |= _against_peers(engine, config.repeats, times, say)
+    for count in config.threads:
+        name = f"{whole_name}, {count} threads"
+        times[name] = _with_threads(engine, count, config.repeats)
+        say(f"{name}: {times[name]['p50']:.0f} ms")
+    report["times_floor"] = times[whole_name]["p50"] / report["floor"]["image_ms"]
+    return report
+
+
+Case = Callable[[int], Callable[[], object]]
+"""Of a round's number: prepares what is not counted and returns what is."""
+
+
+def cases(engine: ProximityEngine) -> dict[str, Case]:
+    """What is measured of an engine, by name."""
+    preprocessing = engine.model.preprocessing
+    found: dict[str, Case] = {
+        "pixels": _ready(lambda i: picture(i), lambda image: preprocessing.pixels([image])),
+        "encode_image": _ready(picture, engine.encode_image),
+        "read image and first object": _ready(lambda i: _looked(engine, i), lambda v: v.depths(["thing"])),
+    }
+    for count in COUNTS:
+        found[f"{count} objects"] = _ready(lambda i: _read(engine, i), _asker(count))
+    found[f"image + {len(NAMES)} names"] = _ready(picture, lambda p: engine.encode_image(p).depths(NAMES))
+    pairs = list(itertools.combinations(NAMES, 2))
+    found["1 pair"] = _ready(lambda i: _seen(engine, i), lambda v: v.closer_many(pairs[:1]))
+    found[f"{len(pairs)} pairs"] = _ready(lambda i: _seen(engine, i), lambda v: v.closer_many(pairs))
+    found[f"{CALLERS} callers"] = _ready(lambda i: _looked(engine, i), _call)
+    for count in CAMERAS:
+        found[f"{count} cameras, {len(NAMES)} names"] = _ready(_pictures_of(count), lambda p: _several(engine, p))
+    for width, height in SIZES:
+        found[f"encode_image {width}x{height}"] = _ready(_picture_of(width, height), engine.encode_image)
+    return found
+
+
+def timed(engine: ProximityEngine, case: Case, repeats: int) -> dict[str, float]:
+    """Percentiles of a case's time in milliseconds, and how often it was measured."""
+    spans: list[float] = []
+    started = time.perf_counter()
+    for index in range(-1, repeats):  # the first round warms up
+        run = case(index + 1)
+        settle(engine)
+        before = time.perf_counter()
+        run()
+        settle(engine)
+        if index >= 0:
+            spans.append(1000 * (time.perf_counter() - before))
+        if len(spans) >= 2 and time.perf_counter() - started > MAX_CASE_S:
+            break
+    return percentiles(spans)
+
+
+def percentiles(spans: Sequence[float]) -> dict[str, float]:
+    """p50, p95 and p99 of some numbers, and how many there are."""
+    return {f"p{q}": float(np.percentile(spans, q)) for q in (50, 95, 99)} | {"rounds": len(spans)}
+
+
+def settle(engine: ProximityEngine) -> None:
+    """Wait until the device has finished."""
+    if engine.model.device.type == "cuda":
+        torch.cuda.synchronize(engine.model.device)
+
+
+def _ready(prepare: Callable[[int], Any], run: Callable[[Any], object]) -> Case:
+    def case(index: int) -> Callable[[], object]:
+        given = prepare(index)
+        return lambda: run(given)
+
+    return case
+
+
+def _looked(engine: ProximityEngine, index: int) -> EncodedImage:
+    return engine.encode_image(picture(index))
+
+
+def _read(engine: ProximityEngine, index: int) -> EncodedImage:
+    """Encoded, and read by the language model."""
+    encoded = _looked(engine, index)
+    encoded.depths(["thing"])
+    return encoded
+
+
+def _seen(engine: ProximityEngine, index: int) -> EncodedImage:
+    """Encoded, its objects perceived."""
+    encoded = _looked(engine, index)
+    encoded.depths(NAMES)
+    return encoded
+
+
+def _asker(count: int) -> Callable[[EncodedImage], object]:
+    """Asks for so many objects: those with names first, then boxes in a grid."""
+    boxes = (Box(16 + 70 * (n % 8), 16 + 55 * (n // 8), 80 + 70 * (n % 8), 66 + 55 * (n // 8)) for n in range(count))
+    queries = [ObjectQuery(NAMES[n % len(NAMES)], box) for n, box in enumerate(boxes)]
+    return lambda encoded: encoded.depths(queries)
+
+
+def _call(encoded: EncodedImage) -> None:
+    """Eight callers, each with a question of its own, as the node answers those that come together."""
+    pairs = zip(NAMES, (*NAMES[1:], NAMES[0]), strict=True)
+    questions = [f"Which is closer, the {a} or the {b}?" for a, b in pairs][:CALLERS]
+    encoded.prepare([(question, ()) for question in questions])
+    callers = [threading.Thread(target=encoded.ask, args=(question,)) for question in questions]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+
+
+def _several(engine: ProximityEngine, pictures: Sequence[NDArray[np.uint8]]) -> None:
+    engine.depths_of_images(engine.encode_images(pictures), NAMES)
+
+
+def _pictures_of(count: int) -> Callable[[int], list[NDArray[np.uint8]]]:
+    return lambda index: [picture(count * index + n) for n in range(count)]
+
+
+def _picture_of(width: int, height: int) -> Callable[[int], NDArray[np.uint8]]:
+    return lambda index: picture(index, width, height)
+
+
+def _against_peers(
+    engine: ProximityEngine, repeats: int, times: dict[str, dict[str, float]], say: Progress
+) -> dict[str, Any]:
+    """The engine and its peers in turns on the same pictures: times, ratios, how many answers are the same."""
+    plain = ProximityEngine(engine.model)  # by PyTorch, as the peers would
+    ways: dict[str, Callable[[NDArray[np.uint8]], list[str]]] = {"engine": lambda image: _answers(engine, image)}
+    ways |= {name: lambda image, ask=ask: ask(plain, image, NAMES) for name, ask in PEERS.items()}  # type: ignore[misc]
+    spans: dict[str, list[float]] = {name: [] for name in ways}
+    same = dict.fromkeys(PEERS, 0)
+    rounds = max(2, min(repeats, 5))
+    for index in range(-1, rounds):
+        answers: dict[str, list[str]] = {}
+        for name, ask in ways.items():
+            before = time.perf_counter()
+            answers[name] = ask(picture(index + 1))
+            settle(engine)
+            if index >= 0:
+                spans[name].append(1000 * (time.perf_counter() - before))
+        for name in PEERS:
+            same[name] += (index >= 0) * sum(a == b for a, b in zip(answers["engine"], answers[name], strict=True))
+        say(f"peers {index + 1}/{rounds}")
+    for name, values in spans.items():
+        times[f"peer: {name}"] = percentiles(values)
+    own = times["peer: engine"]["p50"]
+    return {
+        "ratios": {name: times[f"peer: {name}"]["p50"] / own for name in PEERS},
+        "same_answers": {name: count / (rounds * len(NAMES)) for name, count in same.items()},
     }
 
 
-def _round(engine: ProximityEngine, image: NDArray[np.uint8], names: Sequence[str]) -> tuple[dict[str, float], int]:
-    """Milliseconds of every step, and for how many objects both ways give the same answer."""
-    marks = [time.perf_counter()]
-    encoded = engine.encode_image(image)
-    _settle(engine, marks)
-    encoded.depths(names)
-    _settle(engine, marks)
-    encoded.closer(names[0], names[1])
-    _settle(engine, marks)
-    generated = ask_one_by_one(engine, image, names)
-    _settle(engine, marks)
-    encoding, depths, closer, one_by_one = (1000 * np.diff(marks)).tolist()
-    spans = {"encode_image": encoding, "depths": depths, "closer": closer}
-    spans |= {"shared": encoding + depths, "one_by_one": one_by_one}
-    decoded = [greedy(tree) for tree in encoded.digit_trees([ObjectQuery(name) for name in names])]
-    return spans, sum(a == b for a, b in zip(generated, decoded, strict=True))
+def _answers(engine: ProximityEngine, image: NDArray[np.uint8]) -> list[str]:
+    """The engine's answers, decoded greedily."""
+    return [greedy(tree) for tree in engine.encode_image(image).digit_trees([ObjectQuery(n) for n in NAMES])]
 
 
-def _settle(engine: ProximityEngine, marks: list[float]) -> None:
-    """Wait until the device has finished, then note the time."""
-    if engine.model.device.type == "cuda":
-        torch.cuda.synchronize(engine.model.device)
-    marks.append(time.perf_counter())
+def _with_threads(engine: ProximityEngine, count: int, repeats: int) -> dict[str, float]:
+    """An image with its names on so many threads; runtimes that fix them when they are made are made anew."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        again = ProximityEngine(engine.model, choose(engine.model, BackendConfig(engine.networks.name)))
+        return timed(again, cases(again)[f"image + {len(NAMES)} names"], repeats)
+    finally:
+        torch.set_num_threads(before)
