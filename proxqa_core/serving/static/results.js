@@ -27,9 +27,10 @@ export function objectTable(objects) {
 }
 
 function known(o) {
-  const metres = o.distance === null ? "" : `, ${o.distance.toFixed(2)} ± ${(o.distance_stddev ?? 0).toFixed(2)} m`;
-  const text = `${o.depth.toFixed(2)} ± ${o.depth_stddev.toFixed(2)}${metres}`;
-  return [element("td", { class: "depth" }, depthBar(o, text)), element("td", { class: "number" }, text)];
+  const depth = `${o.depth.toFixed(2)} ± ${o.depth_stddev.toFixed(2)}`;
+  const metres = o.distance === null ? [] : [`${o.distance.toFixed(2)} ± ${(o.distance_stddev ?? 0).toFixed(2)} m`];
+  const lines = [depth, ...metres].map((text) => element("div", {}, text));
+  return [element("td", { class: "depth" }, depthBar(o, [depth, ...metres].join(", "))), element("td", { class: "number" }, ...lines)];
 }
 
 function unknown() {

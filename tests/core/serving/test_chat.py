@@ -160,6 +160,16 @@ def test_bodies_that_are_no_requests(serve: Callable[..., str]) -> None:
     assert answer.status_code == 400 and "no image" in answer.json()["error"]["message"]
 
 
+def test_proxqa_compare_asks_it_as_any_server(serve: Callable[..., str]) -> None:
+    from proxqa_core.comparison.answerers import OpenAIAnswerer
+    from proxqa_core.comparison.questions import questions_of
+    from proxqa_core.datasets.benchmarks import WhichCloser
+
+    pair = WhichCloser("1", jpeg(), "A", names=("chair", "table"))
+    answers = OpenAIAnswerer(f"{serve()}/v1", "proxqa").answer(list(questions_of([pair])))
+    assert len(answers) == 2 and all(a.error == "" and a.text for a in answers), answers
+
+
 def test_a_key_where_one_is_wanted(serve: Callable[..., str]) -> None:
     address = serve(api_key="sesame")
     with pytest.raises(openai.AuthenticationError):

@@ -261,7 +261,7 @@ def test_the_live_image(page: Any, serve: Callable[..., str]) -> None:
     page.goto(serve(live=FakeLive(), engine=None))
     watched = page.locator("#live-objects tbody tr")
     watched.first.wait_for()
-    assert "0.40 ± 0.05, 2.50 ± 0.20 m" in watched.first.inner_text() and "not seen" in watched.nth(1).inner_text()
+    assert "0.40 ± 0.05\n2.50 ± 0.20 m" in watched.first.inner_text() and "not seen" in watched.nth(1).inner_text()
     page.wait_for_function("document.querySelector('#live-image').naturalWidth === 320")
     assert "default+x" in page.locator("#live-note").inner_text()
     page.fill("#live-question", "What is nearest?")
