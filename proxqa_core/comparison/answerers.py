@@ -103,6 +103,8 @@ class EngineAnswerer:
 class HuggingFaceAnswerer:
     """Any image-text-to-text model of Hugging Face, with its own processor and chat template, decoded greedily.
 
+    A model without a chat template is asked "Question: … Answer:", PaliGemma by its prefix "answer en".
+
     Args:
         source: An id or a folder.
         device: Of torch. dtype: Name of a type of torch, or "auto".
@@ -141,20 +143,35 @@ class HuggingFaceAnswerer:
 
         try:
             image = Image.fromarray(marked(question.item, question.flipped))
-            content = [{"type": "image", "image": image}, {"type": "text", "text": question.text}]
-            inputs = self._processor.apply_chat_template(
+            inputs = self._inputs(image, question.text).to(self._model.device, dtype=self._model.dtype)
+            with self._no_grad():
+                out = self._model.generate(**inputs, max_new_tokens=self._longest, do_sample=False)
+        except Exception as error:  # a foreign model fails in its own ways; the run goes on
+            return Answer(error=f"{type(error).__name__}: {str(error).strip()[:200]}")
+        asked, said = inputs["input_ids"], out[0]
+        # most models repeat what they were asked; those with an encoder, or asked by embeddings, do not
+        if said.shape[0] >= asked.shape[1] and bool((said[: asked.shape[1]] == asked[0]).all()):
+            said = said[asked.shape[1] :]
+        return Answer(self._processor.decode(said, skip_special_tokens=True).strip())
+
+    def _inputs(self, image: Any, text: str) -> Any:
+        """What the model is given: by its chat template where it has one, else as models without one are asked."""
+        if _has_chat_template(self._processor):
+            content = [{"type": "image", "image": image}, {"type": "text", "text": text}]
+            return self._processor.apply_chat_template(
                 [{"role": "user", "content": content}],
                 add_generation_prompt=True,
                 tokenize=True,
                 return_dict=True,
                 return_tensors="pt",
-            ).to(self._model.device, dtype=self._model.dtype)
-            with self._no_grad():
-                out = self._model.generate(**inputs, max_new_tokens=self._longest, do_sample=False)
-        except Exception as error:  # a foreign model fails in its own ways; the run goes on
-            return Answer(error=f"{type(error).__name__}: {str(error).strip()[:200]}")
-        new = out[0, inputs["input_ids"].shape[1] :]
-        return Answer(self._processor.decode(new, skip_special_tokens=True).strip())
+            )
+        if self._model.config.model_type == "paligemma":  # trained with task prefixes, arXiv 2407.07726
+            return self._processor(images=image, text=f"<image>answer en {text}", return_tensors="pt")
+        return self._processor(images=image, text=f"Question: {text} Answer:", return_tensors="pt")
+
+
+def _has_chat_template(processor: Any) -> bool:
+    return any(getattr(p, "chat_template", None) for p in (processor, getattr(processor, "tokenizer", None)))
 
 
 class DecisionAnswerer:

@@ -15,15 +15,29 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
-from transformers import AutoTokenizer, CLIPImageProcessor, LlavaProcessor
+from transformers import (
+    AutoTokenizer,
+    CLIPImageProcessor,
+    LlavaProcessor,
+    PaliGemmaConfig,
+    PaliGemmaForConditionalGeneration,
+    PaliGemmaProcessor,
+    SiglipImageProcessor,
+)
 
 from proxqa_core.cli import common, main
+from proxqa_core.comparison.answerers import HuggingFaceAnswerer
+from proxqa_core.comparison.questions import questions_of
+from proxqa_core.comparison.sources import items_of_folder
+from proxqa_core.model.base_weights import default_base
 from tests.core.tiny_llava import SIDE, TEMPLATE, save_llava
 
 SERVING = ("openai", "fastapi", "uvicorn")
@@ -147,6 +161,45 @@ def test_a_model_of_hugging_face_is_asked_in_words_and_by_the_decision_pipeline(
     assert (decided["questions"], decided["failed"], decided["unparsed"]) == (2, 0, 0)
     kept = [json.loads(x) for x in next((tmp_path / "answers").glob("*decision*")).read_text().splitlines()]
     assert all(0 < row["probability"] < 1 and row["text"] == "BA"[row["probability"] >= 0.5] for row in kept)
+
+
+@pytest.mark.slow
+def test_a_model_without_a_chat_template_is_asked_in_its_own_way(folder: Path, tmp_path: Path) -> None:
+    place = save_paligemma(tmp_path / "pali")
+    answerer = HuggingFaceAnswerer(str(place), device="cpu", max_new_tokens=3)
+    seen: list[str] = []
+    processor = answerer._processor
+    monkeyed = type("Seen", (), {"__call__": lambda _, **k: seen.append(k["text"]) or processor(**k),
+                                 "__getattr__": lambda _, name: getattr(processor, name)})  # fmt: skip
+    answerer._processor = monkeyed()
+    questions = list(questions_of(islice(items_of_folder(folder), 1)))
+    answers = answerer.answer(questions)
+    assert [a.error for a in answers] == ["", ""]
+    assert seen == [f"<image>answer en {q.text}" for q in questions]
+    # three new tokens, without the question before them
+    assert all(len(a.text) < 60 and "closer" not in a.text for a in answers)
+
+
+def save_paligemma(place: Path) -> Path:
+    """A tiny PaliGemma with random weights: its processor has no chat template."""
+    tokenizer = AutoTokenizer.from_pretrained(default_base())
+    tokenizer.chat_template = None
+    images = SiglipImageProcessor(size={"height": 56, "width": 56})
+    images.image_seq_length = 16
+    processor = PaliGemmaProcessor(images, tokenizer)
+    small: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+                             "num_attention_heads": 2}  # fmt: skip
+    text = {**small, "num_key_value_heads": 1, "head_dim": 16, "vocab_size": len(processor.tokenizer)}
+    config = PaliGemmaConfig(
+        text_config={"model_type": "gemma", **text},
+        vision_config={"model_type": "siglip_vision_model", **small, "image_size": 56, "patch_size": 14},
+        image_token_index=processor.tokenizer.convert_tokens_to_ids("<image>"),
+        projection_dim=32,
+    )
+    torch.manual_seed(0)
+    PaliGemmaForConditionalGeneration(config).save_pretrained(place)
+    processor.save_pretrained(place)
+    return place
 
 
 # -- a run that is killed ---------------------------------------------------------------------------------------------
