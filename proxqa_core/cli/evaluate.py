@@ -134,6 +134,7 @@ def _source(options: argparse.Namespace, data: Path) -> BenchmarkSource:
         options.points,
         options.limit,
         options.seed,
+        progress=common.shows_progress(options),
     )
 
 

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from proxqa_core.comparison.sources import items_of_folder
 from proxqa_core.datasets.benchmarks import (
     HowDeep,
@@ -57,6 +59,7 @@ class BenchmarkSource:
         limit: Only the first images (GQA, Make3D) or items.
         seed: Of what is drawn, where something is; None = that of `config`.
         config: What is asked about.
+        progress: Show on stderr how many images have been gone through.
     """
 
     data: Path
@@ -71,6 +74,7 @@ class BenchmarkSource:
     limit: int | None = None
     seed: int | None = None
     config: ConversionConfig = field(default_factory=ConversionConfig)
+    progress: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,12 +172,17 @@ class _Kind:
     takes: tuple[str, ...] = ()
 
 
+def _shown(images: Iterable[Any], source: BenchmarkSource) -> Iterable[Any]:
+    """The images, with a line on stderr that counts them where that is wanted."""
+    return tqdm(images, disable=not source.progress, desc="measuring depth", unit=" images")
+
+
 def _gqa(items_of: Callable[[Scene, ConversionConfig], Iterable[Item]]) -> Callable[..., _Made]:
     def make(source: BenchmarkSource, report: ReadReport) -> _Made:
         depth, said = _depth_source(source)
         assert source.images is not None
         graphs = GqaSceneGraphs(source.data, source.images)
-        records = itertools.islice(graphs, source.limit)
+        records = _shown(itertools.islice(graphs, source.limit), source)
         scenes = scenes_of_records(records, depth, source.config, report)
         items = [item for scene in scenes for item in items_of(scene, source.config)]
         report.merge(graphs.report)
@@ -203,7 +212,7 @@ def _depth_source(source: BenchmarkSource) -> tuple[DepthSource, str]:
 
 def _make3d(source: BenchmarkSource, report: ReadReport) -> _Made:
     assert source.grids is not None
-    photos = itertools.islice(make3d_images(source.data, source.grids, report), source.limit)
+    photos = _shown(itertools.islice(make3d_images(source.data, source.grids, report), source.limit), source)
     coco = None if source.boxes is None else CocoInstances(source.boxes, source.data)
     scenes = scenes_of_make3d(photos, coco, source.config, report)
     items = [item for scene in scenes for item in pair_items(scene, source.config)]

@@ -167,9 +167,7 @@ def scenes_of_make3d(
         config: What can be asked about.
         report: Counts what is left out.
     """
-    images = list(images)
-    wanted = {i.image.name for i in images}
-    boxed = None if boxes is None else {name: r for r in boxes if (name := Path(r.image).name) in wanted}
+    boxed = None if boxes is None else {Path(r.image).name: r for r in boxes if Path(r.image).stem.startswith("img-")}
     for photo in images:
         try:
             pixels, metres = read_image(photo.image), photo.load_depth().astype(np.float64)
