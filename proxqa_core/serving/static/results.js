@@ -22,7 +22,7 @@ export function objectTable(objects) {
   head.children[1].replaceChildren(
     element("div", { class: "scale" }, element("span", {}, "near 0"), element("span", {}, "depth"), element("span", {}, "1 far")));
   const rows = objects.map((o) => element("tr", {}, element("th", { scope: "row" }, o.name), ...(o.seen ? known(o) : unknown()),
-    element("td", { class: "number" }, percent(o.score))));
+    element("td", { class: "number" }, percent(o.score), ...(o.name_doubted ? [element("div", { class: "quiet" }, "name doubted")] : []))));
   return element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows));
 }
 

@@ -91,3 +91,31 @@ def test_annotations_that_are_none(plain_folder: Path, text: str) -> None:
 def test_a_folder_without_images(tmp_path: Path) -> None:
     with pytest.raises(BadDatasetError, match="holds no images"):
         BoxesFolder(tmp_path)
+
+
+def test_boxes_by_number_are_those_that_record_reads(tmp_path: Path) -> None:
+    from proxqa_core.rosbags.boxes import BoxFile
+
+    for number in (3, 12):
+        Image.new("RGB", (64, 48)).save(tmp_path / f"{number:06d}.jpg")
+    (tmp_path / "boxes.json").write_text("{}")
+    folder = BoxesFolder(tmp_path)
+    save(folder, "000012.jpg", ObjectQuery("chair", Box(1, 2, 30, 40)))
+    assert folder.images() == [{"image": "000003.jpg", "boxes": None}, {"image": "000012.jpg", "boxes": 1}]
+    assert json.loads((tmp_path / "boxes.json").read_text()) == {"12": [{"name": "chair", "box": [1, 2, 30, 40]}]}
+    assert not (tmp_path / "annotations.json").exists()
+    (read,) = BoxFile(tmp_path / "boxes.json", range(20)).at(12, 0)
+    assert "chair" in repr(read)
+
+
+@pytest.mark.parametrize("text", ["[]", '{"1": 3}', '{"1": [{"name": "x"}]}'])
+def test_boxes_by_number_that_are_none(plain_folder: Path, text: str) -> None:
+    (plain_folder / "boxes.json").write_text(text)
+    with pytest.raises(BadDatasetError, match=r"boxes\.json"):
+        BoxesFolder(plain_folder)
+
+
+def test_an_image_without_a_number_has_no_boxes_by_number(plain_folder: Path) -> None:
+    (plain_folder / "boxes.json").write_text("{}")
+    with pytest.raises(BadDatasetError, match="has no number"):
+        save(BoxesFolder(plain_folder), "a.png", ObjectQuery("chair", Box(1, 2, 30, 40)))
