@@ -151,7 +151,7 @@ def demo(args: argparse.Namespace) -> None:
     show("\nThe last image, relative depth (0 = nearest in view, 1 = farthest) ± standard deviation:\n")
     show(depth_table(names, by_name(named.response.objects), by_name(boxed), true))
     summary(len(frames), counts, depths, truth)
-    picture(played[named.stamp], boxed or named.response.objects, answers[0], args.out)
+    picture(played[named.stamp], named.response.objects, boxed, answers[0], args.out)
     if not depths or any(nanoseconds(d.header.stamp) not in played for d in depths):
         raise DemoError(f"{len(depths)} messages came on object_depths; expected some, all with stamps of the bag")
     if not any(a.response.success for a in (*asked, *last)):
@@ -210,16 +210,25 @@ def summary(played: int, counts: dict[str, str], depths: Sequence[ObjectDepthArr
         show(f"against the truth, by name: {agreement((by_name(d.objects), by_name(t.objects)) for d, t in known)}")
 
 
-def picture(frame: Recorded, messages: Sequence[Any], asked: Asked, out: Path) -> None:
-    """The frame, small ones enlarged, with the objects, a question and its answer drawn in."""
+def picture(frame: Recorded, named: Sequence[Any], boxed: Sequence[Any], asked: Asked, out: Path) -> None:
+    """The frame, small ones enlarged, with the objects, a question and its answer drawn in.
+
+    Args:
+        frame: The image.
+        named: What the model found by name; drawn where there is nothing by box.
+        boxed: What it read in boxes that were given, which the picture says.
+        asked: The question.
+        out: Where the picture goes.
+    """
     image = PilImage.fromarray(image_to_rgb(message_of(frame)))
     times = max(1, PICTURE_WIDTH_PX // image.width)
     large = np.asarray(image.resize((image.width * times, image.height * times), PilImage.Resampling.BICUBIC))
     objects = []
-    for o in map(message_to_object, messages):
+    for o in map(message_to_object, boxed or named):
         box = o.box and Box(*(times * side for side in o.box.xyxy))
-        objects.append(dataclasses.replace(o, box=box))
-    drawn = annotate(large, objects, f"{asked.question} {asked.response.answer}")
+        objects.append(dataclasses.replace(o, **({"box": box} if boxed else {"box": None, "found_at": box})))
+    where = "Boxes: given, from the bag." if boxed else "Boxes: found by the model."
+    drawn = annotate(large, objects, f"{asked.question} {asked.response.answer} {where}")
     out.parent.mkdir(parents=True, exist_ok=True)
     PilImage.fromarray(drawn).save(out)
     show(f"picture: {out}")

@@ -6,6 +6,7 @@ nothing of images or of models.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -16,7 +17,7 @@ from proxqa_core.language.questions import Question
 from proxqa_core.language.referring import related_to
 from proxqa_core.language.short_answers import shortened
 from proxqa_core.protocols import ObjectLike
-from proxqa_core.types import MAX_OBJECTS, VISIBLE, ObjectDepth, ObjectQuery, ProximityAnswer, QuestionKind
+from proxqa_core.types import MAX_OBJECTS, ObjectDepth, ObjectQuery, ProximityAnswer, QuestionKind
 
 
 class Perceiver(Protocol):
@@ -78,7 +79,15 @@ def answer(
         NotUnderstoodError: The question names no object, or is one that this model cannot answer.
         BadObjectError: Several known objects have a name that the question uses.
     """
-    return shortened(_answered(perceiver, question, known, generate), question)
+    return shortened(_in_metres(_answered(perceiver, question, known, generate), question), question)
+
+
+def _in_metres(answer: ProximityAnswer, question: Question) -> ProximityAnswer:
+    """The same answer; that metres are not known is said where they are asked for."""
+    seen = [o for o in answer.objects if o.is_answered]
+    if not question.metres or not seen or all(math.isfinite(o.distance) for o in seen):
+        return answer
+    return replace(answer, answer=f"{answer.answer} {sentences.METRES_UNKNOWN}")
 
 
 def _answered(
@@ -95,7 +104,7 @@ def _answered(
         raise NotUnderstoodError(
             f"question {question.asked[:60]!r} names no object; expected names in the question or a list of objects"
         )
-    nearest_first = sorted(perceiver.depths(targets), key=lambda o: (o.score < VISIBLE, o.depth))
+    nearest_first = sorted(perceiver.depths(targets), key=lambda o: (not o.is_answered, o.depth))
     if question.kind is QuestionKind.EQUAL:
         return _equal_answer(perceiver, question, nearest_first)
     return _depth_answer(question, nearest_first)
@@ -149,9 +158,9 @@ def closer_answer(pair: tuple[ObjectDepth, ObjectDepth], first: float) -> Proxim
     compared = ProximityAnswer(
         question, QuestionKind.CLOSER, sentences.say_depths(pair), (near, far), raw_probability=probability
     )
-    if not all(o.score >= VISIBLE for o in pair):
+    if not all(o.is_answered for o in pair):
         return compared
-    text = sentences.say_closer(near, far, probability)
+    text = " ".join([sentences.say_closer(near, far, probability), *sentences.say_doubts(pair)])
     return replace(compared, answer=text, closer=near.name, farther=far.name, probability=probability)
 
 
@@ -173,7 +182,7 @@ def _pick(name: str, known: Sequence[ObjectQuery]) -> ObjectQuery:
 def _reworded(closer: ProximityAnswer, question: Question) -> ProximityAnswer:
     """The same answer to the question as it was asked, with a yes or no first where it wants one."""
     text = closer.answer
-    if question.yes_no and all(o.score >= VISIBLE for o in closer.objects):
+    if question.yes_no and all(o.is_answered for o in closer.objects):
         first = question.names[0].casefold()
         claimed = closer.closer if question.kind is QuestionKind.CLOSER else closer.farther
         text = sentences.say_yes_or_no(claimed.casefold() == first, closer.probability, text)
@@ -182,7 +191,7 @@ def _reworded(closer: ProximityAnswer, question: Question) -> ProximityAnswer:
 
 def _depth_answer(question: Question, found: Sequence[ObjectDepth]) -> ProximityAnswer:
     """Depth, nearest, farthest or sort. found: nearest first, what is not seen at the end."""
-    seen = [o for o in found if o.score >= VISIBLE]
+    seen = [o for o in found if o.is_answered]
     near, far = (seen[0].name, seen[-1].name) if len(seen) > 1 else ("", "")
     text = sentences.say_depths(found)
     if question.kind is QuestionKind.FARTHEST and seen:
@@ -194,8 +203,8 @@ def _equal_answer(perceiver: Perceiver, question: Question, found: Sequence[Obje
     """Whether all of some objects, nearest first, are about equally far: the two ends are compared."""
     closer = perceiver.closer(*ends(found))
     near, far = closer.objects
-    if all(o.score >= VISIBLE for o in found):
-        text = sentences.say_equal(found, near, far, closer.probability)
+    if all(o.is_answered for o in found):
+        text = " ".join([sentences.say_equal(found, near, far, closer.probability), *sentences.say_doubts(found)])
     else:
         text = sentences.say_depths(found)
     objects = (near, far) if len(found) == 2 else tuple(found)

@@ -13,6 +13,7 @@ Source: the two stages, perceive then reason, of Proximity QA, arXiv 2401.17862.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -442,7 +443,7 @@ class EncodedImage:
         assert query.box is not None
         box = [round(v) for v in query.box.xyxy]
         text = f"its box {box} lies outside the image of {self.width}x{self.height} pixels"
-        return ObjectDepth(query.name, 0.5, 0.5, 0.0, text, query.box)
+        return ObjectDepth(query.name, math.nan, math.nan, 0.0, text, query.box)
 
     def _perceive(self, queries: Sequence[ObjectQuery]) -> list[ObjectDepth]:
         """Stage 1 for all queries."""

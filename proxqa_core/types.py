@@ -119,8 +119,9 @@ class ObjectDepth:
 
     Attributes:
         name: As it was asked for.
-        depth: Relative depth in [0, 1], 0 = nearest in view, 1 = farthest.
-        depth_stddev: Standard deviation of `depth`.
+        depth: Relative depth in [0, 1], 0 = nearest in view, 1 = farthest; NaN = nothing was read (its box lies outside
+            the image). Means something only where `is_answered`.
+        depth_stddev: Standard deviation of `depth`; NaN as for `depth`.
         score: Probability in [0, 1] that the object is in view at all.
         text: The likeliest answer of the model in its own words.
         box: The one it was asked with, in pixels.
@@ -138,6 +139,19 @@ class ObjectDepth:
     distance: float = math.nan
     distance_stddev: float = math.nan
     found_at: Box | None = None
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether `depth` says how far it is: it is in view, or it was given with a box and read there.
+
+        Who gives a box has seen the object: a low score is then a doubt about its name, not about its place.
+        """
+        return math.isfinite(self.depth) and (self.score >= VISIBLE or self.box is not None)
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether it was read in a box that was given, which does not look like its name."""
+        return self.is_answered and not self.score >= VISIBLE
 
 
 class QuestionKind(str, Enum):

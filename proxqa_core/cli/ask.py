@@ -73,7 +73,7 @@ def run_depths(options: argparse.Namespace) -> None:
         "model": engine.model_name,
         "objects": [_object_json(o) for o in found],
     }
-    common.write_report(options, report, tables.object_table(sorted(found, key=lambda o: o.depth)))
+    common.write_report(options, report, tables.object_table(sorted(found, key=lambda o: (not o.is_answered, o.depth))))
 
 
 def _add_object_arguments(parser: common.Parser) -> None:
@@ -107,8 +107,8 @@ def _object_json(thing: ObjectDepth) -> dict[str, Any]:
         "name": thing.name,
         "box": None if thing.box is None else list(thing.box.xyxy),
         "found_at": None if thing.found_at is None else list(thing.found_at.xyxy),
-        "depth": thing.depth,
-        "depth_stddev": thing.depth_stddev,
+        "depth": thing.depth if thing.is_answered else None,
+        "depth_stddev": thing.depth_stddev if thing.is_answered else None,
         "distance": thing.distance,
         "distance_stddev": thing.distance_stddev,
         "score": thing.score,

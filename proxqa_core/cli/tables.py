@@ -24,13 +24,16 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
 
 
 def object_table(objects: Sequence[ObjectDepth]) -> str:
-    """Depth, standard deviation and visibility of every object; metres where they are known."""
+    """Depth, standard deviation, visibility of every object, and what depths are; metres where they are known."""
+    from proxqa_core.language.sentences import SCALE
+
     metres = any(math.isfinite(o.distance) for o in objects)
     rows = [["object", "depth", "±", *(["metres", "±"] if metres else []), "visible"]]
     for o in objects:
         far = [figure(o.distance), figure(o.distance_stddev)] if metres else []
-        rows.append([o.name, figure(o.depth), figure(o.depth_stddev), *far, f"{100 * o.score:.0f} %"])
-    return columns(rows)
+        read = [figure(v) if o.is_answered else "-" for v in (o.depth, o.depth_stddev)]
+        rows.append([o.name, *read, *far, f"{100 * o.score:.0f} %"])
+    return f"{columns(rows)}\n({SCALE}; -: not seen)"
 
 
 def report_table(report: dict[str, Any]) -> str:

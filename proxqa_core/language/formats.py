@@ -166,6 +166,11 @@ _OTHER_UNITS = re.compile(
 )
 
 
+def asks_for_length(text: str) -> bool:
+    """Whether a question wants metres, or another unit of length."""
+    return bool(_METRES.search(text) or ((found := _OTHER_UNITS.search(text)) and found.group() != "percent"))
+
+
 def read_request(text: str) -> Request:
     """Take a question apart into what it asks and how it wants the answer.
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from proxqa_core.errors import NotUnderstoodError
 from proxqa_core.language.choices import checked, with_options
-from proxqa_core.language.formats import read_request
+from proxqa_core.language.formats import asks_for_length, read_request
 from proxqa_core.language.lexicon import ASKING, COURTESY, LISTING, words_of
 from proxqa_core.language.negation import turned
 from proxqa_core.language.phrases import (
@@ -63,7 +63,7 @@ def understand(question: str, known: Sequence[str] = ()) -> Question:
     # 2. read without the options; where that names too little, with their texts as the names
     found = with_options(request, lambda text: _read(clean_text(plainer(text)) or asked, asked, names, known), names)
     # 3. refused: what only a mark in the image says, negations, ranks
-    return checked(found, request, names)
+    return replace(checked(found, request, names), metres=asks_for_length(asked))
 
 
 def _read(text: str, asked: str, names: KnownNames, known: Sequence[str]) -> Question:

@@ -80,6 +80,7 @@ class Question:
             whether all names are about equally far (kind EQUAL).
         style: What the answer is made of: a sentence, an option's letter, a number …
         options: The lettered choices of the question, in order; their texts are names of `names`, or yes and no.
+        metres: It asks for metres, or for another unit of length.
     """
 
     kind: QuestionKind
@@ -88,6 +89,7 @@ class Question:
     yes_no: bool = False
     style: AnswerStyle = AnswerStyle.SENTENCE
     options: tuple[Option, ...] = ()
+    metres: bool = False
 
 
 @dataclass

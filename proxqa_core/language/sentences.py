@@ -1,7 +1,9 @@
 """Answers as sentences for people.
 
-Promises: metres appear only where a distance is calibrated (not NaN), and an object that is not visible is reported as
-such instead of being given a number. Knows nothing of models or of how questions are understood.
+Promises: metres appear only where a distance is calibrated (not NaN), and a relative depth is never without the words
+that it is none; an object that is not visible is reported as such instead of being given a number, but one that was
+given with a box is answered, with the doubt about its name beside it. Knows nothing of models or of how questions are
+understood.
 """
 
 from __future__ import annotations
@@ -13,35 +15,49 @@ from proxqa_core.types import VISIBLE, ObjectDepth
 
 SURE = 0.6
 """Below this probability it is undecided which of two objects is closer."""
+SCALE = "relative depth: 0 nearest, 1 farthest; not metres"
+"""What the numbers of relative depth are, said in every sentence that has one."""
+METRES_UNKNOWN = "Metres are not known: nothing that measures distances has been learned from."
 _ARTICLES = ("the ", "a ", "an ", "my ", "your ", "our ", "this ", "that ")
 
 
 def say_depths(objects: Sequence[ObjectDepth]) -> str:
-    """How far some objects are, nearest first: "The chair is nearest at 0.21 ± 0.05; the table 0.60 ± 0.08.".
+    """How far some objects are, nearest first, and what the numbers are.
+
+    "The chair is nearest, at 0.21 ± 0.05 of the view's depth; the table 0.60 ± 0.08 (relative depth: 0
+    nearest, 1 farthest; not metres)."
 
     Args:
-        objects: The objects, in any order. Those with a score below VISIBLE come last: "I see no lamp.".
+        objects: The objects, in any order. Those that are not seen come last: "I see no lamp.".
 
     Returns:
         One or several sentences.
     """
     if not objects:
         return "There is no object to speak of."
-    seen = [o for o in objects if o.score >= VISIBLE and math.isfinite(o.depth)]
-    seen.sort(key=lambda o: o.depth)
-    unknown = [o for o in objects if o.score >= VISIBLE and not math.isfinite(o.depth)]
-    unseen = [o for o in objects if not o.score >= VISIBLE]
+    seen = sorted((o for o in objects if o.is_answered), key=lambda o: o.depth)
+    unknown = [o for o in objects if o.score >= VISIBLE and not o.is_answered]
+    unseen = [o for o in objects if not o.score >= VISIBLE and not o.is_answered]
     sentences = []
-    if len(seen) == 1:
-        sentences.append(f"{_capital(_the(seen[0].name))} is at {_how_far(seen[0])}.")
-    elif seen:
-        first = f"{_capital(_the(seen[0].name))} is nearest at {_how_far(seen[0])}"
-        sentences.append("; ".join([first, *(f"{_the(o.name)} {_how_far(o)}" for o in seen[1:])]) + ".")
+    if seen:
+        lead = "is at" if len(seen) == 1 else "is nearest, at"
+        first = f"{_capital(_the(seen[0].name))} {lead} {_how_far(seen[0])}{_of_the_view(seen)}"
+        sentences.append("; ".join([first, *(f"{_the(o.name)} {_how_far(o)}" for o in seen[1:])]) + f" ({SCALE}).")
+        sentences += say_doubts(seen)
     if unknown:
         sentences.append(f"I cannot tell how far {_and([_the(o.name) for o in unknown])} {_is(unknown)}.")
     if unseen:
         sentences.append(f"I see no {_and([_bare(o.name) for o in unseen], 'or')}.")
     return " ".join(sentences)
+
+
+def say_doubts(objects: Sequence[ObjectDepth]) -> list[str]:
+    """A sentence for every object whose given box does not look like its name; none for the others."""
+    return [
+        f"What is in the box given for {_the(o.name)} may be something else ({_percent(o.score)} that it is one)."
+        for o in objects
+        if o.is_doubted
+    ]
 
 
 def say_closer(closer: str | ObjectDepth, farther: str | ObjectDepth, probability: float) -> str:
@@ -92,7 +108,8 @@ def say_equal(objects: Sequence[ObjectDepth], near: ObjectDepth, far: ObjectDept
     if not about_equal(near, far, probability):
         return f"No. {say_closer(near, far, probability)}"
     names = _and([_the(o.name) for o in objects])
-    return f"Yes. {_capital(names)} are about equally far ({_and([_how_far(o) for o in objects])})."
+    depths = _and([_how_far(o) for o in objects])
+    return f"Yes. {_capital(names)} are about equally far (at {depths}; {SCALE})."
 
 
 def say_yes_or_no(holds: bool, probability: float, text: str) -> str:
@@ -124,7 +141,11 @@ def _how_far(thing: ObjectDepth) -> str:
     relative = f"{thing.depth:.2f}{spread}"
     if not math.isfinite(thing.distance):
         return relative
-    return f"{say_metres(thing.distance, thing.distance_stddev)} (relative {relative})"
+    return f"{say_metres(thing.distance, thing.distance_stddev)} (relative depth {relative})"
+
+
+def _of_the_view(seen: Sequence[ObjectDepth]) -> str:
+    return "" if math.isfinite(seen[0].distance) else " of the view's depth"
 
 
 def _with_metres(thing: str | ObjectDepth) -> str:
@@ -136,6 +157,10 @@ def _with_metres(thing: str | ObjectDepth) -> str:
 
 def _percent(probability: float) -> str:
     """Whole percent, never quite certain."""
+    if math.isnan(probability):
+        return "unknown"
+    if probability < 0.005:
+        return "less than 1 %"
     return "more than 99 %" if probability > 0.995 else f"{probability * 100:.0f} %"
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from proxqa_core.language import sentences
 from proxqa_core.language.formats import AnswerStyle
 from proxqa_core.language.rules import Question
-from proxqa_core.types import VISIBLE, ObjectDepth, ProximityAnswer, QuestionKind
+from proxqa_core.types import ObjectDepth, ProximityAnswer, QuestionKind
 
 
 def shortened(answer: ProximityAnswer, question: Question) -> ProximityAnswer:
@@ -32,7 +32,7 @@ def shortened(answer: ProximityAnswer, question: Question) -> ProximityAnswer:
 def _short(answer: ProximityAnswer, question: Question) -> str:
     if question.style is AnswerStyle.SENTENCE or not answer.objects:
         return ""
-    if not all(o.score >= VISIBLE for o in answer.objects):
+    if not all(o.is_answered for o in answer.objects):
         return ""
     if question.style in (AnswerStyle.NUMBER, AnswerStyle.METRES) or question.kind is QuestionKind.DEPTH:
         return _number(answer.objects, question.style is AnswerStyle.METRES)

@@ -19,6 +19,8 @@ from proxqa_core.types import VISIBLE, Box, ObjectDepth, check_image
 MAX_LABEL_LENGTH = 28
 """Longest name drawn, in characters."""
 MAX_CAPTION_LINES = 8
+_Rectangle = tuple[int, int, int, int]
+"""Left, top, right, bottom, in pixels."""
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _GREY = (150, 150, 150)
 _INK = (20, 20, 20)
@@ -31,8 +33,8 @@ _VIRIDIS = np.array([[253, 231, 37], [94, 201, 98], [33, 145, 140], [59, 82, 139
 def annotate(image: NDArray[np.uint8], objects: Sequence[ObjectDepth], answer: str = "") -> NDArray[np.uint8]:
     """A copy of an image with every object's box, name and depth, coloured from near (yellow) to far (violet).
 
-    A box is the one asked with, else the one that an object in view was found in. Objects without a box are listed in a
-    strip at the right.
+    A box is the one asked with, else the one that an object in view was found in. Objects without a box, and those that
+    are not seen, are listed in a strip at the right. No label covers another where there is room beside it.
 
     Args:
         image: uint8 [height, width, 3], RGB.
@@ -51,9 +53,12 @@ def annotate(image: NDArray[np.uint8], objects: Sequence[ObjectDepth], answer: s
     drawn = np.ascontiguousarray(image).copy()
     # The farthest first, so that near boxes lie over far ones.
     placed = [(o, _place(o)) for o in sorted(objects, key=lambda o: -_order(o))]
-    for thing, box in placed:
-        if box is not None:
-            _draw_box(drawn, thing, box, scale)
+    boxed = [(o, box) for o, box in placed if box is not None]
+    for thing, box in boxed:
+        _draw_box(drawn, thing, box, scale)
+    taken: list[_Rectangle] = []
+    for thing, box in reversed(boxed):  # the nearest label has the first choice of place
+        taken.append(_draw_label(drawn, thing, box, scale, taken))
     rest = sorted((o for o, box in placed if box is None), key=_order)
     if rest:
         drawn = np.concatenate([drawn, _legend(rest, height, width, scale)], axis=1)
@@ -73,15 +78,13 @@ def colour_of(depth: float) -> tuple[int, int, int]:
 
 
 def label_of(thing: ObjectDepth) -> str:
-    """The label of an object: name and relative depth, metres where calibrated."""
+    """The label of an object: name and relative depth, metres where calibrated; a doubted name has a question mark."""
     name = _drawable(thing.name)
     if len(name) > MAX_LABEL_LENGTH:
         name = name[: MAX_LABEL_LENGTH - 3].rstrip() + "..."
-    if not thing.score >= VISIBLE:
-        return f"{name} not seen"
-    if not math.isfinite(thing.depth):
-        return f"{name} ?"
-    label = f"{name} {thing.depth:.2f}"
+    if not thing.is_answered:
+        return f"{name} ?" if thing.score >= VISIBLE else f"{name} not seen"
+    label = f"{name}{'?' if thing.is_doubted else ''} {thing.depth:.2f}"
     if math.isfinite(thing.depth_stddev):
         label += f" +-{thing.depth_stddev:.2f}"
     if math.isfinite(thing.distance):
@@ -91,7 +94,7 @@ def label_of(thing: ObjectDepth) -> str:
 
 def _place(thing: ObjectDepth) -> Box | None:
     """Where to draw an object, None where nobody knows."""
-    return thing.box or (thing.found_at if thing.score >= VISIBLE else None)
+    return (thing.box or thing.found_at) if thing.is_answered else None
 
 
 def _order(thing: ObjectDepth) -> float:
@@ -99,7 +102,7 @@ def _order(thing: ObjectDepth) -> float:
 
 
 def _colour(thing: ObjectDepth) -> tuple[int, int, int]:
-    return colour_of(thing.depth) if thing.score >= VISIBLE else _GREY
+    return colour_of(thing.depth) if thing.is_answered else _GREY
 
 
 def _drawable(text: str) -> str:
@@ -121,13 +124,36 @@ def _draw_box(image: NDArray[np.uint8], thing: ObjectDepth, box: Box, scale: flo
     colour = _colour(thing)
     cv2.rectangle(image, (x1, y1), (x2, y2), _INK, max(3, round(5 * scale)))
     cv2.rectangle(image, (x1, y1), (x2, y2), colour, max(1, round(3 * scale)))
-    text = label_of(thing)
+
+
+def _draw_label(
+    image: NDArray[np.uint8], thing: ObjectDepth, box: Box, scale: float, taken: Sequence[_Rectangle]
+) -> _Rectangle:
+    """Draw an object's label by its box, clear of those that are drawn where it can be; returns where it is."""
+    text, colour = label_of(thing), _colour(thing)
     w, h, base = _text_size(text, scale)
-    # Above the box, or inside it where there is no room; never beyond the image where it fits at all.
-    left = max(0, min(x1, width - w - 4))
-    top = y1 - h - base - 4 if y1 - h - base - 4 >= 0 else min(y1, max(0, height - h - base - 4))
+    left, top = _label_place(image.shape[1], image.shape[0], box, w + 4, h + base + 4, taken)
     cv2.rectangle(image, (left, top), (left + w + 3, top + h + base + 3), colour, cv2.FILLED)
     cv2.putText(image, text, (left + 2, top + h + 2), _FONT, scale, _ink_on(colour), 1, cv2.LINE_AA)
+    return left, top, left + w + 4, top + h + base + 4
+
+
+def _label_place(width: int, height: int, box: Box, w: int, h: int, taken: Sequence[_Rectangle]) -> tuple[int, int]:
+    """Left and top of a label of w × h pixels.
+
+    Above the box, else in it at the top, else at its bottom, below it, or on lines further down and up; never beyond
+    the image where it fits at all. Where every place is taken, the one that covers least.
+    """
+    x1, y1, _, y2 = (int(min(max(v, -1e6), 1e6)) for v in box.xyxy)
+    left = max(0, min(x1, width - w))
+    lines = [y1 - h, y1, y2 - h, y2, *(y1 + n * h for n in range(1, 6)), *(y1 - n * h for n in range(2, 6))]
+    tops = [max(0, min(y, height - h)) for y in lines if 0 <= y <= height - h] or [max(0, min(y1, height - h))]
+    return left, min(tops, key=lambda top: sum(_overlap((left, top, left + w, top + h), other) for other in taken))
+
+
+def _overlap(a: _Rectangle, b: _Rectangle) -> int:
+    """Pixels that two rectangles share."""
+    return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
 def _ink_on(colour: tuple[int, int, int]) -> tuple[int, int, int]:

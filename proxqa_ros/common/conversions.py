@@ -117,8 +117,9 @@ def object_to_message(depth: ObjectDepth) -> messages.ObjectDepth:
     return messages.ObjectDepth(
         name=depth.name,
         region=box_to_region(region_of(depth)),
-        depth=float(depth.depth),
-        depth_stddev=float(depth.depth_stddev),
+        # the message has no NaN here: what was not read is the whole range
+        depth=0.5 if math.isnan(depth.depth) else float(depth.depth),
+        depth_stddev=0.5 if math.isnan(depth.depth_stddev) else float(depth.depth_stddev),
         distance=float(depth.distance),
         distance_stddev=float(depth.distance_stddev),
         score=float(depth.score),

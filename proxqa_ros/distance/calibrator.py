@@ -17,7 +17,7 @@ from std_msgs.msg import Header
 
 from proxqa_core.errors import ProxqaError
 from proxqa_core.robot.calibration import Calibration, CalibrationState
-from proxqa_core.types import VISIBLE, ObjectDepth
+from proxqa_core.types import ObjectDepth
 from proxqa_ros.common.errors import one_line
 from proxqa_ros.common.stamps import seconds
 from proxqa_ros.distance.registry import SOURCES
@@ -111,7 +111,7 @@ class DistanceCalibrator:
         self.problem = ""
 
     def _annotated(self, time_s: float, d: ObjectDepth) -> ObjectDepth:
-        if not d.score >= VISIBLE:
+        if not d.is_answered:
             return d
         distance, stddev = self._calibration.distance(time_s, d.depth, d.depth_stddev)
         return replace(d, distance=distance, distance_stddev=stddev)

@@ -11,7 +11,7 @@ import numpy as np
 from sensor_msgs.msg import Range
 
 from proxqa_core.errors import BadObjectError
-from proxqa_core.types import VISIBLE, Box, ObjectDepth, ObjectQuery, clean_text
+from proxqa_core.types import Box, ObjectDepth, ObjectQuery, clean_text
 from proxqa_ros.common.camera import BadCameraError
 from proxqa_ros.common.conversions import region_of
 from proxqa_ros.common.parameters import Spec
@@ -74,7 +74,7 @@ class RangeSource(TopicSource):
             raise BadObjectError(
                 f"parameter range_object is {self.range_object!r}, the name of {len(named)} objects; expected one"
             )
-        return named[0] if named[0].score >= VISIBLE else None
+        return named[0] if named[0].is_answered else None
 
 
 def metres_of_range(message: Range) -> float:

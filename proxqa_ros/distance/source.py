@@ -20,7 +20,7 @@ from rclpy.qos import QoSProfile
 from std_msgs.msg import Header
 
 from proxqa_core.errors import ProxqaError
-from proxqa_core.types import VISIBLE, ObjectDepth
+from proxqa_core.types import ObjectDepth
 from proxqa_ros.common.camera import Camera, no_camera
 from proxqa_ros.common.parameters import Spec
 from proxqa_ros.common.qos import SENSOR_DATA
@@ -71,8 +71,8 @@ class FrameContext:
 
     @property
     def visible(self) -> tuple[ObjectDepth, ...]:
-        """The objects that are in view."""
-        return tuple(d for d in self.objects if d.score >= VISIBLE)
+        """The objects whose depth was read: those in view, and those given with a box."""
+        return tuple(d for d in self.objects if d.is_answered)
 
 
 class DistanceSource(ABC):

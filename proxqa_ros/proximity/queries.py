@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from builtin_interfaces.msg import Time as TimeMessage
 
 from proxqa_core.errors import BadImageError, BadObjectError, NotUnderstoodError, ProxqaError
-from proxqa_core.language.sentences import VISIBLE, say_depths
+from proxqa_core.language.sentences import say_depths
 from proxqa_core.protocols import EncodedImage
 from proxqa_core.types import (
     MAX_QUESTION_LENGTH,
@@ -150,7 +150,7 @@ def answer(question: Question, encoded: EncodedImage) -> ProximityAnswer:
 
 def nearest_first(depths: Sequence[ObjectDepth]) -> tuple[ObjectDepth, ...]:
     """Objects in view by relative depth, then those that are not."""
-    return tuple(sorted(depths, key=lambda d: (not d.score >= VISIBLE, math.isnan(d.depth), d.depth)))
+    return tuple(sorted(depths, key=lambda d: (not d.is_answered, math.isnan(d.depth), d.depth)))
 
 
 def fill_answer(response: ProximityQuery.Response, reply: Reply, latency_s: float) -> ProximityQuery.Response:
@@ -178,7 +178,7 @@ def fill_answer(response: ProximityQuery.Response, reply: Reply, latency_s: floa
 
 def _missing(answer: ProximityAnswer) -> list[ObjectDepth]:
     """The objects for want of which a question has no answer."""
-    unseen = [d for d in answer.objects if d.score < VISIBLE]
+    unseen = [d for d in answer.objects if not d.is_answered]
     comparing = answer.kind in (QuestionKind.CLOSER, QuestionKind.FARTHER, QuestionKind.EQUAL)
     return unseen if comparing or len(unseen) == len(answer.objects) else []
 

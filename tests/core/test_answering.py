@@ -52,13 +52,16 @@ class KnownPerceiver:
         ("Are the jug and the stove equally far?", "equal", "No. The jug is closer than the stove (90 % sure).",
          ["jug", "stove"]),
         ("Are the plate and the jug at the same distance?", "equal",
-         "Yes. The jug and the plate are about equally far (0.20 ± 0.03 and 0.23 ± 0.03).", ["jug", "plate"]),
+         "Yes. The jug and the plate are about equally far "
+         "(at 0.20 ± 0.03 and 0.23 ± 0.03; relative depth: 0 nearest, 1 farthest; not metres).", ["jug", "plate"]),
         ("Are the tent, the plate and the jug equally far?", "equal",
          "No. The jug is closer than the tent (90 % sure).", ["jug", "plate", "tent"]),
         ("Sort the tent, the jug and the stove by distance.", "sort",
-         "The jug is nearest at 0.20 ± 0.03; the stove 0.50 ± 0.03; the tent 0.80 ± 0.03.", ["jug", "stove", "tent"]),
+         "The jug is nearest, at 0.20 ± 0.03 of the view's depth; the stove 0.50 ± 0.03; the tent 0.80 ± 0.03 "
+         "(relative depth: 0 nearest, 1 farthest; not metres).", ["jug", "stove", "tent"]),
         ("Which is nearest: the tent, the jug or the stove?", "nearest",
-         "The jug is nearest at 0.20 ± 0.03; the stove 0.50 ± 0.03; the tent 0.80 ± 0.03.", ["jug", "stove", "tent"]),
+         "The jug is nearest, at 0.20 ± 0.03 of the view's depth; the stove 0.50 ± 0.03; the tent 0.80 ± 0.03 "
+         "(relative depth: 0 nearest, 1 farthest; not metres).", ["jug", "stove", "tent"]),
     ],
 )  # fmt: skip
 def test_answers(question: str, kind: str, text: str, names: list[str]) -> None:

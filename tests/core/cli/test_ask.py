@@ -28,7 +28,12 @@ def test_depths_as_json(image: str, fake: FakeEngine, capsys: pytest.CaptureFixt
 def test_depths_as_a_table(image: str, fake: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["depths", image, "--objects", "table,chair"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3 and lines[1].split()[:2] == ["chair", "0.20"] and lines[2].startswith("table")
+    assert (
+        len(lines) == 4
+        and "not metres" in lines[3]
+        and lines[1].split()[:2] == ["chair", "0.20"]
+        and lines[2].startswith("table")
+    )
 
 
 def test_a_file_name_that_is_no_text(image: str, fake: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:

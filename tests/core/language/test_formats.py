@@ -47,7 +47,8 @@ def said(question: str, known: Sequence[str] = ()) -> str:
         ("What is the depth value of the stove? Answer with a number between 0 and 1.", "0.50"),
         ("How far is the jug, from 0 to 1?", "0.20"),
         ("Which is closer, the stove or the lamp? Answer with one word.",
-         "The stove is at 0.50 ± 0.03. I see no lamp."),
+         "The stove is at 0.50 ± 0.03 of the view's depth "
+         "(relative depth: 0 nearest, 1 farthest; not metres). I see no lamp."),
     ],
 )  # fmt: skip
 def test_an_answer_has_the_form_that_is_asked_for(question: str, expected: str) -> None:
@@ -56,8 +57,12 @@ def test_an_answer_has_the_form_that_is_asked_for(question: str, expected: str) 
 
 @pytest.mark.parametrize("unit", ["in meters", "in feet", "in cm"])
 def test_a_bare_number_is_never_of_another_unit(unit: str) -> None:
-    assert said(f"How far is the jug {unit}? Answer with a number only.") == "The jug is at 0.20 ± 0.03."
-    assert said(f"How far is the jug {unit}? Answer using a single word.") == "The jug is at 0.20 ± 0.03."
+    assert said(f"How far is the jug {unit}? Answer with a number only.").startswith(
+        "The jug is at 0.20 ± 0.03 of the view's depth"
+    )
+    assert said(f"How far is the jug {unit}? Answer using a single word.").startswith(
+        "The jug is at 0.20 ± 0.03 of the view's depth"
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxqa_core.language.sentences import (
+    SCALE,
     SURE,
     about_equal,
     say_closer,
@@ -16,7 +18,7 @@ from proxqa_core.language.sentences import (
     say_metres,
     say_yes_or_no,
 )
-from proxqa_core.types import ObjectDepth
+from proxqa_core.types import Box, ObjectDepth
 
 
 def thing(name: str, depth: float, score: float = 0.9, distance: float = math.nan) -> ObjectDepth:
@@ -26,21 +28,31 @@ def thing(name: str, depth: float, score: float = 0.9, distance: float = math.na
 
 def test_depths_nearest_first() -> None:
     sentence = say_depths([thing("table", 0.6), thing("chair", 0.21)])
-    assert sentence == "The chair is nearest at 0.21 ± 0.05; the table 0.60 ± 0.05."
+    assert sentence == f"The chair is nearest, at 0.21 ± 0.05 of the view's depth; the table 0.60 ± 0.05 ({SCALE})."
 
 
 def test_one_object_is_not_called_nearest() -> None:
-    assert say_depths([thing("the chair", 0.2)]) == "The chair is at 0.20 ± 0.05."
+    assert say_depths([thing("the chair", 0.2)]) == f"The chair is at 0.20 ± 0.05 of the view's depth ({SCALE})."
 
 
 def test_unseen_objects_get_no_number() -> None:
     sentence = say_depths([thing("chair", 0.2), thing("lamp", 0.4, score=0.1), thing("a dog", 0.4, score=math.nan)])
-    assert sentence == "The chair is at 0.20 ± 0.05. I see no lamp or dog."
+    assert sentence == f"The chair is at 0.20 ± 0.05 of the view's depth ({SCALE}). I see no lamp or dog."
     assert say_depths([thing("lamp", 0.4, score=0.1)]) == "I see no lamp."
 
 
 def test_a_depth_that_is_not_known_is_said_so() -> None:
     assert say_depths([thing("chair", math.nan)]) == "I cannot tell how far the chair is."
+
+
+def test_a_box_that_was_given_is_answered_and_the_name_doubted() -> None:
+    dice = replace(thing("dice", 0.2, score=0.12), box=Box(1, 2, 30, 40))
+    assert say_depths([dice]) == (
+        f"The dice is at 0.20 ± 0.05 of the view's depth ({SCALE}). "
+        "What is in the box given for the dice may be something else (12 % that it is one)."
+    )
+    assert say_depths([replace(dice, found_at=dice.box, box=None)]) == "I see no dice."
+    assert say_depths([replace(dice, depth=math.nan)]) == "I see no dice."  # a box outside the image
 
 
 def test_nothing() -> None:
@@ -49,7 +61,9 @@ def test_nothing() -> None:
 
 def test_metres_where_calibrated() -> None:
     sentence = say_depths([thing("chair", 0.2, distance=1.234), thing("table", 0.6)])
-    assert sentence == "The chair is nearest at 1.23 ± 0.10 m (relative 0.20 ± 0.05); the table 0.60 ± 0.05."
+    assert sentence == (
+        f"The chair is nearest, at 1.23 ± 0.10 m (relative depth 0.20 ± 0.05); the table 0.60 ± 0.05 ({SCALE})."
+    )
     assert say_metres(12.34) == "12.3 m"
 
 
@@ -65,7 +79,9 @@ def test_closer() -> None:
 def test_equally_far_or_not() -> None:
     near, far = thing("chair", 0.30), thing("table", 0.33)
     sentence = say_equal([near, far], near, far, 0.7)
-    assert sentence == "Yes. The chair and the table are about equally far (0.30 ± 0.05 and 0.33 ± 0.05)."
+    assert sentence == (
+        f"Yes. The chair and the table are about equally far (at 0.30 ± 0.05 and 0.33 ± 0.05; {SCALE})."
+    )
     far = thing("table", 0.60)
     assert say_equal([near, far], near, far, 0.93) == "No. The chair is closer than the table (93 % sure)."
     assert say_equal([near, far], near, far, 0.55).startswith("Yes.")  # undecided
@@ -97,7 +113,7 @@ NAMES = st.text("abc xyz", min_size=1, max_size=12).filter(str.strip)
 @given(st.lists(st.tuples(NAMES, st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=6))
 def test_no_metres_without_calibration_and_every_object_named(things: list[tuple[str, float, float]]) -> None:
     sentence = say_depths([thing(*t) for t in things])
-    assert "relative" not in sentence and " m (" not in sentence and "nan" not in sentence
+    assert " m (" not in sentence and ("not metres" in sentence) == ("±" in sentence) and "nan" not in sentence
     assert sentence.endswith(".") and "\n" not in sentence
     numbers = sum(score >= 0.5 for _, _, score in things)
     assert sentence.count("±") == numbers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,8 +35,27 @@ def test_the_input_is_left_alone() -> None:
 def test_the_box_has_the_colour_of_its_depth() -> None:
     drawn = annotate(blank(), [thing(depth=0.0, box=Box(20, 60, 100, 200))])
     assert tuple(drawn[130, 20]) == colour_of(0.0)
-    unseen = annotate(blank(), [thing(depth=0.0, box=Box(20, 60, 100, 200), score=0.1)])
-    assert tuple(unseen[130, 20]) == colour_of(math.nan)
+
+
+def test_a_box_that_was_given_is_drawn_and_its_name_doubted() -> None:
+    doubted = thing(box=Box(20, 60, 100, 200), score=0.1)
+    assert tuple(annotate(blank(), [doubted])[130, 20]) == colour_of(0.2)
+    assert label_of(doubted) == "chair? 0.20 +-0.05"
+
+
+def test_what_is_not_seen_has_no_box() -> None:
+    unseen = replace(thing(score=0.1), found_at=Box(20, 60, 100, 200))
+    assert (annotate(blank(), [unseen])[:, :320] == 128).all()
+
+
+def test_labels_of_things_in_one_place_do_not_cover_each_other() -> None:
+    things = [
+        thing(name, depth, Box(20, 60, 220, 200)) for name, depth in (("chair", 0.2), ("stool", 0.5), ("mug", 0.8))
+    ]
+    together = annotate(blank(), things)
+    for one in things:  # every label's filled rectangle is whole
+        colour = np.array(colour_of(one.depth))
+        assert ((together == colour).all(axis=2)).sum() > 500, one.name
 
 
 def test_nothing_to_draw_gives_a_copy() -> None:
