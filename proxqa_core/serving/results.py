@@ -1,7 +1,8 @@
 """Answers as the JSON that the server sends.
 
 Promises: of an object that is not seen there is no depth and no distance, only that it is not seen and how sure that
-is. Knows nothing of HTTP.
+is; an object given with a box counts as seen, and `name_doubted` says where it does not look like its name. Knows
+nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from proxqa_core.jsontext import plain
-from proxqa_core.types import VISIBLE, Box, ObjectDepth, ProximityAnswer
+from proxqa_core.types import Box, ObjectDepth, ProximityAnswer
 
 
 def answer_json(answer: ProximityAnswer) -> dict[str, Any]:
@@ -31,11 +32,12 @@ def objects_json(objects: Sequence[ObjectDepth]) -> list[dict[str, Any]]:
 
 
 def _object_json(thing: ObjectDepth) -> dict[str, Any]:
-    seen = thing.score >= VISIBLE
+    seen = thing.is_answered
     numbers = ("depth", "depth_stddev", "distance", "distance_stddev")
     return {
         "name": thing.name,
         "seen": seen,
+        "name_doubted": thing.is_doubted,
         "score": plain(thing.score),
         **{name: plain(getattr(thing, name)) if seen else None for name in numbers},
         "box": _corners(thing.box),

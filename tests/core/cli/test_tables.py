@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from proxqa_core.cli import tables
 from proxqa_core.types import ObjectDepth
@@ -14,11 +15,14 @@ def test_columns_are_aligned() -> None:
 
 def test_metres_only_where_they_are_known() -> None:
     near = ObjectDepth("chair", 0.2, 0.05, 0.9, "0.20")
-    assert "metres" not in tables.object_table([near])
+    assert "metres" not in tables.object_table([near]).splitlines()[0]
     far = ObjectDepth("table", 0.6, 0.05, 0.9, "0.60", distance=2.5, distance_stddev=0.25)
-    header, first, second = tables.object_table([near, far]).splitlines()
+    header, first, second, scale = tables.object_table([near, far]).splitlines()
+    assert "not metres" in scale
     assert header.split() == ["object", "depth", "±", "metres", "±", "visible"]
     assert first.split() == ["chair", "0.20", "0.05", "-", "-", "90", "%"]
+    unseen = replace(near, score=0.2)
+    assert tables.object_table([unseen]).splitlines()[1].split() == ["chair", "-", "-", "20", "%"]
     assert second.split() == ["table", "0.60", "0.05", "2.50", "0.25", "90", "%"]
 
 
