@@ -226,7 +226,8 @@ def picture(frame: Recorded, named: Sequence[Any], boxed: Sequence[Any], asked: 
     objects = []
     for o in map(message_to_object, boxed or named):
         box = o.box and Box(*(times * side for side in o.box.xyxy))
-        objects.append(dataclasses.replace(o, **({"box": box} if boxed else {"box": None, "found_at": box})))
+        given, found = (box, None) if boxed else (None, box)
+        objects.append(dataclasses.replace(o, box=given, found_at=found))
     where = "Boxes: given, from the bag." if boxed else "Boxes: found by the model."
     drawn = annotate(large, objects, f"{asked.question} {asked.response.answer} {where}")
     out.parent.mkdir(parents=True, exist_ok=True)

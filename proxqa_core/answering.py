@@ -13,7 +13,7 @@ from typing import Protocol
 
 from proxqa_core.errors import BadObjectError, NotUnderstoodError
 from proxqa_core.language import sentences, templates
-from proxqa_core.language.questions import Question
+from proxqa_core.language.questions import Question, understand
 from proxqa_core.language.referring import related_to
 from proxqa_core.language.short_answers import shortened
 from proxqa_core.protocols import ObjectLike
@@ -90,6 +90,44 @@ def _in_metres(answer: ProximityAnswer, question: Question) -> ProximityAnswer:
     return replace(answer, answer=f"{answer.answer} {sentences.METRES_UNKNOWN}")
 
 
+def check_question(text: str, known: Sequence[ObjectQuery] = (), general: bool = True) -> Question:
+    """Understand a question and tell what no image can answer, before anything is loaded.
+
+    Args:
+        text: The question.
+        known: As of `answer`.
+        general: Whether the model may have been taught other questions than those about proximity.
+
+    Returns:
+        The question.
+
+    Raises:
+        NotUnderstoodError: It is not understood, names nothing, or is none that this model can answer.
+        BadObjectError: Several known objects have a name that the question uses.
+    """
+    question = understand(text, [q.name for q in known])
+    if question.kind is QuestionKind.GENERAL and not general:
+        raise _not_taught(question)
+    for name in question.names:
+        _pick(name, known)
+    if not question.names and not known and question.kind in (QuestionKind.DEPTH, QuestionKind.EQUAL):
+        raise _names_nothing(question)
+    return question
+
+
+def _not_taught(question: Question) -> NotUnderstoodError:
+    return NotUnderstoodError(
+        f"question {question.asked[:60]!r} is not about proximity, the only thing this model was taught; "
+        "ask for example 'how far is the chair?' or 'which is closer, the chair or the table?'"
+    )
+
+
+def _names_nothing(question: Question) -> NotUnderstoodError:
+    return NotUnderstoodError(
+        f"question {question.asked[:60]!r} names no object; expected names in the question or a list of objects"
+    )
+
+
 def _answered(
     perceiver: Perceiver, question: Question, known: Sequence[ObjectQuery], generate: Callable[[str], str] | None
 ) -> ProximityAnswer:
@@ -101,9 +139,7 @@ def _answered(
         return _general_answer(question, generate)
     targets = named or list(known)
     if not targets:
-        raise NotUnderstoodError(
-            f"question {question.asked[:60]!r} names no object; expected names in the question or a list of objects"
-        )
+        raise _names_nothing(question)
     nearest_first = sorted(perceiver.depths(targets), key=lambda o: (not o.is_answered, o.depth))
     if question.kind is QuestionKind.EQUAL:
         return _equal_answer(perceiver, question, nearest_first)
@@ -214,10 +250,7 @@ def _equal_answer(perceiver: Perceiver, question: Question, found: Sequence[Obje
 def _general_answer(question: Question, generate: Callable[[str], str] | None) -> ProximityAnswer:
     """The model's own words, where it was taught to use them."""
     if generate is None:
-        raise NotUnderstoodError(
-            f"question {question.asked[:60]!r} is not about proximity, the only thing this model was taught; "
-            "ask for example 'how far is the chair?' or 'which is closer, the chair or the table?'"
-        )
+        raise _not_taught(question)
     text = generate(templates.plain(question.asked))
     if not text:
         raise NotUnderstoodError(f"the model has no answer to {question.asked[:60]!r}")

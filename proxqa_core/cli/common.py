@@ -9,7 +9,7 @@ import argparse
 import contextlib
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -49,6 +49,9 @@ class Parser(argparse.ArgumentParser):
         found, rest = super().parse_known_args(args, namespace)
         last = next((a for a in reversed(self._actions) if not a.option_strings), None)
         words = [word for word in rest if not word.startswith("-")]
+        if last is not None and last.nargs == argparse.ONE_OR_MORE:  # a list may go on behind options
+            getattr(found, last.dest).extend(self._get_values(last, words) if words else [])
+            return found, [word for word in rest if word.startswith("-")]
         may_come = last is not None and last.nargs == argparse.OPTIONAL and len(words) == 1
         if last is not None and may_come and getattr(found, last.dest) == last.default:
             setattr(found, last.dest, self._get_values(last, words))
@@ -272,10 +275,24 @@ def write_report(options: argparse.Namespace, report: Any, text: str) -> None:
         report: Plain values, lists and dicts; NaN becomes null.
         text: The same for people, printed unless the JSON goes to stdout.
     """
+    if options.json:
+        write_json(options, report)
+    if options.json != STDOUT:
+        print(text)
+
+
+def write_json(options: argparse.Namespace, report: Any) -> None:
+    """Write a report to the file of --json, or print it where that is stdout."""
     if options.json == STDOUT:
         print(to_json(report))
         return
-    if options.json:
-        # a file's name, which the report may hold, need not be text
-        write_text(options.json, to_json(report) + "\n", errors="backslashreplace")
-    print(text)
+    # a file's name, which the report may hold, need not be text
+    write_text(options.json, to_json(report) + "\n", errors="backslashreplace")
+
+
+def checked(kind: Callable[[str], Any], option: str, text: str) -> Any:
+    """What an argument type makes of a text, for options whose type depends on others; BadUsageError where it fails."""
+    try:
+        return kind(text)
+    except argparse.ArgumentTypeError as error:
+        raise BadUsageError(f"argument {option}: {error}") from error

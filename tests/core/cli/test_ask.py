@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -118,3 +121,74 @@ def test_the_real_model(
         assert {answer["closer"], answer["farther"]} == {"chair", "table"} and 0.5 <= answer["probability"] <= 1
     else:
         assert answer["closer"] == answer["farther"] == "" and answer["probability"] is None
+
+
+def test_several_images_with_one_load(image: str, fake: FakeEngine, tmp_path: Path, capsys: Any) -> None:
+    other = Path(image).with_name("hall.png")
+    Image.open(image).save(other)
+    (tmp_path / "notes.png").write_text("no image")
+    report, pictures = tmp_path / "r.json", tmp_path / "out"
+    arguments = [str(tmp_path), "How far is the chair?", "--save", str(pictures), "--json", str(report)]
+    assert main(["ask", *arguments]) == 0
+    found = json.loads(report.read_text())
+    assert [Path(i["image"]).name for i in found["images"]] == ["hall.png", "room.jpg"]
+    assert len(found["bad_images"]) == 1 and "notes.png" in found["bad_images"][0]
+    assert sorted(p.name for p in pictures.iterdir()) == ["hall.png", "room.jpg"]
+    output = capsys.readouterr()
+    assert output.err.count("a library prints while it loads") == 1 and f"written to {pictures}" in output.err
+    assert "hall.png" in output.out and "room.jpg" in output.out
+
+
+def test_words_behind_options_belong_to_the_list(image: str, fake: FakeEngine, capsys: Any) -> None:
+    assert main(["ask", image, "--objects", "chair", "how far is it?", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["question"] == "how far is it?"
+
+
+def test_a_video(fake: FakeEngine, tmp_path: Path, capsys: Any) -> None:
+    video = tmp_path / "drive.avi"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for n in range(10):
+        writer.write(np.full((48, 64, 3), 20 * n, np.uint8))
+    writer.release()
+    assert main(["depths", str(video), "--objects", "chair", "--every-seconds", "0.45", "--json", "-"]) == 0
+    assert [i["image"] for i in json.loads(capsys.readouterr().out)["images"]] == [f"{video}:0", f"{video}:5"]
+    assert main(["depths", str(video), "--objects", "chair", "--most", "3", "--json", "-"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["images"]) == 3
+
+
+def test_a_damaged_video_is_one_line(fake: FakeEngine, tmp_path: Path, capsys: Any) -> None:
+    video = tmp_path / "drive.mp4"
+    video.write_bytes(b"no video")
+    assert main(["depths", str(video), "--objects", "chair"]) == 2
+    assert "cannot be opened as a video" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_chat(image: str, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
+    lines = "/objects chair, table\n\nwhich is nearest?\n/nonsense\n/quit\nnever asked\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    assert main(["chat", image, "--json", str(tmp_path / "chat.json")]) == 0
+    said = capsys.readouterr().out
+    assert "The chair is nearest" in said and "'/nonsense' is no command" in said
+    assert len(json.loads((tmp_path / "chat.json").read_text())["turns"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["Who painted this?"], "not about proximity"),
+        (["How far is the cup on the shelf?"], "in relation to another"),
+        (["How far is it?"], "names no object"),
+    ],
+)
+def test_bad_questions_are_refused_before_the_model_is_loaded(
+    image: str, refused: Callable[[Sequence[str], str], None], words: list[str], says: str
+) -> None:
+    refused(["ask", image, *words], says)
+
+
+def test_several_images_need_a_folder(
+    image: str, refused: Callable[[Sequence[str], str], None], tmp_path: Path
+) -> None:
+    refused(["depths", image, image, "--objects", "chair", "--save", str(tmp_path / "a.png")], "expected a folder")
+    refused(["ask", "How far is the chair?"], "no image was named")
+    refused(["ask", image, "How far is the chair?", "--node"], "its own newest image")
