@@ -173,7 +173,7 @@ def needs(question: Question, known: Sequence[ObjectQuery] = ()) -> Needs:
 
 def ends(found: Sequence[ObjectDepth]) -> tuple[ObjectQuery, ObjectQuery]:
     """The nearest and the farthest of some objects, as they were asked for; what is not seen comes last."""
-    nearest_first = sorted(found, key=lambda o: (o.score < VISIBLE, o.depth))
+    nearest_first = sorted(found, key=lambda o: (not o.is_answered, o.depth))
     near, far = nearest_first[0], nearest_first[-1]
     return ObjectQuery(near.name, near.box), ObjectQuery(far.name, far.box)
 
