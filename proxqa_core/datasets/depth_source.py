@@ -23,6 +23,7 @@ from proxqa_core.datasets.folder_records import FolderRecords
 from proxqa_core.datasets.make3d import C1_LIMIT_M, Make3DImage
 from proxqa_core.depth import disparity_of, same_aspect
 from proxqa_core.errors import BadImageError, ProxqaError, reason_of
+from proxqa_core.memory import is_out_of_memory
 
 SUFFIXES = (".png", ".npy", ".tif", ".tiff")
 FAR_MM = 65535
@@ -224,7 +225,7 @@ class DepthModel:
             model = AutoModelForDepthEstimation.from_pretrained(
                 source, local_files_only=local, use_safetensors=True, trust_remote_code=False
             )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
             raise ProxqaError(
                 f"depth model {source!r} cannot be loaded: {str(error).strip().splitlines()[0]}"
             ) from error
@@ -240,9 +241,23 @@ class DepthModel:
         sizes = [image.shape[:2] for _, image in images]
         for size in dict.fromkeys(sizes):  # others would not be resized to one shape by models that keep the ratio
             alike = [i for i, other in enumerate(sizes) if other == size]
-            for i, depth in zip(alike, self._predicted([images[i][1] for i in alike], size), strict=True):
-                found[i] = to_disparity(depth, self._unit, Path(images[i][0]))
+            found |= zip(alike, self._of_one_size([images[i] for i in alike], size), strict=True)
         return [found[i] for i in range(len(images))]
+
+    def _of_one_size(
+        self, images: Sequence[tuple[str, NDArray[np.uint8]]], size: tuple[int, ...]
+    ) -> list[NDArray[np.float64] | str]:
+        """Disparities of images of one size; where a model fails on them together, of each alone."""
+        try:
+            predicted = self._predicted([image for _, image in images], size)
+        except Exception as error:  # models and their processors raise whatever an odd image leads them into
+            if is_out_of_memory(error):
+                raise
+            if len(images) == 1:
+                return [f"{images[0][0]}: depth model cannot predict it ({reason_of(error)[:80]})"]
+            return [self._of_one_size([image], size)[0] for image in images]
+        pairs = zip(predicted, images, strict=True)
+        return [to_disparity(depth, self._unit, Path(name)) for depth, (name, _) in pairs]
 
     def _predicted(self, images: list[NDArray[np.uint8]], size: tuple[int, ...]) -> list[NDArray[Any]]:
         """What the model says of images of one size, by its own processor: without its padding, and never inverted."""

@@ -31,7 +31,7 @@ from proxqa_core.datasets.reading import ReadReport
 from proxqa_core.errors import ProxqaError
 from proxqa_core.files import write_text
 from proxqa_training.proximity110k.labelling import Labeller, LabellingConfig, pack
-from proxqa_training.proximity110k.mixture import BadMixError, Mixture, check_share, json_list
+from proxqa_training.proximity110k.mixture import Mixture, check_share, json_list, require_samples
 from proxqa_training.proximity110k.statistics import Statistics
 
 log = logging.getLogger(__name__)
@@ -144,6 +144,7 @@ def build(
 
     Raises:
         BadBuildError: The folder holds shards of another recipe, or no image could be used.
+        BadMixError: The file to mix in holds nothing that can be used.
         WorkerLostError: A worker was killed; the same call goes on.
         OSError: The folder cannot be written to.
     """
@@ -151,6 +152,8 @@ def build(
     shards.mkdir(parents=True, exist_ok=True)
     _check_recipe(out, {**asdict(labelling), "shard_size": config.shard_size, "limit": config.limit,
                         "complete": config.complete, **(identity or {})})  # fmt: skip
+    if config.mix is not None:
+        require_samples(config.mix)
     label_all = label_all or local_pool(config.workers)
     told = on_progress or (lambda new, earlier: None)
 
@@ -297,8 +300,7 @@ def put_together(out: Path, config: BuildConfig) -> BuildReport:
     """The shards, in order, as ``train.json`` and ``val.json``; what is mixed in is spread evenly over train.
 
     Raises:
-        BadMixError: The file to mix in holds nothing that can be used.
-        BadDatasetError: It cannot be read.
+        BadDatasetError: The file to mix in cannot be read.
         BadBuildError: A shard is damaged.
     """
     # 1. which images are kept, and how many training samples there are to mix into
@@ -312,9 +314,6 @@ def put_together(out: Path, config: BuildConfig) -> BuildReport:
     mixture = None
     if config.mix is not None and trained:
         mixture = Mixture(config.mix, config.mix_share, trained, report.mix_left_out)
-        if not mixture.used:
-            why = "; ".join(report.mix_left_out.lines())[:200] or "the share asks for none"
-            raise BadMixError(f"{config.mix}: nothing of it can be mixed in ({why})")
         report.mixed_in = mixture.used
     # 2. their samples
     with ExitStack() as stack:

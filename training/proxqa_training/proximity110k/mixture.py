@@ -39,6 +39,20 @@ def check_share(share: float) -> None:
         raise BadMixError(f"the share to mix in is {share}; expected a number above 0 and below 1")
 
 
+def require_samples(path: Path) -> None:
+    """Refuse a file before there is work to lose.
+
+    Raises:
+        BadMixError: It holds nothing that can be used.
+        BadDatasetError: It cannot be read.
+    """
+    report = ReadReport()
+    if next(read_conversations(path, report), None) is None:
+        raise BadMixError(
+            f"{path}: holds no sample that can be used ({'; '.join(report.lines())[:200] or 'it is empty'})"
+        )
+
+
 class Mixture:
     """Samples of a file, to be put between those of a data set.
 
@@ -116,12 +130,11 @@ def mix(base: Path, other: Path, share: float, out: Path) -> MixReport:
         OSError: `out` cannot be written.
     """
     check_share(share)
+    for path in (base, other):
+        require_samples(path)
     report = ReadReport()
     count = sum(1 for _ in read_samples(base, report))
     mixture = Mixture(other, share, count, report)
-    for path, found in ((base, count), (other, mixture.used)):
-        if not found:
-            raise BadMixError(f"{path}: holds no sample that can be used; {'; '.join(report.lines())[:200]}")
     with json_list(out) as samples:
         for i, (raw, _) in enumerate(read_samples(base)):
             samples.add(raw)
