@@ -8,7 +8,7 @@ VENV ?= .venv
 SHELL := /bin/bash
 .SHELLFLAGS := -e -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo test lint types docs clean
+.PHONY: setup demo test gpu-check lint types docs clean
 
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check
@@ -82,6 +82,10 @@ test: setup
 	$(MAKE) --no-print-directory -j2 lint types docs
 	$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not timing"
 	$(RUN) -m pytest -m timing
+
+# All that only a GPU can show, in at most 8 minutes; without one, what can be shown. PHOTOS=folder tries encoders on more.
+gpu-check: setup $(TOOLS)
+	$(RUN) scripts/gpu_check.py --json build/gpu-check.json $(if $(PHOTOS),--photos "$(PHOTOS)")
 
 clean:
 	rm -rf build docs/api/generated proxqa_ros.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -31,7 +31,14 @@ def openvino_networks(model: LoadedModel, config: BackendConfig, on_progress: Pr
     return make(model, config, on_progress)
 
 
-MAKERS: dict[str, Maker] = {"torch": torch_networks, "openvino": openvino_networks}
+def tensorrt_networks(model: LoadedModel, config: BackendConfig, on_progress: Progress) -> Networks:
+    """The vision encoder by TensorRT on an NVIDIA GPU, imported only here."""
+    from proxqa_core.backends.tensorrt_backend import tensorrt_networks as make
+
+    return make(model, config, on_progress)
+
+
+MAKERS: dict[str, Maker] = {"torch": torch_networks, "openvino": openvino_networks, "tensorrt": tensorrt_networks}
 """All backends but 'auto'."""
 
 

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Collection, Sequence
 
-from proxqa_core.cli import ask, bench, compare, evaluate, info, logs, record, serve, train
+from proxqa_core.cli import ask, bench, compare, evaluate, export, info, logs, record, serve, train
 from proxqa_core.cli.common import Parser
 from proxqa_core.errors import BadModelError, ProxqaError
 from proxqa_core.memory import is_out_of_memory
@@ -63,7 +63,7 @@ def build_parser(groups: Collection[str] = ()) -> Parser:
     parser = Parser(prog="proxqa", description="How far is it, and which is closer? Asked of one camera image.")
     parser.set_defaults(verbose=False, quiet=False)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
-    for group in (ask, evaluate, compare, record, bench, serve, info):
+    for group in (ask, evaluate, compare, record, bench, export, serve, info):
         group.add_commands(commands)
     train.add_groups(commands, groups)
     return parser
