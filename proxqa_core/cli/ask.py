@@ -71,7 +71,7 @@ def run_ask(options: argparse.Namespace) -> None:
     if len(options.words) < 2:
         raise common.BadUsageError("no image was named; expected IMAGE ... QUESTION, or --node to ask a running node")
     sources = _sources(options, options.words[:-1], queries)
-    engine = _loaded(options)
+    engine = _loaded(options, sources.is_single)
 
     def answered(image: NDArray[np.uint8]) -> tuple[dict[str, Any], str, Sequence[ObjectDepth], str]:
         answer = engine.encode_image(image).ask(question, queries)
@@ -96,7 +96,7 @@ def run_depths(options: argparse.Namespace) -> None:
     if not queries:
         raise common.BadUsageError("no object was named; give --objects 'chair,table' or --box 'chair=10,20,110,220'")
     sources = _sources(options, options.images, queries)
-    engine = _loaded(options)
+    engine = _loaded(options, sources.is_single)
 
     def answered(image: NDArray[np.uint8]) -> tuple[dict[str, Any], str, Sequence[ObjectDepth], str]:
         found = engine.encode_image(image).depths(queries)
@@ -189,9 +189,9 @@ def _checked_boxes(image: NDArray[np.uint8], queries: Sequence[ObjectQuery]) -> 
     return image
 
 
-def _loaded(options: argparse.Namespace) -> Any:
+def _loaded(options: argparse.Namespace, one_image: bool = False) -> Any:
     with common.stdout_to_stderr():
-        return common.load_engine(options)
+        return common.load_engine(options, one_image)
 
 
 def _answer_all(options: argparse.Namespace, sources: ImageSources, model: str, answered: Any) -> None:

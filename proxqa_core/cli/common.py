@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from proxqa_core.backends.config import BACKENDS, BackendConfig
+from proxqa_core.backends.config import AUTO, BACKENDS, BackendConfig
 from proxqa_core.errors import BadObjectError, ProxqaError
 from proxqa_core.files import write_text
 from proxqa_core.jsontext import to_json
@@ -186,7 +186,10 @@ def model_options() -> Parser:
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     group.add_argument("--dtype", default="auto", choices=DTYPES, help="type of the weights (default: auto)")
     group.add_argument(
-        "--backend", default="auto", choices=BACKENDS, help="what runs it (default: auto, the fastest that works)"
+        "--backend",
+        default="auto",
+        choices=BACKENDS,
+        help="what runs it (default: auto, the fastest that works; for one image that is torch)",
     )
     group.add_argument(
         "--int8", action="store_true", help="language model in 8 bits (openvino): faster, depths change by up to 0.03"
@@ -207,12 +210,23 @@ def add_every_arguments(parser: Parser) -> argparse._MutuallyExclusiveGroup:
 # --- work ------------------------------------------------------------------------------------------------------------
 
 
-def load_engine(options: argparse.Namespace) -> ProximityEngine:
-    """The engine that --model, --adapter, --device, --dtype, --backend and --int8 ask for."""
-    from proxqa_core.engine import ProximityEngine
+def load_engine(options: argparse.Namespace, one_image: bool = False) -> ProximityEngine:
+    """The engine that --model, --adapter, --device, --dtype, --backend and --int8 ask for.
 
-    backend = BackendConfig(options.backend, options.int8)
-    return ProximityEngine.load(options.model, options.adapter, options.device, options.dtype, backend=backend)
+    Args:
+        options: Of the command line.
+        one_image: Whether a single image is asked about: `auto` is PyTorch then, which answers before another
+            backend's graphs are ready.
+    """
+    from proxqa_core.model.base_weights import verifying_ahead
+
+    name = "torch" if one_image and options.backend == AUTO and not options.int8 else options.backend
+    backend = BackendConfig(name, options.int8)
+    # while the import takes Python's own time
+    with verifying_ahead() if options.model == "default" else contextlib.nullcontext():
+        from proxqa_core.engine import ProximityEngine
+
+        return ProximityEngine.load(options.model, options.adapter, options.device, options.dtype, backend=backend)
 
 
 def shows_progress(options: argparse.Namespace) -> bool:

@@ -23,6 +23,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,14 +165,46 @@ def default_base(on_progress: Callable[[str], None] | None = None) -> Path:
         BadModelError: A weight file is another one than expected.
         CacheError: The cache cannot be written.
     """
+    global _ahead
+    found, _ahead = _ahead or _start_verifying(), None
+    language, vision, folder, whole = found.result()
+    if not whole:
+        (on_progress or log.warning)(f"converting the base weights once, about 20 s, into {folder}")
+        _make_base(language, vision, folder)
+    return folder
+
+
+@contextlib.contextmanager
+def verifying_ahead() -> Iterator[None]:
+    """Have `default_base` find its files being verified since the `with` block began: hashing runs beside Python."""
+    global _ahead
+    _ahead = _start_verifying()
+    try:
+        yield
+    finally:
+        _ahead = None
+
+
+_Verified = tuple[Path, Path, Path, bool]
+_ahead: Future[_Verified] | None = None
+"""What `verifying_ahead` has started and no `default_base` has used."""
+
+
+def _start_verifying() -> Future[_Verified]:
+    pool = ThreadPoolExecutor(1, "verify")
+    try:
+        return pool.submit(_verified)
+    finally:
+        pool.shutdown(wait=False)
+
+
+def _verified() -> _Verified:
+    """The verified weight files of language and vision, the folder of the converted base, and whether that is whole."""
     language, vision = LANGUAGE.find(), vision_weights().find()
     # transformers renames weights between its versions: what one wrote another may not read
     version = importlib.metadata.version("transformers")
     folder = cache_folder() / f"base-{base_identity()}-{CACHE_LAYOUT}-transformers-{version}"
-    if not _is_whole(folder):
-        (on_progress or log.warning)(f"converting the base weights once, about 20 s, into {folder}")
-        _make_base(language, vision, folder)
-    return folder
+    return language, vision, folder, _is_whole(folder)
 
 
 def _make_base(language: Path, vision: Path, folder: Path) -> None:

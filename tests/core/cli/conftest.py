@@ -35,7 +35,7 @@ def use_engine(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
     """Sets the engine that the commands get; an exception is raised instead."""
 
     def use(engine: Any) -> None:
-        def load(options: Any) -> Any:
+        def load(options: Any, one_image: bool = False) -> Any:
             if isinstance(engine, BaseException):
                 raise engine
             print("a library prints while it loads")
