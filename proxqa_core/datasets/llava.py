@@ -94,7 +94,8 @@ def _conversation(raw: Any, number: int) -> Conversation | str:
         return "image that is no path inside a folder"
     turns = []
     for i, turn in enumerate(raw["conversations"]):
-        role = ROLES.get(turn.get("from", "")) if isinstance(turn, dict) else None
+        speaker = turn.get("from") if isinstance(turn, dict) else None
+        role = ROLES.get(speaker) if isinstance(speaker, str) else None
         if role is None or not isinstance(turn.get("value"), str):
             return "turn without a known 'from' and a text 'value'"
         if role != ("user", "assistant")[i % 2]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from proxqa_core.errors import BadModelError
 from proxqa_core.language.templates import NOT_VISIBLE
 
 HALF_STEP = 0.005
@@ -61,6 +62,15 @@ class DigitTree:
     hundredths: NDArray[np.float64]
 
 
+def _check_finite(*logits: NDArray[np.float64]) -> None:
+    """Raise where a model answers with NaN or infinity, which would pass for an answer."""
+    if not all(np.isfinite(values).all() for values in logits):
+        raise BadModelError(
+            "the model answers with numbers that are not finite; its weights are damaged, or too large for its type "
+            "(try float32)"
+        )
+
+
 def visibility_evidence(tree: DigitTree, score: float) -> NDArray[np.float64]:
     """What speaks for an object being in view.
 
@@ -100,7 +110,11 @@ def read_depth(tree: DigitTree, temperature: float = 1.0, visible: float | None 
 
     Returns:
         The depth with its standard deviation.
+
+    Raises:
+        BadModelError: The logits are no finite numbers.
     """
+    _check_finite(tree.visible, tree.tenths, tree.hundredths)
     # 1. Probabilities of the 100 numbers, [100]: of the first digit [10, 1] times of the second [10, 10].
     tenths = softmax(tree.tenths / temperature)
     weights = (tenths[:, None] * softmax(tree.hundredths / temperature)).reshape(100)
@@ -131,7 +145,11 @@ def read_choice(odds: NDArray[np.float64], temperature: float = 1.0) -> NDArray[
 
     Returns:
         [pairs], the mean over the orders, in [0, 1].
+
+    Raises:
+        BadModelError: The odds are no finite numbers.
     """
+    _check_finite(odds)
     return np.asarray(0.5 + 0.5 * np.tanh(odds / temperature / 2)).mean(axis=-1)
 
 

@@ -22,6 +22,8 @@ DERIVED = ("rotary_emb.inv_freq", "position_ids")
 """Ends of the names of tensors that older versions saved and that follow from the configuration."""
 STORED = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 """Types of tensors as safetensors names them."""
+FLOATS = ("F64", "F32", "F16", "BF16")
+"""Types of tensors, as safetensors calls them, that are weights as they are."""
 SHOWN = 3
 """How many tensors an error names."""
 
@@ -57,12 +59,18 @@ def _check_start(path: Path) -> None:
 def _check_safetensors(path: Path) -> None:
     try:
         with safe_open(path, "pt") as file:
-            file.keys()
+            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, ValueError, KeyError) as error:
         reason = reason_of(error)[:120]
         raise BadModelError(
             f"{str(path)!r} is not a whole safetensors file ({reason}); was its download cut off?"
         ) from error
+    odd = next((n for n, kind in kinds.items() if kind not in FLOATS and not n.endswith(DERIVED)), "")
+    if odd:
+        raise BadModelError(
+            f"{str(path)!r} holds {odd[:80]!r} as {kinds[odd]}, which is quantised; expected the weights in float32, "
+            "bfloat16 or float16"
+        )
 
 
 def _check_json(path: Path) -> None:
@@ -116,6 +124,7 @@ def check_config(source: str, config: Any) -> None:
     """
     if config.model_type != "llava":
         raise BadModelError(f"model {source!r} is a {config.model_type!r}; expected a LLaVA (model_type 'llava')")
+    _check_indices(source, config)
     quantised = getattr(config, "quantization_config", None)
     if quantised:
         values = quantised if isinstance(quantised, dict) else vars(quantised)
@@ -128,6 +137,23 @@ def check_config(source: str, config: Any) -> None:
         raise BadModelError(
             f"model {source!r} has a Pixtral vision tower, of as many patches as an image has; "
             "expected a tower of one image size (CLIP, SigLIP)"
+        )
+
+
+def _check_indices(source: str, config: Any) -> None:
+    """Whether the layers of the vision tower and the token of an image are those of the model."""
+    layers = config.vision_feature_layer
+    chosen = [layers] if isinstance(layers, int) else layers
+    depth = getattr(config.vision_config, "num_hidden_layers", None)
+    whole = isinstance(chosen, list | tuple) and chosen and all(isinstance(i, int) for i in chosen)
+    if not whole or (isinstance(depth, int) and not all(-depth - 1 <= i <= depth for i in chosen)):
+        raise BadModelError(
+            f"model {source!r} takes the vision tower's layers {str(layers)[:60]}; expected some of its {depth}"
+        )
+    token, words = config.image_token_index, getattr(config.text_config, "vocab_size", 0)
+    if not isinstance(token, int) or not 0 <= token < max(words, 1):
+        raise BadModelError(
+            f"model {source!r} has {str(token)[:40]} as the token of an image; expected one of its {words} tokens"
         )
 
 

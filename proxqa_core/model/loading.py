@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
-from proxqa_core.errors import BadModelError, ModelNotFoundError
+from proxqa_core.errors import BadModelError, ModelNotFoundError, ProxqaError
 from proxqa_core.llm.prompts import Prompter
 from proxqa_core.memory import is_out_of_memory, naming_what_does_not_fit, return_to_system, weights_apart
 from proxqa_core.model import adapter as adapters
@@ -37,6 +36,8 @@ _FOLDERS = frozenset((
     "experiments", "exports", "saved", "saved_models", "pretrained", "work", "workspace",
 ))  # fmt: skip
 """What people call folders of models, and nobody on a hub is called: "models/llava" is a path that is mistyped."""
+MAX_REASON = 300
+"""Most characters that are quoted of what a library says is wrong."""
 DEFAULT_ADAPTER = Path(__file__).parents[1] / "assets" / "default"
 
 
@@ -413,10 +414,13 @@ def _refusing(source: str) -> Iterator[None]:
     """What transformers raises as ModelNotFoundError, in one line."""
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, SafetensorError) as error:
-        if isinstance(error, BadModelError) or is_out_of_memory(error):
+    except Exception as error:  # on a damaged folder transformers raises nearly anything
+        if isinstance(error, ProxqaError) or is_out_of_memory(error):
             raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:MAX_REASON]
+        if "ignore_mismatched_sizes" in str(error):
+            reason = "its tensors have other shapes than its config.json says"
         if "trust_remote_code" in str(error):
             reason = "it needs code that comes with it (auto_map in its config.json), which is never run"
         raise ModelNotFoundError(f"model {source!r} cannot be loaded: {reason}; expected {EXPECTED}") from error

@@ -487,11 +487,18 @@ def _compressed_depth(message: Compressed) -> NDArray[np.float32]:
         stored = _depth_picture(data[behind:], starts, label)
     if stored.dtype == np.float32:
         return _measured(stored.astype(np.float32))
+    scale, offset = struct.unpack_from("<ff", data, 4) if behind else (0.0, 0.0)
+    if encoding not in _DEPTH and scale:
+        raise BadImageError(
+            f"{label} does not say whether it was 16UC1 or 32FC1, and its header scales inverse depth; expected a "
+            "format such as '32FC1; compressedDepth png'"
+        )
     if encoding != "32FC1":
         return _measured(stored.astype(np.float32) / np.float32(1000))
     if not behind:
         raise BadImageError(f"{label} has no scale of its inverse depth; expected compressedDepth's header")
-    scale, offset = struct.unpack_from("<ff", data, 4)
+    if not (np.isfinite([scale, offset]).all() and scale > 0):
+        raise BadImageError(f"{label} has {scale:g} as the scale of its inverse depth; expected a number above 0")
     inverse = stored.astype(np.float32)
     with np.errstate(divide="ignore", invalid="ignore"):
         metres = np.where(inverse > 0, scale / (inverse - np.float32(offset)), np.nan)

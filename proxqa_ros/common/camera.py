@@ -37,6 +37,10 @@ MAX_REPROJECTION_PX = 1.0
 does not hold there."""
 
 
+MIN_FOCAL_LENGTH = 0.05
+"""Shortest focal length in image widths (heights) that is believed: an equidistant fisheye of 270° has 0.21."""
+
+
 class BadCameraError(ProxqaError, ValueError):
     """A CameraInfo cannot be used, or not with this image."""
 
@@ -179,6 +183,11 @@ def _matrix(info: CameraInfo, rectified: bool) -> Floats:
         raise BadCameraError(
             f"camera_info has focal lengths {matrix[0, 0]:g} and {matrix[1, 1]:g} in {'P' if rectified else 'K'}; "
             "expected both > 0 (the camera is not calibrated)"
+        )
+    if min(matrix[0, 0] / max(1, info.width), matrix[1, 1] / max(1, info.height)) < MIN_FOCAL_LENGTH:
+        raise BadCameraError(
+            f"camera_info has focal lengths {matrix[0, 0]:g} and {matrix[1, 1]:g} px in {'P' if rectified else 'K'} "
+            f"for {info.width}x{info.height} pixels; no lens has so short a one (the camera is not calibrated)"
         )
     return matrix
 

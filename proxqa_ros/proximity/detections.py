@@ -47,6 +47,8 @@ MAX_WAITING_DETECTIONS = 10
 """Most detections that wait for their image."""
 UNMET_DETECTIONS = 5
 """Detections in turn without an image of their stamp: from there on it is said."""
+MAX_SCORE = 1.001
+"""Largest score, but for rounding: one in percent would pass every least score."""
 TIME_JUMP_NS = NS_PER_S
 """Stamps going back by more than this are a jump back in time, such as a bag that starts again; in nanoseconds."""
 NO_CLASS_NAMES: Mapping[int, str] = MappingProxyType({})
@@ -236,6 +238,8 @@ def objects_of(
             continue
         best = max(hypotheses, key=lambda h: h.score)
         try:
+            if best.score > MAX_SCORE:
+                raise BadObjectError(f"its score is {best.score:g}; expected 0 to 1")
             found.append(
                 (best.score, ObjectQuery(_name(best.class_id, class_names), _box(detection.bbox, width, height)))
             )

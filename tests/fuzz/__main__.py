@@ -11,7 +11,6 @@ import json
 import logging
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 from tests.fuzz.harness import Outcome, Tally, fuzz
@@ -59,7 +58,7 @@ def main() -> int:
             print(f"{name} {key}: {failure}")
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({name: asdict(t) for name, t in tallies.items()}, indent=1) + "\n")
+        options.json.write_text(json.dumps({name: t.report() for name, t in tallies.items()}, indent=1) + "\n")
     return int(any(t.bad for t in tallies.values()))
 
 

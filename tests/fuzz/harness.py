@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from types import FrameType
+from typing import Any
 
 from proxqa_core.errors import ProxqaError
 
@@ -50,6 +51,14 @@ class Tally:
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     failures: dict[str, str] = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
+
+    def report(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "outcomes": {o.value: self.outcomes[o] for o in Outcome},
+            "failures": self.failures,
+            "reasons": dict(self.reasons),
+        }
 
     @property
     def bad(self) -> int:

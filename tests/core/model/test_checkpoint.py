@@ -3,9 +3,12 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
+from proxqa_core.engine import ProximityEngine
 from proxqa_core.errors import BadModelError, ModelNotFoundError
 from proxqa_core.model.loading import load
 from tests.core.tiny_llava import save_llava
@@ -116,3 +119,37 @@ def test_a_path_whose_folder_is_missing_too_is_no_hub_id(source, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("proxqa_core.model.loading._load_llava", lambda *_: pytest.fail("looked up"))
     assert "is not there" in refusal(source, ModelNotFoundError)
+
+
+@pytest.mark.parametrize("layers", [99, -99, [], [-2, 40], "last", None])
+def test_layers_that_the_vision_tower_has_not_are_refused(folder, layers):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vision_feature_layer": layers}))
+    with pytest.raises((BadModelError, ModelNotFoundError)) as error:
+        load(str(folder), device="cpu", dtype="float32")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("token", [999999, -1])
+def test_a_token_of_an_image_outside_the_vocabulary_is_refused(folder, token):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"image_token_index": token}))
+    assert f"has {token} as the token of an image" in refusal(folder)
+
+
+def test_weights_stored_as_integers_are_quantised(folder):
+    file = folder / "model.safetensors"
+    tensors = {k: v.to(torch.int8) for k, v in load_file(file).items()}
+    save_file(tensors, file, metadata={"format": "pt"})
+    assert "as I8, which is quantised" in refusal(folder)
+
+
+def test_weights_that_are_not_finite_never_pass_for_an_answer(folder):
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    next(v for k, v in tensors.items() if "lm_head" in k or "embed_tokens" in k).fill_(float("nan"))
+    save_file(tensors, file, metadata={"format": "pt"})
+    engine = ProximityEngine.load(source=str(folder), adapter="none", device="cpu", dtype="float32")
+    encoded = engine.encode_image(np.zeros((60, 80, 3), np.uint8))
+    with pytest.raises(BadModelError, match="numbers that are not finite"):
+        encoded.depths(["chair"])

@@ -146,3 +146,9 @@ def test_what_is_behind_or_beyond_the_lens_is_nowhere():
     found = Camera(info("plumb_bob", d=lens), HEADER, 640, 480).project(points)
     assert np.isnan(found[:3]).all() and np.isfinite(found[3]).all()
     assert Camera(info(), HEADER, 640, 480).project(np.zeros((0, 3))).shape == (0, 2)
+
+
+def test_a_matrix_that_no_lens_has_is_no_calibration():
+    """Drivers of cameras without a calibration send the identity as K, which would be a lens of 180 degrees."""
+    with pytest.raises(BadCameraError, match="no lens has so short a one"):
+        Camera(info(k=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]), HEADER, 640, 480)

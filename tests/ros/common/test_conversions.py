@@ -328,6 +328,24 @@ def test_padding_after_the_end_of_a_picture_is_allowed(kind, padding):
         assert np.abs(c.image_to_rgb(m).astype(int) - 90).max() <= 2
 
 
+@pytest.mark.parametrize("format_", ["compressedDepth png", "", "; compressedDepth png"])
+def test_inverse_depth_is_never_read_as_millimetres(format_):
+    """A format that does not say what was compressed, and a header that does: millimetres would be wrong in silence."""
+    stored = np.full((20, 30), 6667, np.uint16)
+    data = struct.pack("<iff", 0, 10000.0, 1.0) + compressed("PNG", stored)
+    with pytest.raises(BadImageError, match="does not say whether it was 16UC1 or 32FC1"):
+        c.depth_to_metres(CompressedImage(format=format_, data=data))
+    plain = struct.pack("<iff", 0, 0.0, 0.0) + compressed("PNG", np.full((20, 30), 1500, np.uint16))
+    assert (c.depth_to_metres(CompressedImage(format="16UC1; compressedDepth", data=plain)) == np.float32(1.5)).all()
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, math.nan, math.inf])
+def test_inverse_depth_without_a_scale_is_refused(scale):
+    data = struct.pack("<iff", 0, scale, 1.0) + compressed("PNG", np.full((20, 30), 6667, np.uint16))
+    with pytest.raises(BadImageError, match="as the scale of its inverse depth"):
+        c.depth_to_metres(CompressedImage(format="32FC1; compressedDepth png", data=data))
+
+
 def test_a_jpeg_with_a_hole_in_its_header_is_damaged_and_not_truncated():
     data = compressed("JPEG", random((48, 64, 3)))
     hole = data[:200] + bytes(30) + data[230:]

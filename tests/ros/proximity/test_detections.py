@@ -75,6 +75,13 @@ def test_names_and_boxes():
     assert named() == ([], "")
 
 
+def test_scores_in_percent_are_not_taken_for_sure():
+    assert named(thing(score=87.0), thing("dog", 1.0000001)) == (
+        [("dog", (24, 20, 40, 28))],
+        "a detection was left out: its score is 87; expected 0 to 1",
+    )
+
+
 def test_the_likeliest_name_counts_and_those_below_the_score_do_not():
     several = thing("chair", 0.6, others=[("table", 0.7), ("dog", math.nan)])
     assert [n for n, _ in named(several)[0]] == ["table"]
