@@ -26,10 +26,10 @@ from proxqa_core.serving.live import LiveFrame
 from proxqa_core.types import ObjectDepth, ObjectQuery, ProximityAnswer, QuestionKind
 from proxqa_ros import client
 from proxqa_ros.common.conversions import box_to_region, image_to_rgb, message_to_object
+from proxqa_ros.common.dds_profile import use_fastdds_profile
 from proxqa_ros.common.qos import RELIABLE
 from proxqa_ros.common.stamps import nanoseconds
 from proxqa_ros.msg import ObjectDepthArray
-from proxqa_ros.testing.domain import fastdds_profile
 
 LOOKED_AT_S = 5.0
 """Time after the last look during which the image is still subscribed to, in seconds."""
@@ -174,7 +174,7 @@ def connect(name: str) -> PageBridge:
     Raises:
         ProxqaError: The name cannot be one, or ROS cannot be started.
     """
-    os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(fastdds_profile()))  # else large images get lost
+    use_fastdds_profile()  # else large images get lost
     if not name.strip("/ "):
         raise ProxqaError(f"cannot listen to node {name!r}: it has no name; expected one such as /proximity")
     try:

@@ -90,7 +90,7 @@ MAX_NAMED_TOPICS = 5
 
 
 def silent_topic(node: Node, topic: str, kinds: Collection[str]) -> str:
-    """What to say of a topic that nobody publishes.
+    """What to say of a topic of which nothing comes.
 
     Args:
         node: The node, whose view of the graph is used, and whose own topics are left out.
@@ -98,10 +98,15 @@ def silent_topic(node: Node, topic: str, kinds: Collection[str]) -> str:
         kinds: The types of messages that would do.
 
     Returns:
-        The end of a line: that nobody publishes it, and which topics of these types somebody does; "" = somebody does.
+        The end of a line: that nobody publishes it, and which topics of these types somebody does; or that somebody
+        does, and what may keep the messages out.
     """
-    if node.count_publishers(topic):
-        return ""
+    if publishers := node.count_publishers(topic):
+        return (
+            f": {topic} has {publishers} publisher{'' if publishers == 1 else 's'}, but no image comes; does the camera "
+            "run? are large images lost? give both the same /dev/shm (docker --ipc=host) and Fast DDS profile, or use a "
+            "compressed topic"
+        )
     own = f"{node.get_fully_qualified_name()}/"
     others = [n for n, types in node.get_topic_names_and_types() if set(types) & set(kinds) and not n.startswith(own)]
     published = sorted(n for n in others if n != topic and node.count_publishers(n))

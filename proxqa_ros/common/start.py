@@ -2,22 +2,73 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import os
 import re
 import sys
 from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import rclpy
+from rclpy.utilities import remove_ros_args
 
 from proxqa_core.errors import reason_of
+from proxqa_ros.common.dds_profile import use_fastdds_profile
 
 CANNOT_START = 1
 """Exit code where ROS cannot be started."""
 
 
+USAGE = """usage: {program} [--help] [--version] [--ros-args -r image:=/camera/image_raw -p NAME:=VALUE …]
+
+{about}
+
+Parameters, topics and services are listed in docs/ros.md and config/; with a ROS installation,
+`ros2 param describe` tells of a running node's."""
+
+
+def said_at_start(program: str, about: str, args: Sequence[str] | None) -> bool:
+    """Answer --help and --version; name arguments that are not used.
+
+    Args:
+        program: What the node's program is called.
+        about: What it does, one line.
+        args: The command line; None = the process's own.
+
+    Returns:
+        Whether that was all that was asked for.
+    """
+    given = list(sys.argv if args is None else args)
+    own = [a for a in remove_ros_args(args=given) if a != sys.argv[0]]
+    if {"-h", "--help"} & set(own):
+        print(USAGE.format(program=program, about=about))
+        return True
+    if "--version" in own:
+        print(f"{program} {package_version()}")
+        return True
+    for argument in own:
+        near = difflib.get_close_matches(argument, ("--help", "--version", "--ros-args"), 1)
+        meant = f"did you mean {near[0]}?" if near else "parameters are given as --ros-args -p NAME:=VALUE"
+        print(f"{program}: argument {argument!r} is not known and not used; {meant}", file=sys.stderr)
+    return False
+
+
+def package_version() -> str:
+    """The installed package's version; that of package.xml where it runs from a colcon workspace."""
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return metadata.version("proxqa_ros")
+    from ament_index_python.packages import get_package_share_directory
+
+    text = (Path(get_package_share_directory("proxqa_ros")) / "package.xml").read_text()
+    found = re.search(r"<version>([^<]+)</version>", text)
+    return found[1] if found else "unknown"
+
+
 def init_ros(program: str, args: Sequence[str] | None, **kwargs: Any) -> bool:
-    """`rclpy.init`, whose failure is one line on standard error.
+    """`rclpy.init` with this package's Fast DDS profile, whose failure is one line on standard error.
 
     Args:
         program: What the line begins with.
@@ -27,6 +78,7 @@ def init_ros(program: str, args: Sequence[str] | None, **kwargs: Any) -> bool:
     Returns:
         Whether ROS is started.
     """
+    use_fastdds_profile()  # else large images get lost
     try:
         rclpy.init(args=None if args is None else list(args), **kwargs)
     except Exception as error:  # rclpy's own error is of a private class

@@ -47,7 +47,7 @@ from proxqa_ros.common.parameters import (
     warn_of_unknown,
 )
 from proxqa_ros.common.qos import NEWEST_BEST_EFFORT, Endpoint, incompatible_endpoints
-from proxqa_ros.common.start import CANNOT_START, init_ros, refuse
+from proxqa_ros.common.start import CANNOT_START, init_ros, refuse, said_at_start
 from proxqa_ros.governor import parameters as governor_parameters
 from proxqa_ros.governor.sent_times import SentTimes
 from proxqa_ros.governor.sources import Sources, doubled_nodes, gid_of, publishers_of
@@ -76,6 +76,10 @@ def nav2_speed_limit() -> Any:
         return importlib.import_module("nav2_msgs.msg").SpeedLimit
     except ImportError:
         return None
+
+
+ABOUT = "Limits the speed of a robot by what object_depths says is near."
+"""What --help says."""
 
 
 class SpeedGovernor(AutostartNode):
@@ -449,6 +453,8 @@ def _name(zone: Zone) -> str:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until it is interrupted, then stop the robot. Exit code: 0, or 2 for parameters out of range."""
+    if said_at_start("speed_governor", ABOUT, args):
+        return 0
     interrupted = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: interrupted.set())

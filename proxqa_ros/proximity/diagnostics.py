@@ -46,7 +46,7 @@ class Snapshot:
         detections_problem: What was wrong with the last detections.
         calibration_problem: What was wrong with what was measured for the last frame.
         camera_problem: Why there are no markers.
-        image_hint: Where images are published, while nobody publishes those that are waited for; "" = somebody does.
+        image_hint: Why no image may come: where images are published, or what may keep out those that are.
         image_problem: Why the last published image shows nothing.
         unknown_parameters: Parameters that were given but are not the node's, one line each.
         unmatched_remaps: Remappings that match none of the node's names, one line each.
@@ -111,7 +111,7 @@ def _unmatched_remap(s: Snapshot) -> str:
 def _no_image(s: Snapshot) -> str:
     if not math.isnan(s.image_age_s):
         return ""
-    return f"no usable image has arrived yet{s.image_hint}"
+    return f"no usable image has arrived yet{'' if s.counts.received else s.image_hint}"
 
 
 def _image_of_another_time(s: Snapshot) -> str:

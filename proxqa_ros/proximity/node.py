@@ -52,7 +52,7 @@ from proxqa_ros.common.qos import (
     incompatible_endpoints,
 )
 from proxqa_ros.common.remaps import silent_topic, warn_of_unmatched
-from proxqa_ros.common.start import CANNOT_START, init_ros, refuse
+from proxqa_ros.common.start import CANNOT_START, init_ros, refuse, said_at_start
 from proxqa_ros.distance.calibrator import DistanceCalibrator
 from proxqa_ros.distance.depth_image import TRANSPORTS as DEPTH_TRANSPORTS
 from proxqa_ros.distance.registry import SOURCES
@@ -105,6 +105,12 @@ def load_engine(
     return ProximityEngine.load(
         source=source, adapter=adapter, device=device, allow_download=allow_download, backend=backend
     )
+
+
+SILENCE_LOG_PERIOD_S = 10.0
+"""Least time between two lines on images that do not come, in seconds; the first waits as long."""
+ABOUT = "Tells how far named objects in camera images are, and answers questions about them."
+"""What --help says."""
 
 
 class ProximityNode(AutostartNode):
@@ -324,12 +330,22 @@ class ProximityNode(AutostartNode):
         endpoints = [*self.inputs.endpoints, *([] if outputs is None else outputs.endpoints)]
         problems = incompatible_endpoints(self, endpoints) if self.shared.active else []
         name = f"{self.get_fully_qualified_name().lstrip('/')}: proximity"
-        array = DiagnosticArray(status=[self._diagnostics.status(name, problems, self._image_hint())])
+        hint = self._image_hint()
+        array = DiagnosticArray(status=[self._diagnostics.status(name, problems, hint)])
+        self._log_silence(hint)
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics_publisher.publish(array)
 
+    def _log_silence(self, hint: str) -> None:
+        """Log now and then why no image may come, while none has."""
+        worker = self.shared.worker
+        if hint and worker is not None and worker.counts().received == 0:
+            self.get_logger().warning(
+                f"no image has arrived{hint}", throttle_duration_sec=SILENCE_LOG_PERIOD_S, skip_first=True
+            )
+
     def _image_hint(self) -> str:
-        """Where images are published, while nobody publishes those that are waited for."""
+        """Why no image may come: where images are published, or what may keep out those that are."""
         if not self.shared.active or not self.inputs.endpoints:
             return ""
         waited_for = self.inputs.endpoints[0]
@@ -368,6 +384,8 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 2 where its parameters cannot be used.
     """
+    if said_at_start("proximity_node", ABOUT, args):
+        return 0
     # rclpy ends its context on SIGINT and then calls the handler that was there before: not the one that raises
     # KeyboardInterrupt wherever the program happens to be
     signal.signal(signal.SIGINT, lambda *_: None)

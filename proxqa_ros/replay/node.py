@@ -40,7 +40,7 @@ from proxqa_ros.common.parameters import (
     refusal_of_locked,
     warn_of_unknown,
 )
-from proxqa_ros.common.start import CANNOT_START, init_ros, refuse
+from proxqa_ros.common.start import CANNOT_START, init_ros, refuse, said_at_start
 from proxqa_ros.replay import parameters as replay_parameters
 from proxqa_ros.replay.evaluation import NoAnswerError, NoNodeError, Outcome, Progress, Replay
 
@@ -53,6 +53,8 @@ LOG_PERIOD_S = 2.0
 SPIN_PERIOD_S = 0.1
 """Longest time until an interruption is seen while there is nothing to do, in seconds."""
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+ABOUT = "Plays a bag to the node and measures its answers against what is true."
+"""What --help says."""
 
 
 class ReplayEvaluation(Node):
@@ -228,6 +230,8 @@ def _evaluate_at_start(
 
 def main(args: Sequence[str] | None = None) -> int:
     """Evaluate the parameter `bag`, or serve goals until interrupted. The exit code: see the module."""
+    if said_at_start("replay_evaluation", ABOUT, args):
+        return 0
     interrupted = threading.Event()
     # before the node can be seen: who sees it may interrupt it
     for number in (signal.SIGINT, signal.SIGTERM):

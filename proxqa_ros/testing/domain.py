@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
+from proxqa_ros.common.dds_profile import MODULES, fastdds_profile
 from proxqa_ros.testing.errors import HarnessError
 
 RESERVED_PORTS = 32768
 """Domain N is taken while somebody holds TCP port RESERVED_PORTS + N: ROS's domain_coordinator keeps the same rule."""
 MAX_DOMAIN = 100
-MODULES = Path(__file__).resolve().parents[2]
-"""The folder that this package lies in: the checkout, or site-packages."""
+__all__ = ["MODULES", "fastdds_profile", "own_domain", "ros_environment"]
 
 
 @contextlib.contextmanager
@@ -32,16 +31,6 @@ def own_domain() -> Iterator[int]:
             yield domain
             return
     raise HarnessError(f"no free ROS domain id from 1 to {MAX_DOMAIN} on this machine")
-
-
-def fastdds_profile() -> Path:
-    """The Fast DDS profile that keeps large images from being lost: of the checkout, else the installed one."""
-    profile = MODULES / "config" / "fastdds_shm.xml"
-    if profile.is_file():
-        return profile
-    from ament_index_python.packages import get_package_share_directory
-
-    return Path(get_package_share_directory("proxqa_ros")) / "config" / "fastdds_shm.xml"
 
 
 def ros_environment(domain: int) -> dict[str, str]:

@@ -1,0 +1,57 @@
+"""What a node's program says before ROS is started, and the Fast DDS profile it takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from proxqa_ros.common.dds_profile import PROFILE, fastdds_profile, use_fastdds_profile
+from proxqa_ros.common.remaps import silent_topic
+from proxqa_ros.common.start import said_at_start
+from proxqa_ros.governor.node import main as governor
+from proxqa_ros.proximity.node import main as proximity
+from proxqa_ros.replay.node import main as replay
+
+
+@pytest.mark.parametrize(
+    ("main", "name"), [(proximity, "proximity_node"), (governor, "speed_governor"), (replay, "replay_evaluation")]
+)
+def test_help_and_version_start_nothing(main: Any, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--version"]) == 0
+    assert capsys.readouterr().out.startswith(f"{name} 0.")
+    assert main([name, "--help"]) == 0
+    assert f"usage: {name}" in capsys.readouterr().out
+
+
+def test_unknown_arguments_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert not said_at_start("node", "about", ["--ros-args", "-p", "objects:=[chair]"])
+    assert capsys.readouterr().err == ""
+    assert not said_at_start("node", "about", ["--verison", "objects:=chair"])
+    first, second = capsys.readouterr().err.splitlines()
+    assert "did you mean --version?" in first and "--ros-args -p NAME:=VALUE" in second
+
+
+def test_the_profile_is_taken_where_nothing_else_was_chosen() -> None:
+    environ: dict[str, str] = {}
+    use_fastdds_profile(environ)
+    assert environ == {PROFILE: str(fastdds_profile())}
+    for name, value in ((PROFILE, "/own.xml"), ("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")):
+        chosen = {name: value}
+        use_fastdds_profile(chosen)
+        assert chosen == {name: value}
+
+
+class Graph:
+    """What `silent_topic` asks of a node."""
+
+    def __init__(self, publishers: int) -> None:
+        self.publishers = publishers
+
+    def count_publishers(self, topic: str) -> int:
+        return self.publishers
+
+
+def test_a_publisher_of_which_nothing_comes_is_said() -> None:
+    said = silent_topic(Graph(2), "/camera", ())  # type: ignore[arg-type]
+    assert said.startswith(": /camera has 2 publishers, but no image comes") and "--ipc=host" in said
