@@ -42,7 +42,8 @@ def said_at_start(program: str, about: str, args: Sequence[str] | None) -> bool:
         Whether that was all that was asked for.
     """
     given = list(sys.argv if args is None else args)
-    own = [a for a in remove_ros_args(args=given) if a != sys.argv[0]]
+    own = remove_ros_args(args=given)
+    own = own[1:] if own and not own[0].startswith("-") else own  # the program itself comes first, as in sys.argv
     if {"-h", "--help"} & set(own):
         print(USAGE.format(program=program, about=about))
         return True

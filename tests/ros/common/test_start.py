@@ -25,9 +25,9 @@ def test_help_and_version_start_nothing(main: Any, name: str, capsys: pytest.Cap
 
 
 def test_unknown_arguments_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert not said_at_start("node", "about", ["--ros-args", "-p", "objects:=[chair]"])
+    assert not said_at_start("node", "about", ["/bin/node", "--ros-args", "-p", "objects:=[chair]"])
     assert capsys.readouterr().err == ""
-    assert not said_at_start("node", "about", ["--verison", "objects:=chair"])
+    assert not said_at_start("node", "about", ["/bin/node", "--verison", "objects=chair"])
     first, second = capsys.readouterr().err.splitlines()
     assert "did you mean --version?" in first and "--ros-args -p NAME:=VALUE" in second
 
