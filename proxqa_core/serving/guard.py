@@ -84,14 +84,12 @@ class Doorkeeper:
             ApiError: The request names another host, or a page of another origin sent it.
         """
         host = request.headers.get("host", "")
-        name = (urlsplit(f"//{host}").hostname or "") if "@" not in host else ""
-        if self._config.is_local and name not in LOCAL_HOSTS:
+        if self._config.is_local and _split(f"//{host}")[1] not in LOCAL_HOSTS:
             raise ApiError(FORBIDDEN, "wrong_host", f"host {host[:80]!r} is not this machine; expected localhost")
         origin = request.headers.get("origin")
-        if request.method not in READING and origin is not None and urlsplit(origin).netloc != host:
-            raise ApiError(
-                FORBIDDEN, "wrong_origin", f"origin {origin[:80]!r} may not ask here; expected {host[:80]!r}"
-            )
+        if request.method not in READING and origin is not None and _split(origin)[0] != host:
+            message = f"origin {origin[:80]!r} may not ask here; expected {host[:80]!r}"
+            raise ApiError(FORBIDDEN, "wrong_origin", message)
 
     def check_key(self, request: Request) -> None:
         """Refuse clients without the key.
@@ -118,3 +116,12 @@ class Doorkeeper:
             raise ApiError(
                 TOO_MANY, "rate_limit", f"more than {most:g} requests a minute came from {client}; wait a little"
             )
+
+
+def _split(address: str) -> tuple[str, str]:
+    """Place ("localhost:8000") and host ("localhost") of an address; '' and '' where it is none."""
+    try:
+        parts = urlsplit(address)
+        return (parts.netloc, parts.hostname or "") if "@" not in parts.netloc else ("", "")
+    except ValueError:
+        return "", ""

@@ -113,6 +113,10 @@ def test_other_sites_cannot_ask(serve: Callable[..., str]) -> None:
     assert httpx.get(f"{address}/", headers={"Host": "evil.example"}).status_code == 403
     assert chat(address, headers={"Origin": "https://evil.example"}).status_code == 403
     assert chat(address, headers={"Origin": address}).status_code == 200
+    for odd in ("[::1", "localhost@evil.example", "", "\\\\localhost"):
+        assert chat(address, headers={"Host": odd}).status_code in (400, 403), odd
+    for odd in ("null", "http://[", f"http://x@{address[7:]}", ""):
+        assert chat(address, headers={"Origin": odd}).status_code == 403, odd
     plain = httpx.post(f"{address}/api/ask", content="{}", headers={"Content-Type": "text/plain"})
     assert plain.status_code == 400  # what a form of another site can send is no JSON
 
