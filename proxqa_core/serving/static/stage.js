@@ -145,7 +145,7 @@ export class Stage {
   // The name above the box, moved down until it lies on no other label.
   label(name, [x1, y1], result, unit, labels) {
     const shown = name.length > 28 ? `${name.slice(0, 27)}…` : name;
-    const text = !result ? shown : result.seen ? `${shown} ${result.depth.toFixed(2)} ± ${result.depth_stddev.toFixed(2)}` : `${shown}: not seen`;
+    const text = !result ? shown : result.seen ? `${shown}${result.name_doubted ? "?" : ""} ${result.depth.toFixed(2)} ± ${result.depth_stddev.toFixed(2)}` : `${shown}: not seen`;
     const width = (text.length * 0.6 + 0.8) * LABEL_PX * unit, height = 1.4 * LABEL_PX * unit;
     const x = Math.max(0, Math.min(x1, this.width - width));
     let y = Math.max(0, y1 - height);

@@ -98,7 +98,19 @@ def test_a_box_that_is_drawn_is_asked(page: Any, serve: Callable[..., str]) -> N
     assert [round(float(edge.get_attribute(k))) for k in ("x", "y", "width", "height")] == pytest.approx(
         [160, 120, 160, 240], abs=2
     )
+    assert "name doubted" not in page.locator("#photo-answer").inner_text()
     assert "chair 0.20 ± 0.05" in page.locator("#photo-stage .own text").inner_html()
+
+
+def test_a_name_that_is_doubted_is_answered_and_said(page: Any, serve: Callable[..., str]) -> None:
+    open_photo(page, serve())
+    drag(page, "#photo-stage", (0.25, 0.25), (0.5, 0.75))
+    page.keyboard.type("piano")  # unknown to the engine, but somebody drew its box
+    page.click("#photo-depths")
+    row = page.locator("#photo-answer tbody tr")
+    row.wait_for()
+    assert "0.50 ± 0.30" in row.inner_text() and "name doubted" in row.inner_text()
+    assert "piano? 0.50" in page.locator("#photo-stage .own text").inner_html()
 
 
 def test_what_is_missing_is_said(page: Any, serve: Callable[..., str]) -> None:
