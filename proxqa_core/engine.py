@@ -366,10 +366,10 @@ class EncodedImage:
         with self._running():
             return self._inference.prompts(self._grounding.locate_all(queries))
 
-    def digit_trees(self, queries: Sequence[ObjectQuery]) -> list[DigitTree]:
+    def digit_trees(self, queries: Sequence[ObjectQuery], hundredths: bool = True) -> list[DigitTree]:
         """The raw logits of stage 1, for calibration; see `Inference.digit_trees`."""
         with self._running():
-            return self._inference.digit_trees(self._grounding.locate_all(queries))
+            return self._inference.digit_trees(self._grounding.locate_all(queries), hundredths)
 
     def choice_odds(
         self,
@@ -418,11 +418,11 @@ class EncodedImage:
     def to_perceive(self, queries: Sequence[ObjectQuery]) -> tuple[list[ObjectQuery], list[Branch]]:
         """Those of some objects that have not been perceived, and the branches that do."""
         new = [q for q in dict.fromkeys(queries) if q not in self._perceived and self._in_image(q)]
-        return new, self._inference.perceive_branches(self._grounding.locate_all(new))
+        return new, self._inference.perceive_branches(self._grounding.locate_all(new), self._hundredths)
 
     def take_perceived(self, queries: Sequence[ObjectQuery], hidden_states: Sequence[torch.Tensor]) -> None:
         """Take what came out of the branches of `to_perceive`."""
-        trees = self._inference.read_trees(hidden_states)
+        trees = self._inference.read_trees(hidden_states, self._hundredths)
         self._perceived |= {q: self._read(q, tree) for q, tree in zip(queries, trees, strict=True)}
 
     @contextlib.contextmanager
@@ -447,7 +447,13 @@ class EncodedImage:
 
     def _perceive(self, queries: Sequence[ObjectQuery]) -> list[ObjectDepth]:
         """Stage 1 for all queries."""
-        return [self._read(query, tree) for query, tree in zip(queries, self.digit_trees(queries), strict=True)]
+        trees = self.digit_trees(queries, self._hundredths)
+        return [self._read(query, tree) for query, tree in zip(queries, trees, strict=True)]
+
+    @property
+    def _hundredths(self) -> bool:
+        """Whether the second digit of a depth is asked for, as the model is calibrated."""
+        return self._model.adapter is None or self._model.adapter.depth_digits == 2
 
     def _read(self, query: ObjectQuery, tree: DigitTree) -> ObjectDepth:
         """One object's depth out of its digit tree, calibrated as the adapter has it."""

@@ -129,21 +129,24 @@ class Inference:
         """The language model's handle of the image."""
         return self._perceive_prefix.first(self._perceive_prefix.length - len(self._start.perceive))
 
-    def digit_trees(self, queries: Sequence[ObjectQuery]) -> list[DigitTree]:
+    def digit_trees(self, queries: Sequence[ObjectQuery], hundredths: bool = True) -> list[DigitTree]:
         """Stage 1, perceive: the raw logits of the relative depth of every object.
 
         Args:
             queries: Objects, with their boxes where those are known.
+            hundredths: Whether the second digit is asked for too, which takes ten more tokens for every object.
 
         Returns:
             One digit tree for every query.
         """
-        branches = self.perceive_branches(queries)
-        return self.read_trees(self._language_model.run_branches(branches)) if branches else []
+        branches = self.perceive_branches(queries, hundredths)
+        hidden = self._language_model.run_branches(branches) if branches else []
+        return self.read_trees(hidden, hundredths)
 
-    def perceive_branches(self, queries: Sequence[ObjectQuery]) -> list[Branch]:
-        """Stage 1's branches, one per object: question and "0.", then the ten digits as tails side by side."""
-        lead, digits = self._prompter.depth_lead, self._language_model.embed(self._prompter.digits)
+    def perceive_branches(self, queries: Sequence[ObjectQuery], hundredths: bool) -> list[Branch]:
+        """Stage 1's branches, one per object: question and "0.", for the hundredths ten digits as tails."""
+        lead = self._prompter.depth_lead
+        digits = self._language_model.embed(self._prompter.digits) if hundredths else None
         branches = []
         for query in queries:
             mention, boxes = self._mention(query)
@@ -151,7 +154,7 @@ class Inference:
             branches.append(self._perceive_branch(Suffix((*question.ids, *lead), question.boxes), digits))
         return branches
 
-    def read_trees(self, hidden_states: Sequence[torch.Tensor]) -> list[DigitTree]:
+    def read_trees(self, hidden_states: Sequence[torch.Tensor], hundredths: bool) -> list[DigitTree]:
         """The digit trees of what ran of `perceive_branches`."""
         prompter, lm, lead = self._prompter, self._language_model, self._prompter.depth_lead
         # hidden [tokens + 10, hidden] of each: where the lead starts, after the lead, and after each first digit.
@@ -159,12 +162,12 @@ class Inference:
         starts = [lead[decides], prompter.not_visible[decides]]
         trees = []
         for hidden in hidden_states:
-            end = len(hidden) - len(prompter.digits)
+            end = len(hidden) - (len(prompter.digits) if hundredths else 0)
             trees.append(
                 DigitTree(
                     visible=lm.logits(hidden[end - len(lead) - 1 + decides], starts),  # [2]
                     tenths=lm.logits(hidden[end - 1], prompter.digits),  # [10]
-                    hundredths=lm.logits(hidden[end:], prompter.digits),  # [10, 10]
+                    hundredths=lm.logits(hidden[end:], prompter.digits) if hundredths else None,  # [10, 10]
                 )
             )
         return trees
@@ -229,7 +232,7 @@ class Inference:
         text: str = self._prompter.tokenizer.decode(tokens, skip_special_tokens=True)
         return text.strip()
 
-    def _perceive_branch(self, suffix: Suffix, tails: torch.Tensor) -> Branch:
+    def _perceive_branch(self, suffix: Suffix, tails: torch.Tensor | None) -> Branch:
         """A branch of stage 1, behind the start of its question where it begins as they all do."""
         shared = len(self._start.perceive)
         rows = self._embed(suffix)

@@ -7,12 +7,14 @@ but its Python is used.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import proxqa_core
 from proxqa_core.errors import ProxqaError, reason_of
 from proxqa_core.evaluation.bench import Progress, percentiles
 
@@ -81,13 +83,17 @@ class Installation:
     Args:
         python: Its Python.
         options: What `WORKER` takes.
+        packages: The folder that its packages are imported from; None = where they are installed.
 
     Raises:
         BadInstallationError: It does not start.
     """
 
-    def __init__(self, python: Path, options: dict[str, Any]):
+    def __init__(self, python: Path, options: dict[str, Any], packages: Path | None = None):
         self._python = python
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        if packages is not None:
+            environment["PYTHONPATH"] = str(packages)
         try:
             self._process = subprocess.Popen(
                 [str(python), "-W", "ignore", "-c", WORKER, json.dumps(options)],
@@ -95,7 +101,8 @@ class Installation:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
-                cwd=python.parent,  # what is imported is what is installed
+                env=environment,
+                cwd=python.parent,  # nothing is imported from where this happens to run
             )
         except OSError as error:
             raise BadInstallationError(f"{str(python)!r} cannot be run: {reason_of(error)}") from error
@@ -151,7 +158,8 @@ def against(
         BadInstallationError: The other one is none, or fails.
     """
     other_python = python_of(venv)
-    sides = {"this": Installation(Path(sys.executable), {"device": device, "backend": backend, "int8": int8})}
+    ours = {"device": device, "backend": backend, "int8": int8}
+    sides = {"this": Installation(Path(sys.executable), ours, Path(proxqa_core.__file__).parents[1])}
     try:
         sides["other"] = Installation(other_python, {"device": device})
         spans: dict[str, dict[str, list[float]]] = {name: {case: [] for case in cases} for name in sides}

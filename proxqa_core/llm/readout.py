@@ -54,12 +54,12 @@ class DigitTree:
     Attributes:
         visible: [2], of starting a number and of starting 'not visible'.
         tenths: [10], of the digit after '0.'.
-        hundredths: [10, 10], row d: of the next digit after '0.d'.
+        hundredths: [10, 10], row d: of the next digit after '0.d'; None = not asked, taken as equally likely.
     """
 
     visible: NDArray[np.float64]
     tenths: NDArray[np.float64]
-    hundredths: NDArray[np.float64]
+    hundredths: NDArray[np.float64] | None
 
 
 def _check_finite(*logits: NDArray[np.float64]) -> None:
@@ -117,19 +117,25 @@ def read_depth(tree: DigitTree, temperature: float = 1.0, visible: float | None 
     _check_finite(tree.visible, tree.tenths, tree.hundredths)
     # 1. Probabilities of the 100 numbers, [100]: of the first digit [10, 1] times of the second [10, 10].
     tenths = softmax(tree.tenths / temperature)
-    weights = (tenths[:, None] * softmax(tree.hundredths / temperature)).reshape(100)
+    hundredths = np.full((10, 10), 0.1) if tree.hundredths is None else softmax(tree.hundredths / temperature)
+    weights = (tenths[:, None] * hundredths).reshape(100)
     numbers = np.arange(100) / 100
     # 2. Expected value and standard deviation over them, and over the step that each of them stands for.
     mean = float(weights @ numbers)
     variance = float(weights @ (numbers - mean) ** 2) + (2 * HALF_STEP) ** 2 / 12
-    # 3. The likeliest answer.
+    # 3. The likeliest answer; where only its tenth is known, the expected one.
     visible = float(softmax(tree.visible)[0]) if visible is None else visible
-    likeliest = int(weights.argmax())
+    likeliest = int(weights.argmax()) if tree.hundredths is not None else min(99, round(100 * mean))
     return DepthReadout(mean, variance**0.5, visible, f"0.{likeliest:02d}" if visible >= 0.5 else NOT_VISIBLE)
 
 
 def greedy(tree: DigitTree) -> str:
-    """The answer of greedy decoding, which takes the likeliest token every time, without temperature."""
+    """The answer of greedy decoding, which takes the likeliest token every time, without temperature.
+
+    Args:
+        tree: With its hundredths.
+    """
+    assert tree.hundredths is not None
     if tree.visible[0] < tree.visible[1]:
         return NOT_VISIBLE
     tenth = int(tree.tenths.argmax())

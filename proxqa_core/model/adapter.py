@@ -86,6 +86,8 @@ class AdapterInfo:
         grounding_head: It finds what is named (`proxqa_core.vision.grounding_head`), and asks by name as by box.
         reasons: Stage 2 tells which is closer; else the perceived depths are compared.
         general_questions: It can answer questions that are not about proximity.
+        depth_digits: Digits of a depth that are asked for, 1 or 2: where the second one tells nothing, it is taken as
+            equally likely, which spares ten tokens for every object.
         depth_temperature: Calibration of depths, in [0.05, 20], 1 = as the model has it.
         choice_temperature: The same of choices.
         visibility: Calibration, whether what is asked by name is in view: weights of the log-odds by the language model
@@ -103,6 +105,7 @@ class AdapterInfo:
     grounding_head: bool = False
     reasons: bool = True
     general_questions: bool = False
+    depth_digits: int = 2
     depth_temperature: float = 1.0
     choice_temperature: float = 1.0
     visibility: tuple[float, float, float] | None = None
@@ -120,6 +123,8 @@ class AdapterInfo:
         for key in ("region_token", "grounding_head", "reasons", "general_questions"):
             if not isinstance(getattr(self, key), bool):
                 raise BadModelError(f"adapter {self.name!r}: {key} is {getattr(self, key)!r}; expected true or false")
+        if type(self.depth_digits) is not int or self.depth_digits not in (1, 2):
+            raise BadModelError(f"adapter {self.name!r}: depth_digits is {self.depth_digits!r}; expected 1 or 2")
         self._check_visibility()
 
     def _check_texts(self) -> None:

@@ -123,7 +123,7 @@ def test_where_no_image_can_be_used_features_are_refused(blocks: Path, tmp_path:
 class Encoded:
     """What an engine would tell of an image, without a model."""
 
-    def digit_trees(self, queries: Sequence[ObjectQuery]) -> list[Any]:
+    def digit_trees(self, queries: Sequence[ObjectQuery], hundredths: bool = True) -> list[Any]:
         return [None for _ in queries]
 
     def depths(self, queries: Sequence[ObjectQuery]) -> list[Any]:

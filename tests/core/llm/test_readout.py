@@ -36,6 +36,15 @@ def test_two_leaves_weigh_against_each_other():
     assert read.text == "not visible"
 
 
+@given(logits(10), st.floats(0.2, 5))
+def test_hundredths_that_were_not_asked_for_are_equally_likely(tenths, temperature):
+    known, even = (DigitTree(np.array([2.0, -2.0]), tenths, h) for h in (None, np.zeros((10, 10))))
+    ours, theirs = read_depth(known, temperature), read_depth(even, temperature)
+    assert ours.mean == pytest.approx(theirs.mean) and ours.stddev == pytest.approx(theirs.stddev)
+    assert ours.stddev >= 0.1 / 12**0.5 - 1e-9  # a tenth is as wide as that
+    assert float(ours.text) == pytest.approx(ours.mean, abs=0.0051)
+
+
 @given(logits(2), logits(10), logits((10, 10)), st.floats(0.2, 5))
 def test_readings_stay_in_range(visible, tenths, hundredths, temperature):
     read = read_depth(DigitTree(visible, tenths, hundredths), temperature)

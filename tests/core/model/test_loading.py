@@ -89,6 +89,8 @@ def test_weights_of_another_shape_and_not_finite(adapter):
     [
         ({"base": "another"}, "made for base 'another'"),
         ({"depth_temperature": -1}, "depth_temperature is -1"),
+        ({"depth_digits": 3}, "depth_digits is 3; expected 1 or 2"),
+        ({"depth_digits": True}, "depth_digits is True"),
         ({"region_token": "yes"}, "region_token is 'yes'"),
         ({"colour": "blue"}, "unknown fields"),
     ],

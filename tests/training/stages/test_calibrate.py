@@ -94,11 +94,21 @@ def test_what_is_fitted_and_told(seen: CalibrationData) -> None:
     evidence = np.random.default_rng(0).normal(2, 1, (50, 2))
     fitted, figures = fit(dataclasses.replace(seen, visible=(evidence, evidence), absent=(-evidence, evidence[:0])))
     assert fitted["choice_temperature"] == pytest.approx(4, rel=0.15) and fitted["reasons"]
-    assert set(fitted) == {"depth_temperature", "choice_temperature", "reasons", "visibility"}  # none absent by box
+    keys = {"depth_digits", "depth_temperature", "choice_temperature", "reasons", "visibility"}
+    assert set(fitted) == keys  # none absent by box
+    assert fitted["depth_digits"] == 1 and figures["tenths_shift"] < 1e-9  # the second digit is drawn evenly
     assert figures["choice_loss"]["after"] < figures["choice_loss"]["before"]
     assert figures["within_sigma"]["before"] < 0.45 < figures["within_sigma"]["after"]
     text = as_text({"fitted": fitted, "figures": figures})
     assert "300 depths and 4000 choices" in text and "stage 2 will decide" in text and "of 50 visible" in text
+
+
+def test_a_second_digit_that_tells_something_is_asked_for(seen: CalibrationData) -> None:
+    """Depths at the lower end of every tenth: taken as even, they would all be 0.045 farther."""
+    low = np.where(np.arange(10) == 0, 9.0, 0.0) * np.ones((10, 1))
+    trees = [dataclasses.replace(tree, hundredths=low) for tree in seen.trees]
+    fitted, figures = fit(dataclasses.replace(seen, trees=trees))
+    assert fitted["depth_digits"] == 2 and 0.01 < figures["tenths_shift"] < 0.045
 
 
 def test_bad_input_is_one_line(tmp_path: Path, train: Callable[..., tuple[int, str, str]]) -> None:

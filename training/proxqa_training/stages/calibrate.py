@@ -9,7 +9,10 @@ What is asked for is there if the language model and the grounding head together
 name `visibility`, by box `visibility_in_box`) is fitted on what is there and on names that are not, both kinds of equal
 weight.
 
-Promises: only these five change: no choice becomes another by its temperature, and a depth, the mean over the digit
+The second digit of a depth is asked for only where it tells something: where no depth of the set moves by more than
+MAX_TENTHS_SHIFT without it, `depth_digits` is 1.
+
+Promises: only these six change: no choice becomes another by its temperature, and a depth, the mean over the digit
 tree, moves only as far as the tree widens. Never run it on a set that figures are reported on.
 """
 
@@ -49,6 +52,8 @@ PAIRS_PER_IMAGE = 8
 RIDGE = 1e-4
 """Pull of the visibility weights to 0: classes that part without error would pull them to infinity."""
 NEWTON_STEPS = 50
+MAX_TENTHS_SHIFT = 0.01
+"""Most that a depth may move where its second digit is taken as equally likely."""
 NORMAL_WITHIN_SIGMA = 0.683
 """Share of a normal distribution within one standard deviation."""
 
@@ -191,6 +196,17 @@ def fit_depth_temperature(data: CalibrationData) -> float:
     return float(TEMPERATURES[np.abs(shares[:upto] - NORMAL_WITHIN_SIGMA).argmin()])
 
 
+def without_hundredths(data: CalibrationData) -> CalibrationData:
+    """The same data as an adapter of one digit gives it."""
+    return dataclasses.replace(data, trees=[dataclasses.replace(tree, hundredths=None) for tree in data.trees])
+
+
+def tenths_shift(data: CalibrationData, temperature: float) -> float:
+    """Most that a depth moves where its second digit is taken as equally likely."""
+    pairs = zip(data.trees, without_hundredths(data).trees, strict=True)
+    return max(abs(read_depth(a, temperature).mean - read_depth(b, temperature).mean) for a, b in pairs)
+
+
 def reasoned(data: CalibrationData, temperature: float) -> Floats:
     """Probability [pairs] by stage 2 that the first is closer."""
     return read_choice(data.odds, temperature)
@@ -251,12 +267,16 @@ def calibrate(
 
 
 def fit(data: CalibrationData) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Fit all five.
+    """Fit all six.
 
     Returns:
         Fields of `AdapterInfo`; and figures of before and after.
     """
     depth = fit_depth_temperature(data)
+    shift = tenths_shift(data, depth)
+    if shift <= MAX_TENTHS_SHIFT:
+        data = without_hundredths(data)
+        depth = fit_depth_temperature(data)
     by_reasoning, by_depths = (accuracy(p, data.first) for p in (reasoned(data, 1), compared(data, depth, 1)))
     reasons = by_reasoning >= by_depths
 
@@ -265,6 +285,7 @@ def fit(data: CalibrationData) -> tuple[dict[str, Any], dict[str, Any]]:
 
     choice = float(min(TEMPERATURES, key=lambda t: negative_log_likelihood(probability(t), data.first)))
     fitted: dict[str, Any] = {
+        "depth_digits": 1 if shift <= MAX_TENTHS_SHIFT else 2,
         "depth_temperature": round(depth, 3),
         "choice_temperature": round(choice, 3),
         "reasons": reasons,
@@ -273,6 +294,7 @@ def fit(data: CalibrationData) -> tuple[dict[str, Any], dict[str, Any]]:
     figures: dict[str, Any] = {
         "depths": len(data.depths),
         "choices": len(data.first),
+        "tenths_shift": shift,
         "within_sigma": _before_after(within_sigma(data, 1), within_sigma(data, depth)),
         "accuracy_by_reasoning": by_reasoning,
         "accuracy_by_depths": by_depths,
@@ -307,6 +329,8 @@ def as_text(report: dict[str, Any]) -> str:
     lines = [
         f"depth temperature {fitted['depth_temperature']:.3f}: within one σ "
         f"{within['before']:.1%} → {within['after']:.1%}",
+        f"without its second digit a depth moves by up to {figures['tenths_shift']:.4f}: "
+        f"{fitted['depth_digits']} asked for",
         f"right order: stage 2 {figures['accuracy_by_reasoning']:.1%}, perceived depths "
         f"{figures['accuracy_by_depths']:.1%}: {decides} will decide",
         f"{choice}: loss {loss['before']:.4f} → {loss['after']:.4f}",
