@@ -273,7 +273,7 @@ def fit(data: CalibrationData) -> tuple[dict[str, Any], dict[str, Any]]:
         Fields of `AdapterInfo`; and figures of before and after.
     """
     depth = fit_depth_temperature(data)
-    shift = tenths_shift(data, depth)
+    shift = max(tenths_shift(data, temperature) for temperature in (1.0, depth))
     if shift <= MAX_TENTHS_SHIFT:
         data = without_hundredths(data)
         depth = fit_depth_temperature(data)
