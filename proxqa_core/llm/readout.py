@@ -114,7 +114,7 @@ def read_depth(tree: DigitTree, temperature: float = 1.0, visible: float | None 
     Raises:
         BadModelError: The logits are no finite numbers.
     """
-    _check_finite(tree.visible, tree.tenths, tree.hundredths)
+    _check_finite(tree.visible, tree.tenths, *(() if tree.hundredths is None else (tree.hundredths,)))
     # 1. Probabilities of the 100 numbers, [100]: of the first digit [10, 1] times of the second [10, 10].
     tenths = softmax(tree.tenths / temperature)
     hundredths = np.full((10, 10), 0.1) if tree.hundredths is None else softmax(tree.hundredths / temperature)
