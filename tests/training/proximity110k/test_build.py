@@ -253,3 +253,15 @@ def test_memory_does_not_grow_with_the_annotations_text(tmp_path: Path) -> None:
     count, grown_kb = result.get(timeout=300)
     process.join()
     assert count == 160_000 and grown_kb / 1e3 < size_mb / 3, (grown_kb, size_mb)
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_build_is_bounded(request: pytest.FixtureRequest) -> None:
+    """15,000 records of 5 kB; 100,000 take the same command without --present (docs/scale.md has the figure)."""
+    script = request.config.rootpath / "scripts/build_scale.py"
+    command = [sys.executable, str(script), "memory", "--records", "15000", "--present", "100", "--workers", "1"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=280, cwd=request.config.rootpath)
+    assert run.returncode == 0, run.stderr
+    report = json.loads(run.stdout)
+    assert report["json_mb"] > 60 and report["peak_mb"] < 200, report
+    assert sum(report["images"].values()) == 100

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -104,6 +105,8 @@ def test_every_kind_of_input_gives_true_conversations(data: Path, kind: str) -> 
     for question, answer in perceived:
         (name,) = (name for name in BOXES if name in question)
         assert abs(float(answer) - float(depths[name])) < 0.02, (question, answer)
+    led = re.findall(r"\b\d\.\d\d", " ".join(a for k, _, a in answers(data / "out/train.json") if k == "reason"))
+    assert len(led) >= 40 and all(min(abs(float(d) - float(v)) for v in depths.values()) < 0.02 for d in led)
     absent = [q for k, q, a in answers(data / "out/train.json") if a == "not visible"]
     assert bool(absent) == (kind == "coco") and all("boat" in q or "person" in q for q in absent)
     if kind == "folder":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -141,5 +142,5 @@ def _small(image: NDArray[np.uint8], objects: Sequence[dict[str, Any]]) -> tuple
     for thing in objects:
         x1, y1, x2, y2 = (v * scale for v in thing["box"])
         box = Box(x1, y1, max(x2, x1 + 1), max(y2, y1 + 1))
-        things.append(ObjectDepth(thing["name"], thing["depth"], 0.0, 1.0, "", box))
+        things.append(ObjectDepth(thing["name"], thing["depth"], math.nan, 1.0, "", box))
     return np.asarray(resized, np.uint8), things
