@@ -36,6 +36,8 @@ from proxqa_core.serving.live import LiveSource
 from proxqa_core.serving.results import answer_json, objects_json
 
 STATIC = Path(__file__).with_name("static")
+EXAMPLE = Path(__file__).parents[1] / "assets/pictures/room3.jpg"
+"""What the page shows to who has no photo at hand."""
 GONE_CHECK_S = 0.5
 """Time between two looks whether a client still waits."""
 CLIENT_GONE = 499
@@ -237,6 +239,10 @@ def _questions(parts: Parts, keyed: list[Any], counted: list[Any]) -> APIRouter:
         found = {"model": parts.model_name, "info": parts.info, "live": parts.live is not None}
         folder = "" if parts.boxes is None else parts.boxes.path.name
         return AsciiJson(found | {"folder": folder, "max_body_mb": parts.config.max_body_mb})
+
+    @router.get("/api/example.jpg", dependencies=keyed)
+    async def example() -> Response:
+        return FileResponse(EXAMPLE, media_type="image/jpeg")
 
     @router.post("/api/images", dependencies=counted)
     async def send_image(request: Request) -> Response:

@@ -28,9 +28,13 @@ export async function get(path) {
   return (await send(path, {})).json();
 }
 
+export async function getFile(path) {
+  return (await send(path, {})).blob();
+}
+
 // The address of an image for an <img>; give it to URL.revokeObjectURL when it is not shown any more.
 export async function imageAddress(path) {
-  return URL.createObjectURL(await (await send(path, {})).blob());
+  return URL.createObjectURL(await getFile(path));
 }
 
 export async function post(path, body) {

@@ -1,9 +1,11 @@
 // The tab "A photo": an image of one's own, things in it, questions about it.
 
-import { post, sendImage } from "./api.js";
+import { getFile, post, sendImage } from "./api.js";
 import { byId } from "./dom.js";
 import { showAnswer } from "./results.js";
 import { Stage } from "./stage.js";
+
+const EXAMPLE = { names: ["vase", "woman", "chair"], question: "Which is closer, the vase or the woman?" };
 
 export function setUpPhoto(attempt) {
   const stage = new Stage(byId("photo-stage"), byId("photo-objects"), () => byId("photo-answer").replaceChildren());
@@ -20,6 +22,12 @@ export function setUpPhoto(attempt) {
     byId("photo-answer").replaceChildren();
     await stage.show(URL.createObjectURL(chosen), chosen.name || "the photo");
     byId("photo-question").focus();
+  }
+
+  async function openExample() {
+    await open(await getFile("api/example.jpg"));
+    EXAMPLE.names.forEach((name) => stage.add(name, null));
+    byId("photo-question").value = EXAMPLE.question;
   }
 
   async function ask(question) {
@@ -56,6 +64,7 @@ export function setUpPhoto(attempt) {
 
   const busy = (work) => attempt(work).finally(() => { byId("photo-busy").textContent = ""; });
   byId("photo-file").addEventListener("change", (event) => busy(() => open(event.target.files[0])));
+  byId("photo-example").addEventListener("click", () => busy(openExample));
   byId("photo-ask").addEventListener("submit", (event) => {
     event.preventDefault();
     const question = byId("photo-question").value.trim();

@@ -84,6 +84,14 @@ def test_a_question_about_a_photo(page: Any, serve: Callable[..., str]) -> None:
     assert "90 %" in said.locator("tbody tr").first.inner_text()
 
 
+def test_the_example_is_one_click_and_a_question(page: Any, serve: Callable[..., str]) -> None:
+    page.goto(serve())
+    page.click("#photo-example")
+    page.locator("#photo-objects li").nth(2).wait_for()
+    page.locator("#photo-question").press("Enter")
+    page.locator("#photo-answer .said").wait_for()
+
+
 def test_a_box_that_is_drawn_is_asked(page: Any, serve: Callable[..., str]) -> None:
     open_photo(page, serve())
     drag(page, "#photo-stage", (0.25, 0.25), (0.5, 0.75))

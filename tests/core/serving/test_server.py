@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -127,6 +128,17 @@ def test_the_page_may_run_its_own_scripts_only(serve: Callable[..., str]) -> Non
     assert page.status_code == 200 and "default-src 'none'" in policy and "script-src 'self';" in policy
     assert "<script>" not in page.text and " onclick" not in page.text and "style=" not in page.text
     assert page.headers["x-content-type-options"] == "nosniff"
+
+
+def test_the_page_is_part_of_the_package() -> None:
+    import setuptools
+
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert settings["package-data"] == {"*": ["*"]}
+    find = settings["packages"]["find"]
+    assert "proxqa_core.serving.static" in setuptools.find_namespace_packages(
+        str(ROOT), find["exclude"], find["include"]
+    )
 
 
 def test_unknown_addresses_are_error_objects(serve: Callable[..., str]) -> None:
