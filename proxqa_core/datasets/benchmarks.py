@@ -144,10 +144,17 @@ def load_image(source: Path | bytes, item_id: str) -> NDArray[np.uint8]:
 
 
 def box_around(point: tuple[float, float], width: int, height: int) -> Box:
-    """The box that stands for a point (x, y), pixels, inside an image of width x height."""
-    half = max(2.0, POINT_SHARE * min(width, height) / 2)
-    x, y = (min(max(v, half), size - half) for v, size in zip(point, (width, height), strict=True))
+    """The box that stands for a point (x, y), pixels, inside an image of width x height.
+
+    In eighths of a pixel, so that no box of one image is larger than another by a rounding.
+    """
+    half = max(2.0, _eighths(POINT_SHARE * min(width, height) / 2))
+    x, y = (min(max(_eighths(v), half), size - half) for v, size in zip(point, (width, height), strict=True))
     return Box(x - half, y - half, x + half, y + half)
+
+
+def _eighths(value: float) -> float:
+    return round(value * 8) / 8
 
 
 def read_da2k(annotations: Path, seed: int = 0, report: ReadReport | None = None) -> Iterator[WhichCloser]:

@@ -33,7 +33,7 @@ from proxqa_core.evaluation.benchmarks import KINDS, BenchmarkSource, load_bench
 from proxqa_core.evaluation.conversions import BadConversionError, ConversionConfig, overlap
 from proxqa_core.evaluation.exports import MISSING, export, task_name
 from proxqa_core.evaluation.item_runner import benchmark_report, run_items
-from proxqa_core.evaluation.metrics import within_factors
+from proxqa_core.evaluation.metrics import PairResult, rule_accuracy, within_factors
 from proxqa_core.types import Box
 from tests.core.fake_engine import FakeEngine
 
@@ -512,6 +512,15 @@ def test_points_at_one_place_count_as_wrong(tmp_path: Path) -> None:
     ]
     run = run_items(FakeEngine({"point": 0.5}), items, "box")
     assert run.not_asked == {"things at one place": 1} and sorted(p.correct for p in run.pairs)[0] is False
+
+
+@given(st.lists(st.tuples(st.floats(-5, 700), st.floats(-5, 700)), min_size=2, max_size=2), st.integers(50, 700))
+def test_boxes_around_points_are_inside_and_none_is_larger(places: list[tuple[float, float]], side: int) -> None:
+    a, b = (box_around(place, 640, side) for place in places)
+    for box in (a, b):
+        assert 0 <= box.x1 < box.x2 <= 640 and 0 <= box.y1 < box.y2 <= side
+    pair = PairResult(0, "point", "point", math.nan, a.xyxy, b.xyxy, True, math.nan, 1.0)
+    assert rule_accuracy([pair])["larger_box"] == 0.5
 
 
 def test_missing_images_are_counted(tmp_path: Path) -> None:
