@@ -31,6 +31,10 @@ class Perceiver(Protocol):
         """Which of two objects is closer."""
         ...
 
+    def instances(self, name: str) -> list[ObjectQuery]:
+        """Everything in view that a name may mean, each with its box; empty where that is not known."""
+        ...
+
 
 def as_query(thing: ObjectLike) -> ObjectQuery:
     """A bare name as a query; BadObjectError where it cannot be used."""
@@ -79,7 +83,20 @@ def answer(
         NotUnderstoodError: The question names no object, or is one that this model cannot answer.
         BadObjectError: Several known objects have a name that the question uses.
     """
-    return shortened(_in_metres(_answered(perceiver, question, known, generate), question), question)
+    found = _in_metres(_answered(perceiver, question, known, generate), question)
+    return shortened(_with_choices(perceiver, found), question)
+
+
+def _with_choices(perceiver: Perceiver, answer: ProximityAnswer) -> ProximityAnswer:
+    """The same answer; where one of several things that a name may mean was taken, it is said which."""
+    said = []
+    for o in answer.objects:
+        if o.box is not None or o.found_at is None or not o.is_answered:
+            continue
+        boxes = [q.box for q in perceiver.instances(o.name) if q.box is not None]
+        if o.found_at in boxes and len(boxes) > 1:
+            said.append(sentences.say_choice(o.name, boxes.index(o.found_at), boxes))
+    return replace(answer, answer=" ".join([answer.answer, *said])) if said else answer
 
 
 def _in_metres(answer: ProximityAnswer, question: Question) -> ProximityAnswer:
@@ -108,8 +125,9 @@ def check_question(text: str, known: Sequence[ObjectQuery] = (), general: bool =
     question = understand(text, [q.name for q in known])
     if question.kind is QuestionKind.GENERAL and not general:
         raise _not_taught(question)
-    for name in question.names:
-        _pick(name, known)
+    if not _is_of_one_kind(question):
+        for name in question.names:
+            _pick(name, known)
     if not question.names and not known and question.kind in (QuestionKind.DEPTH, QuestionKind.EQUAL):
         raise _names_nothing(question)
     return question
@@ -132,6 +150,8 @@ def _answered(
     perceiver: Perceiver, question: Question, known: Sequence[ObjectQuery], generate: Callable[[str], str] | None
 ) -> ProximityAnswer:
     """The answer as a sentence."""
+    if _is_of_one_kind(question):
+        return _kind_answer(perceiver, question, known)
     named = [_pick(name, known) for name in question.names]
     if question.kind in (QuestionKind.CLOSER, QuestionKind.FARTHER):
         return _reworded(perceiver.closer(named[0], named[1]), question)
@@ -143,6 +163,10 @@ def _answered(
     nearest_first = sorted(perceiver.depths(targets), key=lambda o: (not o.is_answered, o.depth))
     if question.kind is QuestionKind.EQUAL:
         return _equal_answer(perceiver, question, nearest_first)
+    if question.kind is QuestionKind.VISIBLE:
+        return ProximityAnswer(
+            question.asked, question.kind, sentences.say_visible(nearest_first[0]), tuple(nearest_first)
+        )
     return _depth_answer(question, nearest_first)
 
 
@@ -163,9 +187,9 @@ class Needs:
 
 def needs(question: Question, known: Sequence[ObjectQuery] = ()) -> Needs:
     """What `answer` will ask its perceiver for. Arguments and errors are those of `answer`."""
-    named = tuple(_pick(name, known) for name in question.names)
-    if question.kind is QuestionKind.GENERAL:
+    if question.kind is QuestionKind.GENERAL or _is_of_one_kind(question):
         return Needs()
+    named = tuple(_pick(name, known) for name in question.names)
     if question.kind in (QuestionKind.CLOSER, QuestionKind.FARTHER):
         return Needs(named[:2], named[:2])
     return Needs(named or tuple(known), ends_compared=question.kind is QuestionKind.EQUAL)
@@ -233,6 +257,36 @@ def _depth_answer(question: Question, found: Sequence[ObjectDepth]) -> Proximity
     if question.kind is QuestionKind.FARTHEST and seen:
         text = f"The farthest is the {seen[-1].name}. {text}"
     return ProximityAnswer(question.asked, question.kind, text, tuple(found), near, far)
+
+
+def _is_of_one_kind(question: Question) -> bool:
+    """Whether it asks for the nearest or farthest of those that one name means: "which chair is closer?"."""
+    return question.kind in (QuestionKind.NEAREST, QuestionKind.FARTHEST) and len(question.names) == 1
+
+
+def _kind_answer(perceiver: Perceiver, question: Question, known: Sequence[ObjectQuery]) -> ProximityAnswer:
+    """Which of several of a kind: of those given with boxes, else of those that are found."""
+    name = question.names[0]
+    given = [q for q in known if q.name.casefold() == name.casefold()]
+    if len(given) < 2:
+        given, found = [], perceiver.instances(name) if not given or given[0].box is None else given
+    else:
+        found = given
+    if len(found) < 2:
+        single = _depth_answer(question, perceiver.depths([_pick(name, known)]))
+        return replace(single, answer=f"{single.answer} {sentences.say_only_one(name)}") if _seen(single) else single
+    boxes = [q.box for q in found if q.box is not None]
+    labels = sentences.place_labels(name, boxes) if len(boxes) == len(found) else [q.name for q in found]
+    read = [
+        replace(o, name=label) if given else replace(o, name=label, box=None, found_at=o.box)
+        for o, label in zip(perceiver.depths(found), labels, strict=True)
+    ]
+    nearest_first = sorted(read, key=lambda o: (not o.is_answered, o.depth))
+    return _depth_answer(question, nearest_first)
+
+
+def _seen(answer: ProximityAnswer) -> bool:
+    return any(o.is_answered for o in answer.objects)
 
 
 def _equal_answer(perceiver: Perceiver, question: Question, found: Sequence[ObjectDepth]) -> ProximityAnswer:

@@ -346,6 +346,18 @@ class EncodedImage:
         with self._running():
             return answer(self, understood, known, self.generate if self._model.general_questions else None)
 
+    def instances(self, name: str) -> list[ObjectQuery]:
+        """Everything in view that a name may mean, each with its box in pixels, the likeliest first.
+
+        Args:
+            name: With colours if wanted ('red chair'); one with a place ('leftmost chair') means one thing only.
+
+        Returns:
+            At most MAX_INSTANCES; empty where the name means nothing in view or the model has no grounding head.
+        """
+        with self._running():
+            return self._grounding.instances(name)
+
     def ground(self, names: Sequence[str]) -> list[list[Candidate]]:
         """The things that each name may mean; see `Grounding.candidates`."""
         with self._running():

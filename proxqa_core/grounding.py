@@ -17,7 +17,7 @@ from proxqa_core.backends.protocols import LanguageModel
 from proxqa_core.language import templates
 from proxqa_core.language.referring import Expression, read_expression
 from proxqa_core.model.loading import LoadedModel
-from proxqa_core.types import Box, ObjectQuery
+from proxqa_core.types import VISIBLE, Box, ObjectQuery
 from proxqa_core.vision.colours import ImageColours, by_colour
 from proxqa_core.vision.features import ImageFeatures
 from proxqa_core.vision.grounding_head import (
@@ -31,6 +31,9 @@ from proxqa_core.vision.grounding_head import (
     score_in_box,
 )
 from proxqa_core.vision.tower import split_grid
+
+MAX_INSTANCES = 12
+"""Most things of one kind that are told apart."""
 
 
 class Grounding:
@@ -87,6 +90,15 @@ class Grounding:
         expression = read_expression(query.name)
         box = choose(self.candidates_for(expression), expression.place)
         return ObjectQuery(query.name, self._model.preprocessing.in_pixels(box, self._image.width, self._image.height))
+
+    def instances(self, name: str) -> list[ObjectQuery]:
+        """The things in view that a name may mean, the likeliest first; none where it has a place or without head."""
+        expression = read_expression(name)
+        if self._model.grounding_head is None or expression.place is not None:
+            return []
+        size = self._image.width, self._image.height
+        seen = [c for c in self.candidates_for(expression) if c.score >= VISIBLE][:MAX_INSTANCES]
+        return [ObjectQuery(name, self._model.preprocessing.in_pixels(c.box, *size)) for c in seen]
 
     def score(self, query: ObjectQuery) -> float:
         """Probability in [0, 1], by the grounding head alone, that an object is in view, or in its box.

@@ -163,6 +163,7 @@ class QuestionKind(str, Enum):
     NEAREST = "nearest"  # what is nearest (of these)
     FARTHEST = "farthest"  # what is farthest (of these)
     SORT = "sort"  # list by distance
+    VISIBLE = "visible"  # is there an X, do you see an X
     EQUAL = "equal"  # are A and B (and …) about equally far
     GENERAL = "general"  # anything else
 

@@ -77,7 +77,8 @@ def _read_alone(question: str, read: Callable[[str], Question]) -> Question | No
         found = read(question)
     except NotUnderstoodError:
         return None
-    return None if found.kind in (*_COMPARING, QuestionKind.SORT) and not found.names else found
+    open_kinds = (*_COMPARING, QuestionKind.SORT)
+    return None if found.kind in open_kinds and len(found.names) < 2 else found
 
 
 def _name_in(text: str) -> str:

@@ -230,7 +230,8 @@ def _ends_noun(word: str) -> bool:
     )  # fmt: skip
 
 
-def _singular(word: str) -> str:
+def singular(word: str) -> str:
+    """One of what a word means: "chairs" → "chair", "people" → "person"."""
     irregular = {
         "people": "person", "men": "man", "women": "woman", "children": "child", "mice": "mouse", "feet": "foot",
         "shelves": "shelf", "bookshelves": "bookshelf", "knives": "knife", "leaves": "leaf", "persons": "person",
@@ -252,7 +253,7 @@ def key_of(name: str) -> tuple[str, ...]:
     words = re.findall(r"[^\s]+", name.translate(_QUOTES).casefold())
     while len(words) > 1 and words[0] in DETERMINERS:
         words = words[1:]
-    return (*words[:-1], _singular(words[-1])) if words else ()
+    return (*words[:-1], singular(words[-1])) if words else ()
 
 
 def _synonymous(a: str, b: str) -> bool:
@@ -289,7 +290,7 @@ class KnownNames:
                 if any(t.is_name or t.joined for t in group):
                     continue
                 words = tuple(t.text.casefold() for t in group)
-                if (*words[:-1], _singular(words[-1])) in self.by_key:
+                if (*words[:-1], singular(words[-1])) in self.by_key:
                     out.append(Token(text_of(group), ""))
                     i += size
                     break

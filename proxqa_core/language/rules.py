@@ -45,6 +45,7 @@ from proxqa_core.language.phrases import (
     key_of,
     names_in,
     pieces_of,
+    singular,
     strippable,
     stripped,
     text_of,
@@ -63,6 +64,24 @@ _NEAR_OR_FAR = words_of("far near close distant nearby remote")
 _NEAR = words_of("near close nearby")
 _INDEFINITE = words_of("anything something anyone someone everyone everything nothing")
 _TELLING = AUXILIARY | ASKING | words_of("i you we they it me us move go come turn drive take bring look stop")
+_IS_THERE = frozenset(
+    tuple(lead.split())
+    for lead in (
+        "is there",
+        "are there",
+        "do you see",
+        "can you see",
+        "do we see",
+        "can we see",
+        "see any",
+        "have you seen",
+    )
+)
+_IN_VIEW = words_of("visible there somewhere anywhere around here")
+_NUMBERS = words_of("two three four five six several both many some any")
+_NOT_ONE_THING = PLACES | BESIDE | SEPARATORS | CLOSER | FARTHER | NEAREST | FARTHEST | MORE | LESS
+_NOT_ONE_THING |= words_of("two three four five six several both many than left right to of from before after")
+"""Words of questions that ask for more than whether one thing is in view."""
 _MAX_BARE_WORDS = 12
 _MAX_BARE_NAME_WORDS = 3
 
@@ -116,6 +135,7 @@ class QuestionReader:
             NotUnderstoodError: It names too little to compare or to measure, or asks what cannot be answered.
         """
         for rule in (
+            self._is_there,
             self._sorting,
             self._same,
             self._how_far,
@@ -177,12 +197,24 @@ class QuestionReader:
         Kind EQUAL: whether they are equally far, two or more.
         """
         names = self._completed(tuple({n.casefold(): n for n in names}.values()))
+        if len(names) == 1 and not yes_no and kind is not QuestionKind.EQUAL and self._asks_which():
+            kind = QuestionKind.NEAREST if kind is QuestionKind.CLOSER else QuestionKind.FARTHEST
+            return self._question(kind, (_without_number(names[0]),))  # "which chair is closer?": of the chairs in view
         if len(names) < 2:
             raise _too_few_names(kind, names)
         if len(names) > 2 and kind is not QuestionKind.EQUAL:
             kind = QuestionKind.NEAREST if kind is QuestionKind.CLOSER else QuestionKind.FARTHEST
             yes_no = False
         return self._question(kind, names, yes_no)
+
+    def _asks_which(self) -> bool:
+        """Whether it asks for one of several of a kind: "which chair", "which of the two cups"."""
+        return (
+            len(self.words) > 1
+            and "than" not in self.words
+            and self.words[0] in ("which", "what")
+            and self.words[1] not in AUXILIARY
+        )
 
     def _completed(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """The names to compare, with those known ones that "it" or no name at all stands for."""
@@ -192,6 +224,26 @@ class QuestionReader:
         if len(names) == 1 and len(known) == 2 and self._first(_REFERRING_BACK) >= 0:
             names += tuple(n for n in known if n != names[0])  # "is it closer than the table"
         return names
+
+    # -- whether it is in view
+
+    def _is_there(self) -> Question | None:
+        """'is there a chair', 'do you see any chairs', 'is a chair in view': of one thing, without a place."""
+        lead = next((n for n in (3, 2) if tuple(self.words[:n]) in _IS_THERE), 0)
+        rest = [t for t in self.tokens[lead:] if t.word not in PUNCTUATION]
+        while rest and rest[-1].word in _IN_VIEW:
+            rest = rest[:-1]
+            lead = lead or -1
+        if lead == -1 and self.words[0] in ("is", "are"):
+            rest = rest[1:]
+        elif lead <= 0:
+            return None
+        if any(t.word in _NOT_ONE_THING for t in rest):
+            return None
+        names = self._names(rest)
+        if len(names) != 1:
+            return None
+        return self._question(QuestionKind.VISIBLE, (_without_number(names[0]),), yes_no=True)
 
     # -- sorting
 
@@ -206,7 +258,9 @@ class QuestionReader:
         return self._question(QuestionKind.SORT, self._names(rest, extra=_ORDER_WORDS | leads))
 
     def _is_list(self) -> bool:
-        return len(self.words) > 1 and self.words[0] in LISTING
+        if len(self.words) < 2 or self.words[0] not in ("which", "what") or "than" in self.words:
+            return False
+        return self.words[1] not in AUXILIARY
 
     def _asks_for_order(self) -> bool:
         return self._has("in", "what", "order") or self._has("in", "which", "order") or self._has("the", "order")
@@ -513,6 +567,13 @@ class QuestionReader:
 def _looks_like_a_name(piece: Sequence[Token]) -> bool:
     """Whether words that are not known may be a name: few, and no function words among them."""
     return len(piece) <= _MAX_BARE_NAME_WORDS and not any(strippable(t) and t.word not in PLACES for t in piece)
+
+
+def _without_number(name: str) -> str:
+    """Make "two cups" "cup": one of a kind is looked for by the word for one."""
+    first, _, rest = name.partition(" ")
+    words = (rest if rest and first.casefold() in _NUMBERS else name).split()
+    return " ".join([*words[:-1], singular(words[-1])])
 
 
 def _is_viewer(tokens: Sequence[Token]) -> bool:

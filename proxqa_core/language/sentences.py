@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from proxqa_core.types import VISIBLE, ObjectDepth
+from proxqa_core.types import VISIBLE, Box, ObjectDepth
 
 SURE = 0.6
 """Below this probability it is undecided which of two objects is closer."""
@@ -58,6 +58,64 @@ def say_doubts(objects: Sequence[ObjectDepth]) -> list[str]:
         for o in objects
         if o.is_doubted
     ]
+
+
+def say_visible(thing: ObjectDepth) -> str:
+    """Whether an object is in view: "Yes. I see a chair (93 %). The chair is at …" or "No. I see no chair.".
+
+    One that was given with a box and does not look like its name is neither: "Hard to say. …".
+    """
+    depth = say_depths([thing])
+    if thing.is_doubted:
+        return f"Hard to say. {depth}"
+    if not thing.score >= VISIBLE:
+        return f"No. {depth}"
+    return f"Yes. I see {_a(thing.name)} ({_percent(thing.score)}). {depth}"
+
+
+def say_only_one(name: str) -> str:
+    """That there is only one of a kind to choose from."""
+    return f"I see only one {_bare(name)}."
+
+
+def say_choice(name: str, chosen: int, boxes: Sequence[Box]) -> str:
+    """Which of several things that a name may mean was taken.
+
+    Args:
+        name: What was asked for.
+        chosen: Number of the one that was taken, in `boxes`.
+        boxes: Where they are, in pixels.
+    """
+    label = place_labels(_bare(name), boxes)[chosen]
+    return f"Of {len(boxes)} things that may be {_a(name)}, {_the(label)} was taken."
+
+
+def place_labels(name: str, boxes: Sequence[Box]) -> list[str]:
+    """Names that tell things of one kind apart by where they are: "left chair", "second car from the left".
+
+    Args:
+        name: What all of them are.
+        boxes: Where they are, in pixels.
+
+    Returns:
+        One for each, in order.
+    """
+    from_left = sorted(range(len(boxes)), key=lambda i: boxes[i].x1 + boxes[i].x2)
+    few = {1: ("",), 2: ("left ", "right "), 3: ("left ", "middle ", "right ")}.get(len(boxes))
+    labels = [""] * len(boxes)
+    for place, i in enumerate(from_left):
+        labels[i] = f"{few[place]}{name}" if few else f"{_ordinal(place + 1)} {name} from the left"
+    return labels
+
+
+def _ordinal(number: int) -> str:
+    words = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+    return words[number - 1] if number <= len(words) else f"{number}th"
+
+
+def _a(name: str) -> str:
+    bare = _bare(name)
+    return f"{'an' if bare[:1].lower() in tuple('aeiou') else 'a'} {bare}"
 
 
 def say_closer(closer: str | ObjectDepth, farther: str | ObjectDepth, probability: float) -> str:

@@ -32,6 +32,9 @@ def shortened(answer: ProximityAnswer, question: Question) -> ProximityAnswer:
 def _short(answer: ProximityAnswer, question: Question) -> str:
     if question.style is AnswerStyle.SENTENCE or not answer.objects:
         return ""
+    if question.kind is QuestionKind.VISIBLE:
+        doubted = answer.objects[0].is_doubted
+        return "" if doubted or question.style is not AnswerStyle.YES_NO else _visible(answer)
     if not all(o.is_answered for o in answer.objects):
         return ""
     if question.style in (AnswerStyle.NUMBER, AnswerStyle.METRES) or question.kind is QuestionKind.DEPTH:
@@ -40,6 +43,10 @@ def _short(answer: ProximityAnswer, question: Question) -> str:
     if question.style is AnswerStyle.LETTER:
         return next((o.label for o in question.options if o.text.casefold() == chosen.casefold()), "")
     return chosen
+
+
+def _visible(answer: ProximityAnswer) -> str:
+    return "Yes" if answer.objects[0].is_answered else "No"
 
 
 def _number(objects: tuple[ObjectDepth, ...], metres: bool) -> str:

@@ -179,6 +179,8 @@ def fill_answer(response: ProximityQuery.Response, reply: Reply, latency_s: floa
 def _missing(answer: ProximityAnswer) -> list[ObjectDepth]:
     """The objects for want of which a question has no answer."""
     unseen = [d for d in answer.objects if not d.is_answered]
+    if answer.kind is QuestionKind.VISIBLE:
+        return []  # that it is not in view is the answer
     comparing = answer.kind in (QuestionKind.CLOSER, QuestionKind.FARTHER, QuestionKind.EQUAL)
     return unseen if comparing or len(unseen) == len(answer.objects) else []
 

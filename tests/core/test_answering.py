@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxqa_core.answering import answer, as_queries, closer_answer
+from proxqa_core.answering import answer, as_queries, check_question, closer_answer
 from proxqa_core.errors import NotUnderstoodError
 from proxqa_core.language.questions import understand
 from proxqa_core.protocols import ObjectLike
-from proxqa_core.types import ObjectDepth, ObjectQuery, ProximityAnswer, QuestionKind
+from proxqa_core.types import Box, ObjectDepth, ObjectQuery, ProximityAnswer, QuestionKind
 
 DEPTHS = {"jug": 0.2, "plate": 0.23, "stove": 0.5, "tent": 0.8}
 
@@ -23,17 +23,26 @@ class KnownPerceiver:
 
     def __init__(self, depths: Mapping[str, float], probability: float = 0.9) -> None:
         self.by_heart, self.probability = depths, probability
+        self.seen: dict[str, list[Box]] = {}
+        """Boxes of several things of one kind; the depth of each is its height above the lower edge."""
 
     def depths(self, objects: Sequence[ObjectQuery]) -> tuple[ObjectDepth, ...]:
         found = []
         for q in objects:
             depth = self.by_heart.get(q.name)
+            if q.box in self.seen.get(q.name, []):
+                assert q.box is not None
+                found.append(ObjectDepth(q.name, 1 - q.box.y2 / 100, 0.03, 0.9, "", q.box))
+                continue
             found.append(ObjectDepth(q.name, 0.5 if depth is None else depth, 0.03, 0.1 if depth is None else 0.9, ""))
         return tuple(found)
 
     def closer(self, a: ObjectQuery, b: ObjectQuery) -> ProximityAnswer:
         first, second = self.depths([a, b])
         return closer_answer((first, second), self.probability if first.depth <= second.depth else 1 - self.probability)
+
+    def instances(self, name: str) -> list[ObjectQuery]:
+        return [ObjectQuery(name, box) for box in self.seen.get(name, [])]
 
     def ask(self, question: str, objects: Sequence[ObjectLike] = ()) -> ProximityAnswer:
         known = as_queries(objects) if objects else []
@@ -111,3 +120,44 @@ def test_sorting_is_nearest_first_and_equal_is_yes_or_no(depths: dict[str, float
     equal = view.ask(f"Are the {' and the '.join(depths)} equally far?")
     assert equal.kind is QuestionKind.EQUAL and {o.name for o in equal.objects} == set(depths)
     assert equal.answer.startswith(("Yes. ", "No. ")) and 0.5 <= equal.probability <= 1
+
+
+def test_which_of_several_of_a_kind() -> None:
+    perceiver = KnownPerceiver(DEPTHS)
+    perceiver.seen = {"cup": [Box(60, 0, 80, 90), Box(0, 0, 20, 40)]}
+    answer = perceiver.ask("Which cup is closer?")
+    assert answer.answer.startswith("The right cup is nearest, at 0.10 ± 0.03 of the view's depth; the left cup 0.60")
+    assert (answer.closer, answer.farther) == ("right cup", "left cup")
+    assert answer.objects[0].found_at == Box(60, 0, 80, 90) and answer.objects[0].box is None
+    assert perceiver.ask("Which cup is farthest?").answer.startswith("The farthest is the left cup.")
+    perceiver.seen["cup"] += [Box(30, 0, 50, 50), Box(82, 0, 99, 20)]
+    assert perceiver.ask("Which cup is closest?").closer == "third cup from the left"
+
+
+def test_of_one_that_is_seen_there_is_no_choice() -> None:
+    assert KnownPerceiver(DEPTHS).ask("Which jug is closer?").answer.endswith("I see only one jug.")
+    assert KnownPerceiver(DEPTHS).ask("Which ghost is closer?").answer == "I see no ghost."
+
+
+def test_several_of_a_kind_that_were_given_are_chosen_from() -> None:
+    perceiver = KnownPerceiver(DEPTHS)
+    boxes = [Box(0, 0, 20, 40), Box(60, 0, 80, 90)]
+    perceiver.seen = {"cup": boxes}
+    given = [ObjectQuery("cup", box) for box in boxes]
+    answer = perceiver.ask("Which cup is closer?", given)
+    assert answer.closer == "right cup" and answer.objects[0].box == boxes[1]
+    assert check_question("Which cup is closer?", given).names == ("cup",)
+
+
+def test_whether_something_is_there() -> None:
+    perceiver = KnownPerceiver(DEPTHS)
+    assert perceiver.ask("Is there a jug?").answer.startswith("Yes. I see a jug (90 %). The jug is at 0.20")
+    assert perceiver.ask("Do you see a ghost?").answer == "No. I see no ghost."
+    assert perceiver.ask("Is there a ghost? Answer yes or no.").answer == "No"
+    assert perceiver.ask("Is there a jug? Answer yes or no.").answer == "Yes"
+
+
+def test_metres_that_are_asked_for_and_not_known() -> None:
+    said = KnownPerceiver(DEPTHS).ask("How many meters away is the jug?").answer
+    assert said.endswith("Metres are not known: nothing that measures distances has been learned from.")
+    assert "Metres are not known" not in KnownPerceiver(DEPTHS).ask("How far is the jug?").answer

@@ -372,3 +372,27 @@ def test_names_never_seen_before_come_back_as_said(a: str, b: str) -> None:
     assert understand(f"How far is the {a}?").names == (a,)
     assert understand(f"Which is closer, the {a} or the {b}?").names == (a, b)
     assert understand(f"is the {b} behind the {a}").names == (b, a)
+
+
+@pytest.mark.parametrize(
+    ("question", "kind", "name"),
+    [
+        ("Which chair is closer?", QuestionKind.NEAREST, "chair"),
+        ("which car is nearest?", QuestionKind.NEAREST, "car"),
+        ("Which of the two cups is farther away?", QuestionKind.FARTHEST, "cup"),
+        ("Is there a chair?", QuestionKind.VISIBLE, "chair"),
+        ("Are there any people in the image?", QuestionKind.VISIBLE, "person"),
+        ("Do you see the red chair?", QuestionKind.VISIBLE, "red chair"),
+        ("Is a dog visible?", QuestionKind.VISIBLE, "dog"),
+    ],
+)
+def test_one_kind_of_thing(question: str, kind: QuestionKind, name: str) -> None:
+    found = understand(question)
+    assert (found.kind, found.names) == (kind, (name,))
+
+
+@pytest.mark.parametrize(
+    "question", ["Are there two chairs?", "Is there a car to the left of the bus?", "Is there a lamp on the table?"]
+)
+def test_more_than_whether_it_is_there_is_not_answered_by_yes_or_no(question: str) -> None:
+    assert understand(question).kind is QuestionKind.GENERAL
