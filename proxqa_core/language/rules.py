@@ -209,12 +209,9 @@ class QuestionReader:
 
     def _asks_which(self) -> bool:
         """Whether it asks for one of several of a kind: "which chair", "which of the two cups"."""
-        return (
-            len(self.words) > 1
-            and "than" not in self.words
-            and self.words[0] in ("which", "what")
-            and self.words[1] not in AUXILIARY
-        )
+        if len(self.words) < 2 or self.words[0] not in ("which", "what") or "than" in self.words:
+            return False
+        return self.words[1] not in AUXILIARY
 
     def _completed(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """The names to compare, with those known ones that "it" or no name at all stands for."""
@@ -258,9 +255,7 @@ class QuestionReader:
         return self._question(QuestionKind.SORT, self._names(rest, extra=_ORDER_WORDS | leads))
 
     def _is_list(self) -> bool:
-        if len(self.words) < 2 or self.words[0] not in ("which", "what") or "than" in self.words:
-            return False
-        return self.words[1] not in AUXILIARY
+        return len(self.words) > 1 and self.words[0] in LISTING
 
     def _asks_for_order(self) -> bool:
         return self._has("in", "what", "order") or self._has("in", "which", "order") or self._has("the", "order")
