@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tests.core.serving.conftest import HeldEngine, data_url, jpeg
+from tests.core.serving.conftest import HeldEngine, data_url, jpeg, running
 
 openai = pytest.importorskip("openai", reason="the openai client is not installed")
 
@@ -158,6 +160,47 @@ def test_bodies_that_are_no_requests(serve: Callable[..., str]) -> None:
         assert answer.status_code == 400 and answer.json()["error"]["message"], body[:20]
     answer = answer_to(json.dumps(odd))
     assert answer.status_code == 400 and "no image" in answer.json()["error"]["message"]
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+PLACES = (("model",), ("messages",), ("messages", 0), ("messages", 0, "role"), ("messages", 0, "content"),
+          ("messages", 0, "content", 0), ("messages", 0, "content", 0, "image_url"), ("proxqa", "objects"),
+          ("messages", 0, "content", 0, "image_url", "url"), ("messages", 0, "content", 1, "text"), ("proxqa",),
+          ("stream",), ("n",), ("max_tokens",), ("tools",), ("response_format",), ("proxqa", "objects", 0),
+          ("proxqa", "objects", 0, "name"), ("proxqa", "objects", 0, "box"), ("temperature",))  # fmt: skip
+"""Places in a request that something else is put into."""
+
+
+@pytest.fixture(scope="module")
+def asker() -> Iterator[Any]:
+    """An HTTP client of a server without a limit of rate."""
+    httpx = pytest.importorskip("httpx2", reason="httpx2 is not installed")
+    from proxqa_core.serving.app import make_app
+    from proxqa_core.serving.config import ServeConfig
+
+    with (
+        running(make_app(ServeConfig(requests_per_minute=0), HeldEngine())) as address,
+        httpx.Client(base_url=address, headers={"Content-Type": "application/json"}, timeout=30) as client,
+    ):
+        yield client
+
+
+@given(place=st.sampled_from(PLACES), value=VALUES)
+def test_whatever_comes_is_answered_or_refused(asker: Any, place: tuple[Any, ...], value: Any) -> None:
+    known = {"objects": [{"name": "chair", "box": [1, 2, 30, 40]}]}
+    body: Any = {"model": "proxqa", "messages": [message()], "proxqa": known}
+    inner = body
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    answer = asker.post("/v1/chat/completions", content=json.dumps(body))
+    assert answer.status_code in (200, 400, 403, 404), answer.text
+    if answer.status_code != 200:
+        assert answer.json()["error"]["message"] and "\n" not in answer.json()["error"]["message"]
 
 
 def test_proxqa_compare_asks_it_as_any_server(serve: Callable[..., str]) -> None:
