@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,10 +44,13 @@ Floats = NDArray[np.float32]
 def openvino_networks(model: LoadedModel, config: BackendConfig, on_progress: Progress) -> Networks:
     """Both networks by OpenVINO; see `proxqa_core.backends.choice.Maker`."""
     runtime = Runtime.of(model, config)
-    encoder = OpenVinoVisionEncoder(model, runtime, on_progress)
+    with ThreadPoolExecutor(1) as pool:  # both take a second, mostly on one core
+        ready = [(model, pool.submit(OpenVinoLanguageModel, model, runtime))]
+        encoder = OpenVinoVisionEncoder(model, runtime, on_progress)
 
     def make_language_model(other: LoadedModel) -> LanguageModel[Any]:
-        return OpenVinoLanguageModel(other, runtime)
+        first, made = ready.pop() if ready else (None, None)  # kept for one call only: it is memory
+        return made.result() if made is not None and other is first else OpenVinoLanguageModel(other, runtime)
 
     return Networks("openvino", encoder, make_language_model)
 
