@@ -31,7 +31,7 @@ _MARK = re.compile(
 _NO_NAME = re.compile(
     r"^(?:calculate|judge|consider|considering|comparing|given|determine|identify|decide|organi[sz]e|sequence|choose|select|pick"
     r"|assume|imagine|suppose|corresponds?|separates?|along|into|starting|based|listed|which|what|how|whether|if)\b.+"
-    r"|.*\b(?:which is|these objects|the one|is the|are the|looks? (?:like|young|old|big|small)|identify|choose|answer|than|whether)\b.*"
+    r"|.*\b(?:which is|these objects|the one|is the|are the|looks? (?:like|young|old|big|small)|identify|choose|answer|respond|provide|pinpoint|than|whether|name of the|bounding box|the camera|in order|(?:this|the) (?:photo|image|picture))\b.*"
     r"|.*\b(?:closer|nearer|farther|further)\b.*|(?:nearest|closest|farthest|furthest) (?:object|thing|item|one)"
     r"|(?:right|left|true|false|correct|wrong|forwards?|backwards?)"
     r"|(?:about |around |~ ?)?[\d.,]+ ?(?:m|cm|mm|km|ft|met(?:er|re)s?|centimet(?:er|re)s?|feet|foot|inch(?:es)?|yards?|steps?)(?: away)?"

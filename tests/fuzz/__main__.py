@@ -20,11 +20,12 @@ COUNTS = {
     "bags": 1500,
     "image files": 1500,
     "image messages": 2000,
-    "model folders": 500,
+    "model folders": 200,
     "adapters": 800,
     "training checkpoints": 800,
     "annotations": 1500,
     "questions": 3000,
+    "parameters": 3000,
 }
 """How many inputs of each kind, by default."""
 

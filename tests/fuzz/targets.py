@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import random
 import shutil
 import struct
+from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +36,10 @@ from proxqa_core.rosbags.bag import Bag
 from proxqa_core.rosbags.image_messages import depth_to_metres, image_to_rgb
 from proxqa_core.types import MAX_NAME_LENGTH, MAX_OBJECTS, ObjectQuery
 from proxqa_core.vision.image_file import read_image, read_raw
+from proxqa_ros.common.parameters import BadParameterError, WrongTypeError, check_value, of_type
+from proxqa_ros.governor import parameters as governor_parameters
+from proxqa_ros.proximity import parameters as proximity_parameters
+from proxqa_ros.replay import parameters as replay_parameters
 from proxqa_training.checkpoints import load_checkpoint, save_checkpoint
 from tests import made_bag
 from tests.core.tiny_llava import save_adapter, save_llava
@@ -324,6 +330,34 @@ def _check_names(names: Sequence[str]) -> None:
         assert ObjectQuery(name).name == name and len(name) <= MAX_NAME_LENGTH
 
 
+def parameters(_: Path) -> Use:
+    """Parameters of all three nodes with values of any kind that YAML or another node can give."""
+    specs = {**replay_parameters.SPECS, **governor_parameters.SPECS, **proximity_parameters.SPECS}
+    texts = ("", "chair", "0: chair", "door: 2.0", "null", "x" * 999, "a\nb", "\ud83d", "../..", "-1", "nan")
+    numbers = (0, 1, -1, 2**63 - 1, 0.0, 0.5, -0.0, 1e308, math.nan, math.inf, True)
+
+    def value(rng: random.Random) -> Any:
+        kind = rng.randrange(4)
+        if kind == 0:
+            return rng.choice(texts)
+        if kind == 1:
+            return rng.choice(numbers)
+        if kind == 2:
+            return rng.choice((None, [], b"\0", array("d", [1.0]), {}))
+        return [rng.choice(rng.choice((texts, numbers))) for _ in range(rng.choice((1, 2, 6, 80)))]
+
+    def use(rng: random.Random) -> bool:
+        name = rng.choice(sorted(specs))
+        try:
+            found = of_type(name, specs[name].default, value(rng))
+        except WrongTypeError as error:
+            raise BadParameterError(str(error)) from error
+        check_value(name, specs[name], found)
+        return bool(type(found) is type(specs[name].default))
+
+    return use
+
+
 TARGETS: dict[str, Callable[[Path], Use]] = {
     "bags": bags,
     "image files": image_files,
@@ -333,4 +367,5 @@ TARGETS: dict[str, Callable[[Path], Use]] = {
     "training checkpoints": checkpoints,
     "annotations": annotations,
     "questions": questions,
+    "parameters": parameters,
 }
