@@ -28,6 +28,8 @@ METADATA = "metadata.yaml"
 MCAP_MAGIC = b"\x89MCAP0\r\n"
 STORAGE_SUFFIXES = (".mcap", ".db3")
 PACKED_SUFFIXES = ("", ".zstd", ".zst", ".lz4")
+OTHER_PACKED, OTHER_MAGIC = (".gz", ".bz2", ".xz", ".zip"), (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"PK\x03\x04")
+"""Suffixes and first bytes of what people pack bags with, and rosbag2 does not."""
 
 
 @dataclass
@@ -109,7 +111,9 @@ def _paths(path: Path) -> tuple[list[Path], list[str]]:
     if paths:
         return paths, [f"{len(missing)} of its {len(named)} files are missing: {', '.join(missing[:3])}"]
     if not there:
-        raise StorageError(f"its files are missing: {', '.join(missing[:3]) or 'none is named in ' + METADATA}")
+        packed = next((p.name for p in sorted(path.iterdir()) if p.suffix in OTHER_PACKED and p.stem in missing), "")
+        hint = f"; {packed} is there: unpack it" if packed else ""
+        raise StorageError(f"its files are missing: {', '.join(missing[:3]) or 'none is named in ' + METADATA}{hint}")
     log.info("bag %r: the files that %s names are not there; those that are there are read", str(path), METADATA)
     return there, []
 
@@ -156,6 +160,8 @@ def _open(path: Path, found: BagFiles) -> StorageFile:
 def _what_it_is(head: bytes) -> str:
     if not head:
         return "is empty (0 bytes)"
+    if head.startswith(OTHER_MAGIC):
+        return "is packed by gzip, bzip2, xz or zip: unpack it"
     if head.startswith(b"#ROSBAG V2"):
         return "is a bag of ROS 1; convert it with `rosbags-convert --src FILE --dst FOLDER`"
     if head.startswith(b"version https://git-lfs"):
