@@ -6,6 +6,7 @@ import importlib.util
 import re
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import rclpy
@@ -18,8 +19,9 @@ from sensor_msgs.msg import RegionOfInterest
 
 from proxqa_ros import client as c
 from proxqa_ros.srv import ProximityQuery
-from tests.ros.conftest import Graph, wait_until
+from tests.ros.conftest import Graph, start_process, wait_until
 
+ROOT = Path(__file__).resolve().parents[2]
 CLOSER = "which is closer?"
 
 
@@ -221,6 +223,33 @@ def test_a_callback_of_a_multi_threaded_executor_may_wait(seeing):
         client = c.ProximityClient(spun.node)
         response = in_callback(spun.node, lambda: client.ask(CLOSER, ["table", "chair"], max_image_age=600.0))
         assert response.closer == "chair"
+
+
+SILENT = """
+import time, rclpy
+from proxqa_ros.srv import ProximityQuery
+rclpy.init()
+node = rclpy.create_node("silent")
+service = node.create_service(ProximityQuery, "silent_query", lambda request, response: time.sleep(600))
+print("ready", flush=True)
+rclpy.spin(node)
+"""
+
+
+def test_it_ends_in_every_executor_where_a_node_in_another_process_keeps_silent(graph):
+    """Its timeout, however the asking node is spun; the executor then spins on."""
+    process = start_process(ROOT, "", graph.context.get_domain_id(), code=SILENT)
+    try:
+        assert process.stdout.readline() == "ready\n"
+        for kind in EXECUTORS:
+            with Spun(graph, kind(context=graph.context)) as spun:
+                client = c.ProximityClient(spun.node, "silent_query")
+                for _ in range(2):
+                    with pytest.raises(c.QueryTimeoutError, match="silent_query"):
+                        client.ask(objects=["chair"], timeout=1.0)
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.parametrize("kind", EXECUTORS)
