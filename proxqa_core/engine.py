@@ -40,6 +40,7 @@ from proxqa_core.types import MAX_OBJECTS, ObjectDepth, ObjectQuery, ProximityAn
 from proxqa_core.vision.colours import patch_colours, reader
 from proxqa_core.vision.features import ImageFeatures
 from proxqa_core.vision.grounding_head import Candidate
+from proxqa_core.vision.image_file import ImageLike, as_image
 
 TEST_NAME = "chair"
 """What is asked for to try out an adapter."""
@@ -157,19 +158,19 @@ class ProximityEngine:
             "training": {} if adapter is None else adapter.training,
         }
 
-    def encode_image(self, image: NDArray[np.uint8]) -> EncodedImage:
+    def encode_image(self, image: ImageLike) -> EncodedImage:
         """Encode an image once, for any number of questions.
 
         Args:
-            image: uint8 [height, width, 3], RGB.
+            image: uint8 [height, width, 3], RGB; or the path of an image file, or a PIL image.
 
         Returns:
             The encoded image, to be asked.
 
         Raises:
-            BadImageError: It is anything else.
+            BadImageError: It is anything else, or cannot be used.
         """
-        return self.encode_images([image])[0]
+        return self.encode_images([as_image(image)])[0]
 
     def encode_images(self, images: Sequence[NDArray[np.uint8]]) -> list[EncodedImage]:
         """`encode_image` of several images, of several cameras for example, as one batch.

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Collection, Sequence
 
-from proxqa_core.cli import ask, bench, compare, evaluate, export, info, logs, record, serve, train
+from proxqa_core.cli import ask, bench, compare, doctor, evaluate, export, info, logs, record, serve, train
 from proxqa_core.cli.common import Parser
 from proxqa_core.errors import BadModelError, ProxqaError
 from proxqa_core.memory import is_out_of_memory
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 = fine, 1 = failure, 2 = bad input or usage, 130 = interrupted.
 
     Raises:
-        SystemExit: With code 0, after --help.
+        SystemExit: With code 0, after --help and --version.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be text
@@ -61,9 +61,10 @@ def build_parser(groups: Collection[str] = ()) -> Parser:
         NotInstalledError: Sub-commands of a group are wanted, and the training package is not installed.
     """
     parser = Parser(prog="proxqa", description="How far is it, and which is closer? Asked of one camera image.")
+    parser.add_argument("--version", action="version", version=f"proxqa {doctor.version()}")
     parser.set_defaults(verbose=False, quiet=False)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
-    for group in (ask, evaluate, compare, record, bench, export, serve, info):
+    for group in (ask, evaluate, compare, record, bench, export, serve, info, doctor):
         group.add_commands(commands)
     train.add_groups(commands, groups)
     return parser

@@ -20,6 +20,8 @@ from proxqa_core.errors import BadImageError, reason_of
 from proxqa_core.types import check_image
 from proxqa_core.vision import jpeg
 
+ImageLike = NDArray[np.uint8] | str | os.PathLike[str] | Image.Image
+"""An image as an array, a file's path or a PIL image."""
 _ORIENTATION, _UPRIGHT = 0x0112, 1
 """Tag of EXIF that says how the camera was turned, and its value for not at all."""
 
@@ -73,6 +75,31 @@ def _upright(picture: Image.Image, pixels: NDArray[np.uint8] | None, path: str |
         check_image(image)
     except BadImageError as error:
         raise BadImageError(f"{path}: {error}") from error
+    return image
+
+
+def as_image(image: ImageLike) -> NDArray[np.uint8]:
+    """An image of whatever kind people have at hand.
+
+    Args:
+        image: A file's path, a PIL image, or an array, uint8 [height, width, 3], RGB. Text is a path: images are never
+            fetched from URLs.
+
+    Returns:
+        uint8 [height, width, 3], RGB, upright.
+
+    Raises:
+        BadImageError: It is none of these, or cannot be used.
+    """
+    if isinstance(image, str | os.PathLike):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        if image.mode.startswith(("I", "F")):
+            raise BadImageError(
+                f"the PIL image has mode {image.mode!r}; expected a colour image, such as of mode 'RGB'"
+            )
+        image = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    check_image(image)
     return image
 
 

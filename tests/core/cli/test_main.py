@@ -21,8 +21,9 @@ from tests.core.fake_engine import FakeEngine
 ROOT = Path(__file__).parents[3]
 GROUPS = {"train", "data"}
 """Commands of the training package."""
-COMMANDS = {"ask", "depths", "eval", "eval-bag", "compare", "record", "bench", "info", *GROUPS}
-WITH_MODEL = COMMANDS - {"record", *GROUPS}
+COMMANDS = {"ask", "depths", "chat", "eval", "eval-bag", "compare", "record", "bench", "info", *GROUPS}
+COMMANDS |= {"serve", "export", "doctor"}
+WITH_MODEL = COMMANDS - {"record", "export", "doctor", *GROUPS}
 
 
 def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -47,7 +48,8 @@ def test_the_commands() -> None:
 def test_every_command_logs_and_reports_alike(name: str, parser: argparse.ArgumentParser) -> None:
     options = options_of(parser)
     assert options["-v"] is options["--verbose"] and options["-q"] is options["--quiet"]
-    assert options["--json"].nargs is None and options["--json"].metavar == "FILE"
+    if name != "serve":  # which reports nothing
+        assert options["--json"].nargs is None and options["--json"].metavar == "FILE"
     assert parser.get_default("command") is not None
     assert not [a.option_strings for a in parser._actions if not a.help and not a.metavar], "says nothing of an option"
 
@@ -56,6 +58,9 @@ def test_every_command_logs_and_reports_alike(name: str, parser: argparse.Argume
 def test_a_model_is_chosen_alike_wherever_one_is_loaded(name: str, parser: argparse.ArgumentParser) -> None:
     options = options_of(parser)
     chosen = {"--model", "--adapter", "--device", "--dtype", "--backend", "--int8"} & set(options)
+    if name == "export":  # the base as it is, for other runtimes
+        assert chosen == {"--model", "--device", "--dtype"}
+        return
     assert len(chosen) == (6 if name in WITH_MODEL else 0)
     if chosen:
         assert options["--dtype"].choices == DTYPES == ("auto", "float32", "bfloat16", "float16")
@@ -170,7 +175,7 @@ def test_a_closed_pipe_is_no_error(arguments: list[str], image: str) -> None:
     given = [image if a == "IMAGE" else a for a in arguments]
     program = (
         "import sys\nfrom tests.core.fake_engine import FakeEngine\nfrom proxqa_core.cli import common, main\n"
-        "common.load_engine = lambda options: FakeEngine({'chair': 0.2})\n"
+        "common.load_engine = lambda *_: FakeEngine({'chair': 0.2})\n"
         f"sys.exit(main({given!r}))"
     )
     with subprocess.Popen(

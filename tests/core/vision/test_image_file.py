@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from proxqa_core.errors import BadImageError
-from proxqa_core.vision.image_file import read_image, read_raw
+from proxqa_core.vision.image_file import as_image, read_image, read_raw
 
 
 def picture(width: int = 40, height: int = 30) -> Image.Image:
@@ -73,3 +73,17 @@ def test_too_small_or_too_many_pixels(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(BadImageError, match="too many pixels"):
         read_image(tmp_path / "bomb.png")
+
+
+def test_an_image_may_be_a_path_a_pil_image_or_an_array(tmp_path: Path) -> None:
+    pixels = np.arange(32 * 24 * 3, dtype=np.uint8).reshape(24, 32, 3)
+    picture = Image.fromarray(pixels)
+    picture.save(tmp_path / "a.png")
+    for given in (pixels, picture, tmp_path / "a.png", str(tmp_path / "a.png"), picture.convert("RGBA")):
+        assert (as_image(given) == pixels).all()
+    turned = Image.fromarray(pixels)
+    turned.getexif()[0x0112] = 6
+    assert as_image(turned).shape == (32, 24, 3)
+    for bad in (picture.convert("I"), [[0]], None, "https://example.org/a.png", np.zeros((4, 4))):
+        with pytest.raises(BadImageError):
+            as_image(bad)  # type: ignore[arg-type]
