@@ -148,6 +148,7 @@ def check_onnx(path: Path, model: LoadedModel, images: Sequence[NDArray[np.uint8
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         found = [session.run([OUTPUT], {INPUT: p[None].numpy().astype(np.float16)})[0] for p in pixels]

@@ -126,9 +126,7 @@ def test_the_default_tower_without_interpolation_in_its_graph(
     path = export_onnx(model, tmp_path, 8)
     found = operators(path)
     assert not found["Resize"] and found["Softmax"] == 12
-    assert check_onnx(path, model) >= MIN_COSINE
-    if real_photos:
-        assert check_onnx(path, model, real_photos) >= MIN_COSINE
+    assert check_onnx(path, model, [*pictures()[:1], *real_photos]) >= MIN_COSINE
     profile = Profile(model.preprocessing.size, 8)
     built = rtx.build(path, profile, "ampere+")
     assert fused_attention(built) == 12
@@ -143,7 +141,7 @@ def real_photos() -> list[Any]:
     from proxqa_core.vision.image_file import read_image
 
     place = os.environ.get("PROXQA_REAL_DATA")
-    files = sorted(Path(place, "eval_public").rglob("*.jpg"))[:4] if place else []
+    files = sorted(Path(place, "eval_public").rglob("*.jpg"))[:3] if place else []
     return [read_image(f) for f in files]
 
 
