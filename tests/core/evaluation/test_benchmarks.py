@@ -160,12 +160,14 @@ def test_depth_may_come_from_any_model_of_hugging_face(gqa: BenchmarkSource, tmp
     config = GLPNConfig(hidden_sizes=[8] * 4, depths=[1] * 4, num_attention_heads=[1] * 4, decoder_hidden_size=8)
     GLPNForDepthEstimation(config).save_pretrained(tmp_path / "model")
     GLPNImageProcessor().save_pretrained(tmp_path / "model")
-    source = replace(gqa, depth_maps=None, depth_unit=None, depth_model=str(tmp_path / "model"), device="cpu",
-                     config=ConversionConfig(max_spread=1.0))  # fmt: skip
+    model = {"depth_maps": None, "depth_unit": DepthUnit.METRES, "depth_model": str(tmp_path / "model")}
+    source = replace(gqa, **model, device="cpu", config=ConversionConfig(max_spread=1.0))
     benchmark = load_benchmark("gqa-depth", source)
-    assert len(benchmark.items) == 6 and benchmark.description["depth"] == "model (disparity)"
+    assert len(benchmark.items) == 6 and benchmark.description["depth"] == "model (m)"
     assert len({i.depth for i in benchmark.items if isinstance(i, HowDeep)}) > 1
     assert load_benchmark("gqa-depth", source).items == benchmark.items
+    with pytest.raises(ProxqaError, match="predicts m by its configuration"):
+        load_benchmark("gqa-depth", replace(source, depth_unit=None))  # disparity, where nothing is said
 
 
 @pytest.mark.parametrize(
