@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from proxqa_core.cli import common, tables
+
+if TYPE_CHECKING:
+    from proxqa_core.datasets.record import Settings
 
 SETTINGS = ("topic", "depth", "boxes", "every_seconds", "every_images", "tolerance", "min_score", "names", "complete")
 """The options that are `proxqa_core.datasets.record.Settings`."""
@@ -17,8 +21,12 @@ def add_commands(commands: common.SubParsers) -> None:
         commands, "record", "turn a bag with boxes into a labelled folder to train on", model=False
     )
     parser.add_argument("bag", metavar="BAG", type=Path, help="folder of a rosbag2, or its .mcap or .db3 file")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="labelled folder; a stopped recording is continued")
     parser.add_argument(
-        "--out", metavar="DIR", type=Path, required=True, help="labelled folder; a stopped recording is continued"
+        "--frames",
+        metavar="DIR",
+        type=Path,
+        help="instead: numbered images and an empty boxes.json, to draw boxes in (`proxqa serve --boxes DIR`)",
     )
     parser.add_argument("--topic", metavar="TOPIC", default="", help="images (default: the only topic of images)")
     parser.add_argument(
@@ -49,7 +57,12 @@ def run_record(options: argparse.Namespace) -> None:
     """Record a bag into a labelled folder."""
     from proxqa_core.datasets.record import Settings, record
 
+    if (options.out is None) == (options.frames is None):
+        raise common.BadUsageError("expected --out DIR (a labelled folder) or --frames DIR (images to draw boxes in)")
     settings = Settings(**{name: getattr(options, name) for name in SETTINGS})
+    if options.frames is not None:
+        _write_frames(options, settings)
+        return
     done = record(options.bag, options.out, settings, progress=common.shows_progress(options))
     report = {
         "folder": str(options.out),
@@ -61,3 +74,18 @@ def run_record(options: argparse.Namespace) -> None:
         "problems": done.problems,
     }
     common.write_report(options, report, tables.recording_text(report, done.left_out_text()))
+
+
+def _write_frames(options: argparse.Namespace, settings: Settings) -> None:
+    """Write a bag's images to draw boxes in, and say what comes next."""
+    from proxqa_core.datasets.bag_frames import BOXES, write_frames
+
+    done = write_frames(options.bag, options.frames, settings, progress=common.shows_progress(options))
+    report = {"folder": str(options.frames), "topic": done.topic, "images": done.images, "bad_images": done.bad}
+    text = [
+        f"{options.frames}: {done.images} images of {done.topic}, called by their numbers",
+        *(f"left out: {line}" for line in done.bad),
+        f"draw boxes: proxqa serve --boxes {options.frames}",
+        f"then:       proxqa record {options.bag} --boxes {options.frames / BOXES} --out DIR",
+    ]
+    common.write_report(options, report, "\n".join(text))

@@ -159,7 +159,7 @@ def record(path: Path, out: Path, settings: Settings, progress: bool = False) ->
     with Bag(path) as bag:
         topic = bag.image_topic(settings.topic)
         depth = _depth_topic(bag, settings.depth)
-        stamps = _stamps(bag, topic)
+        stamps = image_stamps(bag, topic)
         boxes, boxes_identity = _boxes(bag, topic, settings, stamps)
         earlier = _begin(out, _identity(bag, topic, depth, boxes_identity, settings, stamps))
         recorder = _Recorder(bag, topic, depth, boxes, settings, out, earlier)
@@ -209,14 +209,21 @@ class _Recorder:
 
     def _is_chosen(self, number: int, stamp: int) -> bool:
         if number % self.settings.every_images:
+            self._skip(number, stamp)
             return False
         # a stamp that goes back is another take: a bag that was played twice
         if self._last is not None and 0 <= stamp - self._last < self.settings.every_seconds * NS_PER_S:
+            self._skip(number, stamp)
             return False
         if stamp in self._taken:
             self.summary.leave_out("images with the stamp of an earlier one")
             return False
         return True
+
+    def _skip(self, number: int, stamp: int) -> None:
+        """Count an image that --every-… leaves out, where somebody has drawn boxes in it by hand."""
+        if self.settings.boxes.endswith(".json") and self.boxes.at(number, stamp, stamp):
+            self.summary.leave_out("images with boxes that --every-… left out", f"the first: image {number}")
 
     def _add(self, number: int, stamp: int, recorded: Recorded) -> None:
         """Take one image into the records, made anew unless an earlier run made it."""
@@ -267,13 +274,13 @@ class _Recorder:
             self.summary.leave_out("images whose boxes all lie outside")
             return None
         # 4. the files
-        suffix, content = _encoded(message, image)
+        suffix, content = encoded_image(message, image)
         made: dict[str, Any] = {"image": f"images/{stamp}{suffix}", "width": width, "height": height}
         made |= {"source": self.bag.path.name, "objects": objects, "depth_map": None}
-        _write(self.out / made["image"], content)
+        write_file(self.out / made["image"], content)
         if millimetres is not None:
             made["depth_map"] = f"depth/{stamp}.png"
-            _write(self.out / made["depth_map"], _png(millimetres))
+            write_file(self.out / made["depth_map"], _png(millimetres))
         if self.settings.complete:
             made["exhaustive_for_source_classes"] = True
         return made
@@ -322,7 +329,7 @@ class _Recorder:
 
     def _save(self) -> None:
         text = "[\n" + ",\n".join(json.dumps(r, ensure_ascii=False) for r in self.records) + "\n]\n"
-        _write(self.out / ANNOTATIONS, text.encode("utf-8"))
+        write_file(self.out / ANNOTATIONS, text.encode("utf-8"))
 
 
 def _distance_m(millimetres: NDArray[np.float64], box: Box, width: int, height: int) -> float | None:
@@ -357,7 +364,7 @@ def _boxes(bag: Bag, images: Topic, settings: Settings, stamps: list[int]) -> tu
     return BoxTopic(bag, topic, names, settings.min_score, images), identity
 
 
-def _stamps(bag: Bag, topic: Topic) -> list[int]:
+def image_stamps(bag: Bag, topic: Topic) -> list[int]:
     """The stamps of all images, in ns, in the order recorded; where they tell none apart, when each was recorded."""
     return bag.times(topic) if bag.by_time(topic) else bag.stamps(topic)
 
@@ -383,7 +390,7 @@ def _begin(out: Path, identity: dict[str, Any]) -> dict[str, dict[str, Any]]:
     if not known.exists():
         if annotations.exists():
             raise BadRecordingError(f"{out}: holds a labelled folder that was not recorded; choose another --out")
-        _write(known, (json.dumps(identity, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
+        write_file(known, (json.dumps(identity, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
         return {}
     try:
         earlier = json.loads(known.read_text(encoding="utf-8"))
@@ -403,7 +410,7 @@ def _begin(out: Path, identity: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return by_image
 
 
-def _encoded(message: Any, image: Pixels) -> tuple[str, bytes]:
+def encoded_image(message: Any, image: Pixels) -> tuple[str, bytes]:
     """Suffix and content of the image file: as in the bag, where a reader would see it as `image`; else a PNG."""
     if isinstance(message, Compressed):
         data = bytes(message.data)
@@ -419,6 +426,7 @@ def _png(array: NDArray[Any]) -> bytes:
     return out.getvalue()
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
     with atomic_write(path) as work:
         work.write_bytes(content)

@@ -48,3 +48,26 @@ def test_bad_input(
     arguments: list[str], says: str, drive: Path, tmp_path: Path, refused: Callable[[Sequence[str], str], None]
 ) -> None:
     refused(["record", str(drive), *(str(tmp_path / "out") if a == "OUT" else a for a in arguments)], says)
+
+
+def test_frames_to_draw_boxes_in_and_back(drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frames, out = tmp_path / "frames", tmp_path / "out"
+    assert main(["record", str(drive), "--frames", str(frames), "--every-images", "2"]) == 0
+    assert [p.stem for p in sorted(frames.glob("*.*g"))] == ["000000", "000002", "000004"]
+    assert json.loads((frames / "boxes.json").read_text()) == {}
+    assert f"proxqa serve --boxes {frames}" in capsys.readouterr().out
+    drawn = {"0": [{"name": "mug", "box": [1, 2, 20, 30]}], "3": [{"name": "mug", "box": [1, 2, 20, 30]}]}
+    (frames / "boxes.json").write_text(json.dumps(drawn))
+    assert main(["record", str(drive), "--frames", str(frames), "--every-images", "2"]) == 0
+    assert json.loads((frames / "boxes.json").read_text()) == drawn, "what was drawn stays"
+    arguments = ["record", str(drive), "--boxes", str(frames / "boxes.json"), "--depth", "none", "--out", str(out)]
+    assert main([*arguments, "--every-images", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "1 images, 1 objects" in said
+    assert "1 images with boxes that --every-… left out (the first: image 3)" in said
+
+
+def test_frames_or_a_labelled_folder(
+    drive: Path, tmp_path: Path, refused: Callable[[Sequence[str], str], None]
+) -> None:
+    refused(["record", str(drive), "--frames", str(tmp_path), "--out", str(tmp_path / "o")], "--frames DIR")
