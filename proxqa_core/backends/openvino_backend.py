@@ -8,9 +8,10 @@ embeddings and output layer stay PyTorch's: they are small.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,8 +153,7 @@ class OpenVinoVisionEncoder:
 
         # in float32, whatever the model's type: a graph of bfloat16 weights would keep their rounding everywhere
         tower = copy.deepcopy(self._tower).float() if self._tower.dtype != torch.float32 else self._tower
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # tracing warns of every size that is the same for all images
+        with _without_warnings():  # tracing warns of every size that is the same for all images
             return vision_graph(tower, self._size)
 
     @torch.inference_mode()
@@ -280,6 +280,21 @@ class OpenVinoLanguageModel(TorchLanguageModel):
         (prefix,) = self.run_prefixes([Branch(None, rows[:half])])
         (ours,) = self.run_branches([Branch(prefix, rows[half:])])
         return ours, self._layers(inputs_embeds=rows[None]).last_hidden_state[0, half:]
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Python's warnings and those that transformers logs are left out."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
 
 
 def _check(what: str, ours: torch.Tensor, theirs: torch.Tensor, least: float) -> None:
