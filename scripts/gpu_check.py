@@ -98,10 +98,12 @@ class Check:
         self.report: dict[str, Any] = {}
         self._ends = time.monotonic() + seconds
 
-    def step(self, name: str, expected_s: float, work: Callable[[], dict[str, Any]]) -> None:
-        """Run one step, if there is time for it."""
+    def step(self, name: str, expected_s: float, work: Callable[[], dict[str, Any]], gpu: bool = False) -> None:
+        """Run one step, if there is time for it, and a GPU where it needs one."""
         start = time.monotonic()
         try:
+            if gpu and self.device.type != "cuda":
+                raise LeftOutError("no GPU is to be seen")
             if start + expected_s > self._ends:
                 raise LeftOutError(f"it takes about {expected_s:.0f} s, {self._ends - start:.0f} s are left")
             found = {"state": "ok", **work()}
@@ -112,11 +114,6 @@ class Check:
         found["seconds"] = round(time.monotonic() - start, 1)
         self.report[name] = found
         print(f"{name}: " + ", ".join(f"{k} {v}" for k, v in found.items() if k != "state") + f": {found['state']}")
-
-    def needs_gpu(self) -> None:
-        """Leave a step out where there is no GPU."""
-        if self.device.type != "cuda":
-            raise LeftOutError("no GPU is to be seen")
 
 
 def main() -> int:
@@ -148,9 +145,9 @@ def _parser() -> argparse.ArgumentParser:
 def default_model(check: Check) -> None:
     """Steps with the bundled model."""
     model = load(device=str(check.device))
-    check.step("encoder", 120, lambda: encoder(check, model))
+    check.step("encoder", 120, lambda: encoder(check, model), gpu=True)
     check.step("default model, torch", 30, lambda: frames(check, model, "torch", AIM_DEFAULT_HZ))
-    check.step("default model, tensorrt", 30, lambda: frames(check, model, "tensorrt", AIM_DEFAULT_HZ))
+    check.step("default model, tensorrt", 30, lambda: frames(check, model, "tensorrt", AIM_DEFAULT_HZ), gpu=True)
     check.step("agreement with float32", 40, lambda: agreement(check, model))
 
 
@@ -158,7 +155,7 @@ def shapes_of_7b(check: Check) -> None:
     """Steps with a LLaVA of random weights."""
     model = llava_of(LLAVA_7B if check.device.type == "cuda" else SMALL, check.device)
     check.step("7B's shapes, torch", 60, lambda: frames(check, model, "torch", AIM_7B_HZ))
-    check.step("7B's shapes, tensorrt", 150, lambda: frames(check, model, "tensorrt", AIM_7B_HZ))
+    check.step("7B's shapes, tensorrt", 150, lambda: frames(check, model, "tensorrt", AIM_7B_HZ), gpu=True)
 
 
 # --- steps -----------------------------------------------------------------------------------------------------------
@@ -193,7 +190,6 @@ def ahead_of_time(check: Check, model: LoadedModel) -> dict[str, Any]:
 
 def encoder(check: Check, model: LoadedModel) -> dict[str, Any]:
     """Built and tried, then loaded from the cache, and compared with PyTorch on all pictures."""
-    check.needs_gpu()
     runtime = TensorRt.find()
     start = time.perf_counter()
     built = TensorRtVisionEncoder(model, runtime, lambda _: None)
@@ -210,8 +206,6 @@ def encoder(check: Check, model: LoadedModel) -> dict[str, Any]:
 
 def frames(check: Check, model: LoadedModel, backend: str, aim_hz: float) -> dict[str, Any]:
     """Whole frames with 8 objects: per second, p50 and p95, and how far from what the GPU could do."""
-    if backend == "tensorrt":
-        check.needs_gpu()
     engine = ProximityEngine(model, choose(model, BackendConfig(backend)))
     assert engine.networks.name == backend, f"{engine.networks.name} answers instead of {backend}"
     shown = pictures()
