@@ -16,12 +16,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from proxqa_core.datasets.coco import CocoInstances
 from proxqa_core.datasets.depth_source import DepthMaps, DepthUnit, read_map, to_disparity
 from proxqa_core.datasets.folder import LabelledObject, Record
 from proxqa_core.datasets.llava import read_conversations
+from proxqa_core.datasets.reading import ReadReport
 from proxqa_core.errors import BadImageError, ProxqaError
 from proxqa_core.types import Box
 from proxqa_training.proximity110k.build import (
@@ -32,6 +35,7 @@ from proxqa_training.proximity110k.build import (
     split_of,
 )
 from proxqa_training.proximity110k.labelling import LabellingConfig
+from proxqa_training.proximity110k.mixture import Mixture
 from proxqa_training.proximity110k.page import render
 
 SIZE = (96, 64)
@@ -265,3 +269,25 @@ def test_the_memory_of_a_build_is_bounded(request: pytest.FixtureRequest) -> Non
     report = json.loads(run.stdout)
     assert report["json_mb"] > 60 and report["peak_mb"] < 200, report
     assert sum(report["images"].values()) == 100
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    there=st.integers(1, 60), base=st.integers(1, 80), share=st.floats(0.01, 0.99, exclude_min=True, exclude_max=True)
+)
+def test_a_mixture_is_even_for_any_counts(
+    there: int, base: int, share: float, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / f"mix-{there}.json"
+    if not path.exists():
+        turns = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]
+        path.write_text(json.dumps([{"id": i, "conversations": turns} for i in range(there)]))
+    mixture = Mixture(path, share, base, ReadReport())
+    given_after = [[int(s["id"]) for s in mixture.after(i)] for i in range(base)]
+    ids = [i for group in given_after for i in group]
+    assert len(ids) == mixture.used == min(there, round(base * share / (1 - share)))
+    assert ids == sorted(set(ids))
+    counts = [len(group) for group in given_after]
+    assert max(counts) - min(counts) <= 1  # in the result
+    gaps = np.diff([-1, *ids])
+    assert not ids or max(gaps) - min(gaps) <= 1 + there % len(ids)  # in the other file
