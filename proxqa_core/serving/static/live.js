@@ -39,6 +39,7 @@ export function setUpLive(attempt) {
   byId("live-ask").addEventListener("submit", (event) => {
     event.preventDefault();
     byId("live-busy").textContent = "Asking the node …";
+    byId("live-answer").replaceChildren();
     attempt(async () => showAnswer(byId("live-answer"), await post("api/live/ask", { question: byId("live-question").value })))
       .finally(() => { byId("live-busy").textContent = ""; });
   });
