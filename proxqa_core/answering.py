@@ -128,7 +128,7 @@ def check_question(text: str, known: Sequence[ObjectQuery] = (), general: bool =
     if not _is_of_one_kind(question):
         for name in question.names:
             _pick(name, known)
-    if not question.names and not known and question.kind in (QuestionKind.DEPTH, QuestionKind.EQUAL):
+    if not question.names and not known and question.kind is not QuestionKind.GENERAL:
         raise _names_nothing(question)
     return question
 

@@ -39,9 +39,8 @@ def add_commands(commands: common.SubParsers) -> None:
     ask = common.add_command(commands, "ask", "answer a question about images, or of a running node")
     ask.usage = "proxqa ask [options] IMAGE [IMAGE ...] QUESTION"
     ask.add_argument("words", metavar="IMAGE ... QUESTION", nargs="+", help=f"{SOURCES}; then what is asked")
-    ask.add_argument(
-        "--node", nargs="?", const="proximity", metavar="NAME", help="ask a running node (/proximity) and no image"
-    )
+    ask.add_argument("--node", action="store_true", help="ask a running node about its newest image, and no file")
+    ask.add_argument("--node-name", metavar="NAME", default="proximity", help="with its namespace (default: proximity)")
     _add_object_arguments(ask)
     _add_source_arguments(ask)
     ask.set_defaults(command=run_ask)
@@ -65,7 +64,7 @@ def run_ask(options: argparse.Namespace) -> None:
     question = options.words[-1]
     queries = common.object_queries(options.objects, options.box)
     check_question(question, queries, general=options.model != "default" or options.adapter is not None)
-    if options.node is not None:
+    if options.node:
         _ask_node(options, question, queries)
         return
     if len(options.words) < 2:
@@ -128,7 +127,7 @@ def _ask_node(options: argparse.Namespace, question: str, queries: Sequence[Obje
         module = importlib.import_module(NODE_CLIENT)
     except ImportError as error:
         raise common.NotInstalledError(f"a node is asked with ROS 2, of which {error.name} is missing") from error
-    report = module.ask(options.node, question, queries)
+    report = module.ask(options.node_name, question, queries)
     common.write_report(options, report, report["answer"])
 
 

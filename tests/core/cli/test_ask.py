@@ -65,7 +65,7 @@ def test_ask(image: str, fake: FakeEngine, tmp_path: Path, capsys: pytest.Captur
     assert answer["question"] == "what is nearest?" and answer["probability"] is None
     assert {o["name"] for o in answer["objects"]} == {"chair", "table"}
     file = tmp_path / "answer.json"
-    assert main(["ask", image, "what is nearest?", "--json", str(file)]) == 0
+    assert main(["ask", image, "what is nearest?", "--objects", "chair,table", "--json", str(file)]) == 0
     assert "is nearest" in capsys.readouterr().out.splitlines()[0]
     assert "is nearest" in json.loads(file.read_text())["answer"]
 
@@ -178,6 +178,7 @@ def test_chat(image: str, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch, tmp
         (["Who painted this?"], "not about proximity"),
         (["How far is the cup on the shelf?"], "in relation to another"),
         (["How far is it?"], "names no object"),
+        (["What is nearest?"], "names no object"),
     ],
 )
 def test_bad_questions_are_refused_before_the_model_is_loaded(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,35 @@ def test_a_stopped_stage_goes_on_where_it_was(
     interrupted(tmp_path / "broken", 2)
     resumed, unbroken = trained(tmp_path / "broken"), trained(tmp_path / "whole")
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(resumed, unbroken, strict=True))
+
+
+def test_ctrl_c_saves_after_the_step(
+    blocks: Path,
+    tmp_path: Path,
+    feature_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fresh_model: Fresh,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def trainer() -> Trainer:
+        model = fresh_model()
+        return Trainer(model, open_dataset(blocks, model, feature_cache), LORA, tmp_path / "run", seed=3)
+
+    stopped = trainer()
+    real = stopped.loss
+
+    def loss(*args: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)  # in the middle of a step
+        return real(*args)
+
+    monkeypatch.setattr(stopped, "loss", loss)
+    with caplog.at_level("INFO"):
+        with pytest.raises(KeyboardInterrupt):
+            stopped.run(PERCEIVE, no_metrics)
+        assert "saved after step 1" in caplog.text
+        trainer().run(PERCEIVE, no_metrics)
+    assert "resumed at step 1" in caplog.text
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ logits only where an answer is supervised.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import random
 import time
@@ -33,11 +34,14 @@ from proxqa_training.checkpoints import load_checkpoint, load_weights, save_chec
 from proxqa_training.depth_digits import soft_digits
 from proxqa_training.distributed import DistributedContext
 from proxqa_training.instructions.build import Turn, build_turns
+from proxqa_training.interrupt import stop_between_steps
 from proxqa_training.logs import RunningMean, progress
 from proxqa_training.prefetch import prefetch
 from proxqa_training.schedules import cosine_with_warmup
 from proxqa_training.stages.config import LoraSettings, StageConfig
 from proxqa_training.stages.data import FeatureDataset, Sample, grounder
+
+log = logging.getLogger(__name__)
 
 LORA_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 IGNORE = -100
@@ -394,6 +398,9 @@ class Trainer:
             stage: What shapes it.
             metrics: Called with `stage`, `step` and the figures of every fifth step, in the main process.
             minutes_between_checkpoints: 0 = after every step.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C; what is trained so far is saved first.
         """
         done_mark = self.folder / f"{stage.name}.done"
         if done_mark.exists():
@@ -401,24 +408,30 @@ class Trainer:
         projector = list(self.projector.parameters())
         optimizer = MasterAdamW([(self.lora, stage.lora_lr), (projector, stage.projector_lr)])
         first = load_checkpoint(self._checkpoint(stage.name), optimizer.inner)
+        if first:
+            log.info("stage %s: resumed at step %d", stage.name, first)
         optimizer.write_back()
         num_steps = math.ceil(stage.num_samples / stage.batch_size)
         saved, smooth = time.perf_counter(), RunningMean(0.95)
         self.llm.train()
         batches = prefetch(partial(self.batch, stage), range(first, num_steps), self.num_workers)
         bar = progress(batches, initial=first, total=num_steps, desc=stage.name, unit="step")
-        for step, batch in enumerate(bar, first):
-            loss, figures = self.loss(batch, stage)
-            loss.backward()
-            self.context.all_reduce_mean(optimizer.parameters)
-            optimizer.step(cosine_with_warmup(step, num_steps, stage.warmup_ratio, LR_FLOOR))
-            smooth.update(figures)
-            bar.set_postfix(smooth.as_text())
-            if step % LOG_EVERY_STEPS == 0 and self.context.is_main_process:
-                metrics(stage=stage.name, step=step, **figures)
-            if time.perf_counter() - saved > 60 * minutes_between_checkpoints:
-                self._save(stage.name, step + 1, optimizer)
-                saved = time.perf_counter()
+        with stop_between_steps(self.context.world_size == 1) as stop:
+            for step, batch in enumerate(bar, first):
+                loss, figures = self.loss(batch, stage)
+                loss.backward()
+                self.context.all_reduce_mean(optimizer.parameters)
+                optimizer.step(cosine_with_warmup(step, num_steps, stage.warmup_ratio, LR_FLOOR))
+                smooth.update(figures)
+                bar.set_postfix(smooth.as_text())
+                if step % LOG_EVERY_STEPS == 0 and self.context.is_main_process:
+                    metrics(stage=stage.name, step=step, **figures)
+                if stop.is_set or time.perf_counter() - saved > 60 * minutes_between_checkpoints:
+                    self._save(stage.name, step + 1, optimizer)
+                    saved = time.perf_counter()
+                if stop.is_set:
+                    log.info("stage %s: saved after step %d; the same command goes on from there", stage.name, step + 1)
+                    raise KeyboardInterrupt
         self._save(stage.name, num_steps, optimizer)
         if self.context.is_main_process:
             write_text(done_mark, json.dumps({"steps": num_steps}))
