@@ -33,11 +33,19 @@ class Turn:
 
 @dataclass(frozen=True)
 class Conversation:
-    """One sample. images: paths as the file names them, relative to whatever folder the images are in."""
+    """One sample.
+
+    Attributes:
+        sample_id: As the file has it, or its number.
+        images: Paths as the file names them, relative to whatever folder the images are in.
+        turns: User and assistant in turns.
+        stage: 'perceive', 'reason' or 'mixed' as `proxqa data build` writes it; '' where nothing is said.
+    """
 
     sample_id: str
     images: tuple[str, ...]
     turns: tuple[Turn, ...]
+    stage: str = ""
 
 
 def read_conversations(path: Path, report: ReadReport | None = None) -> Iterator[Conversation]:
@@ -103,7 +111,8 @@ def _conversation(raw: Any, number: int) -> Conversation | str:
         turns.append(Turn(role, turn["value"]))
     if len(turns) < 2:
         return "sample without a question and an answer"
-    return _marked(str(raw.get("id", number)), images, turns)
+    stage = raw.get("stage", "")
+    return _marked(str(raw.get("id", number)), images, turns, stage if isinstance(stage, str) else "")
 
 
 def _images(raw: Any) -> tuple[str, ...] | None:
@@ -115,7 +124,7 @@ def _images(raw: Any) -> tuple[str, ...] | None:
     return tuple(named)
 
 
-def _marked(sample_id: str, images: tuple[str, ...], turns: list[Turn]) -> Conversation | str:
+def _marked(sample_id: str, images: tuple[str, ...], turns: list[Turn], stage: str) -> Conversation | str:
     """The sample with one mark an image."""
     if any(IMAGE_MARK in t.text for t in turns if t.role == "assistant"):
         return f"{IMAGE_MARK} in an answer"
@@ -125,7 +134,7 @@ def _marked(sample_id: str, images: tuple[str, ...], turns: list[Turn]) -> Conve
         marks = 1
     if marks != len(images):
         return f"as many {IMAGE_MARK} marks as images are expected"
-    return Conversation(sample_id, images, tuple(turns))
+    return Conversation(sample_id, images, tuple(turns), stage)
 
 
 def write_turns(turns: tuple[Turn, ...]) -> list[dict[str, str]]:

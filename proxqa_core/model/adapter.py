@@ -369,13 +369,15 @@ def _plain_info(folder: Path) -> AdapterInfo:
     return AdapterInfo(name or "peft", base, region_token=False, general_questions=True)
 
 
-def _check_base(info: AdapterInfo, spec: AdapterSpec, plain: bool) -> None:
+def _check_base(info: AdapterInfo, spec: AdapterSpec, folder: Path) -> None:
     """BadModelError where an adapter is of another base.
 
-    The path that a plain folder names is one of the machine it was trained on and says nothing; a hub's id does.
+    The path that the folder of a whole LLaVA's LoRA names is one of the machine it was trained on and says nothing; a
+    hub's id does.
     """
     same = info.base == spec.base or _same_folder(info.base, spec.base)
-    if not same and plain:
+    whole = not (folder / PROJECTOR).is_file()
+    if not same and whole and (os.path.isabs(info.base) or HUB_ID.fullmatch(info.base) or not (folder / INFO).exists()):
         ids = [text for text in (info.base, spec.base) if HUB_ID.fullmatch(text) and not os.path.exists(text)]
         same = len(ids) < 2 or ids[0].lower() == ids[1].lower()
         if same and info.base != UNKNOWN:
@@ -474,7 +476,7 @@ def _read(folder: Path, spec: AdapterSpec, get: Callable[[Path, Callable[[Shapes
     """(description, LoRA configuration, projector, LoRA), the last two by `get(path, what shapes to expect)`."""
     info = read_info(folder)
     plain = not (folder / PROJECTOR).is_file()
-    _check_base(info, spec, plain)
+    _check_base(info, spec, folder)
     config = _read_lora_config(folder, plain)
     if plain:
         projector, lora = _read_plain(folder, spec, config, get)

@@ -67,6 +67,13 @@ def add_commands(
     _add_tower(add("tower", tower, "train vision tower, projector and grounding head", training, workers))
     _add_run(add("run", run, "train both stages from a configuration, write an adapter", training, workers))
     _add_finetune(add("finetune", finetune, "fine-tune an adapter on your own folders", training, workers))
+    for stage in ("perceive", "reason"):
+        parser = add(
+            stage, train_stage, f"train the {stage} stage of any LLaVA on LLaVA conversations", training, workers
+        )
+        parser.set_defaults(stage=stage)
+        _add_stage(parser)
+    _add_convert(add("convert", convert, "make an adapter of a LoRA folder of LLaVA's own code"))
     _add_calibrate(add("calibrate", calibrate, "make an adapter as sure as it is right", inference))
     _add_colours(add("colours", colours, "train the reader of colours"))
     _add_compare(add("compare", compare, "two adapters asked the same, with intervals", inference))
@@ -280,6 +287,64 @@ def finetune(options: Options) -> None:
     )
     if report:
         write_report(options, report, f"wrote {report['adapter']}")
+
+
+def _add_stage(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model", required=True, help="'default', a Hugging Face LLaVA id or a folder")
+    add("--data", metavar="MIX.json", type=Path, required=True, help="LLaVA conversations (.json, .jsonl)")
+    add("--images", metavar="DIR", type=Path, help="folder of its images (default: that of --data)")
+    add("--out", metavar="RUN", type=Path, required=True, help="folder of the run: checkpoints and log")
+    add("--adapter", metavar="DIR", type=Path, help="where to write the adapter (default: RUN/adapter)")
+    add("--start", metavar="ADAPTER", type=Path, help="to go on from: for reason, the adapter of perceive")
+    add("--config", metavar="FILE", type=Path, help="YAML (default: the recipe of LLaVA-1.5, configs/llava.yaml)")
+    add("--steps", metavar="N", type=count, help="steps in all (default: as many as the epochs have)")
+    add("--base-name", metavar="NAME", help="base that the adapter is to name, such as a hub id (default: --model)")
+
+
+def train_stage(options: Options) -> None:
+    """Train one stage of a LLaVA."""
+    from proxqa_training.config_file import read_config
+    from proxqa_training.llava.config import LlavaRecipe
+
+    recipe = LlavaRecipe() if options.config is None else read_config(options.config, LlavaRecipe)
+    from proxqa_training.llava.run import LlavaRun, train_llava
+
+    run = LlavaRun(
+        options.stage,
+        options.model,
+        options.data,
+        options.images or options.data.parent,
+        options.out,
+        options.adapter,
+        options.start,
+        options.steps,
+        options.base_name,
+        options.workers,
+        options.device,
+        options.dtype,
+    )
+    report = train_llava(run, recipe)
+    if report:
+        write_report(options, report, f"wrote {report['adapter']}")
+
+
+def _add_convert(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("folder", metavar="FOLDER", type=Path, help="with adapter_model.bin, non_lora_trainables.bin, mm_projector.bin")
+    add("--model", required=True, help="the base in transformers' layout: a Hugging Face LLaVA id or a folder")
+    add("--out", metavar="ADAPTER", type=Path, required=True, help="adapter to write")
+    add("--base-name", metavar="NAME", help="base that the adapter is to name, such as a hub id (default: --model)")
+
+
+def convert(options: Options) -> None:
+    """Convert a LoRA folder."""
+    from proxqa_training.llava.convert import convert as convert_folder
+
+    report = convert_folder(options.folder, options.model, options.out, options.base_name)
+    write_report(
+        options, report, f"wrote {report['adapter']}: {report['lora']} LoRA and {report['projector']} projector tensors"
+    )
 
 
 def _add_calibrate(parser: argparse.ArgumentParser) -> None:

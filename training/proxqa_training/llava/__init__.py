@@ -1,0 +1,1 @@
+"""Any LLaVA trained on conversations, by Hugging Face's Trainer and peft; adapters of LLaVA's own code converted."""
