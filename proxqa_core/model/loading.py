@@ -322,7 +322,10 @@ def _finish(
             parameter.data = theirs.data
         else:
             parameter.data = (ours if new is None else new).to(device=device, dtype=dtype, copy=True)
-    llava = model.llava.to(device=device, dtype=dtype).eval().requires_grad_(False)  # buffers too
+    # buffers stay in float32, as transformers keeps them: rounded rotary frequencies turn far positions by radians. The
+    # default's answers were measured with rounded ones
+    buffers = dtype if model.source == DEFAULT else None
+    llava = model.llava.to(device=device, dtype=buffers).eval().requires_grad_(False)
     return_to_system()
     if adapter is None:
         return replace(model, llava=llava)

@@ -136,6 +136,16 @@ def test_what_is_refused(base, tiny, tmp_path, settings, message):
         object.__setattr__(tiny.model.spec, "base", str(base))
 
 
+def test_in_bfloat16_it_is_what_transformers_loads(base):
+    """Buffers too: rotary frequencies that are rounded are other positions."""
+    ours = ProximityEngine.load(str(base), device="cpu", dtype="bfloat16").model.llava
+    theirs = LlavaForConditionalGeneration.from_pretrained(base, dtype=torch.bfloat16).eval()
+    for kind in ("named_parameters", "named_buffers"):
+        mine, wanted = dict(getattr(ours, kind)()), dict(getattr(theirs, kind)())
+        assert mine.keys() == wanted.keys()
+        assert all(mine[k].dtype == v.dtype and torch.equal(mine[k], v) for k, v in wanted.items())
+
+
 def one_less(tensors):
     return dict(list(sorted(tensors.items()))[1:])
 
