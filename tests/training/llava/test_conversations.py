@@ -101,7 +101,7 @@ def test_a_template_of_one_turn_makes_a_sample_of_each_question(pristine: Loaded
     data = ConversationDataset(tmp_path / "mix.json", tmp_path, "perceive", model, 4096, tmp_path)
     assert len(data) == 2 and data.report.samples == {"perceive": 1} and sum(data.report.left_out.counts.values()) == 1
     assert [data.conversation(i).turns[1].text for i in (0, 1)] == [ANSWER, "not visible"]
-    with pytest.raises(ValueError, match="none of 2 samples can be used"):
+    with pytest.raises(ValueError, match="2 samples in a row cannot be used"):
         data[0]  # there is no image at all
     assert data.bad() == ["a.png"]
     for part in (data.conversation(0), data.conversation(1)):

@@ -39,6 +39,8 @@ MIXED = ("mixed", "")
 CHARACTERS_PER_TOKEN = 4
 """About; only what goes into one batch depends on it."""
 BAD_IMAGES = "bad_images.txt"
+MAX_BAD_IN_A_ROW = 100
+"""Samples after which the folder is taken for another one than that of the images."""
 
 
 class ConversationEncoder:
@@ -220,7 +222,8 @@ class ConversationDataset(torch.utils.data.Dataset[dict[str, Any]]):
         return Conversation(raw["sample_id"], tuple(raw["images"]), turns, raw["stage"])
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        for n in range(len(self)):
+        tried = min(len(self), MAX_BAD_IN_A_ROW)
+        for n in range(tried):
             sample = self.conversation((index + n) % len(self))
             try:
                 pixels = [self._pixels(name) for name in sample.images]
@@ -232,7 +235,10 @@ class ConversationDataset(torch.utils.data.Dataset[dict[str, Any]]):
                 self._name_bad(sample.sample_id, ValueError("no turn fits into max_seq_len"))
                 continue
             return {"input_ids": ids, "labels": labels, "pixel_values": pixels}
-        raise ValueError(f"none of {len(self)} samples can be used; the first reasons are in {self._out / BAD_IMAGES}")
+        raise ValueError(
+            f"{tried} samples in a row cannot be used, such as {self.conversation(index).sample_id!r}; expected their "
+            f"images in {self._images}; see {self._out / BAD_IMAGES}"
+        )
 
     def _pixels(self, name: str) -> torch.Tensor:
         return self._preprocessing.pixels([read_image(self._images / name)])

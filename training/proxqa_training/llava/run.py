@@ -64,7 +64,7 @@ class LlavaRun:
         base: What the adapter says it belongs to; None = the model, as it was named.
         num_workers: Processes that prepare data ahead.
         device: 'auto', 'cpu' or 'cuda'.
-        dtype: 'auto', 'float32' or 'bfloat16'; LoRA and projector are float32 throughout.
+        dtype: Of the frozen weights: 'auto' (bfloat16 on a GPU), 'float32' or 'bfloat16'. What is trained is float32.
 
     Raises:
         ValueError: The stage is unknown.
@@ -109,13 +109,13 @@ def train_llava(run: LlavaRun, recipe: LlavaRecipe) -> dict[str, Any]:
     main = arguments.process_index == 0
     with arguments.main_process_first(desc="checking the run"):
         _check_run(run, recipe, arguments.world_size)
-    model = load(run.model, NO_ADAPTER, device=str(arguments.device), dtype=_dtype(run.dtype, arguments.device))
+    dtype = "bfloat16" if arguments.bf16 else "float32"
+    model = load(run.model, NO_ADAPTER, device=str(arguments.device), dtype=dtype)
     start = None if run.start is None else adapters.read(run.start, model.spec)
     lora = with_lora(model, recipe.lora, start)
     data = ConversationDataset(run.data, run.images, run.stage, model, recipe.max_seq_len, run.out)
     steps = run.steps or max(1, math.ceil(recipe.num_epochs * len(data) / recipe.batch_size))
     arguments.max_steps = steps
-    arguments.bf16 = model.dtype == torch.bfloat16
     trainer = LlavaTrainer(
         model=lora,
         args=arguments,
@@ -266,8 +266,13 @@ def last_checkpoint(out: Path, clean: bool = False) -> str | None:
 
 def _arguments(run: LlavaRun, recipe: LlavaRecipe) -> TrainingArguments:
     """What the Trainer is told; DeepSpeed and processes come from `accelerate launch`'s environment."""
-    arguments = TrainingArguments(
+    cpu = run.device == "cpu" or not torch.cuda.is_available()
+    if cpu and run.device == "cuda":
+        raise ValueError("device is 'cuda', but no CUDA device was found; expected 'cpu' or 'auto'")
+    return TrainingArguments(
         output_dir=str(run.out),
+        bf16=run.dtype == "bfloat16" or (run.dtype == "auto" and not cpu),
+        gradient_accumulation_steps=recipe.accumulation(int(os.environ.get("WORLD_SIZE", "1"))),
         per_device_train_batch_size=recipe.per_device_batch_size,
         max_steps=1,  # known when the data is
         learning_rate=recipe.lr,
@@ -286,13 +291,9 @@ def _arguments(run: LlavaRun, recipe: LlavaRecipe) -> TrainingArguments:
         seed=recipe.seed,
         remove_unused_columns=False,
         dataloader_num_workers=run.num_workers,
-        use_cpu=run.device == "cpu" or not torch.cuda.is_available(),
+        use_cpu=cpu,
         ddp_find_unused_parameters=False,
     )
-    if run.device == "cuda" and arguments.device.type != "cuda":
-        raise ValueError("device is 'cuda', but no CUDA device was found; expected 'cpu' or 'auto'")
-    arguments.gradient_accumulation_steps = recipe.accumulation(arguments.world_size)
-    return arguments
 
 
 def _checkpointing(wanted: bool) -> dict[str, Any]:
@@ -300,11 +301,6 @@ def _checkpointing(wanted: bool) -> dict[str, Any]:
     known = {f.name for f in dataclasses.fields(TrainingArguments)}
     name = next(n for n in ("activation_checkpointing", "gradient_checkpointing") if n in known)
     return {name: wanted, f"{name}_kwargs": {"use_reentrant": False}}
-
-
-def _dtype(dtype: str, device: torch.device) -> str:
-    """Of the frozen weights: bfloat16 on a GPU, where it is not said."""
-    return ("bfloat16" if device.type == "cuda" else "float32") if dtype == "auto" else dtype
 
 
 def _check_run(run: LlavaRun, recipe: LlavaRecipe, world_size: int) -> None:
@@ -329,9 +325,11 @@ def _check_run(run: LlavaRun, recipe: LlavaRecipe, world_size: int) -> None:
 
 @contextlib.contextmanager
 def _one_line() -> Iterator[None]:
-    """What the Trainer and torch raise for bad input, as ValueError with one line."""
+    """What the Trainer, torch and processes that prepare data raise for bad input, as ValueError with one line."""
     try:
         yield
+    except ValueError as error:
+        raise ValueError(str(error).strip().splitlines()[-1].removeprefix("ValueError: ")) from error
     except RuntimeError as error:
         if "out of memory" in str(error).lower():
             raise ValueError(
@@ -357,7 +355,7 @@ def _write(
     lora = trainer.accelerator.unwrap_model(trainer.model)
     mixed = data.report.samples["mixed"]
     info = AdapterInfo(
-        folder.name,
+        (run.adapter or run.out).resolve().name,
         run.base or model.spec.base,
         region_token=False,
         grounding_head=grounding_head is not None,
@@ -406,7 +404,7 @@ def save_adapter(
     needed = sum(t.nbytes for t in half.values())
     with atomic_folder(folder, needed) as work:
         config = dataclasses.replace(config, inference_mode=True)
-        config.base_model_name_or_path = info.base if not os.path.isabs(info.base) else None
+        config.base_model_name_or_path = info.base if adapters.HUB_ID.fullmatch(info.base) else None
         config.save_pretrained(work)
         save_file(half, work / adapters.LORA, metadata={"format": "pt"})
         if grounding_head is not None:
