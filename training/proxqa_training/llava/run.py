@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import save_file
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from proxqa_core.files import atomic_folder, sha256, write_text
@@ -112,6 +112,7 @@ def train_llava(run: LlavaRun, recipe: LlavaRecipe) -> dict[str, Any]:
     dtype = "bfloat16" if arguments.bf16 else "float32"
     model = load(run.model, NO_ADAPTER, device=str(arguments.device), dtype=dtype)
     start = None if run.start is None else adapters.read(run.start, model.spec)
+    set_seed(recipe.seed)  # of new LoRA weights; the Trainer comes after them
     lora = with_lora(model, recipe.lora, start)
     data = ConversationDataset(run.data, run.images, run.stage, model, recipe.max_seq_len, run.out)
     steps = run.steps or max(1, math.ceil(recipe.num_epochs * len(data) / recipe.batch_size))
