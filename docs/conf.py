@@ -20,7 +20,8 @@ html_theme = "alabaster"
 html_theme_options = {"description": release, "page_width": "1100px", "fixed_sidebar": True}
 myst_heading_anchors = 3
 # Links to files of the checkout outside docs/ are right in the repository; tests/test_docs.py checks every link.
-suppress_warnings = ["myst.xref_missing"]
+# Two rooms may use one name (`EncodedImage`, `Progress`): then the name of a type is no link.
+suppress_warnings = ["myst.xref_missing", "ref.python"]
 
 apidoc_automodule_options = {"members", "show-inheritance", "ignore-module-all"}
 apidoc_modules = [

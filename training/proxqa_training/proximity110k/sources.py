@@ -104,7 +104,7 @@ class ImageSource:
         return self.kind == "coco"
 
     def identity(self) -> dict[str, str]:
-        """What the records hang on, for `Recipe`s: the kind, and digests of the files, wherever they are."""
+        """What the records hang on, for a `Recipe`: the kind, and digests of the files, wherever they are."""
         files = [self.data / ANNOTATIONS if self.kind == "folder" else self.data, self.image_data, self.boxes]
         digests = [sha256(f)[:16] if f.is_file() else f.name for f in files if f is not None]
         return {"kind": self.kind, "data": " ".join(digests)}
@@ -290,7 +290,7 @@ class DepthConfig:
         return DepthMaps(self.maps, self.unit, self.batch_size)
 
     def identity(self) -> dict[str, str]:
-        """What the depths hang on, for `Recipe`s; a model in a folder is known by its files."""
+        """What the depths hang on, for a `Recipe`; a model in a folder is known by its files."""
         if self.model is None:
             place = self.maps or self.folder or self.grids
             return {
