@@ -41,9 +41,9 @@ def said_at_start(program: str, about: str, args: Sequence[str] | None) -> bool:
     Returns:
         Whether that was all that was asked for.
     """
-    given = list(sys.argv if args is None else args)
-    own = remove_ros_args(args=given)
-    own = own[1:] if own and not own[0].startswith("-") else own  # the program itself comes first, as in sys.argv
+    own = remove_ros_args(args=list(sys.argv if args is None else args))
+    if args is None or (own and not own[0].startswith("-")):
+        own = own[1:]  # the program itself comes first
     if {"-h", "--help"} & set(own):
         print(USAGE.format(program=program, about=about))
         return True

@@ -25,7 +25,7 @@ from tests.ros.distance.scene import NAMES, REGIONS, all_seen, depth_image, fram
 
 def test_objects_not_in_view_teach_nothing_and_get_no_distance():
     calibrator = DistanceCalibrator()
-    ghost = seen("ghost", REGIONS[0], score=0.2)
+    ghost = seen("ghost", score=0.2)  # asked by name: what is given with a region is in view
     for n in range(10):
         calibrator.source(DepthImageSource).add(depth_image(header(n / 10)))
         calibrator.update(frame(header(n / 10), [*all_seen()[1:], ghost]))

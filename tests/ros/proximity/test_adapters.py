@@ -148,7 +148,7 @@ def test_before_the_model_is_loaded_and_over_a_lifecycle(graph, folder, services
     take, listed = services
     loads = []
 
-    def loader(model, adapter, device, allow_download):
+    def loader(model, adapter, *_):
         from tests.ros.conftest import FakeEngine
 
         loads.append(adapter)
