@@ -20,7 +20,7 @@ from proxqa_ros.distance.registry import SOURCES
 from proxqa_ros.distance.source import Measurement, TopicSource
 from proxqa_ros.proximity.node import ProximityNode
 from tests.ros.conftest import wait_until
-from tests.ros.distance.scene import NAMES, REGIONS, all_seen, depth_image, frame, header, seen, true_metres
+from tests.ros.distance.scene import NAMES, all_seen, depth_image, frame, header, seen, true_metres
 
 
 def test_objects_not_in_view_teach_nothing_and_get_no_distance():
