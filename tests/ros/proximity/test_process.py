@@ -49,7 +49,8 @@ def test_ends_cleanly_when_it_is_interrupted(root, signal_):
 def test_ends_soon_when_it_is_interrupted_while_the_model_loads(root):
     process = start_process(root, MODULE, 0, namespace="/loading", code=MAIN_THAT_LOADS_FOR_EVER)
     try:
-        assert process.stdout.readline() == "loading\n"
+        said = iter(process.stdout.readline, "")
+        assert "loading\n" in said  # after what others left in the shared memory, where they did
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=60)
     finally:

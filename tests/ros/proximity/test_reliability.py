@@ -507,7 +507,13 @@ def test_parameter_nonsense(graph, launch):
     robot = launch(max_image_age=0.0)
     camera = robot.camera()
     robot.show(camera, 100)
-    harmless = {"publish_debug_image", "image_rectified", "range_object"}  # these take some of the values below
+    harmless = {
+        "publish_debug_image",
+        "image_rectified",
+        "range_object",
+        "use_detections",
+        "class_names",
+    }  # these take some of the values below
     names = [name for name in SPECS if name not in harmless]
     set_client = graph.client.create_client(SetParameters, "/proximity/set_parameters")
     get_client = graph.client.create_client(GetParameters, "/proximity/get_parameters")
