@@ -692,7 +692,7 @@ def test_a_kill_while_the_model_is_cached(graph, launch, cache, monkeypatch):
     monkeypatch.delenv("PAUSE")
     again = launch("converting_node.py", device="cpu")
     again.status()
-    assert [p.name for p in cache.iterdir()] == [whole.name]
+    assert [p.name for p in cache.iterdir() if not p.name.startswith("openvino-")] == [whole.name]
     assert base_weights.sha256(cache / whole.name / weights) == base_weights.sha256(whole / weights)
     sees(graph, again)
 
@@ -706,7 +706,7 @@ def test_every_test_in_the_table_exists(root):
     assert len(named) >= 15
     for file, test in named:
         assert f"def {test}(" in (root / file).read_text(), f"docs/reliability.md: no {test} in {file}"
-    rows = [line for line in table.split("## Soak")[0].splitlines() if line.startswith("|")][2:]
+    rows = [line for line in table.split("\n## ")[0].splitlines() if line.startswith("|")][2:]
     assert len(rows) >= 14 and all("::" in row for row in rows)
     here = set(re.findall(r"^def (test_\w+)\(", Path(__file__).read_text(), re.M))
     assert here - {"test_every_test_in_the_table_exists"} <= {test for _, test in named}
