@@ -20,6 +20,9 @@ INSTALLED := $(VENV)/.proxqa-installed
 TOOLS := $(VENV)/.proxqa-tools
 # Processes that share the tests; those that measure time come after, alone.
 WORKERS ?= 2
+PYTEST := $(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not timing"
+# In processes of their own: the libraries of ROS, of training and of inference do not all go together in one.
+ROS_TESTS := tests/ros/ tests/demo/ tests/training/
 ROOMS := proxqa_core proxqa_ros training msg srv action launch config cmake scripts
 SOURCES := CMakeLists.txt package.xml setup.py pyproject.toml \
            $(shell find $(ROOMS) -type f -not -path '*/__pycache__/*' -not -name '*.pyc')
@@ -80,7 +83,8 @@ test: export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 test: export HF_HUB_OFFLINE := 1
 test: setup
 	$(MAKE) --no-print-directory -j2 lint types docs
-	$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not timing"
+	$(PYTEST) $(filter-out $(ROS_TESTS) %__pycache__/,$(wildcard tests/*/ tests/test_*.py))
+	$(PYTEST) $(ROS_TESTS)
 	$(RUN) -m pytest -m timing
 
 # All that only a GPU can show, in at most 8 minutes; without one, what can be shown. PHOTOS=folder tries encoders on more.
