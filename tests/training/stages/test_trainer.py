@@ -72,6 +72,7 @@ def test_ctrl_c_saves_after_the_step(
         model = fresh_model()
         return Trainer(model, open_dataset(blocks, model, feature_cache), LORA, tmp_path / "run", seed=3)
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background process may ignore it
     stopped = trainer()
     real = stopped.loss
 
@@ -86,7 +87,7 @@ def test_ctrl_c_saves_after_the_step(
         assert "saved after step 1" in caplog.text
         trainer().run(PERCEIVE, no_metrics)
     assert "resumed at step 1" in caplog.text
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
 
 
 @torch.no_grad()
