@@ -14,9 +14,8 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, RegionOfInterest
 
 from proxqa_core.model.loading import DEFAULT_ADAPTER
-from proxqa_core.types import Box, ObjectQuery
+from proxqa_core.types import VISIBLE, Box, ObjectQuery
 from proxqa_ros.proximity.node import load_engine
-from proxqa_ros.proximity.queries import VISIBLE
 from proxqa_ros.srv import ProximityQuery
 from tests.ros.conftest import wait_until
 
