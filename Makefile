@@ -8,7 +8,7 @@ VENV ?= .venv
 SHELL := /bin/bash
 .SHELLFLAGS := -e -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo test gpu-check lint types docs clean
+.PHONY: setup demo test test-core test-ros gpu-check lint types docs clean
 
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check
@@ -18,8 +18,8 @@ CONSTRAINED := -c requirements/lock.txt
 DEPENDENCIES := $(VENV)/.proxqa-dependencies
 INSTALLED := $(VENV)/.proxqa-installed
 TOOLS := $(VENV)/.proxqa-tools
-# Processes that share the tests; those that measure time come after, alone.
-WORKERS ?= 2
+# Processes that share each of the two groups of tests, which run side by side; those that measure time come after, alone.
+WORKERS ?= 1
 PYTEST := $(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not timing"
 # In processes of their own: the libraries of ROS, of training and of inference do not all go together in one.
 ROS_TESTS := tests/ros/ tests/demo/ tests/training/
@@ -79,12 +79,17 @@ types: setup $(TOOLS)
 docs: setup $(TOOLS)
 	$(RUN) -m sphinx -W --keep-going -q -b html -d build/doctrees docs build/docs
 
+test-core: setup $(TOOLS)
+	$(PYTEST) $(filter-out $(ROS_TESTS) %__pycache__/,$(wildcard tests/*/ tests/test_*.py))
+
+test-ros: setup $(TOOLS)
+	$(PYTEST) $(ROS_TESTS)
+
 test: export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 test: export HF_HUB_OFFLINE := 1
 test: setup
 	$(MAKE) --no-print-directory -j2 lint types docs
-	$(PYTEST) $(filter-out $(ROS_TESTS) %__pycache__/,$(wildcard tests/*/ tests/test_*.py))
-	$(PYTEST) $(ROS_TESTS)
+	$(MAKE) --no-print-directory --keep-going -j2 test-core test-ros
 	$(RUN) -m pytest -m timing
 
 # All that only a GPU can show, in at most 8 minutes; without one, what can be shown. PHOTOS=folder tries encoders on more.
