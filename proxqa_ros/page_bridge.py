@@ -19,7 +19,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import Image
 
-from proxqa_core.errors import BadImageError, ProxqaError
+from proxqa_core.errors import BadImageError, ProxqaError, reason_of
 from proxqa_core.language.questions import understand
 from proxqa_core.serving.errors import BAD_REQUEST, TIMED_OUT, TOO_MANY, UNAVAILABLE, UNPROCESSABLE, ApiError
 from proxqa_core.serving.live import LiveFrame
@@ -180,7 +180,7 @@ def connect(name: str) -> PageBridge:
     try:
         return PageBridge(name)
     except Exception as error:  # rclpy has no base class for its errors
-        raise ProxqaError(f"cannot listen to node {name!r}: {' '.join(str(error).split())}") from error
+        raise ProxqaError(f"cannot listen to node {name!r}: {reason_of(error)}") from error
 
 
 def _objects(message: ObjectDepthArray | client.Response, asked: Sequence[ObjectQuery] = ()) -> tuple[ObjectDepth, ...]:

@@ -19,8 +19,8 @@ from typing import TypeVar
 
 from proxqa_core.backends.graph_cache import is_whole
 from proxqa_core.errors import BackendError
-from proxqa_core.files import atomic_folder, atomic_write, sha256
-from proxqa_core.model.base_weights import MANIFEST, cache_folder
+from proxqa_core.files import atomic_folder, atomic_write
+from proxqa_core.model.base_weights import cache_folder, seal
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +73,7 @@ def write(key: EngineKey, engine: bytes) -> Path | None:
         with atomic_folder(key.folder, len(engine)) as work:
             (work / ENGINE).write_bytes(engine)
             (work / KEY).write_text(json.dumps(asdict(key), indent=1) + "\n", encoding="utf-8")
-            files = {p.name: sha256(p) for p in sorted(work.iterdir())}
-            (work / MANIFEST).write_text(json.dumps(files, indent=1), encoding="utf-8")
+            seal(work)
     except OSError as error:
         log.warning("the engine is not kept for the next start: %s", error)
         return None

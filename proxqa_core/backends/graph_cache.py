@@ -16,7 +16,7 @@ import torch
 
 from proxqa_core.errors import WriteError
 from proxqa_core.files import atomic_folder, sha256
-from proxqa_core.model.base_weights import MANIFEST, cache_folder
+from proxqa_core.model.base_weights import MANIFEST, cache_folder, seal
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +52,7 @@ def cached(kind: str, key: str, make: Callable[[Path], None]) -> Path | None:
     try:
         with atomic_folder(folder) as work:
             make(work)
-            files = {p.name: sha256(p) for p in sorted(work.iterdir())}
-            (work / MANIFEST).write_text(json.dumps(files, indent=1), encoding="utf-8")
+            seal(work)
     except WriteError as error:
         log.warning("not kept for the next start: %s", error)
         return None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from proxqa_core.backends.openvino_import import import_openvino
 from proxqa_core.backends.protocols import LanguageModel, Networks, Progress
 from proxqa_core.backends.torch_backend import TorchLanguageModel, VisionFeatures
 from proxqa_core.errors import BackendError
-from proxqa_core.llm.branching import Branch, lay_out, split_into_passes
+from proxqa_core.llm.branching import Branch, in_passes, lay_out
 from proxqa_core.memory import MB, available
 from proxqa_core.model.loading import LoadedModel
 
@@ -212,18 +212,11 @@ class OpenVinoLanguageModel(TorchLanguageModel):
 
     def run_prefixes(self, branches: Sequence[Branch]) -> list[Any]:
         """See `LanguageModel.run_prefixes`."""
-        return self._in_passes(branches, self._prefixes_of_pass)
+        return in_passes(branches, self._prefixes_of_pass)
 
     def run_branches(self, branches: Sequence[Branch]) -> list[torch.Tensor]:
         """See `LanguageModel.run_branches`."""
-        return self._in_passes(branches, self._hidden_of_pass)
-
-    def _in_passes(self, branches: Sequence[Branch], run: Callable[[list[Branch]], list[Any]]) -> list[Any]:
-        """What `run` gives for all branches, pass by pass, in order."""
-        found: dict[int, Any] = {}
-        for some in split_into_passes([b.size for b in branches]):
-            found |= dict(zip(some, run([branches[i] for i in some]), strict=True))
-        return [found[i] for i in range(len(branches))]
+        return in_passes(branches, self._hidden_of_pass)
 
     def _hidden_of_pass(self, branches: list[Branch]) -> list[torch.Tensor]:
         hidden = torch.from_numpy(np.array(self._run_pass(branches)[0]))

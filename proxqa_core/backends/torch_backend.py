@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import DynamicCache
 
-from proxqa_core.llm.branching import Branch, lay_out, split_into_passes
+from proxqa_core.llm.branching import Branch, in_passes, lay_out
 
 
 def describe(dtype: torch.dtype) -> str:
@@ -161,21 +161,22 @@ class TorchLanguageModel:
     @torch.inference_mode()
     def run_prefixes(self, branches: Sequence[Branch]) -> list[TorchPrefix]:
         """See `LanguageModel.run_prefixes`."""
-        found: dict[int, TorchPrefix] = {}
-        for some in split_into_passes([b.size for b in branches]):
-            together = [branches[i] for i in some]
-            _, cache = self._run_pass(together, keep=True)
-            found |= {index: _extended(branches[index], cache, row) for row, index in enumerate(some)}
-        return [found[i] for i in range(len(branches))]
+
+        def run(some: list[Branch]) -> list[TorchPrefix]:
+            _, cache = self._run_pass(some, keep=True)
+            return [_extended(branch, cache, row) for row, branch in enumerate(some)]
+
+        return in_passes(branches, run)
 
     @torch.inference_mode()
     def run_branches(self, branches: Sequence[Branch]) -> list[torch.Tensor]:
         """See `LanguageModel.run_branches`."""
-        found: dict[int, torch.Tensor] = {}
-        for some in split_into_passes([b.size for b in branches]):
-            hidden, _ = self._run_pass([branches[i] for i in some], keep=False)
-            found |= {index: hidden[row, : branches[index].size] for row, index in enumerate(some)}
-        return [found[i] for i in range(len(branches))]
+
+        def run(some: list[Branch]) -> list[torch.Tensor]:
+            hidden, _ = self._run_pass(some, keep=False)
+            return [hidden[row, : branch.size] for row, branch in enumerate(some)]
+
+        return in_passes(branches, run)
 
     def _run_pass(self, branches: Sequence[Branch], keep: bool) -> tuple[torch.Tensor, BranchCache]:
         """Branches side by side → hidden states [branches, longest, hidden], and what keys and values were kept."""

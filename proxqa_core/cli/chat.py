@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from proxqa_core.errors import ProxqaError
+from proxqa_core.errors import ProxqaError, reason_of
 
 if TYPE_CHECKING:
     from proxqa_core.protocols import EncodedImage
@@ -59,7 +59,7 @@ def _turn(encoded: EncodedImage, line: str, known: list[ObjectQuery]) -> tuple[d
         answer = encoded.ask(line, known)
         return {"question": line, "answer": answer.answer, "probability": answer.probability}, known
     except ProxqaError as error:
-        return {"question": line, "problem": " ".join(str(error).split())}, known
+        return {"question": line, "problem": reason_of(error)}, known
 
 
 def _line() -> str | None:

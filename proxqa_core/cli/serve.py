@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proxqa_core.cli import common
+from proxqa_core.errors import reason_of
 
 if TYPE_CHECKING:
     from proxqa_core.protocols import Engine
@@ -96,7 +97,7 @@ def _node(name: str | None) -> LiveSource | None:
         bridge = importlib.import_module(BRIDGE)
     except ImportError as error:
         raise common.NotInstalledError(
-            f"--node needs ROS 2 ({' '.join(str(error).split())}); source a distro, or install the ros-* wheels"
+            f"--node needs ROS 2 ({reason_of(error)}); source a distro, or install the ros-* wheels"
         ) from error
     found: LiveSource = bridge.connect(name)
     return found

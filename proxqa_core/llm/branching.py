@@ -10,14 +10,15 @@ Source: tree attention as in SpecInfer, Miao et al. 2024, arXiv 2305.09781.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+T = TypeVar("T")
 MAX_PASS_TOKENS = 2048
 """Most tokens in one pass, padding included: more make nothing faster, and take memory."""
 MAX_PADDING_RATIO = 1.25
@@ -134,6 +135,14 @@ def split_into_passes(sizes: Sequence[int]) -> Iterator[list[int]]:
         asked += sizes[index]
     if some:
         yield some
+
+
+def in_passes(branches: Sequence[Branch], run: Callable[[list[Branch]], list[T]]) -> list[T]:
+    """What `run` gives for every branch, pass by pass, in the order of the branches."""
+    found: dict[int, T] = {}
+    for some in split_into_passes([b.size for b in branches]):
+        found |= dict(zip(some, run([branches[i] for i in some]), strict=True))
+    return [found[i] for i in range(len(branches))]
 
 
 def common_length(rows: Sequence[Sequence[Hashable]]) -> int:

@@ -215,8 +215,7 @@ def _make_base(language: Path, vision: Path, folder: Path) -> None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)  # what is drawn (projector, the image token's row) is the same each time
                 _convert(language, vision, work)
-            files = {p.name: sha256(p) for p in sorted(work.iterdir())}
-            (work / MANIFEST).write_text(json.dumps(files, indent=1))
+            seal(work)
             share(work)  # one cache can serve every user of the machine
             _publish(work, folder)
     except (OSError, SafetensorError) as error:
@@ -299,6 +298,12 @@ def _is_whole(folder: Path) -> bool:
         return bool(files) and all(sha256(folder / name) == digest for name, digest in files.items())
     except (OSError, BadModelError):
         return False
+
+
+def seal(folder: Path) -> None:
+    """Put a manifest beside the files of a folder, by which it can be told that they are as they were written."""
+    files = {p.name: sha256(p) for p in sorted(folder.iterdir())}
+    (folder / MANIFEST).write_text(json.dumps(files, indent=1), encoding="utf-8")
 
 
 def _read_manifest(folder: Path) -> dict[str, str]:
