@@ -33,3 +33,14 @@ def nanoseconds(stamp: Time) -> int:
 def seconds(stamp: Time) -> float:
     """A stamp in seconds."""
     return stamp.sec + stamp.nanosec / NS_PER_S
+
+
+def is_too_soon(stamp_ns: int, last_ns: int | None, least_s: float) -> bool:
+    """Whether an image comes less than so many seconds after the last one that was taken.
+
+    Args:
+        stamp_ns: Of the image, nanoseconds.
+        last_ns: Of the last one taken; None = there is none.
+        least_s: Least seconds between two. A stamp that goes back is another take: a bag that was played twice.
+    """
+    return last_ns is not None and 0 <= stamp_ns - last_ns < least_s * NS_PER_S

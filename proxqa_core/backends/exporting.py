@@ -20,12 +20,11 @@ import torch
 from proxqa_core.backends import engine_cache
 from proxqa_core.backends.onnx_export import (
     INPUT,
-    MIN_COSINE,
     OPSET,
     OUTPUT,
     check_onnx,
+    checked_cosine,
     export_onnx,
-    least_cosine,
     pictures,
     reference,
 )
@@ -116,9 +115,7 @@ def _write_openvino(model: LoadedModel, work: Path) -> dict[str, Any]:
     compiled = openvino.Core().compile_model(work / "vision.xml", "CPU", settings)
     pixels = model.preprocessing.pixels(pictures())
     found = torch.cat([torch.from_numpy(compiled([p[None].numpy()])[0].copy()) for p in pixels])
-    cosine = least_cosine(found, reference(model, pixels))
-    if not cosine >= MIN_COSINE:
-        raise BackendError(f"OpenVINO's features have cosine {cosine:.5f} with PyTorch's; expected {MIN_COSINE}")
+    cosine = checked_cosine("OpenVINO", found, reference(model, pixels))
     return {"version": openvino.__version__, "precision": "float32", "cosine": cosine}
 
 

@@ -154,10 +154,7 @@ def check_onnx(path: Path, model: LoadedModel, images: Sequence[NDArray[np.uint8
         found = [session.run([OUTPUT], {INPUT: p[None].numpy().astype(np.float16)})[0] for p in pixels]
     except Exception as error:  # its errors have no common base
         raise BackendError(f"ONNX Runtime cannot run {str(path)!r}: {reason_of(error)[:200]}") from error
-    cosine = least_cosine(torch.from_numpy(np.concatenate(found)), reference(model, pixels))
-    if not cosine >= MIN_COSINE:
-        raise BackendError(f"the ONNX file's features have cosine {cosine:.5f} with PyTorch's; expected {MIN_COSINE}")
-    return cosine
+    return checked_cosine("the ONNX file", torch.from_numpy(np.concatenate(found)), reference(model, pixels))
 
 
 @torch.inference_mode()
@@ -181,6 +178,23 @@ def least_cosine(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     if ours.shape != theirs.shape or not bool(torch.isfinite(ours).all()):
         return float("nan")
     return float(torch.nn.functional.cosine_similarity(ours.double(), theirs.double(), dim=-1).min())
+
+
+def checked_cosine(what: str, ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """`least_cosine`, where it is enough.
+
+    Args:
+        what: Whose features they are, the beginning of the message.
+        ours: Its features.
+        theirs: PyTorch's.
+
+    Raises:
+        BackendError: It is below MIN_COSINE.
+    """
+    cosine = least_cosine(ours, theirs)
+    if not cosine >= MIN_COSINE:  # NaN too
+        raise BackendError(f"{what}'s features have cosine {cosine:.5f} with PyTorch's; expected {MIN_COSINE}")
+    return cosine
 
 
 def pictures() -> list[NDArray[np.uint8]]:

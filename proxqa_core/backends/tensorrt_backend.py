@@ -16,7 +16,7 @@ from proxqa_core.backends import engine_cache, onnx_export
 from proxqa_core.backends.config import BackendConfig
 from proxqa_core.backends.engine_cache import EngineKey, load_or_build
 from proxqa_core.backends.graph_cache import digest
-from proxqa_core.backends.onnx_export import MIN_COSINE, check_onnx, export_onnx, least_cosine, pictures, reference
+from proxqa_core.backends.onnx_export import check_onnx, checked_cosine, export_onnx, pictures, reference
 from proxqa_core.backends.protocols import LanguageModel, Networks, Progress
 from proxqa_core.backends.tensorrt_runtime import FULL, LoadedEngine, Profile, TensorRt
 from proxqa_core.backends.torch_backend import TorchLanguageModel, VisionFeatures
@@ -83,12 +83,8 @@ class TensorRtVisionEncoder:
         device = self._model.device
         loaded = self._runtime.load(engine, device, engine_cache.read_kernels(self._key, self._gpu))
         pixels, expected = self._tried
-        self.cosine = least_cosine(self._run(loaded, pixels).float().cpu(), expected)
-        if not self.cosine >= MIN_COSINE:
-            raise BackendError(
-                f"the {self._runtime.flavour} engine's features have cosine {self.cosine:.5f} with PyTorch's; "
-                f"expected {MIN_COSINE}"
-            )
+        found = self._run(loaded, pixels).float().cpu()
+        self.cosine = checked_cosine(f"the {self._runtime.flavour} engine", found, expected)
         return loaded
 
     @functools.cached_property

@@ -30,7 +30,6 @@ PROGRESS_PERIOD_S = 5.0
 """Least time between two lines of progress, in seconds."""
 NODE_CLIENT = "proxqa_ros.ask_node"
 """The module that asks a running node; this package imports nothing of ROS."""
-PICTURE_ENDINGS = (".jpg", ".jpeg", ".png")
 SOURCES = "an image, a folder of images, a video or a camera (/dev/video0); several are answered with one model"
 
 
@@ -169,7 +168,7 @@ def _sources(options: argparse.Namespace, paths: Sequence[str | Path], queries: 
 
 
 def _make_folder(folder: Path) -> None:
-    if folder.suffix.lower() in PICTURE_ENDINGS or folder.is_file():
+    if folder.suffix.lower() in common.PICTURE_ENDINGS or folder.is_file():
         raise common.BadUsageError(f"--save {folder}: is one file for several images; expected a folder")
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -250,7 +249,7 @@ def _picture_of(save: Path, source: SourceImage, sources: ImageSources) -> Path:
     if sources.is_single:
         return save
     stem = Path(source.name).name.replace(":", "-")
-    path = save / (stem if Path(stem).suffix.lower() in PICTURE_ENDINGS else f"{stem}.jpg")
+    path = save / (stem if Path(stem).suffix.lower() in common.PICTURE_ENDINGS else f"{stem}.jpg")
     names = [p.name for p in sources.paths]
     return path if names.count(Path(source.name).name) <= 1 else save / f"{Path(source.name).parent.name}-{path.name}"
 

@@ -28,6 +28,7 @@ STDOUT = "-"
 """As the file of --json: standard output, which then carries nothing else."""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 PROMPTS = ("name", "box")
+PICTURE_ENDINGS = (".jpg", ".jpeg", ".png")
 
 
 class BadUsageError(ProxqaError, ValueError):
@@ -130,7 +131,7 @@ def report_file(text: str) -> str:
 
 def picture_file(text: str) -> Path:
     """A .jpg or .png file to write."""
-    if Path(text).suffix.lower() not in (".jpg", ".jpeg", ".png"):
+    if Path(text).suffix.lower() not in PICTURE_ENDINGS:
         raise argparse.ArgumentTypeError(f"{text}: cannot write such a file; expected a name that ends in .jpg or .png")
     return output_file(text)
 

@@ -78,7 +78,8 @@ def run_record(options: argparse.Namespace) -> None:
 
 def _write_frames(options: argparse.Namespace, settings: Settings) -> None:
     """Write a bag's images to draw boxes in, and say what comes next."""
-    from proxqa_core.datasets.bag_frames import BOXES, write_frames
+    from proxqa_core.datasets.bag_frames import write_frames
+    from proxqa_core.datasets.folder import NUMBERED_BOXES
 
     done = write_frames(options.bag, options.frames, settings, progress=common.shows_progress(options))
     report = {"folder": str(options.frames), "topic": done.topic, "images": done.images, "bad_images": done.bad}
@@ -86,6 +87,6 @@ def _write_frames(options: argparse.Namespace, settings: Settings) -> None:
         f"{options.frames}: {done.images} images of {done.topic}, called by their numbers",
         *(f"left out: {line}" for line in done.bad),
         f"draw boxes: proxqa serve --boxes {options.frames}",
-        f"then:       proxqa record {options.bag} --boxes {options.frames / BOXES} --out DIR",
+        f"then:       proxqa record {options.bag} --boxes {options.frames / NUMBERED_BOXES} --out DIR",
     ]
     common.write_report(options, report, "\n".join(text))

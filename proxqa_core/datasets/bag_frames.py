@@ -6,21 +6,18 @@ Promises: an image keeps its number whichever others are left out, so that boxes
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
 
+from proxqa_core.datasets.folder import NUMBERED_BOXES
 from proxqa_core.datasets.record import BadRecordingError, Settings, encoded_image, image_stamps, write_file
 from proxqa_core.errors import BadImageError
 from proxqa_core.files import write_text
 from proxqa_core.rosbags.bag import Bag
 from proxqa_core.rosbags.image_messages import image_to_rgb
-from proxqa_core.stamps import NS_PER_S
-
-BOXES = "boxes.json"
-"""The file of boxes beside the images: {"12": [{"name": "chair", "box": [x1, y1, x2, y2]}]}."""
+from proxqa_core.stamps import is_too_soon
 
 
 @dataclass
@@ -52,12 +49,12 @@ def write_frames(path: Path, out: Path, settings: Settings, progress: bool = Fal
     with Bag(path) as bag:
         topic = bag.image_topic(settings.topic)
         stamps = image_stamps(bag, topic)
-        written, last = Frames(topic.name), -math.inf
+        written, last = Frames(topic.name), None
         out.mkdir(parents=True, exist_ok=True)
         messages = enumerate(bag.messages(topic))
         for number, recorded in tqdm(messages, total=len(stamps), disable=not progress, unit="image"):
             stamp = stamps[number]
-            if number % settings.every_images or 0 <= stamp - last < settings.every_seconds * NS_PER_S:
+            if number % settings.every_images or is_too_soon(stamp, last, settings.every_seconds):
                 continue
             try:
                 message = bag.decode(recorded)
@@ -69,6 +66,6 @@ def write_frames(path: Path, out: Path, settings: Settings, progress: bool = Fal
             written.images, last = written.images + 1, stamp
     if not written.images:
         raise BadRecordingError(f"bag {str(path)!r}: no image of {topic.name} can be written: {written.bad[:1]}")
-    if not (out / BOXES).exists():
-        write_text(out / BOXES, "{}\n")
+    if not (out / NUMBERED_BOXES).exists():
+        write_text(out / NUMBERED_BOXES, "{}\n")
     return written

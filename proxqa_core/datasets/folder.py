@@ -36,6 +36,8 @@ from proxqa_core.types import Box, ObjectQuery, clean_text
 from proxqa_core.vision.image_file import read_image, read_raw
 
 ANNOTATIONS = "annotations.json"
+NUMBERED_BOXES = "boxes.json"
+"""Boxes drawn in numbered images, by their numbers: {"12": [{"name": "chair", "box": [x1, y1, x2, y2]}]}."""
 SKY = 65535
 """Value in a depth map that means beyond every range."""
 METRES_PER_MM = 0.001

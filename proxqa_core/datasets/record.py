@@ -37,7 +37,7 @@ from proxqa_core.frames import same_frame
 from proxqa_core.rosbags.bag import BadBagError, Bag, Recorded, StampedReader, Topic
 from proxqa_core.rosbags.boxes import Boxed, Boxes, BoxFile, BoxTopic, box_topic, read_names
 from proxqa_core.rosbags.image_messages import Compressed, Pixels, depth_to_metres, image_to_rgb
-from proxqa_core.stamps import NS_PER_S
+from proxqa_core.stamps import NS_PER_S, is_too_soon
 from proxqa_core.types import Box
 
 RECORDING = "recording.json"
@@ -211,8 +211,7 @@ class _Recorder:
         if number % self.settings.every_images:
             self._skip(number, stamp)
             return False
-        # a stamp that goes back is another take: a bag that was played twice
-        if self._last is not None and 0 <= stamp - self._last < self.settings.every_seconds * NS_PER_S:
+        if is_too_soon(stamp, self._last, self.settings.every_seconds):
             self._skip(number, stamp)
             return False
         if stamp in self._taken:

@@ -22,7 +22,7 @@ from proxqa_core.evaluation.runner import PROMPTS, Engine, closer_answers, confi
 from proxqa_core.evaluation.sequence import LABELS, Answer, Compared, Run, true_pairs
 from proxqa_core.rosbags.bag import BadBagError, Bag, Recorded, Topic
 from proxqa_core.rosbags.image_messages import image_to_rgb
-from proxqa_core.stamps import NS_PER_S
+from proxqa_core.stamps import NS_PER_S, is_too_soon
 from proxqa_core.types import ObjectQuery
 
 
@@ -70,8 +70,7 @@ class Selection:
             if i % self.every_images or (due is not None and recorded.time < due):
                 continue
             stamp = recorded.stamp_or_time if self.every_seconds else 0
-            # a stamp that goes back is another take: a bag that was played twice
-            if last is not None and 0 <= stamp - last < self.every_seconds * NS_PER_S:
+            if is_too_soon(stamp, last, self.every_seconds):
                 continue
             if math.isfinite(self.rate):
                 # from the time due, not from this message: else a camera's own rhythm would make it rarer than asked

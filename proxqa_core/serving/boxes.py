@@ -76,10 +76,7 @@ class BoxesFolder:
             BadImageError: The image cannot be read.
         """
         height, width = read_image(self.file(image)).shape[:2]
-        known = self._file.objects(image)
-        objects = [{"name": o["name"], "box": o["box"]} for o in known or []]
-        size = {"width": width, "height": height}
-        return {"image": image, **size, "objects": objects, "revision": _revision(known)}
+        return self._entry(image, width, height)
 
     def write(self, image: str, objects: Sequence[ObjectQuery], revision: str) -> dict[str, Any]:
         """Replace an image's boxes; what `read` gives then.
@@ -104,7 +101,13 @@ class BoxesFolder:
                     CONFLICT, "changed_meanwhile", f"the boxes of {image!r} were changed meanwhile; load them again"
                 )
             self._file.save(image, width, height, _kept(known or [], boxed))
-        return self.read(image)
+        return self._entry(image, width, height)
+
+    def _entry(self, image: str, width: int, height: int) -> dict[str, Any]:
+        """What is known of an image of so many pixels, as `read` gives it."""
+        known = self._file.objects(image)
+        objects = [{"name": o["name"], "box": o["box"]} for o in known or []]
+        return {"image": image, "width": width, "height": height, "objects": objects, "revision": _revision(known)}
 
 
 def _boxed(thing: ObjectQuery, width: int, height: int) -> dict[str, Any]:

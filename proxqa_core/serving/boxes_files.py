@@ -14,12 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from proxqa_core.datasets.folder import ANNOTATIONS, BadDatasetError
+from proxqa_core.datasets.folder import ANNOTATIONS, NUMBERED_BOXES, BadDatasetError
 from proxqa_core.errors import reason_of
 from proxqa_core.files import write_text
 from proxqa_core.jsontext import to_json
 
-NUMBERED = "boxes.json"
 MAPS = ("depth_map", "mask_map")
 Objects = list[dict[str, Any]]
 
@@ -46,8 +45,8 @@ class BoxesFile(Protocol):
 
 def boxes_file(folder: Path) -> BoxesFile:
     """The file that a folder has: `boxes.json` where that is there alone, else `annotations.json`."""
-    if (folder / NUMBERED).exists() and not (folder / ANNOTATIONS).exists():
-        return NumberedBoxes(folder / NUMBERED)
+    if (folder / NUMBERED_BOXES).exists() and not (folder / ANNOTATIONS).exists():
+        return NumberedBoxes(folder / NUMBERED_BOXES)
     return Annotations(folder / ANNOTATIONS)
 
 
@@ -130,7 +129,7 @@ class NumberedBoxes:
         """See `BoxesFile`."""
         number = _number(image)
         if not number:
-            raise BadDatasetError(f"{image!r} has no number as its name, by which {NUMBERED} keeps its boxes")
+            raise BadDatasetError(f"{image!r} has no number as its name, by which {NUMBERED_BOXES} keeps its boxes")
         write_text(self._file, to_json(self._boxes() | {number: objects}) + "\n")
 
     def _boxes(self) -> dict[str, Objects]:
