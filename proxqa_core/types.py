@@ -65,6 +65,11 @@ class Box:
         """(x1, y1, x2, y2)."""
         return (self.x1, self.y1, self.x2, self.y2)
 
+    @property
+    def area(self) -> float:
+        """Square pixels."""
+        return (self.x2 - self.x1) * (self.y2 - self.y1)
+
     def clipped(self, width: int, height: int) -> Box:
         """The part inside an image.
 

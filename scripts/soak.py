@@ -35,6 +35,7 @@ from demo.errors import DemoError
 from demo.run import FRAME_COUNTS, OWN_BAG, message_of, questions_of, truth_in
 from proxqa_core.errors import ProxqaError
 from proxqa_core.files import write_text
+from proxqa_core.jsontext import plain
 from proxqa_core.rosbags.bag import Bag, names_in
 from proxqa_ros.common.conversions import image_to_rgb, rgb_to_image
 from proxqa_ros.common.qos import MANY_QUERIES
@@ -396,13 +397,6 @@ def parser() -> argparse.ArgumentParser:
     ):
         p.add_argument(f"--max-{name}", type=number(0, 1e9), default=default, help=f"{what} (default: %(default)g)")
     return p
-
-
-def plain(value: Any) -> Any:
-    """JSON has no NaN: it becomes null."""
-    if isinstance(value, dict):
-        return {k: plain(v) for k, v in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def main(argv: Sequence[str] | None = None) -> int:

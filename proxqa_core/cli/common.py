@@ -28,6 +28,8 @@ STDOUT = "-"
 """As the file of --json: standard output, which then carries nothing else."""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 PROMPTS = ("name", "box")
+DEPTH_UNITS = ("mm", "m", "disparity")
+"""Those of `proxqa_core.datasets.depth_source.DepthUnit`."""
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png")
 
 

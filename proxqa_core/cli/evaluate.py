@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proxqa_core.cli import common, tables
+from proxqa_core.cli.common import DEPTH_UNITS
 from proxqa_core.files import write_text
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ BENCHMARKS = {
     "items": "what --export wrote",
 }
 """Kinds of data; those of `proxqa_core.evaluation.benchmarks.KINDS`, which a test compares."""
-DEPTH_UNITS = ("mm", "m", "disparity")
-"""Those of `proxqa_core.datasets.depth_source.DepthUnit`."""
 ON_BENCHMARKS = ("images", "depth_maps", "depth_unit", "depth_model", "grids", "boxes", "points", "seed")
 ON_FOLDERS = ("train", "absent", "direct")
 

@@ -123,7 +123,7 @@ def _areas(item: WhichCloser) -> tuple[float, float] | None:
     """Of the boxes of A and B, pixels; of points, which have none, equal ones."""
     if item.boxes is None:
         return (0.0, 0.0)
-    first, second = ((b.x2 - b.x1) * (b.y2 - b.y1) for b in item.boxes)
+    first, second = (b.area for b in item.boxes)
     return first, second
 
 

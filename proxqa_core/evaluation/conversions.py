@@ -243,7 +243,7 @@ def measured_objects(
 
 def _why_not_asked(o: LabelledObject, size: tuple[int, int], config: ConversionConfig) -> str:
     """Why an object cannot be asked about, '' = it can."""
-    share = area_of(o.box) / (size[0] * size[1])
+    share = o.box.area / (size[0] * size[1])
     if o.ref is None:
         return "object that shares its name with another one of its image"
     if not config.min_area <= share <= config.max_area:
@@ -313,12 +313,7 @@ def overlap(a: Box, b: Box) -> float:
     """The share of the smaller of two boxes that is also in the other, in [0, 1]."""
     width = min(a.x2, b.x2) - max(a.x1, b.x1)
     height = min(a.y2, b.y2) - max(a.y1, b.y1)
-    return max(0.0, width) * max(0.0, height) / min(area_of(a), area_of(b))
-
-
-def area_of(box: Box) -> float:
-    """Square pixels."""
-    return (box.x2 - box.x1) * (box.y2 - box.y1)
+    return max(0.0, width) * max(0.0, height) / min(a.area, b.area)
 
 
 def _some(items: list[Any], count: int, seed: int, key: Callable[[Any], str]) -> list[Any]:

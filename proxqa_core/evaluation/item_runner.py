@@ -28,6 +28,7 @@ from proxqa_core.evaluation.metrics import (
     ObjectResult,
     PairResult,
     in_gap,
+    in_order,
     rule_accuracy,
     spearman,
     summary,
@@ -161,7 +162,7 @@ def _add_pairs(
                 *boxes,
                 says_first(answer, near, far),
                 confidence_of(answer),
-                _order(depth[near].depth, depth[far].depth),
+                in_order(depth[near].depth, depth[far].depth),
             )
         )
 
@@ -179,7 +180,7 @@ def _add_objects(
         d = depth[query]
         edge = item.box.y2 / height
         run.objects.append(ObjectResult(index, item.name, d.depth, d.score, item.depth, edge, d.depth_stddev))
-        run.areas.append((item.box.x2 - item.box.x1) * (item.box.y2 - item.box.y1) / (width * height))
+        run.areas.append(item.box.area / (width * height))
 
 
 def _wrong(index: int, item: WhichCloser, width: int, height: int) -> PairResult:
@@ -195,10 +196,6 @@ def _near_far_boxes(item: WhichCloser, width: int, height: int) -> tuple[Any, An
         return UNKNOWN, UNKNOWN
     near, far = regions if item.answer == "A" else regions[::-1]
     return near.xyxy, far.xyxy
-
-
-def _order(near: float, far: float) -> float:
-    return 1.0 if near < far else 0.5 if near == far else 0.0
 
 
 def benchmark_report(run: ItemRun, model: str, prompt: str, description: dict[str, Any]) -> dict[str, Any]:

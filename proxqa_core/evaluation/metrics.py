@@ -453,8 +453,8 @@ def rule_accuracy(pairs: Sequence[PairResult]) -> dict[str, float]:
     Only pairs whose boxes are known count.
     """
     pairs = [p for p in pairs if all(map(math.isfinite, (*p.near_box, *p.far_box)))]
-    lower = np.array([_wins(p.near_box[3], p.far_box[3]) for p in pairs], dtype=np.float64)
-    larger = np.array([_wins(_area(p.near_box), _area(p.far_box)) for p in pairs], dtype=np.float64)
+    lower = np.array([in_order(p.far_box[3], p.near_box[3]) for p in pairs], dtype=np.float64)
+    larger = np.array([in_order(_area(p.far_box), _area(p.near_box)) for p in pairs], dtype=np.float64)
     return {"lower_edge": _mean(lower), "larger_box": _mean(larger)}
 
 
@@ -490,8 +490,9 @@ def _fitted(x: Floats, y: Floats, at: Floats) -> Floats:
     return np.clip(slope * at + offset, 0.0, 1.0)
 
 
-def _wins(near: float, far: float) -> float:
-    return 1.0 if near > far else 0.5 if near == far else 0.0
+def in_order(near: float, far: float) -> float:
+    """Whether the closer of two things has the smaller number: 1, 0, or 0.5 where both are equal."""
+    return 1.0 if near < far else 0.5 if near == far else 0.0
 
 
 def _area(box: tuple[float, float, float, float]) -> float:

@@ -24,7 +24,15 @@ from tqdm import tqdm
 
 from proxqa_core.datasets.folder import BadDatasetError, LabelledFolder, LabelledObject, Record
 from proxqa_core.errors import BadImageError, ProxqaError
-from proxqa_core.evaluation.metrics import MIN_GAP, AbsentResult, Measurements, ObjectResult, PairResult, summary
+from proxqa_core.evaluation.metrics import (
+    MIN_GAP,
+    AbsentResult,
+    Measurements,
+    ObjectResult,
+    PairResult,
+    in_order,
+    summary,
+)
 from proxqa_core.protocols import EncodedImage, Engine
 from proxqa_core.types import MAX_OBJECTS, ObjectDepth, ObjectQuery, ProximityAnswer
 
@@ -321,7 +329,7 @@ def _pair_result(
         asked[far][0].box.xyxy,
         says_first(answer, asked[near][1], asked[far][1]),
         confidence_of(answer),
-        1.0 if depths[0] < depths[1] else 0.5 if depths[0] == depths[1] else 0.0,
+        in_order(*depths),
         None if direct is None else says_first(direct, asked[near][1], asked[far][1]),
     )
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from proxqa_core.evaluation.metrics import MIN_GAP, Measurements, ObjectResult, PairResult, summary
+from proxqa_core.evaluation.metrics import MIN_GAP, Measurements, ObjectResult, PairResult, in_order, summary
 from proxqa_core.types import VISIBLE, Box, ObjectDepth
 
 MAX_UNCHANGED_DEPTH = 0.02
@@ -214,7 +214,7 @@ def _pair_results(answer: Answer) -> Iterator[PairResult]:
             UNKNOWN_BOX if boxes[1] is None else boxes[1].xyxy,
             depths[0] < depths[1] if compared is None else compared.says_first == (near == i),
             math.nan if compared is None else compared.confidence,
-            1.0 if depths[0] < depths[1] else 0.5 if depths[0] == depths[1] else 0.0,
+            in_order(*depths),
         )
 
 

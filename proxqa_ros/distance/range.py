@@ -113,12 +113,8 @@ def _place(point: Floats, frame: FrameContext) -> tuple[float, float] | None:
 def _smallest_at(place: tuple[float, float], frame: FrameContext) -> ObjectDepth | None:
     """The object in view whose region holds the place, the smallest where several do."""
     found = [(region, d) for d in frame.visible if (region := region_of(d)) is not None and _holds(region, *place)]
-    return min(found, key=lambda f: _area(f[0]))[1] if found else None
+    return min(found, key=lambda f: f[0].area)[1] if found else None
 
 
 def _holds(region: Box, x: float, y: float) -> bool:
     return region.x1 <= x < region.x2 and region.y1 <= y < region.y2
-
-
-def _area(region: Box) -> float:
-    return (region.x2 - region.x1) * (region.y2 - region.y1)

@@ -338,15 +338,15 @@ class ProximityNode(AutostartNode):
 
     def _log_silence(self, hint: str) -> None:
         """Log now and then why no image may come, while none has."""
-        worker = self.shared.worker
-        if hint and worker is not None and worker.counts().received == 0:
+        if hint:
             self.get_logger().warning(
                 f"no image has arrived{hint}", throttle_duration_sec=SILENCE_LOG_PERIOD_S, skip_first=True
             )
 
     def _image_hint(self) -> str:
-        """Why no image may come: where images are published, or what may keep out those that are."""
-        if not self.shared.active or not self.inputs.endpoints:
+        """Why no image may come: where images are published, or what may keep out those that are; '' once one has."""
+        worker = self.shared.worker
+        if not self.shared.active or not self.inputs.endpoints or worker is None or worker.counts().received:
             return ""
         waited_for = self.inputs.endpoints[0]
         return silent_topic(self, waited_for.topic, ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"))

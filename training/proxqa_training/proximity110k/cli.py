@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from proxqa_core.cli import tables
-from proxqa_core.cli.common import BadUsageError, count, not_negative, output_file, report_options, write_report
+from proxqa_core.cli.common import (
+    DEPTH_UNITS,
+    BadUsageError,
+    count,
+    not_negative,
+    output_file,
+    report_options,
+    write_report,
+)
 from proxqa_core.files import write_text
 
 if TYPE_CHECKING:
@@ -28,8 +36,6 @@ log = logging.getLogger(__name__)
 
 KINDS = ("coco", "visual-genome", "gqa", "folder", "make3d")
 """Those of `proxqa_training.proximity110k.sources.KINDS`, which a test compares."""
-DEPTH_UNITS = ("mm", "m", "disparity")
-"""Those of `proxqa_core.datasets.depth_source.DepthUnit`."""
 THIS_MACHINE = ""
 """As the address of --ray: a Ray of this process alone."""
 PROGRESS_S = 5.0
