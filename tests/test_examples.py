@@ -59,10 +59,10 @@ def test_ask_about_a_photo_that_there_is_none_of(tmp_path):
     assert done.returncode == 1 and "none.png" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_node_that_asks_stands_still_without_answers_and_ends_cleanly():
-    rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed")
+def listen_to(example, arguments, topic, kind, qos, count):
+    """What an example node publishes until so many messages have come, its exit code after Ctrl-C, and its stderr."""
     import domain_coordinator
-    from geometry_msgs.msg import Twist
+    import rclpy
 
     with domain_coordinator.domain_id() as domain:
         context = rclpy.Context()
@@ -70,10 +70,10 @@ def test_a_node_that_asks_stands_still_without_answers_and_ends_cleanly():
         node = rclpy.create_node("listener", context=context)
         executor = rclpy.executors.SingleThreadedExecutor(context=context)
         executor.add_node(node)
-        speeds: list[float] = []
-        node.create_subscription(Twist, "cmd_vel_in", lambda m: speeds.append(m.linear.x), 10)
+        came: list = []
+        node.create_subscription(kind, topic, came.append, qos)
         process = subprocess.Popen(
-            [sys.executable, str(EXAMPLES / "ask_before_moving.py"), "--ros-args", "-p", "goal:=table"],
+            [sys.executable, str(EXAMPLES / example), "--ros-args", *arguments],
             cwd=ROOT,
             env=CHECKOUT | {"ROS_DOMAIN_ID": str(domain)},
             stderr=subprocess.PIPE,
@@ -81,7 +81,7 @@ def test_a_node_that_asks_stands_still_without_answers_and_ends_cleanly():
         )
         try:
             end = time.monotonic() + PATIENCE_S
-            while len(speeds) < 3 and time.monotonic() < end:
+            while len(came) < count and time.monotonic() < end:
                 executor.spin_once(timeout_sec=0.1)
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=PATIENCE_S)
@@ -90,13 +90,21 @@ def test_a_node_that_asks_stands_still_without_answers_and_ends_cleanly():
             executor.shutdown()
             node.destroy_node()
             rclpy.shutdown(context=context)
+    return came, process.returncode, errors
+
+
+def test_a_node_that_asks_stands_still_without_answers_and_ends_cleanly():
+    pytest.importorskip("rclpy", reason="rclpy is not installed")
+    from geometry_msgs.msg import Twist
+
+    commands, code, errors = listen_to("ask_before_moving.py", ["-p", "goal:=table"], "cmd_vel_in", Twist, 10, 3)
+    speeds = [m.linear.x for m in commands]
     assert len(speeds) >= 3 and set(speeds) == {0.0}
-    assert process.returncode == 0 and "Traceback" not in errors
+    assert code == 0 and "Traceback" not in errors
 
 
 def test_a_webcam_is_a_file_that_starts_anew_at_its_end(tmp_path):
-    rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed")
-    import domain_coordinator
+    pytest.importorskip("rclpy", reason="rclpy is not installed")
     from rclpy.qos import qos_profile_sensor_data
     from sensor_msgs.msg import Image
 
@@ -104,36 +112,11 @@ def test_a_webcam_is_a_file_that_starts_anew_at_its_end(tmp_path):
     for grey in (10, 250):
         video.write(np.full((48, 64, 3), grey, np.uint8))
     video.release()
-    with domain_coordinator.domain_id() as domain:
-        context = rclpy.Context()
-        rclpy.init(context=context, domain_id=int(domain))
-        node = rclpy.create_node("listener", context=context)
-        executor = rclpy.executors.SingleThreadedExecutor(context=context)
-        executor.add_node(node)
-        came: list[Image] = []
-        node.create_subscription(Image, "camera/image_raw", came.append, qos_profile_sensor_data)
-        parameters = ["-p", f"source:={tmp_path / 'drive.avi'}", "-p", "rate:=20", "-r", "image:=camera/image_raw"]
-        process = subprocess.Popen(
-            [sys.executable, str(EXAMPLES / "webcam.py"), "--ros-args", *parameters],
-            cwd=ROOT,
-            env=CHECKOUT | {"ROS_DOMAIN_ID": str(domain)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            end = time.monotonic() + PATIENCE_S
-            while len(came) < 5 and time.monotonic() < end:
-                executor.spin_once(timeout_sec=0.1)
-            process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=PATIENCE_S)
-        finally:
-            process.kill()
-            executor.shutdown()
-            node.destroy_node()
-            rclpy.shutdown(context=context)
+    parameters = ["-p", f"source:={tmp_path / 'drive.avi'}", "-p", "rate:=20", "-r", "image:=camera/image_raw"]
+    came, code, errors = listen_to("webcam.py", parameters, "camera/image_raw", Image, qos_profile_sensor_data, 5)
     greys = [round(float(image_to_rgb(m).mean()) / 10) for m in came]
     assert set(greys) == {1, 25} and (came[0].encoding, came[0].header.frame_id) == ("bgr8", "camera")
-    assert process.returncode == 0 and "Traceback" not in errors
+    assert code == 0 and "Traceback" not in errors
 
 
 @pytest.mark.parametrize("parameter", ["source:=nothing.mp4", "source:=/dev/video99", "rate:=0.0"])

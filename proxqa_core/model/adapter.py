@@ -31,6 +31,7 @@ from safetensors.torch import save_file
 from proxqa_core.errors import BadModelError, ModelNotFoundError
 from proxqa_core.files import atomic_folder
 from proxqa_core.model import peft_folder
+from proxqa_core.model.checkpoint import FLOATS
 from proxqa_core.types import clean_text
 from proxqa_core.vision.grounding_head import GroundingHead
 
@@ -70,8 +71,6 @@ CONVERT = "proxqa train convert"
 """The command that reads those."""
 PLAIN_INITIALISATIONS = (None, True, False, "gaussian", "eva", "orthogonal")
 """Those of `peft` that leave the base's weights alone; PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA change them."""
-FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
-"""Types of weights that are read, as safetensors names them."""
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -622,7 +621,7 @@ def _header(path: Path, expected: Callable[[Shapes], Shapes] | None = None) -> S
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise BadModelError(f"{str(path)!r} is not a whole safetensors file: {error}") from error
     for name, kind in kinds.items():
-        if kind not in FLOAT_DTYPES:
+        if kind not in FLOATS:
             raise BadModelError(f"{str(path)!r}: weight {name[:80]} is {_dtype(kind)}; expected a floating-point type")
     if expected is not None:
         _compare(path, given, expected(given))
