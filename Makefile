@@ -20,7 +20,7 @@ INSTALLED := $(VENV)/.proxqa-installed
 TOOLS := $(VENV)/.proxqa-tools
 # Processes that share each of the two groups of tests, which run side by side; those that measure time come after, alone.
 WORKERS ?= 1
-PYTEST := $(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not timing"
+PYTEST := $(RUN) -m pytest $(if $(filter-out 1,$(WORKERS)),-n $(WORKERS) --dist loadfile) -m "not timing"
 # In processes of their own: the libraries of ROS, of training and of inference do not all go together in one.
 ROS_TESTS := tests/ros/ tests/demo/ tests/training/
 ROOMS := proxqa_core proxqa_ros training msg srv action launch config cmake scripts
@@ -78,6 +78,9 @@ types: setup $(TOOLS)
 # The documentation as HTML in build/docs; a warning is an error.
 docs: setup $(TOOLS)
 	$(RUN) -m sphinx -W --keep-going -q -b html -d build/doctrees docs build/docs
+
+# A core each: threads of two processes that wait for each other by spinning take three times as long.
+test-core test-ros: export OMP_NUM_THREADS := 1
 
 test-core: setup $(TOOLS)
 	$(PYTEST) $(filter-out $(ROS_TESTS) %__pycache__/,$(wildcard tests/*/ tests/test_*.py))

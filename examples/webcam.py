@@ -100,6 +100,9 @@ def main() -> int:
         return 2
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except Exception:
+        if rclpy.ok():  # else: Ctrl-C while an image was being published
+            raise
     finally:
         rclpy.try_shutdown()
     return 0

@@ -138,17 +138,6 @@ def test_two_processes_give_the_same_bytes(scenes: Path, tmp_path: Path) -> None
     assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
 
 
-def test_ray_gives_the_same_bytes(scenes: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'proxqa_ros[scale]'")
-    from proxqa_training.proximity110k.ray_pool import ray_pool
-
-    built(scenes, tmp_path / "one")
-    config = BuildConfig(shard_size=2, val_fraction=0.3)
-    labelling = LabellingConfig(seed=3, absent_names=("boat",))
-    build(records(scenes), make_depth(scenes), tmp_path / "ray", labelling, config, ray_pool(2))
-    assert files_of(tmp_path / "one") == files_of(tmp_path / "ray")
-
-
 KILLED = """
 import sys, time
 from pathlib import Path

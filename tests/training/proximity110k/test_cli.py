@@ -362,6 +362,18 @@ def test_a_kill_at_any_moment_loses_nothing(data: Path, victim: str, command: Ca
 
 
 @pytest.mark.slow
+def test_ray_gives_the_same_bytes(data: Path, command: Callable[..., Any]) -> None:
+    """In a process of its own, as users run it: Ray takes over the signals of its process, rclpy too."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'proxqa_ros[scale]'")
+    build(data, *maps(data, "m"), "--shard-size", 1, out="whole")
+    process = command("ray", "--workers", "2", "--ray")
+    _, error = process.communicate(timeout=200)
+    assert process.returncode == 0, error
+    for name in ("train.json", "val.json", "report.json"):
+        assert (data / "ray" / name).read_bytes() == (data / "whole" / name).read_bytes()
+
+
+@pytest.mark.slow
 @pytest.mark.skipif("PROXQA_RAY_KILL" not in os.environ, reason="kills workers of Ray's; alone, with PROXQA_RAY_KILL=1")
 def test_ray_starts_a_killed_worker_again(data: Path, command: Callable[..., Any]) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'proxqa_ros[scale]'")
