@@ -8,7 +8,7 @@ VENV ?= .venv
 SHELL := /bin/bash
 .SHELLFLAGS := -e -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo test test-core test-ros gpu-check lint types docs clean
+.PHONY: setup demo test test-core test-ros test-training gpu-check lint types docs clean
 
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check
@@ -18,11 +18,12 @@ CONSTRAINED := -c requirements/lock.txt
 DEPENDENCIES := $(VENV)/.proxqa-dependencies
 INSTALLED := $(VENV)/.proxqa-installed
 TOOLS := $(VENV)/.proxqa-tools
-# Processes that share each of the two groups of tests, which run side by side; those that measure time come after, alone.
+# Processes that share each group of tests; two groups run side by side, and those that measure time come after, alone.
 WORKERS ?= 1
 PYTEST := $(RUN) -m pytest $(if $(filter-out 1,$(WORKERS)),-n $(WORKERS) --dist loadfile) -m "not timing"
 # In processes of their own: the libraries of ROS, of training and of inference do not all go together in one.
-ROS_TESTS := tests/ros/ tests/demo/ tests/training/
+ROS_TESTS := tests/ros/ tests/demo/ tests/test_examples.py
+TRAINING_TESTS := tests/training/
 ROOMS := proxqa_core proxqa_ros training msg srv action launch config cmake scripts
 SOURCES := CMakeLists.txt package.xml setup.py pyproject.toml \
            $(shell find $(ROOMS) -type f -not -path '*/__pycache__/*' -not -name '*.pyc')
@@ -80,19 +81,22 @@ docs: setup $(TOOLS)
 	$(RUN) -m sphinx -W --keep-going -q -b html -d build/doctrees docs build/docs
 
 # A core each: threads of two processes that wait for each other by spinning take three times as long.
-test-core test-ros: export OMP_NUM_THREADS := 1
+test-core test-ros test-training: export OMP_NUM_THREADS := 1
 
 test-core: setup $(TOOLS)
-	$(PYTEST) $(filter-out $(ROS_TESTS) %__pycache__/,$(wildcard tests/*/ tests/test_*.py))
+	$(PYTEST) $(filter-out $(ROS_TESTS) $(TRAINING_TESTS) %__pycache__/,$(wildcard tests/*/ tests/test_*.py))
 
 test-ros: setup $(TOOLS)
 	$(PYTEST) $(ROS_TESTS)
+
+test-training: setup $(TOOLS)
+	$(PYTEST) $(TRAINING_TESTS)
 
 test: export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 test: export HF_HUB_OFFLINE := 1
 test: setup
 	$(MAKE) --no-print-directory -j2 lint types docs
-	$(MAKE) --no-print-directory --keep-going -j2 test-core test-ros
+	$(MAKE) --no-print-directory --keep-going -j2 test-core test-ros test-training
 	$(RUN) -m pytest -m timing
 
 # All that only a GPU can show, in at most 8 minutes; without one, what can be shown. PHOTOS=folder tries encoders on more.

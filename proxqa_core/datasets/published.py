@@ -97,7 +97,7 @@ def from_json(raw: dict[str, Any], images: Path) -> Item:
         ValueError: It is none (`KeyError`, `TypeError`, `AttributeError` where it is of another shape).
     """
     name = raw["image"]
-    if Path(name).is_absolute() or ".." in Path(name).parts or "\x00" in name:
+    if not Path(name).name or Path(name).is_absolute() or ".." in Path(name).parts or "\x00" in name:
         raise BadDatasetError(f"image is {name[:60]!r}; expected a path inside the folder of images")
     item_id, image = _text(raw["id"]), images / name
     if raw["task"] == "depth":

@@ -311,8 +311,19 @@ anything = st.recursive(
 
 @given(anything)
 def test_a_line_that_is_no_item_is_told(raw: Any) -> None:
-    with pytest.raises((ValueError, TypeError, KeyError, AttributeError)):
-        from_json({"task": "closer", **raw} if isinstance(raw, dict) else raw, Path("images"))
+    line = {"task": "closer", **raw} if isinstance(raw, dict) else raw
+    try:
+        item = from_json(line, Path("images"))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return
+    assert isinstance(item.id, str) and item.image != Path("images")  # a folder is no image
+    assert from_json(json.loads(json.dumps(to_json(item, Path("images")))), Path("images")) == item
+
+
+@pytest.mark.parametrize("image", ["", ".", "/a.jpg", "../a.jpg", "a\x00.jpg", 3, None])
+def test_an_image_that_is_no_file_of_the_folder(image: Any) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        from_json({"task": "closer", "id": "1", "image": image, "answer": "A"}, Path("images"))
 
 
 def test_bad_lines_are_counted_and_paths_stay_inside(tmp_path: Path) -> None:
