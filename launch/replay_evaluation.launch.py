@@ -21,7 +21,7 @@ GIVEN = {
     "html": ("", "File for the report as one HTML page; '' = none."),
     "image_topic": ("", "Topic of the images in the bag; '' = the only one."),
     "truth_topic": ("", "Topic of true depths in the bag; '' = the one named ground_truth, if any."),
-    "depth_topic": ("", "Topic of aligned depth images to judge by instead; '' = none."),
+    "depth_topic": ("", "Topic of aligned depth images to judge by instead; '' = the only one, without labels."),
     "play_depth_topic": ("", "Topic of depth images to play to the node, which calibrates metres; '' = none."),
     "rate": ("1.0", "So many times faster than recorded."),
     "loops": ("1", "So often is the bag played."),

@@ -1,4 +1,4 @@
-"""`proxqa info`: what model is loaded, and where it runs."""
+"""`proxqa info`: what model is loaded, and where it runs; with --verbose or --json all that is known of it."""
 
 from __future__ import annotations
 
@@ -17,4 +17,4 @@ def run_info(options: argparse.Namespace) -> None:
     """Tell what is loaded."""
     with common.stdout_to_stderr():
         info = common.load_engine(options).info()
-    common.write_report(options, info, tables.info_table(info))
+    common.write_report(options, info, tables.info_table(info, options.verbose))

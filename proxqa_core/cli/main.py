@@ -74,6 +74,7 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         groups = train.GROUPS.keys() & set(arguments[:1])
         options = build_parser(groups).parse_args(arguments)
+        options.given = tuple(arguments)  # for reports, which say what made them
         with logs.to_stderr(options.verbose, options.quiet):
             _dispatch(train.checked(options.command) if groups else options.command, options)
     except KeyboardInterrupt:

@@ -6,11 +6,18 @@ Knows nothing of how the figures are made; imports nothing heavy.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from proxqa_core.jsontext import to_json
+
 if TYPE_CHECKING:
     from proxqa_core.types import ObjectDepth
+
+SCREEN_COLUMNS = 80
+LINES_OF_A_FACT = 2
+"""Longest that a fact may be in a table that fits a screen of 24 lines."""
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
@@ -166,6 +173,40 @@ def sequence_table(report: dict[str, Any]) -> str:
     return "\n".join([columns(rows), *reasons])
 
 
+def names_table(report: dict[str, Any]) -> str:
+    """The report of `proxqa names`: what taught a name, and how well it is found."""
+    rows = [["name", "3D models", "photos", "found", "seen where none is", "other words"]]
+    rows += [
+        [f"{n['name']}{' *' if n['looked_for_unasked'] else ''}", _number_or_none(n["models"]),
+         _number_or_none(n["photographs"]), _share_of(n["found"], n["asked"]), _share_of(n["mistaken"], n["absent"]),
+         ", ".join(n["also"])]
+        for n in report["names"]
+    ]  # fmt: skip
+    notes = [
+        f"{len(report['names'])} of {report['taught']} names that were taught, by 3D models in rendered images and by "
+        "boxes in photographs",
+        f"measured on {report['measured_on'] or 'nothing'}, asked by name alone: found {report['found']} of "
+        f"{report['asked']}, seen where none is {report['mistaken']} of {report['absent']}",
+        f"*: the {report['looked_for_unasked']} that 'what is nearest?' looks for where nothing is named",
+    ]
+    return "\n".join([_left_last(rows), *notes])
+
+
+def _left_last(rows: Sequence[Sequence[str]]) -> str:
+    """As `columns`, but the last column of text flush left."""
+    first = columns([row[:-1] for row in rows]).splitlines()
+    width = max(map(len, first))
+    return "\n".join(f"{line:{width}}  {row[-1]}".rstrip() for line, row in zip(first, rows, strict=True))
+
+
+def _number_or_none(count: int) -> str:
+    return str(count) if count else "-"
+
+
+def _share_of(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.0f} % of {whole}" if whole else "-"
+
+
 def recording_text(report: dict[str, Any], left_out: str) -> str:
     """The report of `proxqa record`. left_out: one line on what was left out and why, '' = nothing."""
     lines = [
@@ -205,10 +246,29 @@ def against_table(report: dict[str, Any]) -> str:
     return columns([("milliseconds", "this p50", "p95", "other p50", "p95", "times as fast"), *rows])
 
 
-def info_table(info: dict[str, Any]) -> str:
-    """One line for every fact about the engine."""
+def info_table(info: dict[str, Any], everything: bool = False) -> str:
+    """The facts about the engine, one or two lines each, in SCREEN_COLUMNS columns.
+
+    Args:
+        info: Of the engine.
+        everything: Also the settings that the adapter was trained with; without, the table fits a screen.
+    """
     width = max(len(name) for name in info)
-    return "\n".join(f"{name.replace('_', ' '):{width}}  {plain_value(value)}" for name, value in info.items())
+    lines: list[str] = []
+    for name, value in info.items():
+        start = f"{name.replace('_', ' '):{width}}  "
+        if everything and isinstance(value, dict):
+            lines += [start.rstrip(), textwrap.indent(to_json(value), "  ")]
+            continue
+        shown = {k: v for k, v in value.items() if not isinstance(v, dict)} if isinstance(value, dict) else value
+        lines += textwrap.wrap(
+            start + plain_value(shown),
+            SCREEN_COLUMNS,
+            subsequent_indent=" " * (width + 2),
+            max_lines=None if everything else LINES_OF_A_FACT,
+            placeholder=" …",
+        )
+    return "\n".join(lines if everything else [*lines, "(everything: --verbose, or --json -)"])
 
 
 def share(value: float) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -16,7 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxqa_core.errors import BadImageError
-from proxqa_core.evaluation.html import accuracy, escaped, jpeg_of, notes, number, page, percent, picture, table
+from proxqa_core.evaluation.html import (
+    OPENS,
+    Provenance,
+    accuracy,
+    axis_titles,
+    escaped,
+    jpeg_of,
+    notes,
+    number,
+    page,
+    percent,
+    picture,
+    table,
+)
 from proxqa_core.evaluation.sequence import NO_TRUTH, Answer, Run
 from proxqa_core.stamps import NS_PER_S
 from proxqa_core.types import VISIBLE, Box, ObjectDepth
@@ -28,18 +41,24 @@ MAX_PLOTS = 12
 """Number of objects whose depth over time is drawn."""
 MAX_POINTS = 400
 """Number of points of one line."""
-WIDTH_PX = 480
+WIDTH_PX = 960
 """Width of a picture, in pixels; smaller images are enlarged by a whole number, so that labels can be read."""
 _PREDICTED_COLOUR, _TRUE_COLOUR = "#2a788e", "#d1495b"
 
 
-def render(report: dict[str, Any], run: Run, images: Mapping[int, NDArray[np.uint8]]) -> str:
+def render(
+    report: dict[str, Any],
+    run: Run,
+    images: Mapping[int, NDArray[np.uint8]],
+    provenance: Provenance | None = None,
+) -> str:
     """The report of a run as an HTML page.
 
     Args:
         report: As `sequence.report` gives it.
         run: The run that it was computed from.
         images: uint8 RGB [height, width, 3] by stamp; a frame of `stamps_to_show` that is missing gets no picture.
+        provenance: What made it; None = it is not said.
 
     Returns:
         The whole page.
@@ -60,7 +79,7 @@ def render(report: dict[str, Any], run: Run, images: Mapping[int, NDArray[np.uin
         _pictures(run, images),
         notes(report),
     ]
-    return page(title, parts)
+    return page(title, parts, provenance)
 
 
 def frames_to_show(run: Run) -> list[tuple[str, list[Answer]]]:
@@ -153,39 +172,77 @@ def _over_time(run: Run) -> str:
             series.setdefault(o.name, []).append((a.stamp, o, math.nan if t is None else t.depth))
     start, end = min(a.stamp for a in answers), max(a.stamp for a in answers)
     plots = [_plot(name, points, start, end) for name, points in list(series.items())[:MAX_PLOTS]]
-    note = f"<p class=note>Relative depth over {(end - start) / NS_PER_S:.1f} s, 0 at the bottom; "
-    note += f'<span style="color:{_PREDICTED_COLOUR}">predicted</span> ± its standard deviation where in view, '
-    note += f'<span style="color:{_TRUE_COLOUR}">true</span>.'
+    note = f'<p class=note><span style="color:{_PREDICTED_COLOUR}">Predicted</span> ± its standard deviation (grey) '
+    note += f'where in view, <span style="color:{_TRUE_COLOUR}">true</span>; depths are relative, not metres.'
     if len(series) > MAX_PLOTS:
         note += f" {MAX_PLOTS} of {len(series)} objects."
     return f"<div class=pairs>{''.join(plots)}</div>{note}</p>"
 
 
+@dataclass(frozen=True)
+class _Axes:
+    """Where times and depths lie in a plot. start, end: stamps in nanoseconds."""
+
+    start: int
+    end: int
+    width: float = 448
+    height: float = 190
+    left: float = 48
+    right: float = 12
+    top: float = 8
+    bottom: float = 40
+
+    def x(self, stamp: float) -> float:
+        """Of a stamp, in pixels."""
+        return self.left + (stamp - self.start) / max(1, self.end - self.start) * (self.width - self.left - self.right)
+
+    def y(self, depth: float) -> float:
+        """Of a relative depth, in pixels; 0 is at the bottom."""
+        return self.top + (1 - min(1.0, max(0.0, depth))) * (self.height - self.top - self.bottom)
+
+    def svg(self) -> str:
+        """Frame, ticks with grid lines, and titles."""
+        seconds = (self.end - self.start) / NS_PER_S
+        right, bottom = self.width - self.right, self.y(0)
+        lines = [
+            f'<line x1="{self.left}" x2="{right}" y1="{self.y(v):.1f}" y2="{self.y(v):.1f}" stroke="#eee"/>'
+            f'<text x="{self.left - 6}" y="{self.y(v) + 4:.1f}" text-anchor="end">{v:g}</text>'
+            for v in (0.0, 0.5, 1.0)
+        ]
+        for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+            x = self.x(self.start + share * (self.end - self.start))
+            lines.append(
+                f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{bottom:.1f}" y2="{bottom + 4:.1f}" stroke="#999"/>'
+                f'<text x="{x:.1f}" y="{bottom + 17:.1f}" text-anchor="middle">{share * seconds:.1f}</text>'
+            )
+        frame = f'<rect x="{self.left}" y="{self.top}" width="{right - self.left}" height="{bottom - self.top}" '
+        titles = axis_titles(
+            "seconds since the first image",
+            "depth (0 near, 1 far)",
+            ((self.left + right) / 2, self.height - 6),
+            (14, (self.top + bottom) / 2),
+        )
+        return "".join(lines) + frame + f'fill="none" stroke="#999"/>{titles}'
+
+
 def _plot(name: str, points: Sequence[tuple[int, ObjectDepth, float]], start: int, end: int) -> str:
-    width, height, pad = 300, 110, 4
+    axes = _Axes(start, end)
     points = [
         points[i] for i in sorted({round(x) for x in np.linspace(0, len(points) - 1, min(len(points), MAX_POINTS))})
     ]
-
-    def x(stamp: int) -> float:
-        return pad + (stamp - start) / max(1, end - start) * (width - 2 * pad)
-
-    def y(depth: float) -> float:
-        return height - pad - min(1.0, max(0.0, depth)) * (height - 2 * pad)
-
     visible = [(s, o) for s, o, _ in points if o.score >= VISIBLE and math.isfinite(o.depth)]
     bars = "".join(
-        f'<line x1="{x(s):.1f}" x2="{x(s):.1f}" y1="{y(o.depth - o.depth_stddev):.1f}" '
-        f'y2="{y(o.depth + o.depth_stddev):.1f}" stroke="#ccc" stroke-width="2"/>'
+        f'<line x1="{axes.x(s):.1f}" x2="{axes.x(s):.1f}" y1="{axes.y(o.depth - o.depth_stddev):.1f}" '
+        f'y2="{axes.y(o.depth + o.depth_stddev):.1f}" stroke="#ccc" stroke-width="2"/>'
         for s, o in visible
         if math.isfinite(o.depth_stddev)
     )
-    predicted = _line([(x(s), y(o.depth)) for s, o in visible], _PREDICTED_COLOUR)
-    true = _line([(x(s), y(t)) for s, _, t in points if math.isfinite(t)], _TRUE_COLOUR)
+    predicted = _line([(axes.x(s), axes.y(o.depth)) for s, o in visible], _PREDICTED_COLOUR)
+    true = _line([(axes.x(s), axes.y(t)) for s, _, t in points if math.isfinite(t)], _TRUE_COLOUR)
+    size = f'width="{axes.width:g}" height="{axes.height:g}" viewBox="0 0 {axes.width:g} {axes.height:g}"'
     return (
-        f'<figure><svg width="{width}" height="{height}" role="img" aria-label="depth of {escaped(name)} over time">'
-        f'<rect width="{width}" height="{height}" fill="none" stroke="#ccc"/>{bars}{true}{predicted}</svg>'
-        f"<figcaption>{escaped(name)}</figcaption></figure>"
+        f'<figure><figcaption><b>{escaped(name)}</b></figcaption><svg {size} role="img" '
+        f'aria-label="depth of {escaped(name)} over time">{axes.svg()}{bars}{true}{predicted}</svg></figure>'
     )
 
 
@@ -205,7 +262,7 @@ def _pictures(run: Run, images: Mapping[int, NDArray[np.uint8]]) -> str:
     for title, answers in frames_to_show(run):
         if answers:
             figures = "".join(_figure(a, images.get(a.stamp)) for a in answers)
-            parts.append(f"<h2>{title}</h2><div class=pairs>{figures}</div>")
+            parts.append(f"<h2>{title}</h2><p class=note>{OPENS}</p><div class=pairs>{figures}</div>")
     return "\n".join(parts)
 
 

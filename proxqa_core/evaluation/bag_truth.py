@@ -7,6 +7,7 @@ None, never a guess. Knows nothing of models or figures.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -21,13 +22,15 @@ from proxqa_core.depth import (
     relative_of_disparity,
     same_aspect,
 )
-from proxqa_core.errors import BadImageError
+from proxqa_core.errors import BadImageError, reason_of
 from proxqa_core.evaluation.sequence import DEPTH_IMAGES, LABELS, NO_TRUTH, TrueObject, region_of
 from proxqa_core.frames import same_frame
 from proxqa_core.rosbags.bag import BadBagError, Bag, StampedReader, Topic, names_in
 from proxqa_core.rosbags.image_messages import depth_to_metres
 from proxqa_core.stamps import NS_PER_S
 from proxqa_core.types import MAX_OBJECTS, Box, ObjectDepth, ObjectQuery, clean_text
+
+log = logging.getLogger(__name__)
 
 MIN_MEASURED = 0.5
 """Smallest share of the central half of a region that must have a depth, in [0, 1]."""
@@ -239,25 +242,49 @@ class DepthTruth:
         return TrueObject(float(relative_of_disparity(1 / distance, low, high)), distance, region)
 
 
-def truth_of(bag: Bag, labels: str | None, depth: str, tolerance: float, images: Topic | None = None) -> Truth:
-    """The truth to judge by: the depth topic where one is named, else labels, else none.
+def truth_of(
+    bag: Bag,
+    labels: str | None,
+    depth: str,
+    tolerance: float,
+    images: Topic | None = None,
+    shown: Topic | None = None,
+) -> Truth:
+    """The truth to judge by: the depth topic where one is named, else labels, else the only depth topic, else none.
 
     Args:
         bag: The open bag.
         labels: Topic of ObjectDepthArray, '' = the one whose name contains "ground_truth", where there is one; None =
-            do not look for one.
-        depth: Topic of depth images, '' = do not use any.
+            do not look for any truth that is not named.
+        depth: Topic of depth images, '' = the only one where there are no labels, if it can be used.
         tolerance: Largest difference of the stamps of an image and its depth image, in seconds.
         images: The topic of the images, None = not known: then frames, and times where stamps say nothing, are not
             compared.
+        shown: A depth topic that the model is shown, which is not taken unasked to judge it by.
 
     Raises:
         BadBagError: A topic cannot be used, or the depth images are in another frame than the images.
     """
     if depth:
         return DepthTruth(bag, bag.depth_topic(depth), round(tolerance * NS_PER_S), images)
-    topic = None if labels is None else bag.truth_topic(labels)
-    return NoTruth() if topic is None else LabelTruth(bag, topic, images)
+    if labels is None:
+        return NoTruth()
+    topic = bag.truth_topic(labels)
+    return _only_depth(bag, tolerance, images, shown) if topic is None else LabelTruth(bag, topic, images)
+
+
+def _only_depth(bag: Bag, tolerance: float, images: Topic | None, shown: Topic | None) -> Truth:
+    """The bag's only depth topic, where it has one that can be used."""
+    topics = bag.depth_topics()
+    if len(topics) != 1 or (shown is not None and topics[0].name == shown.name):
+        return NoTruth()
+    try:
+        truth = DepthTruth(bag, topics[0], round(tolerance * NS_PER_S), images)
+    except BadBagError as error:
+        log.warning("the depth images on %s are not used: %s", topics[0].name, reason_of(error))
+        return NoTruth()
+    log.info("judged by the only depth topic, %s", topics[0].name)
+    return truth
 
 
 def _check_frames(depth: str, image: str) -> None:

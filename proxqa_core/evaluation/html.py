@@ -9,13 +9,17 @@ from __future__ import annotations
 import base64
 import html
 import math
+import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from proxqa_core import __version__
 from proxqa_core.errors import BadImageError
 from proxqa_core.evaluation.metrics import Measurements, PairResult
 
@@ -23,13 +27,46 @@ MAX_WORST_PAIRS = 24
 """Number of wrong pairs that are shown."""
 RULES = ("lower edge", "larger box")
 """Titles of the two simple rules' columns."""
-THUMBNAIL_PX = 320
-"""Longest side of a picture in the report, in pixels."""
-_STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#222}
+PICTURE_PX = 640
+"""Longest side of a picture in the report, in pixels; it opens in this size."""
+OPENS = "A picture opens where it is clicked, and closes likewise."
+CONSTANT = "constant"
+"""Title of the column of guessing: chance for pairs, the best constant for depths."""
+LEGEND = {
+    RULES[0]: "of two things, that whose box ends lower is closer; for depths, a straight line from the lower edge",
+    RULES[1]: "of two things, that with the larger box is closer",
+    CONSTANT: "for pairs, chance; for depths, the median of this set's own true depths",
+}
+"""What the columns beside the model are."""
+_STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.25rem .8rem;border-bottom:1px solid #ddd;text-align:left}
-td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}.pairs{display:flex;flex-wrap:wrap;gap:1rem}
-figure{margin:0;width:20rem}figure img{max-width:100%;border-radius:4px}figcaption{font-size:13px}
-.note{color:#666;font-size:13px}svg text{font:12px system-ui,sans-serif;fill:#444}"""
+td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}.pairs{display:flex;flex-wrap:wrap;gap:1.5rem}
+figure{margin:0;width:28rem;max-width:100%}figure img,figure svg{max-width:100%;border-radius:4px}
+figcaption{font-size:13px}dl{display:grid;grid-template-columns:max-content auto;gap:0 .8rem;font-size:13px;color:#444}
+dt{font-weight:600}dd{margin:0}.note{color:#666;font-size:13px}code{overflow-wrap:anywhere}
+svg text{font:12px system-ui,sans-serif;fill:#444}.open input{position:absolute;opacity:0}.open img{cursor:zoom-in}
+.open input:focus-visible+img{outline:3px solid #2a788e}.open input:checked+img{position:fixed;inset:0;width:100vw;
+height:100vh;max-width:none;object-fit:contain;background:#000e;z-index:9;cursor:zoom-out;border-radius:0}"""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What made a report.
+
+    Attributes:
+        command: As it was given, on one line.
+        version: Of this package.
+        date: When, with its time zone.
+    """
+
+    command: str
+    version: str
+    date: str
+
+    @classmethod
+    def now(cls, words: Sequence[str]) -> Provenance:
+        """That of a command that ends now. words: the program and its arguments."""
+        return cls(shlex.join(words), __version__, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
 
 
 class Picture(Protocol):
@@ -45,7 +82,13 @@ class Picture(Protocol):
         ...
 
 
-def render(report: dict[str, Any], measured: Measurements, source: str, pictures: Iterable[Picture]) -> str:
+def render(
+    report: dict[str, Any],
+    measured: Measurements,
+    source: str,
+    pictures: Iterable[Picture],
+    provenance: Provenance | None = None,
+) -> str:
     """The report of a run as an HTML page.
 
     Args:
@@ -53,6 +96,7 @@ def render(report: dict[str, Any], measured: Measurements, source: str, pictures
         measured: The answers that it was computed from.
         source: What the model was measured on.
         pictures: The images, such as a labelled folder; one that is missing or damaged gets no picture.
+        provenance: What made it; None = it is not said.
 
     Returns:
         The whole page.
@@ -68,7 +112,7 @@ def render(report: dict[str, Any], measured: Measurements, source: str, pictures
         _worst(measured, pictures),
         notes(report),
     ]
-    return page(title, parts)
+    return page(title, parts, provenance)
 
 
 def _of_benchmark(report: dict[str, Any]) -> list[str]:
@@ -113,13 +157,17 @@ def accuracy(report: dict[str, Any]) -> str:
     )
 
 
-def page(title: str, parts: Sequence[str]) -> str:
-    """A whole page of parts that are HTML already; the title is escaped here."""
+def page(title: str, parts: Sequence[str], provenance: Provenance | None = None) -> str:
+    """A whole page of parts that are HTML already; the title, and what made the page, are escaped here."""
+    made = []
+    if provenance is not None:
+        by = f"<code>{escaped(provenance.command)}</code>, version {escaped(provenance.version)}"
+        made = [f"<p class=note>Made by {by}, {escaped(provenance.date)}.</p>"]
     head = [
         "<!doctype html><html lang=en><head><meta charset=utf-8>",
         f"<title>{escaped(title)}</title><style>{_STYLE}</style></head><body><h1>{escaped(title)}</h1>",
     ]
-    return "\n".join([*head, *parts, "</body></html>\n"])
+    return "\n".join([*head, *made, *parts, "</body></html>\n"])
 
 
 def notes(report: dict[str, Any]) -> str:
@@ -161,46 +209,54 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def figures_table(report: dict[str, Any]) -> str:
-    """The main figures beside those of simple rules, with intervals. report: as `metrics.summary` gives it."""
+    """The main figures with intervals, and a column for each simple rule. report: as `metrics.summary` gives it."""
     base = report["baselines"]
     intervals = report.get("interval_95", {})
 
     def between(name: str, show: Any) -> str:
         return _between(intervals.get(name), show)
 
+    none = "–"
     rows = [
         ["Which is closer: right", percent(report["pair_accuracy"]), between("pair_accuracy", percent),
-         f"lower edge {percent(base['lower_edge'])}, larger box {percent(base['larger_box'])}, chance 50 %"],
+         percent(base["lower_edge"]), percent(base["larger_box"]), "50 %"],
         [f"… counter-heuristic pairs (lower edge misleads; {report['pairs_breaking']})",
          percent(report["pair_accuracy_breaking"]), between("pair_accuracy_breaking", percent),
-         f"lower edge {percent(base['lower_edge_breaking'])}, larger box {percent(base['larger_box_breaking'])}"],
+         percent(base["lower_edge_breaking"]), percent(base["larger_box_breaking"]), "50 %"],
         ["… by comparing the two depths", percent(report["pair_accuracy_from_depths"]),
-         between("pair_accuracy_from_depths", percent), ""],
+         between("pair_accuracy_from_depths", percent), none, none, "50 %"],
         ["Relative depth: mean absolute error", number(report["mae"]), between("mae", number),
-         f"constant {number(base['constant_mae'])}, line from lower edge {number(base['lower_edge_line_mae'])}"],
-        ["Relative depth: root mean square error", number(report["rmse"]), "–",
-         f"constant {number(base['constant_rmse'])}, line from lower edge {number(base['lower_edge_line_rmse'])}"],
+         number(base["lower_edge_line_mae"]), none, number(base["constant_mae"])],
+        ["Relative depth: root mean square error", number(report["rmse"]), none,
+         number(base["lower_edge_line_rmse"]), none, number(base["constant_rmse"])],
         ["Relative depth: rank correlation", number(report["spearman"]), between("spearman", number),
-         f"line from lower edge {number(base['lower_edge_line_spearman'])}"],
-        ["Relative depth: truth within the predicted standard deviation", percent(report["within_sigma"]),
-         between("within_sigma", percent), "68 % if it is right"],
-        ["Objects answered", percent(report["valid_rate"]), "–", ""],
-        ["Expected calibration error", number(report["ece"]), "–", ""],
+         number(base["lower_edge_line_spearman"]), none, none],
+        ["Relative depth: truth within the predicted standard deviation (68 % if it is right)",
+         percent(report["within_sigma"]), between("within_sigma", percent), none, none, none],
+        ["Objects answered", percent(report["valid_rate"]), none, none, none, none],
+        ["Expected calibration error", number(report["ece"]), none, none, none, none],
     ]  # fmt: skip
     if (absent := report["absent"]) is not None:
         rows += [
-            [f"Names not in view: predicted absent ({absent['asked']} names)", percent(absent["said_absent"]), "–", ""],
+            [f"Names not in view: predicted absent ({absent['asked']} names)", percent(absent["said_absent"]),
+             none, none, none, none],
             ["… share of comparisons in which what is there scores higher (AUROC)", number(absent["auroc"]),
-             _between(absent.get("interval_95"), number), "chance 0.5"],
+             _between(absent.get("interval_95"), number), none, none, number(0.5)],
         ]  # fmt: skip
     if (direct := report["direct"]) is not None:
         rows += [
-            ["Which is closer, asked without depths: right", percent(direct["pair_accuracy"]), "–", ""],
-            ["… counter-heuristic pairs", percent(direct["pair_accuracy_breaking"]), "–", ""],
+            ["Which is closer, asked without depths: right", percent(direct["pair_accuracy"]), none, none, none,
+             "50 %"],
+            ["… counter-heuristic pairs", percent(direct["pair_accuracy_breaking"]), none, none, none, "50 %"],
             ["… gained by perceiving depths first", percent(direct["difference"]),
-             _between(direct.get("interval_95"), percent), ""],
+             _between(direct.get("interval_95"), percent), none, none, none],
         ]  # fmt: skip
-    return table(["", "model", "95 % interval", "simple rules on the same"], rows)
+    return table(["", "model", "95 % interval", *LEGEND], rows) + legend()
+
+
+def legend() -> str:
+    """What the columns beside the model are, as HTML."""
+    return "<dl>" + "".join(f"<dt>{escaped(k)}</dt><dd>{escaped(v)}</dd>" for k, v in LEGEND.items()) + "</dl>"
 
 
 def _between(bounds: tuple[float, float] | None, show: Any) -> str:
@@ -228,7 +284,7 @@ def calibration_plot(bins: Sequence[tuple[float, float, int]], ece: float) -> st
     if not bins:
         return "<p>No answer came with a probability.</p>"
     # 1. scales: 50 to 100 % stated across, 0 to 100 % right upwards, in pixels
-    size, margin = 300, 44
+    size, margin = 300, 56
 
     def across(share: float) -> float:
         return margin + min(1.0, max(0.0, share)) * size
@@ -251,6 +307,7 @@ def calibration_plot(bins: Sequence[tuple[float, float, int]], ece: float) -> st
     ) + "".join(
         f'<text x="{margin - 6}" y="{up(v / 100) + 4:.0f}" text-anchor="end">{v} %</text>' for v in (0, 50, 100)
     )
+    ticks += axis_titles("stated probability", "share right", (across(0.5), up(0) + 36), (12, up(0.5)))
     # 4. frame, diagonal of perfect calibration, note
     width, height = size + 2 * margin, size + margin + margin / 2
     return (
@@ -260,6 +317,22 @@ def calibration_plot(bins: Sequence[tuple[float, float, int]], ece: float) -> st
         f"{dots}{ticks}</svg>"
         f"<p class=note>Stated probability (across) and share right (up); on the dashed line both agree. "
         f"Calibration error {number(ece)}.</p>"
+    )
+
+
+def axis_titles(across: str, up: str, below: tuple[float, float], left: tuple[float, float]) -> str:
+    """SVG text of the titles of both axes, the latter turned.
+
+    Args:
+        across: Title of the horizontal axis.
+        up: Title of the vertical axis.
+        below: Middle of the former, in pixels.
+        left: Middle of the latter, in pixels.
+    """
+    turned = f'transform="rotate(-90 {left[0]:.0f} {left[1]:.0f})"'
+    return (
+        f'<text x="{below[0]:.0f}" y="{below[1]:.0f}" text-anchor="middle">{escaped(across)}</text>'
+        f'<text x="{left[0]:.0f}" y="{left[1]:.0f}" text-anchor="middle" {turned}>{escaped(up)}</text>'
     )
 
 
@@ -273,7 +346,7 @@ def _worst(measured: Measurements, pictures: Iterable[Picture]) -> str:
     needed = {measured.images[p.image] for p in shown}
     records = {r.image: r for r in pictures if r.image in needed}
     figures = "".join(_figure(p, records.get(measured.images[p.image])) for p in shown)
-    return f"<p>{len(wrong)} of {len(measured.pairs)} were wrong.</p><div class=pairs>{figures}</div>"
+    return f"<p>{len(wrong)} of {len(measured.pairs)} were wrong. {OPENS}</p><div class=pairs>{figures}</div>"
 
 
 def _figure(pair: PairResult, record: Picture | None) -> str:
@@ -292,7 +365,7 @@ def _figure(pair: PairResult, record: Picture | None) -> str:
 
 
 def thumbnail(image: NDArray[np.uint8], pair: PairResult) -> bytes:
-    """A small JPEG of an image with a pair's boxes: the closer one yellow, the other violet.
+    """A JPEG of an image with a pair's boxes: the closer one yellow, the other violet.
 
     Args:
         image: uint8 RGB [height, width, 3].
@@ -302,7 +375,7 @@ def thumbnail(image: NDArray[np.uint8], pair: PairResult) -> bytes:
         BadImageError: It cannot be written.
     """
     height, width = image.shape[:2]
-    scale = min(1.0, THUMBNAIL_PX / max(height, width))
+    scale = min(1.0, PICTURE_PX / max(height, width))
     small = cv2.resize(
         image, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA
     )
@@ -328,5 +401,11 @@ def jpeg_of(image: NDArray[np.uint8]) -> bytes:
 
 
 def picture(jpeg: bytes, alt: str) -> str:
-    """The HTML of a JPEG. alt: what it shows, in words."""
-    return f'<img alt="{escaped(alt)}" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'
+    """The HTML of a JPEG that opens over the whole window when it is clicked, or space is pressed on it.
+
+    Args:
+        jpeg: The file.
+        alt: What it shows, in words.
+    """
+    shown = f'<img alt="{escaped(alt)}" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'
+    return f'<label class=open><input type=checkbox aria-label="open {escaped(alt)}">{shown}</label>'

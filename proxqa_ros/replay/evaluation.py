@@ -22,6 +22,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from proxqa_core.errors import BadObjectError, ProxqaError
 from proxqa_core.evaluation.bag_html import render, stamps_to_show
 from proxqa_core.evaluation.bag_runner import pictures
+from proxqa_core.evaluation.html import Provenance
 from proxqa_core.evaluation.replay_metrics import FrameMatcher, RunningMetrics, SentFrame
 from proxqa_core.evaluation.sequence import Run, report
 from proxqa_core.files import write_text
@@ -253,7 +254,8 @@ class Replay:
             if request.json is not None:
                 write_text(request.json, to_json(found) + "\n")
             if request.html is not None:
-                page = render(found, run, pictures(bag, source.topic, stamps_to_show(run)))
+                shown = pictures(bag, source.topic, stamps_to_show(run))
+                page = render(found, run, shown, Provenance.now(request.command()))
                 write_text(request.html, page)
         return Outcome(run, found, canceled())
 

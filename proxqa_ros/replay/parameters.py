@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,9 @@ SPECS: dict[str, Spec] = {
     ALLOW_REMOTE: ALLOW_REMOTE_SPEC,
     "image_topic": Spec("", "Topic of the images in the bag; '' = the only one.", live=True),
     "truth_topic": Spec("", "Topic of true depths in the bag; '' = the one named ground_truth, if any.", live=True),
-    "depth_topic": Spec("", "Topic of aligned depth images to judge by instead; '' = none.", live=True),
+    "depth_topic": Spec(
+        "", "Topic of aligned depth images to judge by instead; '' = the only one, without labels.", live=True
+    ),
     "tolerance": Spec(0.05, "Most seconds between an image and its depth image.", 0.0, 10.0, live=True),
     "play_depth_topic": Spec("", "Topic of depth images to play to the node, which calibrates metres.", live=True),
     "objects": Spec([""], "Names of the objects to look for; [''] = the labels', else the node's own.", live=True),
@@ -52,7 +54,7 @@ class ReplayRequest:
         bag: The bag's folder.
         image_topic: '' = the only one.
         truth_topic: '' = the one named ground_truth, if any.
-        depth_topic: Depth images to judge by instead; '' = none.
+        depth_topic: Depth images to judge by instead; '' = the only ones where there are no labels, if any.
         tolerance: Most seconds between an image and its depth image.
         play_depth_topic: Depth images to play to the node; '' = none.
         objects: What to look for; () = the labels', else the node's own.
@@ -100,6 +102,17 @@ class ReplayRequest:
                 raise BadParameterError(
                     f"report {str(file)!r} cannot be written; expected a file in a folder that exists"
                 )
+
+    def command(self) -> list[str]:
+        """The words of a command that asks for the same."""
+        words = ["replay_evaluation", "--ros-args"]
+        for of in fields(self):
+            value = getattr(self, of.name)
+            if value == of.default:
+                continue
+            text = "[" + ", ".join(q.name for q in value) + "]" if of.name == "objects" else str(value)
+            words += ["-p", f"{'max_seconds' if of.name == 'seconds' else of.name}:={text}"]
+        return words
 
 
 def request_of_parameters(node: Node) -> ReplayRequest | None:

@@ -65,7 +65,7 @@ class ReplaySource:
         depth = bag.depth_topic(request.play_depth_topic) if request.play_depth_topic else None
         if depth is not None and depth.compressed:
             raise BadBagError(f"{depth.name} is compressed; depth is played to the node as {RAW} only")
-        truth = truth_of(bag, request.truth_topic, request.depth_topic, request.tolerance, topic)
+        truth = truth_of(bag, request.truth_topic, request.depth_topic, request.tolerance, topic, depth)
         named = isinstance(truth, LabelTruth) or request.objects
         queries = tuple(queries_of(bag, truth, request.objects)) if named else ()
         selection = Selection(seconds=request.seconds)

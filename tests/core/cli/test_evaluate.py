@@ -20,6 +20,7 @@ RIGHT = {"chair": 0.1, "table": 0.6, "lamp": 0.8}
 def test_eval(labelled: Path, fake: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report, page = tmp_path / "r.json", tmp_path / "r.html"
     assert main(["eval", str(labelled), "--limit", "2", "--json", str(report), "--html", str(page)]) == 0
+    assert f"Made by <code>proxqa eval {labelled} --limit 2 --json" in page.read_text()
     figures = json.loads(report.read_text())
     assert figures["pairs"] == 4 and figures["pair_accuracy"] == 1.0 and figures["images"] == 2
     assert "<svg" in page.read_text(encoding="utf-8")

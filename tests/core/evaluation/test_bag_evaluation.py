@@ -13,7 +13,8 @@ import pytest
 
 from proxqa_core.evaluation.bag_html import error_of, frames_to_show, render, stamps_to_show
 from proxqa_core.evaluation.bag_runner import Selection, evaluate_bag, pictures
-from proxqa_core.evaluation.bag_truth import queries_of, truth_of
+from proxqa_core.evaluation.bag_truth import DepthTruth, NoTruth, queries_of, truth_of
+from proxqa_core.evaluation.html import Provenance
 from proxqa_core.evaluation.sequence import LABELS, NO_TRUTH, Answer, Run, TrueObject, report, temporal
 from proxqa_core.rosbags.bag import BadBagError, Bag
 from proxqa_core.types import Box, ObjectDepth, ObjectQuery
@@ -268,6 +269,15 @@ def test_page_is_whole_and_escaped(drive: Path) -> None:
     assert page.count('over time"') == 3 and page.rstrip().endswith("</html>")
 
 
+def test_page_has_axes_a_column_for_each_rule_and_what_made_it(drive: Path) -> None:
+    run = run_on(drive, FakeEngine(WRONG))
+    page = render(report(run), run, {}, Provenance("proxqa eval-bag '<b>'", "1.2.3", "2026-01-01"))
+    assert page.count("seconds since the first image") == page.count("depth (0 near, 1 far)") == 3
+    assert re.search(r"<th class=n>lower edge</th><th class=n>larger box</th><th class=n>constant</th>", page)
+    assert all(f"<dt>{rule}</dt>" in page for rule in ("lower edge", "larger box", "constant"))
+    assert "proxqa eval-bag &#x27;&lt;b&gt;&#x27;</code>, version 1.2.3, 2026-01-01" in page
+
+
 def test_best_and_worst_are_shown() -> None:
     truth = {"a": (0.5, 1.0)}
     errors = [0.3, 0.1, 0.0, 0.4, 0.2, 0.25, 0.35]
@@ -340,6 +350,17 @@ def test_the_stamp_of_an_image_tells_when_it_was_recorded(tmp_path: Path) -> Non
         place = [PointingView(FakeEngine(RIGHT)).depths([ObjectQuery("chair")])[0]]
         found = [truth.of(stamp, made.WIDTH, made.HEIGHT, place)[0] for stamp in (10, 20, 30, 40, 50)]
     assert [None if t is None else t.distance for t in found] == [1.0, 3.0, 1.0, 3.0, None]
+
+
+def test_the_only_depth_topic_judges_where_nothing_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Bag(rgbd(tmp_path / "bag", TRUE, TRUE)) as bag:
+        images, (depth,) = bag.image_topic(), bag.depth_topics()
+        assert isinstance(truth_of(bag, "", "", 0.05, images), DepthTruth)
+        assert isinstance(truth_of(bag, "", "", 0.05, images, shown=depth), NoTruth)  # the model has seen it
+        assert isinstance(truth_of(bag, None, "", 0.05, images), NoTruth)
+    with Bag(framed(tmp_path / "other", "camera", "lidar")) as bag:
+        assert isinstance(truth_of(bag, "", "", 0.05, bag.image_topic()), NoTruth)
+    assert "are not used: " in caplog.text and "lidar" in caplog.text
 
 
 def test_the_pages_pictures_are_their_own(tmp_path: Path) -> None:
