@@ -3,8 +3,8 @@
 
 Promises: a publisher and a subscriber as two processes on this machine, best effort as a camera's, images of a given
 size at a given rate; what is printed is one line per segment size. A small /dev/shm is tried where mounting is
-permitted (root, or a user namespace). With --one-by-one an image is sent once the one before has arrived, or a second
-later: what is lost then is lost by the transport and not for want of time, however busy the machine is.
+permitted (root, or a user namespace). With --one-by-one an image is sent once the one before has arrived, or four
+seconds later: what is lost then is lost by the transport and not for want of time, however busy the machine is.
 
     .venv/bin/python scripts/image_loss.py --segment-mb 8 16 32 --width 1920 --height 1080
 """
@@ -37,7 +37,7 @@ MATCH_TIMEOUT_S = 30.0
 """Seconds until publisher and subscriber must have found each other."""
 SILENCE_S = 3.0
 """Seconds without an image after which the subscriber takes the stream for ended."""
-ARRIVAL_TIMEOUT_S = 1.0
+ARRIVAL_TIMEOUT_S = 4.0
 """Seconds after which an image sent one by one is taken for lost."""
 
 
@@ -135,7 +135,7 @@ def main() -> int:
     parser.add_argument("--height", type=int, default=720, help="pixels")
     parser.add_argument("--hz", type=float, default=30.0, help="images a second")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of a run")
-    parser.add_argument("--one-by-one", action="store_true", help="wait for each image's arrival, a second at most")
+    parser.add_argument("--one-by-one", action="store_true", help="wait for each image's arrival, four seconds at most")
     parser.add_argument("--shm-mb", type=int, default=0, help="a /dev/shm of this size instead of the machine's")
     parser.add_argument("--role", choices=["all", "source", "sink"], default="all", help=argparse.SUPPRESS)
     args = parser.parse_args()
