@@ -37,7 +37,9 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     }
     with Bag(value["bag"], asked_by="image_topic:=TOPIC") as bag:  # raises one line on what is wrong with it
         transport = "compressed" if bag.image_topic(value["image_topic"]).compressed else "raw"
-    node = {"use_sim_time": True, "image_transport": transport, "autostart": True}
+        played = value["play_depth_topic"]
+        depth = {"depth_transport": bag.depth_transport(bag.depth_topic(played))} if played else {}
+    node = {"use_sim_time": True, "image_transport": transport, "autostart": True, **depth}
     node |= {name: value[name] for name in ("model", "adapter") if value[name]}
     replay = {name: value[name] for name in GIVEN} | {"bag": value["bag"], "use_sim_time": False}
     replay |= {"rate": float(value["rate"]), "loops": int(value["loops"]), "max_seconds": float(value["max_seconds"])}

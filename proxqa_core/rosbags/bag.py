@@ -222,6 +222,20 @@ class Bag:
         named = [t for t in named if self._is_depth(t, may_be_depth)]
         return self._chosen(named or self.depth_topics(), wanted, "depth images", "depth topic", "its name")
 
+    def depth_transport(self, topic: Topic) -> str:
+        """How a topic's depth images are sent, by image_transport's name.
+
+        Args:
+            topic: A topic of depth images.
+
+        Returns:
+            "raw", "compressedDepth" where the first message that can be read says so, else "compressed".
+        """
+        if not topic.compressed:
+            return "raw"
+        inside = self._is_depth(topic, lambda message: "compressedDepth" in message.format)
+        return "compressedDepth" if inside else "compressed"
+
     def truth_topic(self, wanted: str = "") -> Topic | None:
         """The topic of true depths of a name.
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import importlib
 import signal
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -47,6 +48,7 @@ from proxqa_ros.common.parameters import (
     warn_of_unknown,
 )
 from proxqa_ros.common.qos import NEWEST_BEST_EFFORT, Endpoint, incompatible_endpoints
+from proxqa_ros.common.remaps import warn_of_unmatched
 from proxqa_ros.common.start import CANNOT_START, init_ros, refuse, said_at_start
 from proxqa_ros.governor import parameters as governor_parameters
 from proxqa_ros.governor.sent_times import SentTimes
@@ -59,6 +61,8 @@ CHECK_PERIOD_S = 0.05
 DIAGNOSTICS_PERIOD_S = 1.0
 """Seconds between two diagnostics, and two repetitions of the speed limit."""
 DEPTHS = "object_depths"
+NAMES = (DEPTHS, "cmd_vel_in", "cmd_vel", "speed_limit", "/diagnostics")
+"""Topics of the node, which may be remapped."""
 LOOKS = 3
 """Looks at the graph in a row that must find two nodes of one name before that is said."""
 HALT_TIMEOUT_S = 0.2
@@ -86,10 +90,11 @@ class SpeedGovernor(AutostartNode):
     """See the module.
 
     Args:
+        arguments: The process's command line, whose remappings are checked.
         **kwargs: As of rclpy's LifecycleNode.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, arguments: Sequence[str] | None = None, **kwargs: Any) -> None:
         super().__init__("speed_governor", **kwargs)
         self._jumped = False
         self._jump_handle = self.get_clock().create_jump_callback(
@@ -97,6 +102,7 @@ class SpeedGovernor(AutostartNode):
         )
         declare(self, governor_parameters.SPECS)
         self._unknown_parameters = warn_of_unknown(self)
+        self._unmatched_remaps = warn_of_unmatched(self, NAMES, [*(arguments or ()), *(kwargs.get("cli_args") or ())])
         self._config: GovernorConfig | None = None  # None = not configured
         self._configure_error = ""
         self._active = False
@@ -383,6 +389,7 @@ class SpeedGovernor(AutostartNode):
             *self._doubled,
             *incompatible_endpoints(self, self._endpoints),
             *self._unknown_parameters,
+            *self._unmatched_remaps,
         ]
 
     def _status(self) -> DiagnosticStatus:
@@ -397,6 +404,7 @@ class SpeedGovernor(AutostartNode):
             values |= self._limits_in_effect(self._config)
         values["warnings"] = "; ".join(self._warnings())
         values["unknown_parameters"] = "; ".join(self._unknown_parameters)
+        values["unmatched_remaps"] = "; ".join(self._unmatched_remaps)
         values["shared_memory"] = shared_memory.state().text
         values["bond"] = self._bond.state
         values["nav2_speed_limit"] = "published" if self._limits is not None else "nav2_msgs is not installed"
@@ -463,7 +471,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if not init_ros("speed_governor", args, signal_handler_options=SignalHandlerOptions.NO):
         return CANNOT_START
     try:
-        node = SpeedGovernor()
+        node = SpeedGovernor(arguments=sys.argv if args is None else args)
     except ParameterException as error:
         refuse("speed_governor", error)
         return BAD_PARAMETERS

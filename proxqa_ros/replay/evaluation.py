@@ -33,6 +33,7 @@ from proxqa_core.types import ObjectQuery
 from proxqa_ros.common.conversions import message_to_object
 from proxqa_ros.common.executor import LOG_THROTTLE_S
 from proxqa_ros.common.qos import RELIABLE
+from proxqa_ros.distance.depth_image import TRANSPORTS as DEPTH_TRANSPORTS
 from proxqa_ros.msg import ObjectDepthArray
 from proxqa_ros.replay.parameters import ReplayRequest
 from proxqa_ros.replay.player import Channel, Player
@@ -301,6 +302,11 @@ class Replay:
             )
         # a best-effort subscription that does not know the publisher yet misses the first image
         time.sleep(MATCHING_TIME_S)
+        if source.depth is not None and not player.is_heard(source.depth.name):
+            self._node.get_logger().warning(
+                f"nobody subscribes to {player.topic_name(source.depth.name)}, the depth played is not used: start the "
+                f"proximity node with depth_transport: {source.depth_transport}"
+            )
         if not self._await(player.clock_is_heard, CLOCK_TIMEOUT_S, canceled) and not canceled():
             self._node.get_logger().warning("nobody subscribes to /clock: start the proximity node with use_sim_time")
 
@@ -328,8 +334,10 @@ def _channels(source: ReplaySource) -> dict[str, Channel]:
     """Where the node under test expects what is played, by the topic it was recorded on."""
     compressed = source.topic.compressed
     image = Channel("image/compressed", CompressedImage) if compressed else Channel("image", Image)
-    depth = {source.depth.name: Channel("depth", Image)} if source.depth is not None else {}
-    return {source.topic.name: image, **depth}
+    if source.depth is None:
+        return {source.topic.name: image}
+    kind, topic = DEPTH_TRANSPORTS[source.depth_transport]
+    return {source.topic.name: image, source.depth.name: Channel(topic, kind)}
 
 
 def _report(run: Run, counts: dict[str, int], request: ReplayRequest) -> dict[str, Any]:

@@ -40,7 +40,9 @@ from proxqa_ros.common.parameters import (
     refusal_of_locked,
     warn_of_unknown,
 )
+from proxqa_ros.common.remaps import warn_of_unmatched
 from proxqa_ros.common.start import CANNOT_START, init_ros, refuse, said_at_start
+from proxqa_ros.distance.depth_image import TRANSPORTS as DEPTH_TRANSPORTS
 from proxqa_ros.replay import parameters as replay_parameters
 from proxqa_ros.replay.evaluation import NoAnswerError, NoNodeError, Outcome, Progress, Replay
 
@@ -52,6 +54,13 @@ LOG_PERIOD_S = 2.0
 """Least seconds between two log lines about the progress."""
 SPIN_PERIOD_S = 0.1
 """Longest time until an interruption is seen while there is nothing to do, in seconds."""
+NAMES = (
+    *("image", "image/compressed", "object_depths", "/diagnostics", "set_objects"),
+    *(topic for _, topic in DEPTH_TRANSPORTS.values()),
+    "evaluate_bag",
+    *(f"evaluate_bag/_action/{part}" for part in ("send_goal", "cancel_goal", "get_result", "feedback", "status")),
+)
+"""Topics, services and the action of the node, which may be remapped."""
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 ABOUT = "Plays a bag to the node and measures its answers against what is true."
 """What --help says."""
@@ -61,10 +70,14 @@ class ReplayEvaluation(Node):
     """See the module.
 
     Args:
+        arguments: The process's command line, whose remappings are checked.
         **kwargs: As of rclpy's Node.
+
+    Attributes:
+        unmatched_remaps: Remappings that match none of the node's names, one line each; they are logged.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, arguments: Sequence[str] | None = None, **kwargs: Any) -> None:
         # what destroy_node needs comes first: rclpy calls it for a node whose parameters were refused, too
         self._busy = threading.Lock()
         self._stopping = threading.Event()
@@ -72,6 +85,7 @@ class ReplayEvaluation(Node):
         super().__init__("replay_evaluation", **kwargs)
         declare(self, replay_parameters.SPECS)
         warn_of_unknown(self)
+        self.unmatched_remaps = warn_of_unmatched(self, NAMES, [*(arguments or ()), *(kwargs.get("cli_args") or ())])
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._replay = Replay(self)
         self._server = ActionServer(
@@ -240,7 +254,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if not init_ros("replay_evaluation", args, signal_handler_options=SignalHandlerOptions.NO):
         return CANNOT_START
     try:
-        node = ReplayEvaluation()
+        node = ReplayEvaluation(arguments=sys.argv if args is None else args)
         request = replay_parameters.request_of_parameters(node)
     except (ParameterException, BadParameterError) as error:
         refuse("replay_evaluation", error)

@@ -13,7 +13,7 @@ from proxqa_core.evaluation.bag_runner import Selection
 from proxqa_core.evaluation.bag_truth import LabelTruth, Truth, queries_of, truth_of
 from proxqa_core.evaluation.replay_metrics import ReceivedAnswer
 from proxqa_core.evaluation.sequence import Answer
-from proxqa_core.rosbags.bag import RAW, BadBagError, Bag, Recorded, Topic
+from proxqa_core.rosbags.bag import BadBagError, Bag, Recorded, Topic
 from proxqa_core.rosbags.image_messages import image_to_rgb
 from proxqa_core.types import ObjectQuery
 from proxqa_ros.replay.parameters import ReplayRequest
@@ -30,6 +30,7 @@ class ReplaySource:
         bag: The bag, open.
         topic: Of the images.
         depth: Of depth images that are played too; None = none are.
+        depth_transport: How those are sent, as `Bag.depth_transport`; '' = none are.
         truth: What the answers are judged by.
         queries: The objects to ask for; () = those that the node looks for anyway.
         selection: The part of the bag that is played.
@@ -42,6 +43,7 @@ class ReplaySource:
     bag: Bag
     topic: Topic
     depth: Topic | None
+    depth_transport: str
     truth: Truth
     queries: tuple[ObjectQuery, ...]
     selection: Selection
@@ -63,14 +65,13 @@ class ReplaySource:
         """
         topic = bag.image_topic(request.image_topic)
         depth = bag.depth_topic(request.play_depth_topic) if request.play_depth_topic else None
-        if depth is not None and depth.compressed:
-            raise BadBagError(f"{depth.name} is compressed; depth is played to the node as {RAW} only")
         truth = truth_of(bag, request.truth_topic, request.depth_topic, request.tolerance, topic, depth)
         named = isinstance(truth, LabelTruth) or request.objects
         queries = tuple(queries_of(bag, truth, request.objects)) if named else ()
         selection = Selection(seconds=request.seconds)
         stamps, cut, (height, width) = _look_through(bag, topic, selection)
-        return cls(bag, topic, depth, truth, queries, selection, tuple(stamps), cut, width, height)
+        transport = "" if depth is None else bag.depth_transport(depth)
+        return cls(bag, topic, depth, transport, truth, queries, selection, tuple(stamps), cut, width, height)
 
     def messages(self) -> Iterator[Recorded]:
         """What is played in one loop, in order: from the first image on."""

@@ -394,6 +394,16 @@ def test_nav2_is_told_where_its_messages_are_installed(graph, monkeypatch):
     robot.status(nav2_speed_limit="published")
 
 
+def test_a_remapping_that_matches_nothing_is_named(graph):
+    arguments = ["--ros-args", "-r", "cmd_vel_inn:=/a", "-r", "cmd_vel:=/b", "-r", "speed_limit:=/c"]
+    graph.add(SpeedGovernor(context=graph.context, cli_args=arguments))
+    line = (
+        "remapping 'cmd_vel_inn:=/a' matches no topic or service of this node and has no effect; "
+        "did you mean 'cmd_vel_in'?"
+    )
+    assert line in graph.diagnostic(unmatched_remaps=line)["warnings"]
+
+
 def test_without_nav2_the_diagnostics_tell(graph):
     if governor_node.nav2_speed_limit() is not None:
         pytest.skip("nav2_msgs is installed here")

@@ -17,12 +17,15 @@ from unittest.mock import MagicMock
 import pytest
 import rclpy
 from action_msgs.msg import GoalStatus
+from builtin_interfaces.msg import Time
 from domain_coordinator import domain_id
 from rclpy.action import ActionClient
 from rclpy.context import Context
 from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
 from proxqa_core.rosbags.bag import BadBagError
@@ -36,6 +39,7 @@ from proxqa_ros.replay.parameters import SPECS, ReplayRequest, request_of_goal
 from proxqa_ros.testing.process import REPLAY_NODE
 from tests import made_bag as made
 from tests.ros.conftest import FakeEngine, check_yaml, in_yaml, own_graph, start_process, wait_until
+from tests.ros.distance.scene import compressed_depth_image
 
 NAMES = ["chair", "lamp", "table"]
 """By the fake engine's depths, which follow the alphabet: the lamp before the table, which is wrong."""
@@ -155,6 +159,48 @@ def test_metres_are_taught_where_it_is_wanted(graph, fake, drive):
     node = node_under_test(graph, fake)
     evaluator(graph)._replay.play(ReplayRequest(drive, play_depth_topic=made.DEPTHS))
     assert wait_until(lambda: node.shared.calibrator.source(DepthImageSource).received >= 2)
+
+
+@pytest.mark.parametrize(
+    ("transport", "topic", "format_"),
+    [
+        ("compressedDepth", "/depth/compressedDepth", "compressedDepth png"),
+        ("compressedDepth", "/depth/of/any/name", "compressedDepth rvl"),
+        ("compressed", "/depth/compressed", "png"),
+    ],
+)
+def test_compressed_depth_is_played_as_it_is(graph, fake, drive, tmp_path, transport, topic, format_):
+    messages = [m for m in made.drive() if m[0] != made.DEPTHS]
+    for i in range(0, 6, 2):
+        stamp = made.START + i * made.PERIOD
+        of = Header(stamp=Time(sec=stamp // 10**9, nanosec=stamp % 10**9), frame_id="camera")
+        depth = serialize_message(compressed_depth_image(of, format_, "16UC1"))
+        messages.append((topic, stamp, made.COMPRESSED, depth))
+    node = node_under_test(graph, fake, depth_transport=transport)
+    bag = made.write(tmp_path / "bags" / "compressed", messages)
+    evaluator(graph)._replay.play(ReplayRequest(bag, play_depth_topic=topic))
+    source = node.shared.calibrator.source(DepthImageSource)
+    assert wait_until(lambda: source.received >= 2) and not node.shared.calibrator.problem
+
+
+def test_depth_that_nobody_hears_is_said(graph, fake, drive):
+    node_under_test(graph, fake, depth_transport="compressed")
+    replay = evaluator(graph)
+    replay.get_logger().warning = MagicMock()
+    replay._replay.play(ReplayRequest(drive, play_depth_topic=made.DEPTHS, seconds=0.1))
+    said = [c.args[0] for c in replay.get_logger().warning.call_args_list]
+    assert said == [
+        "nobody subscribes to /depth, the depth played is not used: start the proximity node with depth_transport: raw"
+    ]
+
+
+def test_a_remapping_that_matches_nothing_is_named(graph):
+    rules = ["imagee:=/a", "image:=/b", "depth/compressed:=/c", "evaluate_bag:=/d", "set_objects:=/e"]
+    arguments = ["--ros-args", *(part for rule in rules for part in ("-r", rule))]
+    node = ReplayEvaluation(context=graph.context, cli_args=arguments)
+    graph.add(node)
+    (line,) = node.unmatched_remaps
+    assert line.startswith("remapping 'imagee:=/a' matches no topic") and "did you mean 'image'?" in line
 
 
 def test_no_node_no_answers_and_bags_of_no_use(graph, fake, drive, tmp_path):
@@ -430,6 +476,11 @@ def test_the_launch_file_starts_both_nodes_as_the_bag_wants(root, monkeypatch, d
     assert {n: declared[n]["default_value"] for n in ("rate", "loops", "max_seconds")} == {
         n: str(defaults[n]) for n in ("rate", "loops", "max_seconds")
     }
+
+
+def test_the_launch_file_has_the_node_take_depth_as_it_is_played(root, monkeypatch, drive):
+    _, (node, _) = launched(root, monkeypatch, drive, play_depth_topic=made.DEPTHS)
+    assert node.kwargs["parameters"][1]["depth_transport"] == "raw"
 
 
 def test_the_launch_file_says_what_is_wrong_with_the_bag(root, monkeypatch, drive):
