@@ -17,11 +17,12 @@ where the field is left out, other things may be in view. Other fields are left 
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -216,6 +217,9 @@ class LabelledFolder:
     Args:
         path: The folder.
 
+    Attributes:
+        raw: The list of the JSON file, unchecked.
+
     Raises:
         BadDatasetError: The folder or its annotations cannot be read.
     """
@@ -233,19 +237,30 @@ class LabelledFolder:
             raise BadDatasetError(f"{self._file}: is no JSON ({reason_of(error)[:100]})") from error
         if not isinstance(raw, list):
             raise BadDatasetError(f"{self._file}: holds a {type(raw).__name__}; expected a list of records")
-        self._raw: list[Any] = raw
+        self.raw: list[Any] = raw
 
     def __len__(self) -> int:
-        return len(self._raw)
+        return len(self.raw)
 
     def __iter__(self) -> Iterator[Record]:
-        for i, raw in enumerate(self._raw):
+        for i, raw in enumerate(self.raw):
             yield record_of(self.path, f"{self._file}: record {i}", raw)
 
     @cached_property
     def records(self) -> tuple[Record, ...]:
         """All records, checked."""
         return tuple(self)
+
+    def subset(self, numbers: Sequence[int]) -> LabelledFolder:
+        """The same folder with some of its records.
+
+        Args:
+            numbers: Which, counted from 0, in the order wanted.
+        """
+        part = copy.copy(self)
+        part.__dict__.pop("records", None)
+        part.raw = [self.raw[i] for i in numbers]
+        return part
 
 
 def record_of(folder: Path, where: str, raw: Any) -> Record:

@@ -266,7 +266,16 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
     add("--num-samples", metavar="N", type=int, help="image conversations in all (default: as configured)")
     add("--start", metavar="ADAPTER", type=Path, help="to go on from (default: the bundled one)")
     add("--config", metavar="FILE", type=Path, help="YAML (default: configs/finetune.yaml)")
-    add("--run", metavar="DIR", type=Path, help="checkpoints, log and features (default: ADAPTER.run)")
+    add("--run", metavar="DIR", type=Path, help="checkpoints, log and features (default: .NAME.run beside ADAPTER)")
+    judging = parser.add_mutually_exclusive_group()
+    judging.add_argument(
+        "--val-fraction",
+        metavar="F",
+        type=float,
+        help="share of each folder's images with depth, its last, that is judged on instead of learned from "
+        "(default: 0.2)",
+    )
+    judging.add_argument("--validate", metavar="DIR", type=Path, help="judge on this labelled folder: another drive")
 
 
 def finetune(options: Options) -> None:
@@ -284,9 +293,11 @@ def finetune(options: Options) -> None:
         num_workers=options.workers,
         device=options.device,
         dtype=options.dtype,
+        val_fraction=options.val_fraction,
+        validate=options.validate,
     )
     if report:
-        write_report(options, report, f"wrote {report['adapter']}")
+        write_report(options, report, tuning.as_text(report))
 
 
 def _add_stage(parser: argparse.ArgumentParser) -> None:

@@ -5,11 +5,10 @@ Promises: one rule tells which names may be taken for absent where they are not 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxqa_core.datasets.folder import ANNOTATIONS, LabelledFolder, Record
+from proxqa_core.datasets.folder import LabelledFolder, Record
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class LabelledImage:
     absent_known: frozenset[str] | None
 
 
-def read_images(folder: Path) -> list[LabelledImage]:
+def read_images(folder: Path | LabelledFolder) -> list[LabelledImage]:
     """All images of a folder that have labels or depth.
 
     Args:
@@ -38,11 +37,11 @@ def read_images(folder: Path) -> list[LabelledImage]:
     Raises:
         BadDatasetError: The folder is at fault.
     """
-    records = LabelledFolder(folder).records
-    raw = json.loads((folder / ANNOTATIONS).read_text(encoding="utf-8"))
+    labelled = folder if isinstance(folder, LabelledFolder) else LabelledFolder(folder)
+    records = labelled.records
     classes = frozenset(o.name for r in records for o in r.objects)
     images = []
-    for record, fields in zip(records, raw, strict=True):
+    for record, fields in zip(records, labelled.raw, strict=True):
         rendered = record.mask_map is not None
         present = frozenset(fields.get("visible_names", [])) | {o.name for o in record.objects}
         known: frozenset[str] | None = frozenset()

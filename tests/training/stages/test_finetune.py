@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from proxqa_core.datasets.folder import LabelledFolder
 from proxqa_core.datasets.record import Settings, record
 from proxqa_core.engine import ProximityEngine
 from proxqa_core.model.adapter import GROUNDING_HEAD, LORA, PROJECTOR, read_info
@@ -51,11 +52,27 @@ def weights(adapter: Path) -> dict[str, torch.Tensor]:
     return {k: v for name in (LORA, PROJECTOR) for k, v in load_file(adapter / name).items()}
 
 
+def check_judged(judged: dict[str, Any], recorded: Path, out: Path, output: str) -> None:
+    """Before and after were asked about the last image, which was held out."""
+    held_out = out.with_name(f".{out.name}.run") / "held_out"
+    assert judged["folder"] == str(held_out) and judged["images"] == 1
+    (record,) = LabelledFolder(held_out).records
+    assert record.image.endswith(LabelledFolder(recorded).records[2].image)
+    for prompt in ("name", "box"):
+        before, after = judged[prompt]["before"], judged[prompt]["after"]
+        assert before["pairs"] == after["pairs"] > 0 and 0 < before["mae"] < 1
+        assert after["mae"] != before["mae"]  # two adapters were asked
+        assert f"by {prompt}: depth, mean absolute error" in output
+    assert "pairs are few: these figures show little" in output
+
+
 def test_from_a_bag_to_an_adapter_that_answers(
     recorded: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train: Train
 ) -> None:
     out = tmp_path / "mine"
+    report = tmp_path / "report.json"
     command = ["finetune", recorded, "--out", out, "--config", small, "--num-samples", "3", "--device", "cpu"]
+    command += ["--json", report]
     real, calls = Trainer.loss, []
 
     def stops(self: Trainer, *args: Any) -> Any:
@@ -70,10 +87,13 @@ def test_from_a_bag_to_an_adapter_that_answers(
     assert not out.exists()
     code, output, error = train(*command)
     assert code == 0, error
-    assert output == f"wrote {out}\n"
+    assert output.startswith(f"wrote {out}; {tmp_path / '.mine.run'} ")
     assert len(calls) == 4  # the step that was stopped and the two after the first
-    assert "proxqa: 3 images, 2" in error
+    assert "proxqa: 2 images, " in error  # the third, the last of the drive, is held out
+    assert {line.split(":")[0] for line in error.splitlines()} == {"proxqa"}  # no other library's
+    assert {f.name for f in out.iterdir()} == {f.name for f in DEFAULT_ADAPTER.iterdir()}  # nothing but the adapter
 
+    check_judged(json.loads(report.read_text())["judged"], recorded, out, output)
     info, start = read_info(out), read_info(DEFAULT_ADAPTER)
     assert (info.name, info.base, info.grounding_head, info.reasons) == (
         "mine",
@@ -81,7 +101,7 @@ def test_from_a_bag_to_an_adapter_that_answers(
         start.grounding_head,
         start.reasons,
     )
-    assert info.training["start"] == start.name and info.training["images"] == 3
+    assert info.training["start"] == start.name and info.training["images"] == 2
     assert info.training["config"]["stages"][0]["num_samples"] == 3
     tuned, before = weights(out), weights(DEFAULT_ADAPTER)
     assert (out / GROUNDING_HEAD).read_bytes() == (DEFAULT_ADAPTER / GROUNDING_HEAD).read_bytes()
@@ -90,11 +110,15 @@ def test_from_a_bag_to_an_adapter_that_answers(
     assert 0 < max(moved) < 0.1 * size  # it went on from there, and not far
 
     # the same command again trains nothing and ends with the same weights
+    assert train(*command, "--validate", recorded)[0] == 2  # nothing held out would be another run
     assert train(*command)[0] == 0 and len(calls) == 4
     again = weights(out)
     assert all(torch.equal(tuned[k], again[k]) for k in tuned)
 
-    # other data are another run
+    # one that an earlier version began held nothing out, and goes on so; other data are another run
+    begun = tmp_path / ".mine.run" / "begun.json"
+    begun.write_text(json.dumps({k: v for k, v in json.loads(begun.read_text()).items() if k != "val_fraction"}))
+    begun.parent.rename(tmp_path / "mine.run")
     annotations = recorded / "annotations.json"
     annotations.write_text(json.dumps(json.loads(annotations.read_text())[:2]))
     code, _, error = train(*command)
@@ -143,7 +167,8 @@ def test_what_cannot_be_done_is_one_line(blocks: Path, small: Path, tmp_path: Pa
     info = json.loads((foreign / "proxqa.json").read_text())
     (foreign / "proxqa.json").write_text(json.dumps({**info, "base": "another"}))
     assert "was made for base 'another'" in refusal(blocks, "--start", foreign, exit_code=1)
-    assert not (tmp_path / "out").exists() and not (tmp_path / "out.run").exists()
+    assert "--val-fraction 1.0: expected a share" in refusal(blocks, "--val-fraction", 1)
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob("*out.run"))
 
 
 def test_a_folder_without_objects_is_refused(tmp_path: Path, train: Train) -> None:

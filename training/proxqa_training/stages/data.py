@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from proxqa_core.backends.torch_backend import TorchVisionEncoder
-from proxqa_core.datasets.folder import LabelledObject, Record
+from proxqa_core.datasets.folder import LabelledFolder, LabelledObject, Record
 from proxqa_core.errors import BadImageError
 from proxqa_core.files import write_text
 from proxqa_core.language.referring import read_expression
@@ -96,7 +96,7 @@ class FeatureDataset:
 
 
 def open_dataset(
-    folders: Path | Sequence[Path], model: LoadedModel, cache: Path, num_workers: int = 0
+    folders: Path | Sequence[Path | LabelledFolder], model: LoadedModel, cache: Path, num_workers: int = 0
 ) -> FeatureDataset:
     """Read labelled folders, and run their images through the vision tower where that has not been done.
 
@@ -112,7 +112,8 @@ def open_dataset(
         BadImageError: Not one image can be used; others than these are left out, and counted.
     """
     folders = [folders] if isinstance(folders, Path) else list(folders)
-    labelled = [(folder, [i for i in read_images(folder) if i.record.objects]) for folder in folders]
+    read = [folder if isinstance(folder, LabelledFolder) else LabelledFolder(folder) for folder in folders]
+    labelled = [(folder.path, [i for i in read_images(folder) if i.record.objects]) for folder in read]
     all_names = frozenset(o.name for _, images in labelled for i in images for o in i.record.objects)
     features, colours, samples, bad = [], [], list[Sample](), BadImages()
     occurrences: Counter[str] = Counter()
@@ -140,7 +141,7 @@ def open_dataset(
 
 
 def open_dataset_distributed(
-    folders: Sequence[Path],
+    folders: Sequence[Path | LabelledFolder],
     model: LoadedModel,
     cache: Path,
     context: DistributedContext,

@@ -2,7 +2,8 @@
 
 Promises: training begins with the start's LoRA weights and projector as they are and keeps its grounding head; the same
 command again goes on where the last one stopped, and is refused where data, settings or start are others by now. The
-result is an adapter folder, to be used with `proxqa … --adapter`.
+result is an adapter folder, to be used with `proxqa … --adapter`, with nothing else in it. Some images are held out,
+and both adapters are asked about them in the end.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from proxqa_core.datasets.folder import ANNOTATIONS
-from proxqa_core.errors import BadModelError
+from proxqa_core.errors import BadModelError, ProxqaError
 from proxqa_core.files import sha256, write_text
 from proxqa_core.model import adapter as adapters
 from proxqa_core.model.base_weights import base_identity
 from proxqa_core.model.loading import DEFAULT, DEFAULT_ADAPTER, NO_ADAPTER, load
 from proxqa_training.config_file import read_config
 from proxqa_training.distributed import DistributedContext
+from proxqa_training.stages import held_out
 from proxqa_training.stages.config import LoraSettings, RunConfig, StageConfig
 from proxqa_training.stages.data import FeatureDataset, open_dataset_distributed
 from proxqa_training.stages.run import FEATURES, run_stages, training_record, write_adapter
@@ -31,6 +33,8 @@ log = logging.getLogger(__name__)
 
 CONFIG = Path(__file__).parents[1] / "configs" / "finetune.yaml"
 BEGUN = "begun.json"
+HELD_OUT = "held_out"
+"""Folder of the images that are not trained on, in that of a run."""
 
 
 def with_num_samples(config: RunConfig, num_samples: int) -> RunConfig:
@@ -68,7 +72,20 @@ def check_config(config: RunConfig, path: Path) -> None:
         raise ValueError(f"{path}: lora is {config.lora}; leave it out: rank and alpha are those of the start")
 
 
-def begin(work: Path, config: RunConfig, start: Path, folders: Sequence[Path]) -> None:
+def run_folder(out: Path) -> Path:
+    """Where the checkpoints, the log and the features of an adapter go: beside it, hidden, and thus no adapter's name.
+
+    Args:
+        out: Folder of the adapter.
+
+    Returns:
+        `.NAME.run`; `NAME.run` where an earlier version has begun one there.
+    """
+    earlier = out.with_name(f"{out.name}.run")
+    return earlier if (earlier / BEGUN).is_file() else out.with_name(f".{out.name}.run")
+
+
+def begin(work: Path, config: RunConfig, start: Path, folders: Sequence[Path], val_fraction: float) -> None:
     """Note in the run's folder what it is made from.
 
     Args:
@@ -76,6 +93,7 @@ def begin(work: Path, config: RunConfig, start: Path, folders: Sequence[Path]) -
         config: What shapes it.
         start: The adapter it starts from.
         folders: What it is trained on.
+        val_fraction: Share of it that is held out.
 
     Raises:
         ValueError: Another run was begun there.
@@ -84,6 +102,7 @@ def begin(work: Path, config: RunConfig, start: Path, folders: Sequence[Path]) -
         "start": {name: sha256(start / name) for name in (adapters.LORA, adapters.PROJECTOR)},
         "folders": [{"name": f.name, ANNOTATIONS: sha256(f / ANNOTATIONS)} for f in folders],
         "config": dataclasses.asdict(config),
+        "val_fraction": val_fraction,
     }
     about = json.loads(json.dumps(about))  # tuples are lists when they come back
     file = work / BEGUN
@@ -91,13 +110,29 @@ def begin(work: Path, config: RunConfig, start: Path, folders: Sequence[Path]) -
         work.mkdir(parents=True, exist_ok=True)
         write_text(file, json.dumps(about, indent=1) + "\n")
         return
-    try:
-        earlier: Any = json.loads(file.read_text())
-    except ValueError:
-        earlier = None
-    changed = [k for k in about if not isinstance(earlier, dict) or earlier.get(k) != about[k]]
+    earlier = {"val_fraction": 0.0} | _begun(work)
+    changed = [k for k in about if earlier.get(k) != about[k]]
     if changed:
         raise ValueError(f"{work}: a run with other {changed[0]} was begun there; delete it, or choose another --run")
+
+
+def _begun(work: Path) -> dict[str, Any]:
+    """What a run was begun with, {} = nothing that can be read."""
+    try:
+        earlier = json.loads((work / BEGUN).read_text())
+    except (ValueError, FileNotFoundError):
+        return {}
+    return earlier if isinstance(earlier, dict) else {}
+
+
+def _val_fraction(asked: float | None, validate: Path | None, work: Path) -> float:
+    """The share to hold out: as asked; else none of a run that is judged on others, or begun before there was one."""
+    if asked is not None:
+        if not 0 <= asked < 1:
+            raise ValueError(f"--val-fraction {asked}: expected a share from 0 to below 1")
+        return asked
+    begun = _begun(work)
+    return 0.0 if validate is not None or (begun and "val_fraction" not in begun) else held_out.VAL_FRACTION
 
 
 def summary(data: FeatureDataset) -> str:
@@ -130,8 +165,10 @@ def finetune(
     num_workers: int = 0,
     device: str = "auto",
     dtype: str = "auto",
+    val_fraction: float | None = None,
+    validate: Path | None = None,
 ) -> dict[str, Any]:
-    """Fine-tune an adapter and write the new one.
+    """Fine-tune an adapter, write the new one, and judge both on images that were held out.
 
     Args:
         folders: Labelled folders to train on.
@@ -139,13 +176,17 @@ def finetune(
         num_samples: Image conversations in all (default: as configured).
         start: The adapter to go on from.
         config_file: YAML of a `RunConfig`.
-        work: Folder of checkpoints, log and features (default: `out` with .run behind it).
+        work: Folder of checkpoints, log and features (default: `run_folder`).
         num_workers: Processes that prepare conversations ahead.
         device: 'auto', 'cpu' or 'cuda'.
         dtype: 'auto', 'float32' or 'bfloat16'.
+        val_fraction: Share of the images with depth that is held out, in [0, 1) (default: `held_out.VAL_FRACTION`, 0
+            where there is `validate`).
+        validate: A labelled folder to judge on, in place of images that are held out.
 
     Returns:
-        As of `write_adapter`.
+        As of `write_adapter`, with `run`, its folder, and `judged`, as of `held_out.judge`, None = there was nothing to
+        judge on.
 
     Raises:
         ProxqaError: A folder or an adapter is at fault.
@@ -157,22 +198,49 @@ def finetune(
     if num_samples is not None:
         config = with_num_samples(config, num_samples)
     info = adapters.read_info(start)
-    _check_paths(info, folders, out)
+    _check_paths(info, [*folders, *([] if validate is None else [validate])], out)
+    work = work or run_folder(out)
+    val_fraction = _val_fraction(val_fraction, validate, work)
+    trained, judged_on = held_out.split(folders, val_fraction)
     context = DistributedContext(device)
-    work = work or out.with_name(f"{out.name}.run")
     if context.is_main_process:
-        begin(work, config, start, folders)
+        begin(work, config, start, folders, val_fraction)
     model = load(DEFAULT, NO_ADAPTER, device="cpu", dtype="float32")
     adapters.load_projector_into(model.llava, start)
     grounding_head = adapters.read_grounding_head(start) if info.grounding_head else None
-    data = open_dataset_distributed(folders, model, work / FEATURES, context, num_workers, dtype)
+    data = open_dataset_distributed(trained, model, work / FEATURES, context, num_workers, dtype)
     what = summary(data)
     if context.is_main_process:
         log.info("%s; from %r", what, info.name)
     lora = adapters.read_lora(start)
     trainer = run_stages(config, data, model, grounding_head, work, context, lora, num_workers, dtype)
     training = {"start": info.name, **training_record(trainer, config, started_s)}
-    return write_adapter(out, dataclasses.replace(info, name=out.name, training=training), trainer)
+    report = write_adapter(out, dataclasses.replace(info, name=out.name, training=training), trainer)
+    if not report:
+        return report
+    if validate is None and held_out.write_folder(judged_on, work / HELD_OUT):
+        validate = work / HELD_OUT
+    return {**report, "run": str(work), "judged": _judged(start, out, validate, device, dtype)}
+
+
+def _judged(start: Path, out: Path, folder: Path | None, device: str, dtype: str) -> dict[str, Any] | None:
+    """As of `held_out.judge`; None where there is nothing to judge on: the adapter is written all the same."""
+    if folder is None:
+        return None
+    log.info("asking before and after about %s", folder)
+    try:
+        return held_out.judge(start, out, folder, device, dtype)
+    except ProxqaError as error:
+        log.warning("not judged: %s", error)
+        return None
+
+
+def as_text(report: dict[str, Any]) -> str:
+    """What `finetune` returned, for people."""
+    lines = [f"wrote {report['adapter']}; {report['run']} is needed to resume alone, and can go"]
+    if report["judged"] is None:
+        return "\n".join([*lines, "not judged: no image with depth was held out; --validate FOLDER judges on another"])
+    return "\n".join([*lines, held_out.as_text(report["judged"], Path(report["adapter"]))])
 
 
 def _check_paths(info: adapters.AdapterInfo, folders: Sequence[Path], out: Path) -> None:
