@@ -86,6 +86,10 @@ def warn_of_unmatched(node: Node, names: Collection[str], arguments: Sequence[st
     return lines
 
 
+LOSS_REMEDY = (
+    "are large images lost? give both the same /dev/shm (docker --ipc=host) and DDS profile, or use a compressed topic"
+)
+"""What to do where images do not come."""
 MAX_NAMED_TOPICS = 5
 
 
@@ -104,8 +108,7 @@ def silent_topic(node: Node, topic: str, kinds: Collection[str]) -> str:
     if publishers := node.count_publishers(topic):
         return (
             f": {topic} has {publishers} publisher{'' if publishers == 1 else 's'}, but no image comes; does the "
-            "camera run? are large images lost? give both the same /dev/shm (docker --ipc=host) and DDS profile, or "
-            "use a compressed topic"
+            f"camera run? {LOSS_REMEDY}"
         )
     own = f"{node.get_fully_qualified_name()}/"
     others = [n for n, types in node.get_topic_names_and_types() if set(types) & set(kinds) and not n.startswith(own)]

@@ -18,12 +18,15 @@ from proxqa_ros.common import shared_memory
 from proxqa_ros.common.shared_memory import SharedMemoryState
 from proxqa_ros.common.stamps import NS_PER_S, nanoseconds
 from proxqa_ros.proximity import detections, markers
+from proxqa_ros.proximity.arrivals import ArrivalCounts
 from proxqa_ros.proximity.shared import SharedState
 from proxqa_ros.proximity.worker import Counts, Worker
 
 RUNTIME = ("backend", "vision_encoder", "language_model")
 """What an engine says of what runs it."""
 NOTHING_WRONG = SharedMemoryState(in_use=True, text="")
+
+NOTHING_CAME = ArrivalCounts()
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Snapshot:
         calibration_problem: What was wrong with what was measured for the last frame.
         camera_problem: Why there are no markers.
         image_hint: Why no image may come: where images are published, or what may keep out those that are.
+        image_loss: That only some of the published images come, and what to do.
+        arrivals: Which of the published images come.
         image_problem: Why the last published image shows nothing.
         unknown_parameters: Parameters that were given but are not the node's, one line each.
         unmatched_remaps: Remappings that match none of the node's names, one line each.
@@ -70,6 +75,8 @@ class Snapshot:
     camera_problem: str = ""
     image_problem: str = ""
     image_hint: str = ""
+    image_loss: str = ""
+    arrivals: ArrivalCounts = NOTHING_CAME
     unknown_parameters: Sequence[str] = ()
     unmatched_remaps: Sequence[str] = ()
     shared_memory: SharedMemoryState = NOTHING_WRONG
@@ -111,15 +118,19 @@ def _unmatched_remap(s: Snapshot) -> str:
 def _no_image(s: Snapshot) -> str:
     if not math.isnan(s.image_age_s):
         return ""
-    return f"no usable image has arrived yet{'' if s.counts.received else s.image_hint}"
+    return f"no usable image has arrived yet{s.image_hint}"
 
 
 def _image_of_another_time(s: Snapshot) -> str:
     limit_s, age_s = s.max_image_age_s, s.image_age_s
     which = "the newest image with detections" if s.use_detections else "the newest image"
     if 0 < limit_s < age_s:
-        return f"{which} is {age_s:.1f} s old"
+        return f"{which} is {age_s:.1f} s old{s.image_hint}"
     return f"{which} is stamped {-age_s:.1f} s ahead of the clock" if 0 < limit_s < -age_s else ""
+
+
+def _images_lost(s: Snapshot) -> str:
+    return s.image_loss
 
 
 def _blind(s: Snapshot) -> str:
@@ -143,6 +154,7 @@ CHECKS: tuple[Callable[[Snapshot], str], ...] = (
     _unmatched_remap,
     _no_image,
     _image_of_another_time,
+    _images_lost,
     _blind,
     _nothing_learned,
     _no_markers,
@@ -183,16 +195,26 @@ class Diagnostics:
         self._shared, self._clock, self._bond = shared, clock, bond
         self._previous = (clock(), 0, 0)  # time in seconds, frames published, bad or failed frames
 
-    def status(self, name: str, qos_problems: Sequence[str], image_hint: str = "") -> DiagnosticStatus:
+    def status(
+        self,
+        name: str,
+        qos_problems: Sequence[str],
+        image_hint: str = "",
+        image_loss: str = "",
+        arrivals: ArrivalCounts = NOTHING_CAME,
+    ) -> DiagnosticStatus:
         """The status now.
 
         Args:
             name: The status's name.
             qos_problems: Publishers and subscribers that do not fit the node, one line each.
             image_hint: See `Snapshot`.
+            image_loss: See `Snapshot`.
+            arrivals: See `Snapshot`.
         """
         worker = self._shared.worker
-        snapshot = self._snapshot(worker, qos_problems, image_hint)
+        snapshot = self._snapshot(worker, qos_problems)
+        snapshot = replace(snapshot, image_hint=image_hint, image_loss=image_loss, arrivals=arrivals)
         level, message = verdict(snapshot)
         values = {**self._node_values(snapshot), **self._sensing_values(), "qos_problems": "; ".join(qos_problems)}
         if worker is not None:
@@ -201,7 +223,7 @@ class Diagnostics:
             level=level, name=name, message=message, values=[KeyValue(key=k, value=v) for k, v in values.items()]
         )
 
-    def _snapshot(self, worker: Worker | None, qos_problems: Sequence[str], image_hint: str) -> Snapshot:
+    def _snapshot(self, worker: Worker | None, qos_problems: Sequence[str]) -> Snapshot:
         shared = self._shared
         snapshot = Snapshot(
             state=shared.lifecycle_state(),
@@ -218,7 +240,6 @@ class Diagnostics:
             image_problem=shared.image_health.problem if shared.image_health.status else "",
             unknown_parameters=shared.unknown_parameters,
             unmatched_remaps=shared.unmatched_remaps,
-            image_hint=image_hint,
             shared_memory=shared_memory.state(),
         )
         return snapshot if worker is None else self._with_frames(snapshot, worker)
@@ -284,11 +305,20 @@ def _health_values(health: ImageHealth) -> dict[str, str]:
     }
 
 
+def _arrived(arrivals: ArrivalCounts) -> str:
+    """How many of the published images came of late."""
+    if not math.isfinite(arrivals.published):
+        return f"{arrivals.received} in {arrivals.seconds:.0f} s; how many were published is not known"
+    rate = f" ({arrivals.camera_rate_hz:.1f} Hz)" if math.isfinite(arrivals.camera_rate_hz) else ""
+    return f"{arrivals.received} of {arrivals.published:.0f} published in {arrivals.seconds:.0f} s{rate}"
+
+
 def _frame_values(snapshot: Snapshot, worker: Worker) -> dict[str, str]:
     counts = snapshot.counts
     return {
         "rate_hz": f"{snapshot.rate_hz:.2f}",
         "frames_received": str(counts.received),
+        "frames_arrived": _arrived(snapshot.arrivals),
         "frames_answered": str(counts.answered),
         "frames_dropped": str(counts.dropped),
         "frames_bad": str(counts.bad),

@@ -32,14 +32,14 @@ class Inputs:
         self.endpoints: list[Endpoint] = []
 
     def subscribe(
-        self, message_type: Any, topic: str, callback: Callable[[Any], None], qos: QoSProfile, group: CallbackGroup
+        self, message_type: Any, topic: str, callback: Callable[..., None], qos: QoSProfile, group: CallbackGroup
     ) -> str:
         """Subscribe to a topic.
 
         Args:
             message_type: The type of its messages.
             topic: The topic, before remapping.
-            callback: Called with every message.
+            callback: Called with every message, and with rclpy's `MessageInfo` where it takes two arguments.
             qos: The default of its quality of service, which the node's QoS overrides go before.
             group: The callback group.
 

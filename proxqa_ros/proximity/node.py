@@ -51,7 +51,7 @@ from proxqa_ros.common.qos import (
     SENSOR_DATA,
     incompatible_endpoints,
 )
-from proxqa_ros.common.remaps import silent_topic, warn_of_unmatched
+from proxqa_ros.common.remaps import LOSS_REMEDY, silent_topic, warn_of_unmatched
 from proxqa_ros.common.start import CANNOT_START, init_ros, refuse, said_at_start
 from proxqa_ros.distance.calibrator import DistanceCalibrator
 from proxqa_ros.distance.depth_image import TRANSPORTS as DEPTH_TRANSPORTS
@@ -60,6 +60,7 @@ from proxqa_ros.distance.source import DistanceSource
 from proxqa_ros.distance.transforms import TransformLookup
 from proxqa_ros.proximity import parameters
 from proxqa_ros.proximity.adapter_services import AdapterServices
+from proxqa_ros.proximity.arrivals import ArrivalCounts
 from proxqa_ros.proximity.detections import Detection2DArray, LabelInfo
 from proxqa_ros.proximity.diagnostics import Diagnostics
 from proxqa_ros.proximity.inputs import Inputs
@@ -109,6 +110,8 @@ def load_engine(
 
 SILENCE_LOG_PERIOD_S = 10.0
 """Least time between two lines on images that do not come, in seconds; the first waits as long."""
+SILENCE_S = 5.0
+"""Time without an image after which it is said why none may come, in seconds; at once where there never was one."""
 ABOUT = "Tells how far named objects in camera images are, and answers questions about them."
 """What --help says."""
 
@@ -305,6 +308,7 @@ class ProximityNode(AutostartNode):
         shared.active = False
         self.shared.update_stream()
         self.inputs.destroy()
+        self.pipeline.arrivals.clear()
         shared.camera_info.clear()
         shared.camera_problem = ""
         shared.detections.clear()
@@ -330,26 +334,38 @@ class ProximityNode(AutostartNode):
         endpoints = [*self.inputs.endpoints, *([] if outputs is None else outputs.endpoints)]
         problems = incompatible_endpoints(self, endpoints) if self.shared.active else []
         name = f"{self.get_fully_qualified_name().lstrip('/')}: proximity"
-        hint = self._image_hint()
-        array = DiagnosticArray(status=[self._diagnostics.status(name, problems, hint)])
-        self._log_silence(hint)
+        arrivals = self.pipeline.arrivals.counts()
+        hint, loss = self._image_hint(arrivals), self._image_loss(arrivals)
+        array = DiagnosticArray(status=[self._diagnostics.status(name, problems, hint, loss, arrivals)])
+        self._log_silence(hint, loss, arrivals)
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics_publisher.publish(array)
 
-    def _log_silence(self, hint: str) -> None:
-        """Log now and then why no image may come, while none has."""
-        if hint:
-            self.get_logger().warning(
-                f"no image has arrived{hint}", throttle_duration_sec=SILENCE_LOG_PERIOD_S, skip_first=True
-            )
+    def _log_silence(self, hint: str, loss: str, arrivals: ArrivalCounts) -> None:
+        """Log now and then why no image may come, while none does, or that only some of those published come."""
+        log, period_s = self.get_logger().warning, SILENCE_LOG_PERIOD_S
+        if hint and math.isnan(arrivals.silent_s):
+            log(f"no image has arrived{hint}", throttle_duration_sec=period_s, skip_first=True)
+        elif hint:
+            log(f"no image for {arrivals.silent_s:.0f} s{hint}", throttle_duration_sec=period_s)
+        elif loss:
+            log(loss, throttle_duration_sec=period_s)
 
-    def _image_hint(self) -> str:
-        """Why no image may come: where images are published, or what may keep out those that are; '' once one has."""
-        worker = self.shared.worker
-        if not self.shared.active or not self.inputs.endpoints or worker is None or worker.counts().received:
+    def _image_hint(self, arrivals: ArrivalCounts) -> str:
+        """Why no image may come: where images are published, or what may keep out those that are; '' while one does."""
+        if not self._waits_for_images() or arrivals.silent_s < SILENCE_S:
             return ""
-        waited_for = self.inputs.endpoints[0]
-        return silent_topic(self, waited_for.topic, ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"))
+        kinds = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+        return silent_topic(self, self.inputs.endpoints[0].topic, kinds)
+
+    def _image_loss(self, arrivals: ArrivalCounts) -> str:
+        """That only some of the published images come, and what to do; '' = they do."""
+        if not self._waits_for_images():
+            return ""
+        return arrivals.problem(self.inputs.endpoints[0].topic, LOSS_REMEDY)
+
+    def _waits_for_images(self) -> bool:
+        return self.shared.active and bool(self.inputs.endpoints) and self.shared.worker is not None
 
     # -- parameters --------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from sensor_msgs.msg import CompressedImage, Image
@@ -14,6 +15,7 @@ from proxqa_ros.common.camera import Camera
 from proxqa_ros.common.conversions import Pixels, check_message, depths_to_message, image_to_rgb
 from proxqa_ros.common.executor import LOG_THROTTLE_S
 from proxqa_ros.distance.source import FrameContext
+from proxqa_ros.proximity.arrivals import Arrivals
 from proxqa_ros.proximity.detections import DetectedFrame
 from proxqa_ros.proximity.outputs import Outputs
 from proxqa_ros.proximity.shared import SharedState
@@ -28,17 +30,20 @@ class FramePipeline:
         logger: The node's logger.
 
     Attributes:
+        arrivals: Which of the camera's images come.
         outputs: The publishers; None while there are none.
     """
 
     def __init__(self, shared: SharedState, logger: Any) -> None:
         self._shared, self._logger = shared, logger
+        self.arrivals = Arrivals()
         self.outputs: Outputs | None = None
 
     # -- the node's callbacks ----------------------------------------------------------------------------------------
 
-    def on_image(self, message: Image | CompressedImage) -> None:
-        """Take an image: to the worker, or first to its detections."""
+    def on_image(self, message: Image | CompressedImage, info: Mapping[str, Any]) -> None:
+        """Take an image: to the worker, or first to its detections. info: rclpy's, of the message."""
+        self.arrivals.add(info)
         worker = self._shared.worker
         if worker is None or not self._shared.active:
             return

@@ -21,6 +21,7 @@ TROUBLES = [
     ({"unmatched_remaps": ["imagee matches nothing", "dept"]}, "imagee matches nothing"),
     ({"image_age_s": math.nan}, "no usable image has arrived yet"),
     ({"image_age_s": 7.06}, "the newest image is 7.1 s old"),
+    ({"image_loss": "3 of 90 images arrived"}, "3 of 90 images arrived"),
     ({"image_problem": "the image is dark"}, "the image is dark"),
     ({"calibration_problem": "no camera_info"}, "no metres learned: no camera_info"),
     ({"camera_problem": "no camera_info"}, "no markers: no camera_info"),
