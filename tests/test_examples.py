@@ -131,8 +131,10 @@ def test_a_webcam_that_there_is_none_of(parameter):
 @pytest.mark.slow
 def test_finetune_on_a_bag(tmp_path):
     python = f"{sys.executable} -m proxqa_core.cli"
-    run("bash", EXAMPLES / "finetune_on_a_bag.sh", BAG, tmp_path, "1", "100", PROXQA=python)
+    run("bash", EXAMPLES / "finetune_on_a_bag.sh", BAG, tmp_path, "1", "10", PROXQA=python)
     assert (tmp_path / "adapter/proxqa.json").is_file()
-    before, after = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("before", "after"))
-    assert before["objects"] == after["objects"] > 2
-    assert before["model"] != after["model"]
+    judged = json.loads((tmp_path / "report.json").read_text())["judged"]
+    assert judged["images"] == 1  # the second of two, which it has not learned from
+    before, after = judged["box"]["before"], judged["box"]["after"]
+    assert before["objects_with_truth"] == after["objects_with_truth"] > 2
+    assert before["mae"] != after["mae"]

@@ -45,6 +45,8 @@ NO_DEPTH = "none"
 """As `Settings.depth`: record without depth."""
 SAVE_EVERY_IMAGES = 50
 """Number of new images after which annotations.json is updated."""
+MAX_NAMED = 8
+"""Most images that are named by their numbers for one reason."""
 MIN_MEASURED = 0.5
 """Smallest share of the central half of a box that must have a depth, in [0, 1]."""
 IDENTIFYING = ("every_seconds", "every_images", "tolerance", "min_score", "complete")
@@ -106,6 +108,7 @@ class Summary:
         names: Number of boxes by name.
         left_out: Number of images and boxes that were left out, by reason.
         problems: The first problem by reason, one line each.
+        numbers: Which images were left out by a step or the tolerance, by reason: their numbers in the topic.
     """
 
     images: int = 0
@@ -114,12 +117,15 @@ class Summary:
     names: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     problems: dict[str, str] = field(default_factory=dict)
+    numbers: dict[str, list[int]] = field(default_factory=dict)
 
-    def leave_out(self, why: str, problem: str = "") -> None:
-        """Count something that is left out. why: the reason. problem: one line about this one."""
+    def leave_out(self, why: str, problem: str = "", number: int | None = None) -> None:
+        """Count something that is left out. why: the reason. problem: one line about this one. number: of the image."""
         self.left_out[why] += 1
         if problem:
             self.problems.setdefault(why, problem)
+        if number is not None:
+            self.numbers.setdefault(why, []).append(number)
 
     def add(self, record: dict[str, Any]) -> None:
         """Count a record of annotations.json."""
@@ -130,11 +136,15 @@ class Summary:
 
     def left_out_text(self) -> str:
         """What was left out, in one line; '' = nothing."""
-        parts = [
-            f"{count} {why}" + (f" ({self.problems[why]})" if why in self.problems else "")
-            for why, count in self.left_out.items()
-        ]
-        return "; ".join(parts)
+        return "; ".join(f"{count} {why}{self._which(why)}" for why, count in self.left_out.items())
+
+    def _which(self, why: str) -> str:
+        """The first problem, or the numbers of the first images."""
+        if why in self.problems:
+            return f" ({self.problems[why]})"
+        numbers = self.numbers.get(why, [])
+        more = ", …" if len(numbers) > MAX_NAMED else ""
+        return f" (image {', '.join(map(str, numbers[:MAX_NAMED]))}{more})" if numbers else ""
 
 
 def record(path: Path, out: Path, settings: Settings, progress: bool = False) -> Summary:
@@ -222,7 +232,7 @@ class _Recorder:
     def _skip(self, number: int, stamp: int) -> None:
         """Count an image that --every-… leaves out, where somebody has drawn boxes in it by hand."""
         if self.settings.boxes.endswith(".json") and self.boxes.at(number, stamp, stamp):
-            self.summary.leave_out("images with boxes that --every-… left out", f"the first: image {number}")
+            self.summary.leave_out("images with boxes that --every-… left out", number=number)
 
     def _add(self, number: int, stamp: int, recorded: Recorded) -> None:
         """Take one image into the records, made anew unless an earlier run made it."""
@@ -260,7 +270,8 @@ class _Recorder:
         depth_image = None if self.depth is None else self.depth.nearest(stamp, self._tolerance_ns, recorded.time)
         if self.depth is not None and depth_image is None:
             seconds = f"{self.settings.tolerance:g} s"
-            self.summary.leave_out(f"images without a depth image within {seconds} (--depth none takes them too)")
+            why = f"images with boxes but no depth image within {seconds} (--tolerance; --depth none takes them too)"
+            self.summary.leave_out(why, number=number)
             return None
         # 2. the image, uint8 [height, width, 3], and its depth map, uint16 [rows, columns]
         message = self.bag.decode(recorded)

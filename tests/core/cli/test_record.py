@@ -64,7 +64,7 @@ def test_frames_to_draw_boxes_in_and_back(drive: Path, tmp_path: Path, capsys: p
     assert main([*arguments, "--every-images", "2"]) == 0
     said = capsys.readouterr().out
     assert "1 images, 1 objects" in said
-    assert "1 images with boxes that --every-… left out (the first: image 3)" in said
+    assert "1 images with boxes that --every-… left out (image 3)" in said
 
 
 def test_frames_or_a_labelled_folder(

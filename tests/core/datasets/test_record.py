@@ -103,7 +103,8 @@ def images_and_depths(frames: int = 2) -> list[Any]:
 def test_images_objects_and_depths(drive: Path, tmp_path: Path) -> None:
     done = record(drive, tmp_path / "out", Settings())
     assert (done.images, done.objects, done.measured) == (3, 9, 9)
-    assert done.left_out == {"images without a depth image within 0.05 s (--depth none takes them too)": 3}
+    why = "images with boxes but no depth image within 0.05 s (--tolerance; --depth none takes them too)"
+    assert done.left_out == {why: 3} and done.left_out_text() == f"3 {why} (image 1, 3, 5)"
     records = LabelledFolder(tmp_path / "out").records
     for i, r in enumerate(records):
         stamp = made.START + 2 * i * made.PERIOD

@@ -174,6 +174,8 @@ def test_what_cannot_be_done_is_one_line(blocks: Path, small: Path, tmp_path: Pa
 def test_a_folder_without_objects_is_refused(tmp_path: Path, train: Train) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    (empty / "annotations.json").write_text("[]")
+    bare = [{"image": f"{i}.png", "width": 9, "height": 9, "objects": []} for i in range(9)]
+    (empty / "annotations.json").write_text(json.dumps(bare))
     code, _, error = train("finetune", empty, "--out", tmp_path / "out", "--device", "cpu")
     assert code == 2 and "not one labelled object" in error
+    assert "9 of 9 images have no boxes and are left out: 0.png, 1.png, 2.png" in error and "8.png" not in error

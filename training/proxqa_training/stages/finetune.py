@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from proxqa_core.datasets.folder import ANNOTATIONS
+from proxqa_core.datasets.folder import ANNOTATIONS, LabelledFolder
 from proxqa_core.errors import BadModelError, ProxqaError
 from proxqa_core.files import sha256, write_text
 from proxqa_core.model import adapter as adapters
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 CONFIG = Path(__file__).parents[1] / "configs" / "finetune.yaml"
 BEGUN = "begun.json"
+MAX_NAMED = 8
+"""Most images that are named."""
 HELD_OUT = "held_out"
 """Folder of the images that are not trained on, in that of a run."""
 
@@ -205,6 +207,7 @@ def finetune(
     context = DistributedContext(device)
     if context.is_main_process:
         begin(work, config, start, folders, val_fraction)
+        _log_without_boxes(trained)
     model = load(DEFAULT, NO_ADAPTER, device="cpu", dtype="float32")
     adapters.load_projector_into(model.llava, start)
     grounding_head = adapters.read_grounding_head(start) if info.grounding_head else None
@@ -241,6 +244,20 @@ def as_text(report: dict[str, Any]) -> str:
     if report["judged"] is None:
         return "\n".join([*lines, "not judged: no image with depth was held out; --validate FOLDER judges on another"])
     return "\n".join([*lines, held_out.as_text(report["judged"], Path(report["adapter"]))])
+
+
+def _log_without_boxes(folders: Sequence[LabelledFolder]) -> None:
+    """Name the images that teach nothing."""
+    for folder in folders:
+        empty = [r.image for r in folder.records if not r.objects]
+        if empty:
+            log.info(
+                "%s: %d of %d images have no boxes and are left out: %s",
+                folder.path,
+                len(empty),
+                len(folder),
+                ", ".join(empty[:MAX_NAMED]) + (", …" if len(empty) > MAX_NAMED else ""),
+            )
 
 
 def _check_paths(info: adapters.AdapterInfo, folders: Sequence[Path], out: Path) -> None:
