@@ -14,6 +14,7 @@ from proxqa_core.datasets.folder import LabelledFolder
 from proxqa_training.stages import held_out
 from proxqa_training.stages.finetune import BEGUN, run_folder
 from proxqa_training.stages.held_out import as_text, split, write_folder
+from tests.core.fake_engine import FakeEngine
 
 
 def folder_of(place: Path, measured: list[bool]) -> Path:
@@ -82,6 +83,35 @@ def test_what_is_no_worse_is_not_said_to_be(recwarn: pytest.WarningsRecorder) ->
     assert "calibrate it" not in text and "few" not in text
     assert "by box: which is closer, right  " in text and "70.0 %" in text
     assert not recwarn.list
+
+
+def test_both_adapters_are_asked_the_same(blocks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # the truth: red 1 to 4 m, blue 4 to 1 m; the first calls red always the nearer one, the other has it backwards
+    engines = {"start": {"red block": 0.2, "blue block": 0.6}, "mine": {"red block": 0.6, "blue block": 0.2}}
+    asked = []
+
+    def load(adapter: Path, device: str, dtype: str) -> FakeEngine:
+        asked.append((adapter.name, device))
+        return FakeEngine(engines[adapter.name])
+
+    monkeypatch.setattr(held_out.ProximityEngine, "load", staticmethod(load))
+    found = held_out.judge(Path("start"), Path("mine"), blocks, "cpu")
+    assert asked == [("start", "cpu"), ("mine", "cpu")] and found["images"] == 4
+    for prompt in ("name", "box"):
+        before, after = found[prompt]["before"], found[prompt]["after"]
+        assert before["pairs"] == after["pairs"] == 4 and before["objects_with_truth"] == 8
+        assert before["pair_accuracy"] == after["pair_accuracy"] == 0.5
+        assert 0 < before["mae"] < 1 and before["ece"] == pytest.approx(0.4)
+    text = as_text(found, Path("mine"))
+    assert "4 images that it did not learn from" in text and "by name: which is closer, right" in text
+    # where names alone mean nothing, boxes are judged by
+    records = json.loads((blocks / "annotations.json").read_text())
+    for thing in (o for r in records for o in r["objects"]):
+        thing["ref"] = None
+    (blocks / "annotations.json").write_text(json.dumps(records))
+    found = held_out.judge(Path("start"), Path("mine"), blocks, "cpu")
+    assert "name" not in found and found["box"]["after"]["pairs"] == 0
+    assert "by name" not in as_text(found, Path("mine"))
 
 
 def test_a_run_of_an_earlier_version_is_found(tmp_path: Path) -> None:
