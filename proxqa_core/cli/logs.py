@@ -14,7 +14,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 OWN = ("proxqa_core", "proxqa_ros", "proxqa_training")
 """The packages whose records are the program's own."""
@@ -75,7 +75,14 @@ def _levels(verbose: bool, quiet: bool) -> tuple[int, int]:
     return (logging.ERROR if quiet else logging.INFO), logging.ERROR
 
 
-def _log_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+def _log_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     """In place of `warnings.showwarning`: a record of the package whose line it is."""
     package = _package(Path(filename).parts)
     text = f"{category.__name__}: {' '.join(str(message).split())} ({Path(filename).name}:{lineno})"
