@@ -172,7 +172,10 @@ def _cut_template(tokenizer: Any, image_token_id: int) -> tuple[str, str, str]:
         if image in text and _SLOT in text:
             break
     if text.count(image) != 1 or text.count(_SLOT) != 1 or text.index(image) > text.index(_SLOT):
-        raise BadModelError("the model's chat template does not put one image before the question")
+        raise BadModelError(
+            f"the model's chat template does not put one image ({image!r}, token {image_token_id} of its config.json) "
+            "before the question"
+        )
     before, rest = text.split(image)
     between, after = rest.split(_SLOT)
     return before, between, after

@@ -329,6 +329,8 @@ def read_info(folder: Path) -> AdapterInfo:
     if missing:
         odd = [name for name in UNPICKLED if (folder / name).is_file()]
         hint = f"; {odd[0]} is a pickle: `{CONVERT}` makes an adapter of it" if odd else ""
+        if not odd and (folder / "config.json").is_file():
+            hint = "; it holds a whole model: give it as the model"
         raise ModelNotFoundError(f"adapter folder {str(folder)!r} lacks {', '.join(missing)}{hint}")
     try:
         values = _json(folder / INFO)

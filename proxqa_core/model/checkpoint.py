@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from proxqa_core.errors import BadModelError, reason_of
+from proxqa_core.errors import BadModelError, ModelNotFoundError, reason_of
 
 LFS_MARK = b"version https://git-lfs"
 """How a file begins that `git clone` without git-lfs leaves in the place of a large one."""
@@ -24,6 +24,18 @@ STORED = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 """Types of tensors as safetensors names them."""
 FLOATS = ("F64", "F32", "F16", "BF16")
 """Types of tensors, as safetensors calls them, that are weights as they are."""
+OBJECTS = (
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer_config.json",
+    "tokenizer.json",
+)
+"""Files that hold a JSON object."""
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+PROCESSORS = OBJECTS[1:3]
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tekken.json")
+ADAPTER = "adapter_config.json"
 SHOWN = 3
 """How many tensors an error names."""
 
@@ -35,7 +47,7 @@ def check_files(folder: Path) -> None:
         folder: In the Hugging Face layout.
 
     Raises:
-        BadModelError: A file is a git-lfs pointer, is cut off, is no JSON, or a shard is missing; it names the file.
+        BadModelError: A file is a git-lfs pointer, is cut off, is no JSON, or a file is missing; it names the file.
         OSError: A file cannot be read.
     """
     for path in sorted(p for p in folder.iterdir() if p.is_file()):
@@ -45,6 +57,53 @@ def check_files(folder: Path) -> None:
             _check_safetensors(path)
         elif path.suffix == ".json":
             _check_json(path)
+
+
+def check_complete(folder: Path, wants_processor: bool) -> None:
+    """Whether a folder has all that a model needs, and nothing that `transformers` would load into it besides.
+
+    Args:
+        folder: In the Hugging Face layout.
+        wants_processor: Whether it must say how an image becomes pixels.
+
+    Raises:
+        ModelNotFoundError: A file is missing.
+        BadModelError: An adapter is beside the model.
+    """
+
+    def there(*names: str) -> bool:
+        return any((folder / name).is_file() for name in names)
+
+    missing = ""
+    if not there(WEIGHTS, INDEX):
+        missing = f"{WEIGHTS}{_instead_of_weights(folder)}"
+    elif not there(*TOKENIZERS):
+        missing = "tokenizer.json (or tokenizer.model)"
+    elif wants_processor and not there(*PROCESSORS):
+        missing = f"{' or '.join(PROCESSORS)}: how its images become pixels"
+    if missing:
+        raise ModelNotFoundError(f"model folder {str(folder)!r} lacks {missing}")
+    if there(ADAPTER):
+        raise BadModelError(
+            f"model folder {str(folder)!r} holds an adapter besides ({ADAPTER}), which would be loaded with it; "
+            "expected the adapter in a folder of its own"
+        )
+
+
+def check_config_file(folder: Path) -> None:
+    """Whether a folder says which model it is. ModelNotFoundError where it does not."""
+    if not (folder / "config.json").is_file():
+        adapter = "; it holds an adapter: give it as the adapter" if (folder / ADAPTER).is_file() else ""
+        raise ModelNotFoundError(f"model folder {str(folder)!r} lacks config.json{adapter}")
+
+
+def _instead_of_weights(folder: Path) -> str:
+    """What a folder has in the place of weights that are read, for people."""
+    names = sorted(p.name for p in folder.iterdir())
+    if any(name.startswith("model-") and name.endswith(".safetensors") for name in names):
+        return f"; it has shards, expected {INDEX} beside them"
+    pickle = next((name for name in names if name.endswith((".bin", ".pth", ".pt"))), "")
+    return f"; {pickle!r} is a pickle, which is never opened: convert it to safetensors" if pickle else ""
 
 
 def _check_start(path: Path) -> None:
@@ -78,7 +137,7 @@ def _check_json(path: Path) -> None:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise BadModelError(f"{str(path)!r} is not valid JSON: {reason_of(error)[:120]}") from error
-    if path.name == "config.json" and not isinstance(values, dict):
+    if path.name in OBJECTS and not isinstance(values, dict):
         raise BadModelError(f"{str(path)!r} holds a {type(values).__name__}; expected an object")
     if path.name.endswith(".safetensors.index.json"):
         _check_shards(path, values)
@@ -88,9 +147,17 @@ def _check_shards(path: Path, values: Any) -> None:
     weights = values.get("weight_map") if isinstance(values, dict) else None
     if not isinstance(weights, dict) or not all(isinstance(v, str) for v in weights.values()):
         raise BadModelError(f"{str(path)!r} has no weight_map of tensors to files")
-    missing = sorted({v for v in weights.values() if not (path.parent / v).is_file()})
+    shards = sorted(set(weights.values()))
+    outside = next((v for v in shards if Path(v).name != v), None)
+    if outside is not None:
+        raise BadModelError(f"{str(path)!r} names {outside[:80]!r}; expected a file beside it")
+    missing = [v for v in shards if not (path.parent / v).is_file()]
     if missing:
         raise BadModelError(f"{str(path)!r} names {missing[0]!r}, which is missing ({len(missing)} such files)")
+    if not isinstance(values.get("metadata"), dict):
+        raise BadModelError(
+            f"{str(path)!r} has no metadata, which transformers wants there: an object, it may be empty"
+        )
 
 
 def one_dtype(files: Iterable[Path]) -> torch.dtype | None:
@@ -125,6 +192,7 @@ def check_config(source: str, config: Any) -> None:
     if config.model_type != "llava":
         raise BadModelError(f"model {source!r} is a {config.model_type!r}; expected a LLaVA (model_type 'llava')")
     _check_indices(source, config)
+    _check_sizes(source, config)
     quantised = getattr(config, "quantization_config", None)
     if quantised:
         values = quantised if isinstance(quantised, dict) else vars(quantised)
@@ -137,6 +205,16 @@ def check_config(source: str, config: Any) -> None:
         raise BadModelError(
             f"model {source!r} has a Pixtral vision tower, of as many patches as an image has; "
             "expected a tower of one image size (CLIP, SigLIP)"
+        )
+
+
+def _check_sizes(source: str, config: Any) -> None:
+    """Whether the vision tower cuts its images into patches."""
+    size, patch = (getattr(config.vision_config, name, 1) for name in ("image_size", "patch_size"))
+    if not (isinstance(size, int) and isinstance(patch, int) and 1 <= patch <= size):
+        raise BadModelError(
+            f"model {source!r} has a vision tower of {str(size)[:20]} px images in patches of {str(patch)[:20]} px; "
+            "expected whole numbers, a patch no larger than the image"
         )
 
 

@@ -23,7 +23,14 @@ from proxqa_core.memory import is_out_of_memory, naming_what_does_not_fit, retur
 from proxqa_core.model import adapter as adapters
 from proxqa_core.model.adapter import Adapter, AdapterInfo, AdapterSpec
 from proxqa_core.model.base_weights import base_identity, default_base
-from proxqa_core.model.checkpoint import check_config, check_files, check_tensors, one_dtype
+from proxqa_core.model.checkpoint import (
+    check_complete,
+    check_config,
+    check_config_file,
+    check_files,
+    check_tensors,
+    one_dtype,
+)
 from proxqa_core.vision.grounding_head import GroundingHead
 from proxqa_core.vision.preprocessing import Preprocessing
 
@@ -193,12 +200,15 @@ def _load(
     allow_download: bool,
 ) -> LoadedModel:
     """See `load`."""
+    source = _expanded(source)
     where = choose_device(device)
     how = choose_dtype(dtype, where)
     if source == DEFAULT:
         folder, base = str(default_base(on_progress)), base_identity()
     elif os.path.isdir(source) or _is_hub_id(source):
         folder, base = str(source), str(source)
+    elif os.path.isfile(source):
+        raise ModelNotFoundError(f"model {source!r} is a file; expected the folder that it is in")
     else:  # do not ask the hub for what cannot be there
         raise ModelNotFoundError(f"model {source!r} is not there; expected {EXPECTED}")
     # a folder is never looked up on a hub
@@ -215,7 +225,8 @@ def _load(
     config = llava.config
     spatial_merge_size = int(getattr(config.vision_config, "spatial_merge_size", 1))
     if processor is not None:
-        preprocessing = _preprocessing(source, processor)
+        with _naming(source):
+            preprocessing = Preprocessing.of_processor(processor)
     else:
         preprocessing = Preprocessing(config.vision_config.image_size)
     if preprocessing.size != config.vision_config.image_size:
@@ -224,17 +235,25 @@ def _load(
             f"{config.vision_config.image_size} px"
         )
     side = config.vision_config.image_size // config.vision_config.patch_size // spatial_merge_size
-    prompter = Prompter(tokenizer, config.image_token_index, side * side)
+    with _naming(source):
+        prompter = Prompter(tokenizer, config.image_token_index, side * side)
     model = LoadedModel(
         llava, prompter, preprocessing, spatial_merge_size, str(source), AdapterSpec.of(llava, base, spatial_merge_size)
     )
     return _finish(model, _read_adapter(model, adapter), where, how)
 
 
-def _preprocessing(source: str, processor: Any) -> Preprocessing:
+def _expanded(path: str | os.PathLike[str]) -> str:
+    """A path whose "~" is the home folder: a shell leaves it as it is in `model:=~/llava`, and YAML has no shell."""
+    return os.path.expanduser(path) if str(path).startswith("~") else str(path)
+
+
+@contextlib.contextmanager
+def _naming(source: str) -> Iterator[None]:
+    """Put the model's name before what is wrong with a part of it."""
     try:
-        return Preprocessing.of_processor(processor)
-    except (BadModelError, ValueError) as error:
+        yield
+    except (BadModelError, ValueError, TypeError) as error:
         raise BadModelError(f"model {source!r}: {error}") from error
 
 
@@ -292,13 +311,15 @@ def _with_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None) ->
 
 def check_adapter(model: LoadedModel, folder: str | os.PathLike[str]) -> AdapterInfo:
     """See `proxqa_core.model.adapter.check`."""
-    return adapters.check(Path(folder), model.spec)
+    return adapters.check(Path(_expanded(folder)), model.spec)
 
 
 def _read_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None) -> Adapter | None:
     if adapter is None and model.source == DEFAULT:
         adapter = DEFAULT_ADAPTER
-    return None if adapter is None or str(adapter) in ("", NO_ADAPTER) else adapters.read(Path(adapter), model.spec)
+    if adapter is None or str(adapter) in ("", NO_ADAPTER):
+        return None
+    return adapters.read(Path(_expanded(adapter)), model.spec)
 
 
 def _finish(
@@ -348,11 +369,15 @@ def _load_llava(folder: str, source: str, dtype: torch.dtype, local_files_only: 
     with _refusing(source):
         local: dict[str, Any] = {"local_files_only": local_files_only, "trust_remote_code": False}
         if os.path.isdir(folder):
+            check_config_file(Path(folder))
             check_files(Path(folder))
         config = AutoConfig.from_pretrained(folder, **local)
         check_config(source, config)
         processor = None
-        if not isinstance(config.vision_config, tower.MergedDinov2Config):
+        own_pixels = isinstance(config.vision_config, tower.MergedDinov2Config)
+        if os.path.isdir(folder):
+            check_complete(Path(folder), wants_processor=not own_pixels)
+        if not own_pixels:
             processor = AutoImageProcessor.from_pretrained(folder, **local)
         tokenizer = AutoTokenizer.from_pretrained(folder, **local)
         if processor is not None:

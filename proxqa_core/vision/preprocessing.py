@@ -50,6 +50,8 @@ class Preprocessing:
             raise ValueError(f"size {self.size} is too small; expected at least 14 pixels")
         if self.geometry not in ("stretch", "pad"):
             raise ValueError(f"geometry {self.geometry!r} is unknown; expected 'stretch' or 'pad'")
+        if len(self.mean) != 3 or len(self.std) != 3:
+            raise ValueError(f"mean {self.mean} and std {self.std} are not of three channels; expected R, G, B")
         if min(self.std) <= 0:
             raise ValueError(f"std {self.std} has a value that is not positive")
 
