@@ -34,12 +34,14 @@ class ArrivalCounts:
         published: How many were published from the first of them on; NaN = not known.
         seconds: From the first arrival in the window until now.
         silent_s: Since the last arrival, in seconds; NaN = none has come.
+        anonymous: The numbers come without the publisher, as an older rclpy gives them: they are right where there is only one.
     """
 
     received: int = 0
     published: float = math.nan
     seconds: float = 0.0
     silent_s: float = math.nan
+    anonymous: bool = False
 
     @property
     def camera_rate_hz(self) -> float:
@@ -77,8 +79,15 @@ class Arrivals:
         """Forget everything, as where the subscription has ended."""
         with self._lock:
             self._numbers: dict[Hashable, int] = {}
+            self._anonymous = False
             self._steps: deque[tuple[float, float]] = deque()  # when one came, and how many were published with it
             self._last_s = math.nan
+
+    def clear_numbers(self) -> None:
+        """Forget how many were published, not when the last one came."""
+        with self._lock:
+            self._numbers.clear()
+            self._steps = deque((at_s, math.nan) for at_s, _ in self._steps)
 
     def add(self, info: Mapping[str, Any]) -> None:
         """Count an image.
@@ -91,6 +100,7 @@ class Arrivals:
         number = info.get("publication_sequence_number")
         with self._lock:
             self._last_s = self._clock()
+            self._anonymous = key is None and number is not None
             self._steps.append((self._last_s, self._step(key, number)))
             self._drop_old()
 
@@ -101,13 +111,13 @@ class Arrivals:
             self._drop_old()
             # what was published with the first came before the window
             steps = [step for _, step in self._steps]
-            published = sum(steps[1:]) + 1 if steps else math.nan
+            published = sum(steps[1:]) + 1 if steps else math.nan  # NaN as soon as one step is
             seconds = now_s - self._steps[0][0] if steps else 0.0
-            return ArrivalCounts(len(steps), published, seconds, now_s - self._last_s)
+            return ArrivalCounts(len(steps), published, seconds, now_s - self._last_s, self._anonymous)
 
     def _step(self, publisher: Hashable, number: int | None) -> float:
         """How many images a publisher has published since its last one that came; NaN = not known."""
-        if number is None or publisher is None:  # unknown; or several publishers, whose numbers would be mixed up
+        if number is None:
             return math.nan
         last = self._numbers.get(publisher)
         self._numbers[publisher] = number

@@ -334,12 +334,21 @@ class ProximityNode(AutostartNode):
         endpoints = [*self.inputs.endpoints, *([] if outputs is None else outputs.endpoints)]
         problems = incompatible_endpoints(self, endpoints) if self.shared.active else []
         name = f"{self.get_fully_qualified_name().lstrip('/')}: proximity"
-        arrivals = self.pipeline.arrivals.counts()
+        arrivals = self._arrivals()
         hint, loss = self._image_hint(arrivals), self._image_loss(arrivals)
         array = DiagnosticArray(status=[self._diagnostics.status(name, problems, hint, loss, arrivals)])
         self._log_silence(hint, loss, arrivals)
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics_publisher.publish(array)
+
+    def _arrivals(self) -> ArrivalCounts:
+        """Which images have come of late; counted anew where numbers of several publishers would be mixed up."""
+        counts = self.pipeline.arrivals.counts()
+        if not (counts.anonymous and self._waits_for_images()):
+            return counts
+        if self.count_publishers(self.inputs.endpoints[0].topic) > 1:
+            self.pipeline.arrivals.clear_numbers()
+        return self.pipeline.arrivals.counts()
 
     def _log_silence(self, hint: str, loss: str, arrivals: ArrivalCounts) -> None:
         """Log now and then why no image may come, while none does, or that only some of those published come."""

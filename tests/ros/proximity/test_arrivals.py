@@ -64,13 +64,18 @@ def test_what_is_said():
 
 
 def test_nothing_is_said_that_is_not_known():
-    clock = Clock()
-    for publishers in ((None, None), (b"left", b"right")):  # numbers without a publisher; two publishers, none lost
-        arrivals = Arrivals(clock)
-        for number in range(60):
-            arrivals.add(info(number, publishers[0]))
-            arrivals.add(info(1000 * number if publishers[1] is None else 500 + number, publishers[1]))
-        assert arrivals.counts().received == 120 and not arrivals.counts().problem("/image", "")
+    arrivals = Arrivals(Clock())
+    for number in range(60):  # two publishers, of whose images none is lost
+        arrivals.add(info(number, b"left"))
+        arrivals.add(info(500 + number, b"right"))
+    assert arrivals.counts().received == 120 and not arrivals.counts().problem("/image", "")
+    arrivals.clear()
+    for number in range(0, 900, 10):  # numbers without their publisher, as an older rclpy gives them
+        arrivals.add(info(number, None))
+    assert arrivals.counts().anonymous and arrivals.counts().problem("/image", "")
+    arrivals.clear_numbers()  # where there are several
+    arrivals.add(info(7, None))
+    assert arrivals.counts().received == 91 and not arrivals.counts().problem("/image", "")
     arrivals.clear()
     for number in (900, 3, 4, 5):  # a camera that was started again
         arrivals.add(info(number, b"one"))
@@ -81,7 +86,11 @@ def test_nothing_is_said_that_is_not_known():
     assert math.isnan(arrivals.counts().published) and not arrivals.counts().problem("/image", "")
 
 
-def test_a_node_says_that_images_are_lost_and_then_that_none_come(graph, fake, monkeypatch):
+@pytest.mark.parametrize("anonymous", [False, True])
+def test_a_node_says_that_images_are_lost_and_then_that_none_come(graph, fake, monkeypatch, anonymous):
+    if anonymous:
+        real = Arrivals.add
+        monkeypatch.setattr(Arrivals, "add", lambda self, about: real(self, dict(about) | {"publisher_gid": None}))
     going, held = threading.Event(), threading.Event()
 
     def slow(message):
@@ -102,6 +111,10 @@ def test_a_node_says_that_images_are_lost_and_then_that_none_come(graph, fake, m
     status = next(d for d in graph.diagnostics if said in d.message)
     values = {v.key: v.value for v in status.values}
     assert " of 41 published in " in values["frames_arrived"] and "are large images lost?" in status.message
+    if anonymous:  # whose number is whose is not known with a second camera
+        graph.camera()
+        assert wait_until(lambda: graph.diagnostic()["frames_arrived"].endswith("is not known"))
     # and when the camera stops
-    stopped = "s old: /image has 1 publisher, but no image comes; does the camera run? are large images lost?"
+    publishers = "2 publishers" if anonymous else "1 publisher"
+    stopped = f"s old: /image has {publishers}, but no image comes; does the camera run? are large images lost?"
     assert wait_until(lambda: stopped in graph.diagnostic(level=b"\x01")["message"])
