@@ -34,7 +34,8 @@ class ArrivalCounts:
         published: How many were published from the first of them on; NaN = not known.
         seconds: From the first arrival in the window until now.
         silent_s: Since the last arrival, in seconds; NaN = none has come.
-        anonymous: The numbers come without the publisher, as an older rclpy gives them: they are right where there is only one.
+        anonymous: The numbers come without the publisher, as an older rclpy gives them: they are right where there is
+            only one.
     """
 
     received: int = 0
