@@ -18,12 +18,10 @@ CONSTRAINED := -c requirements/lock.txt
 DEPENDENCIES := $(VENV)/.proxqa-dependencies
 INSTALLED := $(VENV)/.proxqa-installed
 TOOLS := $(VENV)/.proxqa-tools
-# Processes that share each group of tests; two groups run side by side, and those that measure time come after, alone.
+# Processes that share each part of the tests. Two groups run side by side, and those that measure time come after, alone.
 WORKERS ?= 1
-PYTEST := $(RUN) -m pytest $(if $(filter-out 1,$(WORKERS)),-n $(WORKERS) --dist loadfile) -m "not timing"
-# In processes of their own: the libraries of ROS, of training and of inference do not all go together in one.
-ROS_TESTS := tests/ros/ tests/demo/ tests/test_examples.py
-TRAINING_TESTS := tests/training/
+GROUP := $(RUN) -m tests.groups
+PYTEST_FLAGS := -m "not timing" $(if $(filter-out 1,$(WORKERS)),-n $(WORKERS) --dist loadfile)
 ROOMS := proxqa_core proxqa_ros training msg srv action launch config cmake scripts
 SOURCES := CMakeLists.txt package.xml setup.py pyproject.toml \
            $(shell find $(ROOMS) -type f -not -path '*/__pycache__/*' -not -name '*.pyc')
@@ -84,13 +82,13 @@ docs: setup $(TOOLS)
 test-core test-ros test-training: export OMP_NUM_THREADS := 1
 
 test-core: setup $(TOOLS)
-	$(PYTEST) $(filter-out $(ROS_TESTS) $(TRAINING_TESTS) %__pycache__/,$(wildcard tests/*/ tests/test_*.py))
+	$(GROUP) core $(PYTEST_FLAGS)
 
 test-ros: setup $(TOOLS)
-	$(PYTEST) $(ROS_TESTS)
+	$(GROUP) ros $(PYTEST_FLAGS)
 
 test-training: setup $(TOOLS)
-	$(PYTEST) $(TRAINING_TESTS)
+	$(GROUP) training $(PYTEST_FLAGS)
 
 test: export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 test: export HF_HUB_OFFLINE := 1
