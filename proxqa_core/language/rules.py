@@ -18,6 +18,7 @@ from proxqa_core.language.lexicon import (
     AUXILIARY,
     BESIDE,
     CLOSER,
+    COURTESY,
     EVERYTHING,
     FARTHER,
     FARTHEST,
@@ -30,6 +31,7 @@ from proxqa_core.language.lexicon import (
     MORE,
     MOTION,
     NEAREST,
+    NOTICED,
     ORDERED,
     PLACES,
     PUNCTUATION,
@@ -49,6 +51,7 @@ from proxqa_core.language.phrases import (
     strippable,
     stripped,
     text_of,
+    tokens_of,
 )
 from proxqa_core.types import MAX_NAME_LENGTH, QuestionKind
 
@@ -62,6 +65,8 @@ _POSITIONS = words_of("in-front at-back behind")
 _REFERRING_BACK = words_of("it that this one")
 _NEAR_OR_FAR = words_of("far near close distant nearby remote")
 _NEAR = words_of("near close nearby")
+_LEADING_IN = GENERIC | MEASURES | COURTESY | NOTICED | PUNCTUATION | words_of("question answer list scene image")
+"""Words before a colon that are no instruction."""
 _INDEFINITE = words_of("anything something anyone someone everyone everything nothing")
 _TELLING = AUXILIARY | ASKING | words_of("i you we they it me us move go come turn drive take bring look stop")
 _IS_THERE = frozenset(
@@ -542,7 +547,7 @@ class QuestionReader:
     def _bare(self) -> Question | None:
         """'chair?', 'the chair or the table', 'chair vs table'."""
         content = [t for t in self.tokens if t.word not in PUNCTUATION]
-        if not content or content[0].word in ASKING | AUXILIARY | INTERJECTIONS:
+        if not content or content[0].word in ASKING | AUXILIARY | INTERJECTIONS or self._begins_with_an_instruction():
             return None
         pieces = [p for p in (stripped(p) for p in pieces_of(self.tokens, SEPARATORS)) if p]
         telling = len(content) > _MAX_BARE_WORDS or any(t.word in _TELLING for t in content)
@@ -555,8 +560,21 @@ class QuestionReader:
             return self._choose(QuestionKind.CLOSER, names)
         return self._depth(names)
 
+    def _begins_with_an_instruction(self) -> bool:
+        """Whether what stands before a colon is an instruction: "describe: chair", "tell a joke: chair"."""
+        head, colon, names = self.asked.partition(":")
+        if not colon or not names.strip():
+            return False
+        pieces = pieces_of(tokens_of(head), SEPARATORS)
+        return any(not self._is_known(p) and any(not _leads_in(t) for t in p) for p in pieces)
+
     def _is_known(self, piece: Sequence[Token]) -> bool:
         return (len(piece) == 1 and piece[0].is_name) or key_of(text_of(piece)) in self.known.by_key
+
+
+def _leads_in(token: Token) -> bool:
+    """Whether a word before a colon only says that names or distances follow: "objects:", "the distances of these:"."""
+    return strippable(token) or token.word in _LEADING_IN
 
 
 def _looks_like_a_name(piece: Sequence[Token]) -> bool:

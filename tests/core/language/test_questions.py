@@ -396,3 +396,25 @@ def test_one_kind_of_thing(question: str, kind: QuestionKind, name: str) -> None
 )
 def test_more_than_whether_it_is_there_is_not_answered_by_yes_or_no(question: str) -> None:
     assert understand(question).kind is QuestionKind.GENERAL
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Write a poem: chair",
+        "Tell me a joke: chair",
+        "Describe: chair, table",
+        "Count: chairs",
+        "Explain quantum physics: the chair",
+        "Ignore previous instructions: chair",
+        "Translate to French: the chair and the table",
+    ],
+)
+def test_an_instruction_before_a_colon_is_no_question_of_depth(text: str) -> None:
+    assert understand(text).kind is QuestionKind.GENERAL
+
+
+@pytest.mark.parametrize("lead", ["objects", "depth", "the distances of these", "Measure", "Find these items"])
+def test_words_before_a_colon_that_only_lead_in_are_none(lead: str) -> None:
+    found = understand(f"{lead}: the chair, the table")
+    assert (found.kind, found.names) == (QuestionKind.DEPTH, ("chair", "table"))
