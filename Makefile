@@ -46,6 +46,7 @@ $(DEPENDENCIES): requirements/lock.txt requirements/build.txt requirements/base-
 	  { echo "proxqa: $(PYTHON) is older than 3.11; say which to use with PYTHON=…" >&2; exit 1; }
 	@for tool in "$${CC:-cc}" "$${CXX:-c++}"; do command -v $${tool%% *} >/dev/null || \
 	  { echo "proxqa: no C/C++ compiler ($$tool) found; the ROS messages need one: apt install gcc g++" >&2; exit 1; }; done
+	@echo "proxqa: setting up $(VENV), once: 1.6 GB (PyPI's PyTorch with CUDA: several GB more) and some minutes"
 	"$(PYTHON)" -m venv "$(VENV)"
 	$(INSTALL) $(CONSTRAINED) torch
 	$(INSTALL) $(CONSTRAINED) -r requirements/build.txt
