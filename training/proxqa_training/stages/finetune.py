@@ -214,7 +214,7 @@ def finetune(
     data = open_dataset_distributed(trained, model, work / FEATURES, context, num_workers, dtype)
     what = summary(data)
     if context.is_main_process:
-        log.info("%s; from %r", what, info.name)
+        log.info("%s; from %r; %d images are held out", what, info.name, sum(map(len, judged_on)))
     lora = adapters.read_lora(start)
     trainer = run_stages(config, data, model, grounding_head, work, context, lora, num_workers, dtype)
     training = {"start": info.name, **training_record(trainer, config, started_s)}
