@@ -1,7 +1,8 @@
 """Choose what runs a model: the backend that is asked for, or the fastest that works; PyTorch where none does.
 
 Promises: whatever is asked for, there is something that answers; what was asked for and does not work is said once, in
-one line with the reason. A backend is one function in `MAKERS`; see `Maker`.
+one line with the reason; what fails while it answers, PyTorch takes over (`fallback`). A backend is one function in
+`MAKERS`; see `Maker`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import logging
 from typing import Any
 
 from proxqa_core.backends.config import AUTO, BackendConfig
-from proxqa_core.backends.protocols import LanguageModel, Maker, Networks, Progress
+from proxqa_core.backends.fallback import Current, FallbackLanguageModel, FallbackVisionEncoder
+from proxqa_core.backends.protocols import LanguageModel, Maker, Networks, Progress, VisionEncoder
 from proxqa_core.backends.torch_backend import TorchLanguageModel, TorchVisionEncoder
 from proxqa_core.errors import BackendError, ProxqaError, reason_of
 from proxqa_core.model.loading import LoadedModel
@@ -66,25 +68,35 @@ def choose(model: LoadedModel, config: BackendConfig | None = None, on_progress:
         try:
             if maker is None:
                 raise BackendError(f"{name} is not part of this version")
-            return _guarded(maker(model, config, on_progress or log.warning), config)
+            return _guarded(maker(model, config, on_progress or log.warning), model, config)
         except (ProxqaError, RuntimeError, OSError) as error:
             level = logging.INFO if config.name == AUTO else logging.WARNING
             log.log(level, "backend %s is not used: %s; the next one answers", name, reason_of(error))
     raise AssertionError("PyTorch can always")
 
 
-def _guarded(networks: Networks, config: BackendConfig) -> Networks:
-    """The same, whose language models are PyTorch's where a backend fails to make one, also of a later adapter."""
+def _guarded(networks: Networks, model: LoadedModel, config: BackendConfig) -> Networks:
+    """The same with PyTorch behind, where a backend fails to make a language model or fails while it answers."""
     if networks.name == "torch":
         return networks
+    encoder = Current[VisionEncoder](
+        "vision encoder", networks.name, networks.encoder, lambda: TorchVisionEncoder(model.llava)
+    )
+    made: list[Current[LanguageModel[Any]]] = []
 
     @functools.wraps(networks.make_language_model)
-    def make(model: LoadedModel) -> LanguageModel[Any]:
+    def make(other: LoadedModel) -> LanguageModel[Any]:
+        if any(current.failure for current in made):  # has been said
+            return TorchLanguageModel(other.llava)
         try:
-            return networks.make_language_model(model)
+            first = networks.make_language_model(other)
         except (ProxqaError, RuntimeError, OSError) as error:
             level = logging.INFO if config.name == AUTO else logging.WARNING
             log.log(level, "PyTorch runs the language model: %s cannot: %s", networks.name, reason_of(error))
-            return TorchLanguageModel(model.llava)
+            return TorchLanguageModel(other.llava)
+        if type(first) is TorchLanguageModel:
+            return first
+        made[:] = [Current("language model", networks.name, first, lambda: TorchLanguageModel(other.llava))]
+        return FallbackLanguageModel(made[0], other.dtype)
 
-    return Networks(networks.name, networks.encoder, make)
+    return Networks(networks.name, FallbackVisionEncoder(encoder), make)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,11 +26,13 @@ from proxqa_core.backends.config import BackendConfig
 from proxqa_core.backends.graph_cache import cached, digest
 from proxqa_core.backends.openvino_import import import_openvino
 from proxqa_core.backends.protocols import LanguageModel, Networks, Progress
-from proxqa_core.backends.torch_backend import TorchLanguageModel, VisionFeatures
-from proxqa_core.errors import BackendError
+from proxqa_core.backends.torch_backend import TorchLanguageModel, TorchPrefix, VisionFeatures
+from proxqa_core.errors import BackendError, WriteError, reason_of
 from proxqa_core.llm.branching import Branch, in_passes, lay_out
 from proxqa_core.memory import MB, available
 from proxqa_core.model.loading import LoadedModel
+
+log = logging.getLogger(__name__)
 
 GRAPH_VERSION = "1"
 """Changes whenever the vision tower's graph is made another way."""
@@ -141,11 +144,17 @@ class OpenVinoVisionEncoder:
         def make(folder: Path) -> None:
             self._on_progress("making the vision tower's OpenVINO graph once, up to a minute")
             made.append(self._traced())
-            openvino.save_model(made[0], folder / "vision.xml", compress_to_fp16=False)
+            try:
+                openvino.save_model(made[0], folder / "vision.xml", compress_to_fp16=False)
+            except RuntimeError as error:  # of a full disk, too
+                raise WriteError(f"the vision tower's graph cannot be written: {reason_of(error)}") from error
 
         folder = cached("openvino", key, make)
         if folder is not None:
-            return self._runtime.core.read_model(folder / "vision.xml")
+            try:
+                return self._runtime.core.read_model(folder / "vision.xml")
+            except RuntimeError as error:
+                log.warning("the vision tower's graph in %s cannot be read: %s", folder, reason_of(error))
         return made[0] if made else self._traced()
 
     def _traced(self) -> Any:
@@ -185,6 +194,11 @@ class OpenVinoPrefix:
     def first(self, length: int) -> OpenVinoPrefix:
         """Its first tokens alone."""
         return OpenVinoPrefix(*(np.ascontiguousarray(part[:, :, :length]) for part in (self.keys, self.values)))
+
+    def as_torch(self, dtype: torch.dtype) -> TorchPrefix:
+        """The same for PyTorch, where it answers in OpenVINO's place."""
+        parts = (torch.from_numpy(part).to(dtype)[:, None] for part in (self.keys, self.values))
+        return TorchPrefix(tuple(zip(*(part.unbind(0) for part in parts), strict=True)), self.length)
 
 
 class OpenVinoLanguageModel(TorchLanguageModel):

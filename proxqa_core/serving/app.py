@@ -83,7 +83,7 @@ class Parts:
 
     def __init__(self, config: ServeConfig, engine: Engine | None, live: LiveSource | None) -> None:
         self.config, self.live = config, live
-        self.info = {} if engine is None else engine.info()
+        self._engine = engine
         self.model_name = "" if engine is None else engine.model_name
         self.boxes = None if config.boxes_folder is None else BoxesFolder(config.boxes_folder)
         self.tokens = _token_counter(engine)
@@ -92,6 +92,11 @@ class Parts:
         if engine is not None:
             limits = (config.max_waiting, config.timeout_s, config.remembered_images)
             self._queue = EngineQueue(engine, *limits)
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What the model says of itself now: another backend may have taken over."""
+        return {} if self._engine is None else self._engine.info()
 
     @property
     def queue(self) -> EngineQueue:

@@ -146,7 +146,6 @@ class Worker:
 
     Attributes:
         loaded: The model's name once it is loaded, or why it could not be.
-        engine_info: What the engine says of itself; empty until it is loaded.
     """
 
     def __init__(
@@ -164,7 +163,7 @@ class Worker:
         self._wake = threading.Condition()
         self._queries: deque[_Query] = deque()
         self._engine_tasks: deque[_EngineTask] = deque()
-        self._engine: Any = None  # the worker's thread's own
+        self._engine: Any = None  # used by the worker's thread alone
         self._running = 0  # queries
         self._slot: Any = None  # the newest message, not decoded yet
         self._slot_objects: ObjectsIn | None = None
@@ -176,10 +175,15 @@ class Worker:
         self._counts = Counts()
         self._newest_header: Any = None
         self.loaded: Future[str] = Future()
-        self.engine_info: dict[str, Any] = {}
         self._thread = threading.Thread(target=self._run, name="proxqa-worker", daemon=True)
 
     # -- called from any thread --------------------------------------------------------------------------------------
+
+    @property
+    def engine_info(self) -> dict[str, Any]:
+        """What the engine says of itself now: another backend may have taken over. Empty until it is loaded."""
+        engine = self._engine
+        return {} if engine is None else dict(engine.info())
 
     def start(self) -> None:
         """Start the thread, which loads the engine first."""
@@ -310,14 +314,13 @@ class Worker:
                 return
             try:
                 other = make(self._engine)
-                info = other.info()
             except BaseException as error:
                 if future.set_running_or_notify_cancel():
                     future.set_exception(error)
                 return
             if not future.set_running_or_notify_cancel():
                 return
-            self._engine, self.engine_info = other, info
+            self._engine = other
             with self._wake:
                 if self._frame is not None:
                     self._frame.encoded = None
@@ -376,7 +379,6 @@ class Worker:
     def _run(self) -> None:
         try:
             self._engine = self._load()
-            self.engine_info = self._engine.info()
         except BaseException as error:
             self.loaded.set_exception(error)
             return
