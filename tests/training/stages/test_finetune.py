@@ -156,6 +156,7 @@ def test_what_cannot_be_done_is_one_line(blocks: Path, small: Path, tmp_path: Pa
     assert "does not exist" in refusal(blocks, "--start", tmp_path / "nowhere", exit_code=1)
     assert "--num-samples 0" in refusal(blocks, "--num-samples", 0)
     assert "exists and is no adapter" in refusal(blocks, out=blocks)
+    assert "is the adapter to start from" in refusal(blocks, out=DEFAULT_ADAPTER)
     small.write_text(SMALL + "lora: {rank: 4}\n")
     assert "rank and alpha are those of the start" in refusal(blocks, "--config", small)
     small.write_text("name: x")

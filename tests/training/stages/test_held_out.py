@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxqa_core.datasets.folder import LabelledFolder
-from proxqa_training.stages import held_out
+from proxqa_training.stages import finetune, held_out
 from proxqa_training.stages.finetune import BEGUN, run_folder
 from proxqa_training.stages.held_out import as_text, split, write_folder
 from tests.core.fake_engine import FakeEngine
@@ -112,6 +112,12 @@ def test_both_adapters_are_asked_the_same(blocks: Path, monkeypatch: pytest.Monk
     found = held_out.judge(Path("start"), Path("mine"), blocks, "cpu")
     assert "name" not in found and found["box"]["after"]["pairs"] == 0
     assert "by name" not in as_text(found, Path("mine"))
+
+
+def test_where_it_cannot_be_judged_the_adapter_is_written_all_the_same() -> None:
+    report = {"adapter": "adapters/mine", "run": "adapters/.mine.run", "judged": None, "not_judged": "no image"}
+    first, second = finetune.as_text(report).splitlines()
+    assert first.startswith("wrote adapters/mine; adapters/.mine.run ") and second == "not judged: no image"
 
 
 def test_a_run_of_an_earlier_version_is_found(tmp_path: Path) -> None:

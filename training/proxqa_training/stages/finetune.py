@@ -187,8 +187,8 @@ def finetune(
         validate: A labelled folder to judge on, in place of images that are held out.
 
     Returns:
-        As of `write_adapter`, with `run`, its folder, and `judged`, as of `held_out.judge`, None = there was nothing to
-        judge on.
+        As of `write_adapter`, with `run`, its folder, `judged`, as of `held_out.judge`, and where that is None
+        `not_judged`, why.
 
     Raises:
         ProxqaError: A folder or an adapter is at fault.
@@ -200,7 +200,7 @@ def finetune(
     if num_samples is not None:
         config = with_num_samples(config, num_samples)
     info = adapters.read_info(start)
-    _check_paths(info, [*folders, *([] if validate is None else [validate])], out)
+    _check_paths(info, [*folders, *([] if validate is None else [validate])], start, out)
     work = work or run_folder(out)
     val_fraction = _val_fraction(val_fraction, validate, work)
     trained, judged_on = held_out.split(folders, val_fraction)
@@ -223,27 +223,31 @@ def finetune(
         return report
     if validate is None and held_out.write_folder(judged_on, work / HELD_OUT):
         validate = work / HELD_OUT
-    return {**report, "run": str(work), "judged": _judged(start, out, validate, device, dtype)}
+    judged, why_not = _judged(start, out, validate, device, dtype)
+    return {**report, "run": str(work), "judged": judged, "not_judged": why_not}
 
 
-def _judged(start: Path, out: Path, folder: Path | None, device: str, dtype: str) -> dict[str, Any] | None:
-    """As of `held_out.judge`; None where there is nothing to judge on: the adapter is written all the same."""
+def _judged(start: Path, out: Path, folder: Path | None, device: str, dtype: str) -> tuple[dict[str, Any] | None, str]:
+    """As of `held_out.judge`; None and why not, where it cannot be judged: the adapter is written all the same."""
     if folder is None:
-        return None
+        return None, "no image with depth was held out; --validate FOLDER judges on another"
     log.info("asking before and after about %s", folder)
     try:
-        return held_out.judge(start, out, folder, device, dtype)
+        return held_out.judge(start, out, folder, device, dtype), ""
     except ProxqaError as error:
-        log.warning("not judged: %s", error)
-        return None
+        return None, str(error)
 
 
 def as_text(report: dict[str, Any]) -> str:
     """What `finetune` returned, for people."""
-    lines = [f"wrote {report['adapter']}; {report['run']} is needed to resume alone, and can go"]
-    if report["judged"] is None:
-        return "\n".join([*lines, "not judged: no image with depth was held out; --validate FOLDER judges on another"])
-    return "\n".join([*lines, held_out.as_text(report["judged"], Path(report["adapter"]))])
+    adapter = Path(report["adapter"])
+    judged = report["judged"]
+    return "\n".join(
+        [
+            f"wrote {adapter}; {report['run']} (checkpoints, log, features) is needed only to resume",
+            f"not judged: {report['not_judged']}" if judged is None else held_out.as_text(judged, adapter),
+        ]
+    )
 
 
 def _log_without_boxes(folders: Sequence[LabelledFolder]) -> None:
@@ -260,12 +264,14 @@ def _log_without_boxes(folders: Sequence[LabelledFolder]) -> None:
             )
 
 
-def _check_paths(info: adapters.AdapterInfo, folders: Sequence[Path], out: Path) -> None:
+def _check_paths(info: adapters.AdapterInfo, folders: Sequence[Path], start: Path, out: Path) -> None:
     """What can be told before a model is loaded."""
     if info.base != base_identity():
         raise BadModelError(f"adapter {info.name!r} was made for base {info.base!r}, not for {base_identity()!r}")
     if out.exists() and not (out / adapters.INFO).is_file():
         raise ValueError(f"--out {out}: exists and is no adapter; choose another")
+    if out.resolve() == start.resolve():
+        raise ValueError(f"--out {out}: is the adapter to start from, which is asked for comparison; choose another")
     for folder in folders:
         if not (folder / ANNOTATIONS).is_file():
             raise ValueError(f"{folder}: has no {ANNOTATIONS}; expected a labelled folder, as proxqa record writes")
