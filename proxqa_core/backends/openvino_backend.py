@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from proxqa_core.backends.config import BackendConfig
+from proxqa_core.backends.config import AUTO, BackendConfig
 from proxqa_core.backends.graph_cache import cached, digest
 from proxqa_core.backends.openvino_import import import_openvino
 from proxqa_core.backends.protocols import LanguageModel, Networks, Progress
@@ -40,6 +40,9 @@ MIN_COSINE, MIN_COSINE_INT8 = 0.999, 0.98
 """Least cosine of what a graph computes with what PyTorch does."""
 BLOCKED = -1e9
 """Added to attention's logits where a token may not attend to another."""
+MAX_AUTO_COPY_MB = 700
+"""Largest copy of the weights that is made where nobody asked for OpenVINO; the default model's fits. Loading a model
+in bfloat16 is to cost about what its file has."""
 CHECKED_TOKENS = 16
 """Tokens that a language model's graph is tried out on."""
 Floats = NDArray[np.float32]
@@ -47,6 +50,8 @@ Floats = NDArray[np.float32]
 
 def openvino_networks(model: LoadedModel, config: BackendConfig, on_progress: Progress) -> Networks:
     """Both networks by OpenVINO; see `proxqa_core.backends.choice.Maker`."""
+    if config.name == AUTO:
+        _check_size(model, config)
     runtime = Runtime.of(model, config)
     with ThreadPoolExecutor(1) as pool:  # both take a second, mostly on one core
         ready = [(model, pool.submit(OpenVinoLanguageModel, model, runtime))]
@@ -309,6 +314,17 @@ def _check(what: str, ours: torch.Tensor, theirs: torch.Tensor, least: float) ->
     cosine = torch.nn.functional.cosine_similarity(ours.double(), theirs.double(), dim=-1).min().item()
     if not cosine >= least:  # NaN too
         raise BackendError(f"the {what}'s graph computes something else: cosine {cosine:.4f}, expected {least} or more")
+
+
+def _check_size(model: LoadedModel, config: BackendConfig) -> None:
+    """Raise BackendError where OpenVINO's copy of the weights is too large for being taken unasked."""
+    parts = ((4, model.llava.model.vision_tower), (1 if config.int8 else 4, model.llava.model.language_model))
+    copy = sum(size * p.numel() for size, part in parts for p in part.parameters())
+    if copy > MAX_AUTO_COPY_MB * MB:
+        raise BackendError(
+            f"its copy of the weights takes {copy / MB:.0f} MB; at most {MAX_AUTO_COPY_MB} are taken unasked: "
+            "backend openvino asks for it"
+        )
 
 
 def _check_memory(module: torch.nn.Module, runtime: Runtime) -> None:

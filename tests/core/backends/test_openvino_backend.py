@@ -226,3 +226,11 @@ def test_a_model_that_does_not_fit_twice_is_refused(base: Path, monkeypatch: pyt
     networks = choice.choose(model, OPENVINO)
     assert networks.make_language_model(model).description.startswith("torch")
     assert np.isfinite(networks.encoder.encode(torch.zeros(1, 3, 56, 56)).numpy()).all()
+
+
+def test_a_large_copy_is_not_made_unasked(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _need_openvino()
+    monkeypatch.setattr("proxqa_core.backends.openvino_backend.MAX_AUTO_COPY_MB", 0.1)
+    model = load(str(base), device="cpu", dtype="float32")
+    assert choice.choose(model, BackendConfig("auto")).name == "torch"
+    assert choice.choose(model, OPENVINO, lambda _: None).name == "openvino"

@@ -128,6 +128,8 @@ def train_llava(run: LlavaRun, recipe: LlavaRecipe) -> dict[str, Any]:
     trainer.remove_callback(PrinterCallback)  # stdout is for reports
     if main:
         log.info("%d samples %s, %d steps", len(data), dict(data.report.samples), steps)
+        for line in data.report.left_out.lines():
+            log.warning("left out: %s", line)
     with _one_line():
         done = trainer.train(resume_from_checkpoint=last_checkpoint(run.out, clean=main))
     report = _write(run, recipe, model, trainer, data, start.grounding_head if start else None, steps)
