@@ -17,7 +17,23 @@ from proxqa_core.language.questions import Question, understand
 from proxqa_core.language.referring import related_to
 from proxqa_core.language.short_answers import shortened
 from proxqa_core.protocols import ObjectLike
-from proxqa_core.types import MAX_OBJECTS, ObjectDepth, ObjectQuery, ProximityAnswer, QuestionKind
+from proxqa_core.types import MAX_OBJECTS, VISIBLE, ObjectDepth, ObjectQuery, ProximityAnswer, QuestionKind
+
+OVER_ALL = (QuestionKind.NEAREST, QuestionKind.FARTHEST, QuestionKind.SORT)
+"""Kinds of questions that may be about whatever is in view."""
+
+
+@dataclass(frozen=True)
+class Familiar:
+    """What was found where nothing is named.
+
+    Attributes:
+        names: How many names were looked for.
+        things: What is likely in view, each with its box.
+    """
+
+    names: int
+    things: tuple[ObjectQuery, ...]
 
 
 class Perceiver(Protocol):
@@ -33,6 +49,10 @@ class Perceiver(Protocol):
 
     def instances(self, name: str) -> list[ObjectQuery]:
         """Everything in view that a name may mean, each with its box; empty where that is not known."""
+        ...
+
+    def familiar(self) -> Familiar | None:
+        """What is in view of all that it was taught to find; None where that is not known."""
         ...
 
 
@@ -84,11 +104,14 @@ def answer(
         BadObjectError: Several known objects have a name that the question uses.
     """
     found = _in_metres(_answered(perceiver, question, known, generate), question)
-    return shortened(_with_choices(perceiver, found), question)
+    return shortened(_with_choices(perceiver, found) if question.names or known else found, question)
 
 
 def _with_choices(perceiver: Perceiver, answer: ProximityAnswer) -> ProximityAnswer:
-    """The same answer; where one of several things that a name may mean was taken, it is said which."""
+    """The same answer; where one of several things that a name may mean was taken, it is said which.
+
+    Names that were not asked for have their place in them where there are several.
+    """
     said = []
     for o in answer.objects:
         if o.box is not None or o.found_at is None or not o.is_answered:
@@ -107,13 +130,26 @@ def _in_metres(answer: ProximityAnswer, question: Question) -> ProximityAnswer:
     return replace(answer, answer=f"{answer.answer} {sentences.METRES_UNKNOWN}")
 
 
-def check_question(text: str, known: Sequence[ObjectQuery] = (), general: bool = True) -> Question:
+def is_over_all(text: str) -> bool:
+    """Whether a question is about whatever is in view, such as "what is nearest?"; False where it is not understood."""
+    try:
+        question = understand(text)
+    except NotUnderstoodError:
+        return False
+    return not question.names and question.kind in OVER_ALL
+
+
+def check_question(
+    text: str, known: Sequence[ObjectQuery] = (), general: bool = True, familiar: bool = True
+) -> Question:
     """Understand a question and tell what no image can answer, before anything is loaded.
 
     Args:
         text: The question.
         known: As of `answer`.
         general: Whether the model may have been taught other questions than those about proximity.
+        familiar: Whether it may say what it was taught to find, which "what is nearest?" is about where nothing is
+            named.
 
     Returns:
         The question.
@@ -128,7 +164,8 @@ def check_question(text: str, known: Sequence[ObjectQuery] = (), general: bool =
     if not _is_of_one_kind(question):
         for name in question.names:
             _pick(name, known)
-    if not question.names and not known and question.kind is not QuestionKind.GENERAL:
+    over_all = familiar and question.kind in OVER_ALL
+    if not (question.names or known or over_all or question.kind is QuestionKind.GENERAL):
         raise _names_nothing(question)
     return question
 
@@ -141,8 +178,9 @@ def _not_taught(question: Question) -> NotUnderstoodError:
 
 
 def _names_nothing(question: Question) -> NotUnderstoodError:
+    why = " (this model does not say which names it was taught)" if question.kind in OVER_ALL else ""
     return NotUnderstoodError(
-        f"question {question.asked[:60]!r} names no object; expected names in the question or a list of objects"
+        f"question {question.asked[:60]!r} names no object; expected names in the question or a list of objects{why}"
     )
 
 
@@ -159,7 +197,7 @@ def _answered(
         return _general_answer(question, generate)
     targets = named or list(known)
     if not targets:
-        raise _names_nothing(question)
+        return _familiar_answer(perceiver, question)
     nearest_first = sorted(perceiver.depths(targets), key=lambda o: (not o.is_answered, o.depth))
     if question.kind is QuestionKind.EQUAL:
         return _equal_answer(perceiver, question, nearest_first)
@@ -283,6 +321,34 @@ def _kind_answer(perceiver: Perceiver, question: Question, known: Sequence[Objec
     ]
     nearest_first = sorted(read, key=lambda o: (not o.is_answered, o.depth))
     return _depth_answer(question, nearest_first)
+
+
+def _familiar_answer(perceiver: Perceiver, question: Question) -> ProximityAnswer:
+    """Nearest, farthest or sort of whatever is in view; says what was looked for."""
+    familiar = perceiver.familiar() if question.kind in OVER_ALL else None
+    if familiar is None:
+        raise _names_nothing(question)
+    labelled = _with_places(familiar.things)
+    read = perceiver.depths([thing for thing, _ in labelled]) if labelled else ()
+    seen = [
+        replace(o, name=label, box=None, found_at=o.box)
+        for o, (_, label) in zip(read, labelled, strict=True)
+        if o.score >= VISIBLE and math.isfinite(o.depth)
+    ]
+    if not seen:
+        return ProximityAnswer(question.asked, question.kind, sentences.say_nothing_familiar(familiar.names))
+    found = _depth_answer(question, sorted(seen, key=lambda o: o.depth))
+    return replace(found, answer=f"{found.answer} {sentences.say_familiar(familiar.names)}")
+
+
+def _with_places(things: Sequence[ObjectQuery]) -> list[tuple[ObjectQuery, str]]:
+    """Things with what to call each: where there are several of a name, where it is is said."""
+    labelled = []
+    for name in dict.fromkeys(thing.name for thing in things):
+        alike = [thing for thing in things if thing.name == name]
+        labels = sentences.place_labels(name, [t.box for t in alike if t.box is not None])
+        labelled += list(zip(alike, labels, strict=True))
+    return labelled
 
 
 def _seen(answer: ProximityAnswer) -> bool:

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from proxqa_core.answering import Needs, answer, as_queries, as_query, closer_answer, ends, needs
+from proxqa_core.answering import Familiar, Needs, answer, as_queries, as_query, closer_answer, ends, needs
 from proxqa_core.backends.choice import Networks, choose
 from proxqa_core.backends.config import BackendConfig
 from proxqa_core.backends.protocols import LanguageModel
@@ -333,7 +333,8 @@ class EncodedImage:
 
         Args:
             question: What is asked.
-            objects: Known ones; they give names in the question their boxes, and are what 'nearest' ranges over.
+            objects: Known ones; they give names in the question their boxes, and are what 'nearest' ranges over. Where
+                neither they nor the question name anything, that is what the model was taught to find (`familiar`).
 
         Returns:
             The answer, a sentence with the numbers it is made from.
@@ -358,6 +359,20 @@ class EncodedImage:
         """
         with self._running():
             return self._grounding.instances(name)
+
+    def familiar(self) -> Familiar | None:
+        """What is in view of all that the model was taught to find and was measured to find well.
+
+        One pass for all names and the image, and one of the language model for what was found.
+
+        Returns:
+            Each thing with its box, by the likeliest name for it; None where the model does not say what it was taught.
+        """
+        taught = self._model.taught_names
+        if taught is None or not taught.reliable or self._model.grounding_head is None:
+            return None
+        with self._running():
+            return Familiar(len(taught.reliable), tuple(self._grounding.things(taught.reliable)))
 
     def ground(self, names: Sequence[str]) -> list[list[Candidate]]:
         """The things that each name may mean; see `Grounding.candidates`."""

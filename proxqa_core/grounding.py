@@ -27,6 +27,7 @@ from proxqa_core.vision.grounding_head import (
     choose,
     encode_patches,
     ground,
+    iou,
     patch_probabilities,
     score_in_box,
 )
@@ -34,6 +35,10 @@ from proxqa_core.vision.tower import split_grid
 
 MAX_INSTANCES = 12
 """Most things of one kind that are told apart."""
+MAX_THINGS = 32
+"""Most things in view that are told apart where nothing is named."""
+ONE_THING_IOU = 0.5
+"""Boxes of several names that overlap more are one thing, called by the likeliest of the names."""
 
 
 class Grounding:
@@ -100,6 +105,29 @@ class Grounding:
         seen = [c for c in self.candidates_for(expression) if c.score >= VISIBLE][:MAX_INSTANCES]
         return [ObjectQuery(name, self._model.preprocessing.in_pixels(c.box, *size)) for c in seen]
 
+    def things(self, names: Sequence[str]) -> list[ObjectQuery]:
+        """What in view some names may mean, each thing once: by the likeliest name for it, with its box.
+
+        Args:
+            names: Any number, without colours and places.
+
+        Returns:
+            The likeliest first, at most MAX_THINGS; none without a grounding head.
+        """
+        if self._model.grounding_head is None or not names:
+            return []
+        # 1. All names against all patches at once, [side², n]; boxes only of the few that are somewhere.
+        likely = patch_probabilities(self._head, self._patches, torch.stack([self._mean_embedding(n) for n in names]))
+        able = [n for n, p in zip(names, likely.amax(0).tolist(), strict=True) if p >= VISIBLE]
+        found = [(c, n) for n, of in zip(able, self.candidates(able), strict=True) for c in of if c.score >= VISIBLE]
+        # 2. The likeliest name of each thing.
+        kept: list[tuple[Candidate, str]] = []
+        for candidate, name in sorted(found, key=lambda f: -f[0].score):
+            if len(kept) < MAX_THINGS and not _is_among(candidate, [c for c, _ in kept]):
+                kept.append((candidate, name))
+        size = self._image.width, self._image.height
+        return [ObjectQuery(n, self._model.preprocessing.in_pixels(c.box, *size)) for c, n in kept]
+
     def score(self, query: ObjectQuery) -> float:
         """Probability in [0, 1], by the grounding head alone, that an object is in view, or in its box.
 
@@ -139,3 +167,11 @@ class Grounding:
         """Mean word embedding of a name, [words]."""
         ids = self._model.prompter.plain_ids(" " + templates.plain(name)) or [0]
         return self._language_model.embed(ids).float().mean(0)
+
+
+def _is_among(candidate: Candidate, others: Sequence[Candidate]) -> bool:
+    """Whether one of others is where a candidate is."""
+    if not others:
+        return False
+    boxes = torch.tensor([o.box.xyxy for o in others])
+    return bool((iou(torch.tensor(candidate.box.xyxy), boxes) > ONE_THING_IOU).any())

@@ -59,10 +59,12 @@ def add_commands(commands: common.SubParsers) -> None:
 def run_ask(options: argparse.Namespace) -> None:
     """Answer a question about every image."""
     from proxqa_core.answering import check_question
+    from proxqa_core.cli.names import taught_names
 
     question = options.words[-1]
     queries = common.object_queries(options.objects, options.box)
-    check_question(question, queries, general=options.model != "default" or options.adapter is not None)
+    general = options.model != "default" or options.adapter is not None
+    check_question(question, queries, general, familiar=options.node or taught_names(options) is not None)
     if options.node:
         _ask_node(options, question, queries)
         return

@@ -101,6 +101,14 @@ def positive(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """A number in [0, 1]."""
+    value = _number(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share; expected a number in [0, 1]")
+    return value
+
+
 def not_negative(text: str) -> float:
     """A finite number from 0."""
     value = _number(text)

@@ -78,6 +78,21 @@ def say_only_one(name: str) -> str:
     return f"I see only one {_bare(name)}."
 
 
+def say_familiar(names: int) -> str:
+    """Over what was looked where nothing was named."""
+    return f"(Looked for: the {names} names that this model finds best.)"
+
+
+def say_configured() -> str:
+    """Over what a node looked where nothing was named, and it has objects configured."""
+    return "(Looked for: the objects that this node is configured with.)"
+
+
+def say_nothing_familiar(names: int) -> str:
+    """That nothing is seen of what is looked for where nothing is named."""
+    return f"I see none of the {names} names that this model finds best; name what you mean."
+
+
 def say_choice(name: str, chosen: int, boxes: Sequence[Box]) -> str:
     """Which of several things that a name may mean was taken.
 

@@ -5,8 +5,10 @@ adapter made for another base is refused, and so is one whose weights do not fit
 Writing is atomic. Knows nothing of training or of engines.
 
 A folder holds: `proxqa.json` (AdapterInfo), `projector.safetensors`, `adapter_config.json` and
-`adapter_model.safetensors` (the last two as `peft` writes them), and `grounding_head.safetensors` where it has one. A
-plain folder of `peft` has the middle two only, of a LLaVA or of its language model (`proxqa_core.model.peft_folder`).
+`adapter_model.safetensors` (the last two as `peft` writes them), `grounding_head.safetensors` where it has one, and
+`names.json` where it says what it was taught (`proxqa_core.model.taught_names`). A plain folder of `peft` has the
+middle two only, of a LLaVA or of its language model (`proxqa_core.model.peft_folder`).
+two only, of a LLaVA or of its language model (`proxqa_core.model.peft_folder`).
 
 Source: LoRA, Hu et al. 2021, arXiv 2106.09685.
 """
@@ -32,6 +34,7 @@ from proxqa_core.errors import BadModelError, ModelNotFoundError
 from proxqa_core.files import atomic_folder
 from proxqa_core.model import peft_folder
 from proxqa_core.model.checkpoint import FLOATS
+from proxqa_core.model.taught_names import TaughtNames, read_names
 from proxqa_core.types import clean_text
 from proxqa_core.vision.grounding_head import GroundingHead
 
@@ -205,12 +208,14 @@ class Adapter:
         projector: The projector's weights; none where that of the base stays.
         lora: LoRA of the language model; a plain folder's also of projector and vision tower.
         grounding_head: None where it has none.
+        names: What it was taught; None where it does not say.
     """
 
     info: AdapterInfo
     projector: dict[str, torch.Tensor]
     lora: Lora
     grounding_head: GroundingHead | None
+    names: TaughtNames | None = None
 
     def changed(self, name: str, weight: torch.Tensor) -> torch.Tensor | None:
         """What a parameter of the model becomes with this adapter.
@@ -470,7 +475,7 @@ def read(folder: Path, spec: AdapterSpec) -> Adapter:
     """
     info, config, projector, lora = _read(folder, spec, _tensors)
     grounding_head = read_grounding_head(folder) if info.grounding_head else None
-    return Adapter(info, projector, Lora(**vars(config), weights=lora), grounding_head)
+    return Adapter(info, projector, Lora(**vars(config), weights=lora), grounding_head, read_names(folder))
 
 
 def _read(folder: Path, spec: AdapterSpec, get: Callable[[Path, Callable[[Shapes], Shapes]], Any]) -> Any:

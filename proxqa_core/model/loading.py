@@ -31,11 +31,14 @@ from proxqa_core.model.checkpoint import (
     check_tensors,
     one_dtype,
 )
+from proxqa_core.model.sources import DEFAULT as DEFAULT
+from proxqa_core.model.sources import DEFAULT_ADAPTER as DEFAULT_ADAPTER
+from proxqa_core.model.sources import NO_ADAPTER as NO_ADAPTER
+from proxqa_core.model.sources import adapter_folder
+from proxqa_core.model.taught_names import TaughtNames
 from proxqa_core.vision.grounding_head import GroundingHead
 from proxqa_core.vision.preprocessing import Preprocessing
 
-DEFAULT = "default"
-NO_ADAPTER = "none"
 EXPECTED = "'default', a Hugging Face LLaVA id (owner/name) or a local folder"
 _FOLDERS = frozenset((
     "models", "model", "checkpoints", "checkpoint", "ckpt", "ckpts", "weights", "out", "output", "outputs",
@@ -45,7 +48,6 @@ _FOLDERS = frozenset((
 """What people call folders of models, and nobody on a hub is called: "models/llava" is a path that is mistyped."""
 MAX_REASON = 300
 """Most characters that are quoted of what a library says is wrong."""
-DEFAULT_ADAPTER = Path(__file__).parents[1] / "assets" / "default"
 
 
 @dataclass
@@ -61,6 +63,7 @@ class LoadedModel:
         spec: What an adapter for it must fit.
         adapter: None = the base as it is.
         grounding_head: Finds what is named; None where the adapter has none.
+        taught_names: What the adapter says that it was taught; None where it says nothing.
     """
 
     llava: Any
@@ -71,6 +74,7 @@ class LoadedModel:
     spec: AdapterSpec
     adapter: AdapterInfo | None = None
     grounding_head: GroundingHead | None = None
+    taught_names: TaughtNames | None = None
 
     @property
     def name(self) -> str:
@@ -305,7 +309,7 @@ def _with_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None) ->
             )
     base.model.vision_tower, base.lm_head = old.model.vision_tower, old.lm_head
     base.set_input_embeddings(old.get_input_embeddings())
-    other_model = replace(model, llava=base, adapter=None, grounding_head=None)
+    other_model = replace(model, llava=base, adapter=None, grounding_head=None, taught_names=None)
     return _finish(other_model, other, model.device, model.dtype, dict(old.named_parameters()))
 
 
@@ -315,11 +319,8 @@ def check_adapter(model: LoadedModel, folder: str | os.PathLike[str]) -> Adapter
 
 
 def _read_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None) -> Adapter | None:
-    if adapter is None and model.source == DEFAULT:
-        adapter = DEFAULT_ADAPTER
-    if adapter is None or str(adapter) in ("", NO_ADAPTER):
-        return None
-    return adapters.read(Path(_expanded(adapter)), model.spec)
+    folder = adapter_folder(model.source, None if adapter is None else str(adapter))
+    return None if folder is None else adapters.read(folder, model.spec)
 
 
 def _finish(
@@ -351,7 +352,7 @@ def _finish(
     if adapter is None:
         return replace(model, llava=llava)
     grounding_head = None if adapter.grounding_head is None else adapter.grounding_head.to(device)
-    return replace(model, llava=llava, adapter=adapter.info, grounding_head=grounding_head)
+    return replace(model, llava=llava, adapter=adapter.info, grounding_head=grounding_head, taught_names=adapter.names)
 
 
 def _same(new: Any, old: Any) -> bool:

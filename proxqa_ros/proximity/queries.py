@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from builtin_interfaces.msg import Time as TimeMessage
 
+from proxqa_core.answering import OVER_ALL, is_over_all
 from proxqa_core.errors import BadImageError, BadObjectError, NotUnderstoodError, ProxqaError
-from proxqa_core.language.sentences import say_depths
+from proxqa_core.language.sentences import say_configured, say_depths
 from proxqa_core.protocols import EncodedImage
 from proxqa_core.types import (
     MAX_QUESTION_LENGTH,
@@ -48,11 +49,14 @@ class Question:
         text: The question; "" = only the depths.
         objects: The objects.
         max_age_s: Oldest image that it may be answered from, in seconds; 0 = any age.
+        over_configured: Asks for the nearest, the farthest or the order of whatever is in view, which is taken to be
+            the configured objects.
     """
 
     text: str
     objects: tuple[ObjectQuery, ...]
     max_age_s: float
+    over_configured: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,8 @@ def parse(request: ProximityQuery.Request, configured: Sequence[ObjectQuery], de
                 "the request has no question and no objects, and the node has none configured; give a question such as "
                 "'Which is closer, the chair or the table?' or names in `objects`",
             )
-    return Question(text, objects, age or default_max_age_s)
+    over_configured = bool(text and not objects and configured) and is_over_all(text)
+    return Question(text, tuple(configured) if over_configured else objects, age or default_max_age_s, over_configured)
 
 
 def check_age(frame: FrameState | None, now_ns: int, max_age_s: float, last_error: str = "") -> FrameState:
@@ -143,7 +148,8 @@ def check_age(frame: FrameState | None, now_ns: int, max_age_s: float, last_erro
 def answer(question: Question, encoded: EncodedImage) -> ProximityAnswer:
     """Answer a question from an encoded image. Raises the core's errors."""
     if question.text:
-        return encoded.ask(question.text, question.objects)
+        found = encoded.ask(question.text, question.objects)
+        return replace(found, answer=f"{found.answer} {say_configured()}") if question.over_configured else found
     depths = nearest_first(encoded.depths(question.objects))
     return ProximityAnswer(question="", kind=QuestionKind.DEPTH, answer=say_depths(depths), objects=depths)
 
@@ -162,7 +168,9 @@ def fill_answer(response: ProximityQuery.Response, reply: Reply, latency_s: floa
     objects = found.objects
     response.error_code = Response.NONE
     response.message = ""
-    if missing := _missing(found):
+    if found.kind in OVER_ALL and not objects:
+        response.error_code, response.message = Response.NOT_VISIBLE, found.answer
+    elif missing := _missing(found):
         response.error_code = Response.NOT_VISIBLE
         best = max(d.score for d in missing)
         response.message = f"not in view: {', '.join(d.name for d in missing)} (highest score {best:.2f})"

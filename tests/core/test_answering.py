@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxqa_core.answering import answer, as_queries, check_question, closer_answer
+from proxqa_core.answering import Familiar, answer, as_queries, check_question, closer_answer, is_over_all
 from proxqa_core.errors import NotUnderstoodError
 from proxqa_core.language.questions import understand
 from proxqa_core.protocols import ObjectLike
@@ -23,6 +23,7 @@ class KnownPerceiver:
 
     def __init__(self, depths: Mapping[str, float], probability: float = 0.9) -> None:
         self.by_heart, self.probability = depths, probability
+        self.known: Familiar | None = None
         self.seen: dict[str, list[Box]] = {}
         """Boxes of several things of one kind; the depth of each is its height above the lower edge."""
 
@@ -43,6 +44,9 @@ class KnownPerceiver:
 
     def instances(self, name: str) -> list[ObjectQuery]:
         return [ObjectQuery(name, box) for box in self.seen.get(name, [])]
+
+    def familiar(self) -> Familiar | None:
+        return self.known
 
     def ask(self, question: str, objects: Sequence[ObjectLike] = ()) -> ProximityAnswer:
         known = as_queries(objects) if objects else []
@@ -95,6 +99,42 @@ def test_known_objects_are_what_nearest_farthest_and_sort_range_over() -> None:
     assert view.ask("Are they equally far?", ["jug", "plate"]).answer.startswith("Yes.")
     with pytest.raises(NotUnderstoodError, match="two objects"):
         view.ask("Are they equally far?", ["jug"])
+
+
+def test_nearest_of_nothing_named_is_over_what_is_familiar() -> None:
+    view = KnownPerceiver(DEPTHS)
+    view.seen = {"jug": [Box(0, 0, 9, 70), Box(50, 0, 59, 40)], "tent": [Box(20, 0, 29, 50)]}
+    things = [ObjectQuery(name, box) for name, boxes in view.seen.items() for box in boxes]
+    view.known = Familiar(87, (*things, ObjectQuery("ghost", Box(1, 1, 2, 2))))
+    answer = view.ask("What is nearest?")
+    assert answer.answer.startswith("The left jug is nearest, at 0.30 ±") and "ghost" not in answer.answer
+    assert answer.answer.endswith("(Looked for: the 87 names that this model finds best.)")
+    assert [o.name for o in answer.objects] == ["left jug", "tent", "right jug"]
+    assert all(o.box is None and o.found_at is not None for o in answer.objects)
+    assert view.ask("What is farthest?").answer.startswith("The farthest is the right jug.")
+    assert view.ask("Sort everything by distance.").closer == "left jug"
+    assert view.ask("What is nearest?", ["stove"]).objects[0].name == "stove"  # what is given comes first
+
+
+def test_nothing_familiar_is_one_line_and_without_names_it_is_refused() -> None:
+    view = KnownPerceiver(DEPTHS)
+    view.known = Familiar(87, ())
+    answer = view.ask("What is nearest?")
+    assert answer.answer == "I see none of the 87 names that this model finds best; name what you mean."
+    assert answer.objects == () and answer.closer == ""
+    view.known = None
+    with pytest.raises(NotUnderstoodError, match="names no object"):
+        view.ask("What is nearest?")
+
+
+@pytest.mark.parametrize(
+    ("question", "over_all"),
+    [("What is nearest?", True), ("what's the closest thing", True), ("Sort everything by distance.", True),
+     ("Which is nearest: the jug or the tent?", False), ("How far is the jug?", False), ("Who are you?", False),
+     ("", False)],
+)  # fmt: skip
+def test_questions_about_whatever_is_in_view(question: str, over_all: bool) -> None:
+    assert is_over_all(question) is over_all
 
 
 @pytest.mark.parametrize("question", ["Is the jug closer than the stove?", "Is the stove behind the jug?"])

@@ -143,7 +143,18 @@ def test_the_word_general_questions_are_refused_by_a_model_not_taught_them(view)
         view.ask("What colour is the sky on a sunny day?")
 
 
-def test_nearest_of_nothing_says_what_is_missing(view):
+def test_nearest_of_nothing_named_is_over_what_the_model_was_taught(view, engine):
+    familiar = view.familiar()
+    assert familiar.names == len(engine.model.taught_names.reliable)
+    assert {thing.name for thing in familiar.things} <= set(engine.model.taught_names.reliable)
+    assert all(thing.box.clipped(view.width, view.height) for thing in familiar.things)
+    answer = view.ask("what is nearest?")
+    assert f"the {familiar.names} names" in answer.answer and len(answer.objects) <= len(familiar.things)
+    assert all(o.score >= 0.5 and o.found_at is not None for o in answer.objects)
+
+
+def test_a_model_that_does_not_say_what_it_was_taught_wants_names(view, monkeypatch):
+    monkeypatch.setattr(view._model, "taught_names", None)
     with pytest.raises(NotUnderstoodError, match="names no object"):
         view.ask("what is nearest?")
 

@@ -20,8 +20,12 @@ from proxqa_core.cli.common import (
     output_file,
     positive,
     report_options,
+    share,
     write_report,
 )
+from proxqa_core.cli.names import names_report
+from proxqa_core.cli.tables import names_table
+from proxqa_core.model.taught_names import NAMES
 from proxqa_training.scenes.catalogue import CACHE_DIR, MODELS_DIR
 
 if TYPE_CHECKING:
@@ -75,6 +79,7 @@ def add_commands(
         _add_stage(parser)
     _add_convert(add("convert", convert, "make an adapter of a LoRA folder of LLaVA's own code"))
     _add_calibrate(add("calibrate", calibrate, "make an adapter as sure as it is right", inference))
+    _add_names(add("names", names, "measure how well an adapter finds each name that it was taught", inference, models))
     _add_colours(add("colours", colours, "train the reader of colours"))
     _add_compare(add("compare", compare, "two adapters asked the same, with intervals", inference))
     _add_curves(add("curves", curves, "draw the curves of runs (needs matplotlib)"))
@@ -371,6 +376,32 @@ def calibrate(options: Options) -> None:
 
     report = calibration.calibrate(options.adapter, options.data, options.limit, options.device, options.dtype)
     write_report(options, report, calibration.as_text(report))
+
+
+def _add_names(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("adapter", metavar="ADAPTER", type=Path, help="of the default model; names.json is written into its folder")
+    add("--taught", metavar="DIR", type=Path, nargs="+", default=[], help="labelled folders that it was trained on")
+    add("--catalogue", action="store_true", help="it was trained on rendered scenes too: the names of their 3D models")
+    add("--data", metavar="DIR", type=Path, nargs="+", default=[], help="labelled folders that it was not trained on")
+    add(
+        "--val-fraction",
+        metavar="SHARE",
+        type=share,
+        default=0.0,
+        help="share of the photographs of --taught that the tower's training held out: measured on too (default: 0)",
+    )
+
+
+def names(options: Options) -> None:
+    """Measure how well names are found."""
+    from proxqa_training.found_names import NamesData, measure_names, seen_models
+
+    models = seen_models(options.models, options.cache) if options.catalogue else ()
+    data = NamesData(tuple(options.taught), tuple(options.data), options.val_fraction, models)
+    taught = measure_names(options.adapter, data, options.device, options.dtype, options.limit)
+    report = names_report(taught, taught.names)
+    write_report(options, report, f"wrote {options.adapter / NAMES}\n{names_table(report)}")
 
 
 def _add_colours(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ Promises: one rule tells which names may be taken for absent where they are not 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,3 +53,8 @@ def read_images(folder: Path | LabelledFolder) -> list[LabelledImage]:
         if record.objects or record.depth_map is not None:
             images.append(LabelledImage(record, rendered, present, known))
     return images
+
+
+def hash_share(text: str) -> float:
+    """A number in [0, 1] that depends on the text alone: which photographs, by their path, are kept for validation."""
+    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 0xFFFFFFFF

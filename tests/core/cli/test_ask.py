@@ -181,13 +181,20 @@ def test_chat(image: str, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch, tmp
         (["Who painted this?"], "not about proximity"),
         (["How far is the cup on the shelf?"], "in relation to another"),
         (["How far is it?"], "names no object"),
-        (["What is nearest?"], "names no object"),
+        (["Is it near?"], "names no object"),
     ],
 )
 def test_bad_questions_are_refused_before_the_model_is_loaded(
     image: str, refused: Callable[[Sequence[str], str], None], words: list[str], says: str
 ) -> None:
     refused(["ask", image, *words], says)
+
+
+def test_what_is_nearest_needs_names_of_a_model_that_does_not_say_what_it_was_taught(
+    image: str, refused: Callable[[Sequence[str], str], None]
+) -> None:
+    refused(["ask", image, "What is nearest?", "--model", "org/llava"], "names no object")
+    refused(["ask", image, "What is nearest?", "--adapter", "none"], "names no object")
 
 
 def test_several_images_need_a_folder(

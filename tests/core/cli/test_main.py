@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[3]
 GROUPS = {"train", "data"}
 """Commands of the training package."""
 COMMANDS = {"ask", "depths", "chat", "eval", "eval-bag", "compare", "record", "bench", "info", *GROUPS}
-COMMANDS |= {"serve", "export", "doctor"}
-WITH_MODEL = COMMANDS - {"record", "export", "doctor", *GROUPS}
+COMMANDS |= {"serve", "export", "doctor", "names"}
+WITH_MODEL = COMMANDS - {"record", "export", "doctor", "names", *GROUPS}
 
 
 def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -60,6 +60,9 @@ def test_a_model_is_chosen_alike_wherever_one_is_loaded(name: str, parser: argpa
     chosen = {"--model", "--adapter", "--device", "--dtype", "--backend", "--int8"} & set(options)
     if name == "export":  # the base as it is, for other runtimes
         assert chosen == {"--model", "--device", "--dtype"}
+        return
+    if name == "names":  # of which only what is said is read
+        assert chosen == {"--model", "--adapter"}
         return
     assert len(chosen) == (6 if name in WITH_MODEL else 0)
     if chosen:

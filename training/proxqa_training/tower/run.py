@@ -8,7 +8,6 @@ time it goes on from its last checkpoint.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import random
@@ -29,7 +28,7 @@ from proxqa_core.model.loading import DEFAULT, NO_ADAPTER, LoadedModel, load
 from proxqa_training.bad_images import BadImages
 from proxqa_training.checkpoints import load_checkpoint, save_checkpoint, write_tensors
 from proxqa_training.distributed import DistributedContext
-from proxqa_training.labels import LabelledImage, read_images
+from proxqa_training.labels import LabelledImage, hash_share, read_images
 from proxqa_training.logs import LOG_FILE, MetricsLogger, RunningMean, progress
 from proxqa_training.prefetch import prefetch
 from proxqa_training.schedules import cosine_with_warmup
@@ -104,7 +103,7 @@ class TowerRun:
         """The images to train on; the others, photographs all, are kept for validation."""
 
         def kept(image: LabelledImage) -> bool:
-            return image.rendered or _hash_share(image.record.image) >= self.config.val_fraction
+            return image.rendered or hash_share(image.record.image) >= self.config.val_fraction
 
         train = [i for i in images if kept(i)]
         if not any(i.record.objects for i in train):
@@ -281,8 +280,3 @@ def install_tower(tower: Path) -> None:
         tower: vision_tower.safetensors of a run.
     """
     base_weights.set_vision_tower(tower)
-
-
-def _hash_share(text: str) -> float:
-    """A number in [0, 1] that depends on the text alone."""
-    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 0xFFFFFFFF
