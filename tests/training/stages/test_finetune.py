@@ -19,6 +19,7 @@ from proxqa_core.datasets.record import Settings, record
 from proxqa_core.engine import ProximityEngine
 from proxqa_core.model.adapter import GROUNDING_HEAD, LORA, PROJECTOR, read_info
 from proxqa_core.model.loading import DEFAULT_ADAPTER
+from proxqa_core.model.taught_names import NAMES
 from proxqa_training.config_file import read_config
 from proxqa_training.stages.config import RunConfig, StageConfig
 from proxqa_training.stages.finetune import CONFIG, with_num_samples
@@ -91,7 +92,8 @@ def test_from_a_bag_to_an_adapter_that_answers(
     assert len(calls) == 4  # the step that was stopped and the two after the first
     assert "proxqa: 2 images, " in error  # the third, the last of the drive, is held out
     assert {line.split(":")[0] for line in error.splitlines()} == {"proxqa"}  # no other library's
-    assert {f.name for f in out.iterdir()} == {f.name for f in DEFAULT_ADAPTER.iterdir()}  # nothing but the adapter
+    expected = {f.name for f in DEFAULT_ADAPTER.iterdir()} - {NAMES}  # how well names are found is not measured here
+    assert {f.name for f in out.iterdir()} == expected  # nothing but the adapter
 
     check_judged(json.loads(report.read_text())["judged"], recorded, out, output)
     info, start = read_info(out), read_info(DEFAULT_ADAPTER)
