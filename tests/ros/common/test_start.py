@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from proxqa_ros.common import dds_profile
 from proxqa_ros.common.dds_profile import PROFILE, fastdds_profile, use_fastdds_profile
 from proxqa_ros.common.remaps import silent_topic
 from proxqa_ros.common.start import said_at_start
@@ -30,6 +32,21 @@ def test_unknown_arguments_are_named(capsys: pytest.CaptureFixture[str]) -> None
     assert not said_at_start("node", "about", ["/bin/node", "--verison", "objects=chair"])
     first, second = capsys.readouterr().err.splitlines()
     assert "did you mean --version?" in first and "--ros-args -p NAME:=VALUE" in second
+
+
+def test_the_profile_is_found_in_an_environment_of_wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed, started from anywhere, and no setup file was sourced: there is no AMENT_PREFIX_PATH."""
+    monkeypatch.delenv("AMENT_PREFIX_PATH", raising=False)
+    monkeypatch.setattr(dds_profile, "MODULES", tmp_path / "lib/python3.11/site-packages")
+    monkeypatch.setattr(dds_profile.sys, "prefix", str(tmp_path))
+    environ: dict[str, str] = {}
+    use_fastdds_profile(environ)
+    assert environ == {}  # there is none: the node starts without
+    profile = tmp_path / "share/proxqa_ros/config/fastdds_shm.xml"
+    profile.parent.mkdir(parents=True)
+    profile.touch()
+    use_fastdds_profile(environ)
+    assert environ == {PROFILE: str(profile)}
 
 
 def test_the_profile_is_taken_where_nothing_else_was_chosen() -> None:
