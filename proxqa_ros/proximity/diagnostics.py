@@ -318,7 +318,7 @@ def _frame_values(snapshot: Snapshot, worker: Worker) -> dict[str, str]:
     return {
         "rate_hz": f"{snapshot.rate_hz:.2f}",
         "frames_received": str(counts.received),
-        "frames_arrived": _arrived(snapshot.arrivals),
+        "images_arrived": _arrived(snapshot.arrivals),
         "frames_answered": str(counts.answered),
         "frames_dropped": str(counts.dropped),
         "frames_bad": str(counts.bad),

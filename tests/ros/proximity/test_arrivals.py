@@ -110,10 +110,10 @@ def test_a_node_says_that_images_are_lost_and_then_that_none_come(graph, fake, m
     assert wait_until(lambda: any(said in d.message for d in graph.diagnostics))
     status = next(d for d in graph.diagnostics if said in d.message)
     values = {v.key: v.value for v in status.values}
-    assert " of 41 published in " in values["frames_arrived"] and "are large images lost?" in status.message
+    assert " of 41 published in " in values["images_arrived"] and "are large images lost?" in status.message
     if anonymous:  # whose number is whose is not known with a second camera
         graph.camera()
-        assert wait_until(lambda: graph.diagnostic()["frames_arrived"].endswith("is not known"))
+        assert wait_until(lambda: graph.diagnostic()["images_arrived"].endswith("is not known"))
     # and when the camera stops
     publishers = "2 publishers" if anonymous else "1 publisher"
     stopped = f"s old: /image has {publishers}, but no image comes; does the camera run? are large images lost?"
