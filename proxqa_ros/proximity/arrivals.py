@@ -21,6 +21,8 @@ WINDOW_S = 10.0
 """Over how long arrivals are counted, in seconds."""
 MIN_PUBLISHED = 20
 """Fewest images in the window that tell something."""
+MIN_SECONDS = 8.0
+"""Shortest time that tells something, in seconds: a model that warms up leaves no time to take images."""
 MIN_SHARE = 0.5
 """Share of the published images that must arrive, in [0, 1]; the newest alone is used, and a few may be lost."""
 
@@ -56,7 +58,11 @@ class ArrivalCounts:
             topic: The topic's full name.
             remedy: What to do about it.
         """
-        if not self.published >= MIN_PUBLISHED or self.received >= MIN_SHARE * self.published:
+        if (
+            self.seconds < MIN_SECONDS
+            or not self.published >= MIN_PUBLISHED
+            or self.received >= MIN_SHARE * self.published
+        ):
             return ""
         return (
             f"{self.received} of {self.published:.0f} images that were published on {topic} in {self.seconds:.0f} s "

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxqa_ros.proximity import arrivals as module
 from proxqa_ros.proximity import node as proximity_node
 from proxqa_ros.proximity import pipeline
 from proxqa_ros.proximity.arrivals import MIN_PUBLISHED, WINDOW_S, Arrivals
 from tests.ros.conftest import wait_until
+
+
+@pytest.fixture(autouse=True, scope="module")
+def soon() -> Iterator[None]:
+    """What is lost is said at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "MIN_SECONDS", 0.0)
+        yield
 
 
 class Clock:
@@ -61,6 +71,16 @@ def test_what_is_said():
     assert counts.silent_s == pytest.approx(0.1) and counts.camera_rate_hz == pytest.approx(91 / 3.1)
     clock.now_s += WINDOW_S
     assert arrivals.counts().received == 0 and arrivals.counts().silent_s == pytest.approx(10.1)
+
+
+def test_nothing_is_said_at_once(monkeypatch):
+    monkeypatch.setattr(module, "MIN_SECONDS", 8.0)
+    clock = Clock()
+    arrivals = Arrivals(clock)
+    for number in range(0, 100, 10):
+        clock.now_s = number / 10
+        arrivals.add(info(number))
+        assert bool(arrivals.counts().problem("/image", "")) == (clock.now_s >= 8)
 
 
 def test_nothing_is_said_that_is_not_known():
