@@ -79,9 +79,8 @@ def _guarded(networks: Networks, model: LoadedModel, config: BackendConfig) -> N
     """The same with PyTorch behind, where a backend fails to make a language model or fails while it answers."""
     if networks.name == "torch":
         return networks
-    encoder = Current[VisionEncoder](
-        "vision encoder", networks.name, networks.encoder, lambda: TorchVisionEncoder(model.llava)
-    )
+    tower = TorchVisionEncoder(model.llava)  # not the model: its language model is another after a swap
+    encoder = Current[VisionEncoder]("vision encoder", networks.name, networks.encoder, lambda: tower)
     made: list[Current[LanguageModel[Any]]] = []
 
     @functools.wraps(networks.make_language_model)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import logging
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,21 @@ def test_after_a_failure_the_next_adapter_is_pytorchs(engine: ProximityEngine, t
     lose(engine.language_model)
     depths(engine.encode_image(picture(1)), NAMES[:1])
     assert engine.networks.make_language_model(tiny).description.startswith("torch")
+
+
+def test_the_encoder_that_stays_keeps_no_language_model(
+    tmp_path: Path, tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A swap of the adapter makes another one: the encoder serves both, and the first is freed."""
+    monkeypatch.setattr("proxqa_core.backends.graph_cache.cache_folder", lambda: tmp_path / "cache")
+    model = load(str(save_llava(tmp_path / "llava")), device="cpu", dtype="float32")
+    networks = choose(model, BackendConfig("openvino"), lambda _: None)
+    networks.make_language_model(model)
+    first = weakref.ref(model.llava.get_output_embeddings())
+    networks.make_language_model(tiny)
+    del model
+    gc.collect()
+    assert first() is None and networks.encoder.description.startswith("openvino")
 
 
 def test_what_pytorch_cannot_either_is_raised(engine: ProximityEngine, monkeypatch: pytest.MonkeyPatch) -> None:
