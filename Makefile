@@ -8,7 +8,7 @@ VENV ?= .venv
 SHELL := /bin/bash
 .SHELLFLAGS := -e -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup demo test test-core test-ros test-training gpu-check lint types docs clean
+.PHONY: setup demo test test-core test-ros test-training test-stages gpu-check lint types docs clean
 
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check
@@ -80,7 +80,7 @@ docs: setup $(TOOLS)
 	$(RUN) -m sphinx -W --keep-going -q -b html -d build/doctrees docs build/docs
 
 # A core each: threads of two processes that wait for each other by spinning take three times as long.
-test-core test-ros test-training: export OMP_NUM_THREADS := 1
+test-core test-ros test-training test-stages: export OMP_NUM_THREADS := 1
 
 test-core: setup $(TOOLS)
 	$(GROUP) core $(PYTEST_FLAGS)
@@ -91,11 +91,14 @@ test-ros: setup $(TOOLS)
 test-training: setup $(TOOLS)
 	$(GROUP) training $(PYTEST_FLAGS)
 
+test-stages: setup $(TOOLS)
+	$(GROUP) stages $(PYTEST_FLAGS)
+
 test: export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 test: export HF_HUB_OFFLINE := 1
 test: setup
 	$(MAKE) --no-print-directory -j2 lint types docs
-	$(MAKE) --no-print-directory --keep-going -j2 test-core test-ros test-training
+	$(MAKE) --no-print-directory --keep-going -j2 test-core test-ros test-training test-stages
 	$(RUN) -m pytest -m timing
 
 # All that only a GPU can show, in at most 8 minutes; without one, what can be shown. PHOTOS=folder tries encoders on more.

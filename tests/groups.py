@@ -1,4 +1,4 @@
-"""Runs a group of tests in parts, a process each: `python -m tests.groups core|ros|training [pytest's arguments]`.
+"""Runs a group of tests in parts, a process each: `python -m tests.groups GROUP [pytest's arguments]`, see GROUPS.
 
 The libraries of ROS, of training and of inference do not all go together in one process, and what a part leaves in
 memory does not burden the next. A part that a signal ends, which is no test's failure, is run once more, and that is
@@ -28,7 +28,8 @@ GROUPS = {
         (".",),
     ),
     "ros": (("ros/proximity",), ("ros", "demo", "test_examples.py")),
-    "training": (("training/llava", "training/proximity110k"), ("training",)),
+    "training": (("training/llava",), ("training/proximity110k",), ("training/test_distributed.py",)),
+    "stages": (("training/stages",), ("training",)),
 }
 """The parts of every group. A folder stands for what of it is in no other part."""
 NAMED = {TESTS / name for parts in GROUPS.values() for part in parts for name in part}
