@@ -3,7 +3,8 @@
 The libraries of ROS, of training and of inference do not all go together in one process, and what a part leaves in
 memory does not burden the next. A part that a signal ends, which is no test's failure, is run once more, and that is
 said: SIGSEGV between two system calls, with no fault in the kernel's log, has come about once in half an hour of tests
-on a virtual machine. Why is not known. A part that does not end is ended.
+on a virtual machine, twice in `test_distributed` behind tests whose DataLoader leaves PyTorch's handler of SIGCHLD in
+the process, so that file has a part of its own. Why is not known. A part that does not end is ended.
 """
 
 from __future__ import annotations
