@@ -27,7 +27,7 @@ from proxqa_core.vision.grounding_head import (
     choose,
     encode_patches,
     ground,
-    iou,
+    largest_iou,
     patch_probabilities,
     score_in_box,
 )
@@ -123,7 +123,7 @@ class Grounding:
         # 2. The likeliest name of each thing.
         kept: list[tuple[Candidate, str]] = []
         for candidate, name in sorted(found, key=lambda f: -f[0].score):
-            if len(kept) < MAX_THINGS and not _is_among(candidate, [c for c, _ in kept]):
+            if len(kept) < MAX_THINGS and largest_iou(candidate.box, [c.box for c, _ in kept]) <= ONE_THING_IOU:
                 kept.append((candidate, name))
         size = self._image.width, self._image.height
         return [ObjectQuery(n, self._model.preprocessing.in_pixels(c.box, *size)) for c, n in kept]
@@ -167,11 +167,3 @@ class Grounding:
         """Mean word embedding of a name, [words]."""
         ids = self._model.prompter.plain_ids(" " + templates.plain(name)) or [0]
         return self._language_model.embed(ids).float().mean(0)
-
-
-def _is_among(candidate: Candidate, others: Sequence[Candidate]) -> bool:
-    """Whether one of others is where a candidate is."""
-    if not others:
-        return False
-    boxes = torch.tensor([o.box.xyxy for o in others])
-    return bool((iou(torch.tensor(candidate.box.xyxy), boxes) > ONE_THING_IOU).any())

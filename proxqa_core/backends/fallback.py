@@ -28,6 +28,7 @@ FAILURES = (ProxqaError, RuntimeError, OSError, ValueError)
 MAX_REASON = 120
 """Most characters of a reason in a description."""
 NetworkT = TypeVar("NetworkT", VisionEncoder, LanguageModel[Any])
+ResultT = TypeVar("ResultT")
 
 
 @dataclass
@@ -53,7 +54,16 @@ class Current(Generic[NetworkT]):
         """What runs the network, for people, and why no other."""
         return self.network.description + (f" ({self.backend} failed: {self.failure})" if self.failure else "")
 
-    def fail(self, error: Exception) -> None:
+    def run(self, use: Callable[[NetworkT], ResultT]) -> ResultT:
+        """What a use of the network gives; where the network fails, the same use of PyTorch's."""
+        if not self.failure:
+            try:
+                return use(self.network)
+            except FAILURES as error:
+                self._fail(error)
+        return use(self.network)
+
+    def _fail(self, error: Exception) -> None:
         """Have PyTorch run the network from now on; the backend's memory is freed."""
         self.failure = reason_of(error)[:MAX_REASON]
         self.network = self.torch()
@@ -77,12 +87,7 @@ class FallbackVisionEncoder:
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """See `VisionEncoder.encode`."""
-        if not self._current.failure:
-            try:
-                return self._current.network.encode(pixels)
-            except FAILURES as error:
-                self._current.fail(error)
-        return self._current.network.encode(pixels)
+        return self._current.run(lambda network: network.encode(pixels))
 
 
 class FallbackLanguageModel:
@@ -111,21 +116,11 @@ class FallbackLanguageModel:
 
     def run_prefixes(self, branches: Sequence[Branch]) -> list[Any]:
         """See `LanguageModel.run_prefixes`."""
-        if not self._current.failure:
-            try:
-                return self._current.network.run_prefixes(branches)
-            except FAILURES as error:
-                self._current.fail(error)
-        return self._current.network.run_prefixes(self._taken_over(branches))
+        return self._current.run(lambda network: network.run_prefixes(self._taken_over(branches)))
 
     def run_branches(self, branches: Sequence[Branch]) -> list[torch.Tensor]:
         """See `LanguageModel.run_branches`."""
-        if not self._current.failure:
-            try:
-                return self._current.network.run_branches(branches)
-            except FAILURES as error:
-                self._current.fail(error)
-        return self._current.network.run_branches(self._taken_over(branches))
+        return self._current.run(lambda network: network.run_branches(self._taken_over(branches)))
 
     def logits(self, hidden: torch.Tensor, tokens: Sequence[int]) -> NDArray[np.float64]:
         """See `LanguageModel.logits`."""
@@ -135,8 +130,10 @@ class FallbackLanguageModel:
         """See `LanguageModel.generate`."""
         return self._current.network.generate(embeddings, max_new_tokens)
 
-    def _taken_over(self, branches: Sequence[Branch]) -> list[Branch]:
-        """Branches whose prefixes are PyTorch's, also those that the backend has read."""
+    def _taken_over(self, branches: Sequence[Branch]) -> Sequence[Branch]:
+        """Branches for the network that runs: once it is PyTorch's, prefixes that the backend has read are too."""
+        if not self._current.failure:
+            return branches
         ours: dict[int, Any] = {id(None): None}
         for after in (b.after for b in branches):
             if id(after) not in ours:

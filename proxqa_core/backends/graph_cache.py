@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from proxqa_core.errors import WriteError, reason_of
+from proxqa_core.errors import reason_of
 from proxqa_core.files import atomic_folder, sha256
 from proxqa_core.model.base_weights import MANIFEST, cache_folder, seal
 
@@ -53,7 +53,7 @@ def cached(kind: str, key: str, make: Callable[[Path], None]) -> Path | None:
         with atomic_folder(folder) as work:
             make(work)
             seal(work)
-    except (WriteError, OSError) as error:  # a full or read-only disk, a cache that is a file, a faster process
+    except OSError as error:  # a full or read-only disk, a cache that is a file, a faster process
         if is_whole(folder):
             return folder
         log.warning("not kept for the next start: %s", reason_of(error))

@@ -8,7 +8,6 @@ A folder holds: `proxqa.json` (AdapterInfo), `projector.safetensors`, `adapter_c
 `adapter_model.safetensors` (the last two as `peft` writes them), `grounding_head.safetensors` where it has one, and
 `names.json` where it says what it was taught (`proxqa_core.model.taught_names`). A plain folder of `peft` has the
 middle two only, of a LLaVA or of its language model (`proxqa_core.model.peft_folder`).
-two only, of a LLaVA or of its language model (`proxqa_core.model.peft_folder`).
 
 Source: LoRA, Hu et al. 2021, arXiv 2106.09685.
 """

@@ -249,7 +249,7 @@ def _load(
 
 def _expanded(path: str | os.PathLike[str]) -> str:
     """A path whose "~" is the home folder: a shell leaves it as it is in `model:=~/llava`, and YAML has no shell."""
-    return os.path.expanduser(path) if str(path).startswith("~") else str(path)
+    return os.path.expanduser(str(path))
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from proxqa_core.errors import BadModelError
+from proxqa_core.errors import BadModelError, reason_of
 from proxqa_core.files import write_text
 from proxqa_core.types import MAX_NAME_LENGTH, clean_text
 
@@ -132,7 +132,7 @@ def read_names(folder: Path) -> TaughtNames | None:
         values = json.loads(path.read_text(encoding="utf-8"))
         return _from_json(values)
     except (ValueError, TypeError, KeyError, OSError, RecursionError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+        reason = f"no {error}" if isinstance(error, KeyError) else reason_of(error)[:200]
         raise BadModelError(f"{str(path)!r} cannot be used: {reason}") from error
 
 

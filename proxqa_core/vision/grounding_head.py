@@ -143,6 +143,13 @@ def iou(box: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     return common / ((box[2:] - box[:2]).clamp_min(0).prod() + areas - common).clamp_min(1e-9)
 
 
+def largest_iou(box: Box, others: Sequence[Box]) -> float:
+    """The largest intersection over union of a box with one of others, in [0, 1]; 0 where there are none."""
+    if not others:
+        return 0.0
+    return float(iou(torch.tensor(box.xyxy), torch.tensor([o.xyxy for o in others])).max())
+
+
 def choose(candidates: Sequence[Candidate], place: Place | None) -> Box:
     """The box that is meant.
 

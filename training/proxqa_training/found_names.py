@@ -13,18 +13,16 @@ from __future__ import annotations
 import logging
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import torch
 
 from proxqa_core.engine import EncodedImage, ProximityEngine
 from proxqa_core.errors import BadImageError
 from proxqa_core.evaluation.runner import depths_of
 from proxqa_core.model.taught_names import TaughtName, TaughtNames, write_names
-from proxqa_core.types import Box, ObjectQuery
-from proxqa_core.vision.grounding_head import iou
+from proxqa_core.types import ObjectQuery
+from proxqa_core.vision.grounding_head import largest_iou
 from proxqa_training.bad_images import BadImages
 from proxqa_training.labels import LabelledImage, hash_share, read_images
 from proxqa_training.logs import progress
@@ -147,7 +145,8 @@ def _ask_present(encoded: EncodedImage, image: LabelledImage, counts: _Counts) -
     for thing in depths_of(encoded, [ObjectQuery(name) for name in present]):
         boxes = [o.box for o in image.record.objects if means(thing.name, o.name)]
         counts.asked[thing.name] += 1
-        counts.found[thing.name] += bool(thing.is_answered and thing.found_at and _overlaps(thing.found_at, boxes))
+        there = thing.found_at is not None and largest_iou(thing.found_at, boxes) >= MIN_IOU
+        counts.found[thing.name] += thing.is_answered and there
 
 
 def _ask_absent(encoded: EncodedImage, image: LabelledImage, names: Sequence[str], counts: _Counts) -> None:
@@ -164,10 +163,6 @@ def _is_absent(name: str, image: LabelledImage) -> bool:
     if image.absent_known is not None and name not in image.absent_known:
         return False
     return not any(means(a, b) or unsure(a, b) for p in image.present for a, b in ((name, p), (p, name)))
-
-
-def _overlaps(box: Box, others: Iterable[Box]) -> bool:
-    return bool((iou(torch.tensor(box.xyxy), torch.tensor([o.xyxy for o in others])) >= MIN_IOU).any())
 
 
 def _measured_on(used: Sequence[LabelledImage]) -> str:

@@ -22,6 +22,7 @@ from proxqa_core.engine import ProximityEngine
 from proxqa_core.evaluation.metrics import summary
 from proxqa_core.evaluation.runner import PROMPTS, measure
 from proxqa_core.files import write_text
+from proxqa_training.stages.calibrate import NORMAL_WITHIN_SIGMA
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +34,6 @@ FEW_PAIRS = 100
 """Below, a share of pairs is uncertain by 10 points and more."""
 WORSE = 0.02
 """By how much a share must have moved away from what it should be to be called worse."""
-WITHIN_SIGMA = 0.683
-"""Share of a normal distribution within one standard deviation."""
 FIGURES = ("pairs", "pair_accuracy", "objects_with_truth", "mae", "ece", "within_sigma")
 """What is kept of a report of `proxqa_core.evaluation.metrics.summary`."""
 _PATHS = ("image", "depth_map", "mask_map")
@@ -172,7 +171,7 @@ def _worse(both: dict[str, dict[str, float]]) -> str:
     parts = []
     if after["ece"] > before["ece"] + WORSE:
         parts.append(f"calibration error {figure(before['ece'], 3)} → {figure(after['ece'], 3)}")
-    off = [abs(f["within_sigma"] - WITHIN_SIGMA) for f in (before, after)]
+    off = [abs(f["within_sigma"] - NORMAL_WITHIN_SIGMA) for f in (before, after)]
     if math.isfinite(off[0]) and off[1] > off[0] + WORSE:
         parts.append(f"within ± {share(before['within_sigma'])} → {share(after['within_sigma'])}")
     return ", ".join(parts)
