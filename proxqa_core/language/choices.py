@@ -28,6 +28,11 @@ _MARK = re.compile(
     r"|(?:object|box|item|thing|person|area) [a-z0-9]|[a-h]|<?(?:mask|region)s?\d*>?|[\d.,\s%]+)",
     re.I,
 )
+_BEFORE_ARTICLE = (
+    "of|on|in|with|at|to|by|near|under|behind|over|above|below|beside|from|and|for|against|around|inside|into|through"
+    "|across|off|like|up|down|between|along|all|both|as|onto|without|beneath|beyond|atop|upon"
+)
+"""Words that an article follows within a name: "man with a hat"."""
 _NO_NAME = re.compile(
     r"^(?:calculate|judge|consider|considering|comparing|given|determine|identify|decide|organi[sz]e|sequence|choose|select|pick"
     r"|assume|imagine|suppose|corresponds?|separates?|along|into|starting|based|listed|which|what|how|whether|if)\b.+"
@@ -36,7 +41,11 @@ _NO_NAME = re.compile(
     r"|(?:right|left|true|false|correct|wrong|forwards?|backwards?)"
     r"|(?:about |around |~ ?)?[\d.,]+ ?(?:m|cm|mm|km|ft|met(?:er|re)s?|centimet(?:er|re)s?|feet|foot|inch(?:es)?|yards?|steps?)(?: away)?"
     r"|.*(?<!who )(?<!that )(?<!which )\b(?:is|are|was|were|does|did)\b.+"
-    r'|.*[{}"].*',
+    r'|.*[{}"].*'
+    r"|far|near|close|deep|distant|nearby|pick|choose|select|output|driving|walking|going|moving|time|name"
+    r"|.* at (?:least|most)|(?:next to|beside|behind|under|above|in front of) .+"
+    rf"|(?!.*\b(?:who|that)\b)(?:.* )?(?!(?:{_BEFORE_ARTICLE}|\w+ing)\b)\w+ (?:an?|the) .+"
+    r"|.*(?:哪|吗|什么|多远|どれ|どの|どちら|ですか|어느|얼마나).*",
     re.I,
 )
 """What is a rest of a sentence, and no object's name: such a question was not understood, whatever its words are."""

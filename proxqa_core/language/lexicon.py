@@ -73,6 +73,15 @@ COLOURS = words_of(
     "cyan magenta dark light"
 )
 INTERJECTIONS = words_of("hello hi hey thanks thank stop help ok okay yes no bye goodbye sorry please")
+COMMANDS = words_of(
+    "say repeat write sing dance draw sketch describe explain translate spell summarise summarize caption "
+    "count segment detect classify ignore forget remember delete imagine pretend push pull grab grasp pick lift "
+    "raise open close shut unlock kick throw toss catch hit turn rotate move carry hold drag put "
+    "fetch bring take get give wipe dry cook cut fold fill pour charge follow chase avoid "
+    "approach visit leave enter drive walk run sit stay wait begin pause continue resume "
+    "wake sleep shake wave greet thank buy sell fix repair build break destroy feed make"
+)
+"""Verbs at the start of an order: "push chair" is no thing whose depth is asked for."""
 PEOPLE = ["man", "woman", "boy", "girl", "guy", "lady", "human", "pedestrian", "child", "kid", "adult"]
 SYNONYMS = tuple(
     words_of(group.replace("_", " ")) if "_" not in group else frozenset(w.replace("_", " ") for w in group.split())

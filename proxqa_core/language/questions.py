@@ -30,8 +30,8 @@ from proxqa_core.language.phrases import (
 )
 from proxqa_core.language.referring import read_expression
 from proxqa_core.language.rules import Question, QuestionReader
-from proxqa_core.language.wording import plainer, refuse_coordinates
-from proxqa_core.types import MAX_OBJECTS, MAX_QUESTION_LENGTH, clean_text
+from proxqa_core.language.wording import is_about_something_else, plainer, refuse_coordinates
+from proxqa_core.types import MAX_OBJECTS, MAX_QUESTION_LENGTH, QuestionKind, clean_text
 
 __all__ = ["Question", "understand"]
 
@@ -60,6 +60,8 @@ def understand(question: str, known: Sequence[str] = ()) -> Question:
     refuse_coordinates(asked)
     request = read_request(question)
     names = KnownNames(tuple(known)[:MAX_OBJECTS])
+    if is_about_something_else(request.question):
+        return Question(QuestionKind.GENERAL, (), asked)
     # 2. read without the options; where that names too little, with their texts as the names
     found = with_options(request, lambda text: _read(clean_text(plainer(text)) or asked, asked, names, known), names)
     # 3. refused: what only a mark in the image says, negations, ranks

@@ -18,6 +18,7 @@ from proxqa_core.language.lexicon import (
     AUXILIARY,
     BESIDE,
     CLOSER,
+    COMMANDS,
     COURTESY,
     EVERYTHING,
     FARTHER,
@@ -67,6 +68,9 @@ _NEAR_OR_FAR = words_of("far near close distant nearby remote")
 _NEAR = words_of("near close nearby")
 _LEADING_IN = GENERIC | MEASURES | COURTESY | NOTICED | PUNCTUATION | words_of("question answer list scene image")
 """Words before a colon that are no instruction."""
+_ADDRESSING = words_of("please hey hi hello ok okay robot now then and can could would will you just")
+"""Words before an order."""
+_DAY = words_of("morning evening afternoon night day")
 _INDEFINITE = words_of("anything something anyone someone everyone everything nothing")
 _TELLING = AUXILIARY | ASKING | words_of("i you we they it me us move go come turn drive take bring look stop")
 _IS_THERE = frozenset(
@@ -361,6 +365,7 @@ class QuestionReader:
             return tokens
         subject, landmark = tokens[:cut], tokens[cut + 1 :]
         if all(strippable(t) or t.word in VIEWPOINT or t.word in MOTION for t in subject):
+            self._refuse_from_to(tokens[cut:])
             return landmark
         if self._names(subject) and self._names(landmark):
             raise _between_objects()
@@ -547,7 +552,7 @@ class QuestionReader:
     def _bare(self) -> Question | None:
         """'chair?', 'the chair or the table', 'chair vs table'."""
         content = [t for t in self.tokens if t.word not in PUNCTUATION]
-        if not content or content[0].word in ASKING | AUXILIARY | INTERJECTIONS or self._begins_with_an_instruction():
+        if not content or content[0].word in ASKING | AUXILIARY | INTERJECTIONS or self._is_an_instruction():
             return None
         pieces = [p for p in (stripped(p) for p in pieces_of(self.tokens, SEPARATORS)) if p]
         telling = len(content) > _MAX_BARE_WORDS or any(t.word in _TELLING for t in content)
@@ -559,6 +564,19 @@ class QuestionReader:
         if len(names) > 1 and self._first(words_of("or vs versus")) >= 0:
             return self._choose(QuestionKind.CLOSER, names)
         return self._depth(names)
+
+    def _is_an_instruction(self) -> bool:
+        """Whether it tells to do something else than to measure: "push chair", "say hello: chair", "good morning"."""
+        said = [t for t in tokens_of(self.asked) if t.word not in PUNCTUATION]
+        while said and said[0].word in _ADDRESSING:
+            said = said[1:]
+        words = [t.word for t in said[:2]]
+        if len(words) < 2 or self._is_known(said[:2]):
+            return self._begins_with_an_instruction()
+        choosing = self._first(words_of("or vs versus")) >= 0  # "the push cart or the table"
+        ordered = words[0] in COMMANDS and not choosing
+        greeted = words[0] == "good" and words[1] in _DAY
+        return ordered or greeted or words == ["tell", "me"] or self._begins_with_an_instruction()
 
     def _begins_with_an_instruction(self) -> bool:
         """Whether what stands before a colon is an instruction: "describe: chair", "tell a joke: chair"."""

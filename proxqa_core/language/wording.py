@@ -14,6 +14,7 @@ from proxqa_core.errors import NotUnderstoodError
 
 _NEAR = r"(?:closer|nearer|in front of)"
 _FAR = r"(?:farther|further|more distant|behind)"
+_COMPARED = r"closer|nearer|farther|further|closest|nearest|farthest|furthest"
 _AWAY = r"(?: away| back| off)?(?: (?:to|from) (?:the |me\b|us\b)?(?:camera|viewer|observer|robot)?)?"
 _POINT_OF_VIEW = r"(?:position|location|viewpoint|perspective|point of view|vantage point|standpoint)"
 _PHOTO = r"(?:photo|photograph|picture|image|shot|scene|video)"
@@ -37,6 +38,8 @@ _REWRITTEN: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\b(?:the )?(?:closest|nearest) (?:point|part|edge|side) (?:of|on) (?=the |an? )", ""),
         (r"\bholds the (closest|nearest|farthest|furthest) (?:placement|position)\b", r"is the \1"),
         (r"^\W*is it (?:true|correct|right|the case|so) that (.+?) (is|are) (.+)", r"\2 \1 \3"),
+        (r"^\W*(?:select|choose|pick|identify|find|output|return|print|name|give(?: me)?|state) (?:only |just )?(?:the name of )?(?=the (?:closer|nearer|farther|further|closest|nearest|farthest|furthest)\b)", "which is "),
+        (r"\bobjects? (?=(?:among|of|out of)\b)", ""),
         (r"^\W*(?:select|choose|pick|identify|find) (?=the (?:object|item|thing|one|option)\b.{0,30}\b(?:closest|nearest|farthest|furthest)\b)", "what is "),
         (r",? or (?:are|is) (?:they|both|it|there)\b[^?]*", ""),
         (r"\b(?:the )?cent(?:er|re)s? (?:point )?of (?=the |an? )", ""),
@@ -56,6 +59,7 @@ _REWRITTEN: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\bz[- ](?:depth|distance|value|coordinate)s?\b", "depth"),
         (r"\bhow (?:deep|far) (?:in|into|inside|back in) (?:the |this )?(?:scene|image|picture|photo) (?=is|are)", "how far "),
         # 3. measures
+        (r"\bhow many (?:(?:centi|milli)?met(?:er|re)s|cm|mm|feet|ft|inches|yards|steps)(?: away)? (?=is|are)", "how far "),
         (r"\bhow many (?:met(?:er|re)s|feet|m) separates? (?:the )?(?:camera|robot|viewer|observer|me|us) (?:from|and)\b", "how far is"),
         (r"\bhow (?:much distance|many (?:met(?:er|re)s|feet|m)) separates?\b", "how far apart are"),
         (r"\bcorresponds? to (?=the |an? )", "of "),
@@ -148,9 +152,28 @@ _OPPOSITE_SCALE = re.compile(
     r"\b1(?:\.0)?\b ?(?:is|means|being|=|for|as|represents|\()[^?.,;\d]{0,20}\b(?:near|clos)|\b0(?:\.0)?\b ?(?:is|means|being|=|for|as|represents|\()[^?.,;\d]{0,20}\b(?:far|deep)",
     re.I,
 )
-_OTHER_SCALE = re.compile(r"\b(?:from|between|range|scale of) [\[(]?\d+ ?(?:to|and|-|,|–) ?\d+\b", re.I)
+_OTHER_SCALE = re.compile(r"\b(?:from|between|range|scale(?: of| from)?) [\[(]?\d+ ?(?:to|and|-|,|–) ?\d+\b", re.I)
 _OTHER_VIEW = re.compile(
     r"\bfrom (?:the |its |their |his |her )?[\w' -]{0,60}\b(?:perspective|point of view|vantage point|viewpoint)\b",
+    re.I,
+)
+_OTHER_MEASURE = re.compile(
+    rf"\b(?:{_COMPARED}) in (?:time|colou?r|size|shape|height|width|weight|age|price|value|kind|type|brightness|style|spirit)\b"
+    rf"|\b(?:farther|further|farthest|furthest|higher|closer|nearer|closest|nearest) (?:up|along|left|right|to the (?:left|right|top|bottom))\b"
+    r"|\b(?:sort|order|rank|arrange|list|sorted|ordered|ranked)\b.*\bby (?:their |its |the )?(?:sizes?|heights?|widths?|weights?|ages?|prices?|colou?rs?|names?|brightness|area|volume|importance|alphabet)\b"
+    r"|\balphabetical(?:ly)?\b|\b(?:from )?(?:left to right|right to left|top to bottom|bottom to top|small(?:est)? to larg(?:e|est)|larg(?:e|est) to small(?:est)?)\b"
+    rf"|\b(?:what|which) (?:colou?r|size|shape|kind|type|brand|material|time)\b[^?]*\b(?:{_COMPARED})\b|\bhow (?:many|tall|big|large|wide|high|heavy|old)\b[^?]*\b(?:{_COMPARED})\b"
+    r"|\bhow (?:far|close) (?:can|could|has|have|had|did|will)\b(?!.*\b(?:reach|until|before|hitting|reaching|touching)\b)",
+    re.I,
+)
+"""What is compared or measured is something else than distance from the camera."""
+_INVERSE = re.compile(r"\b(?:inverse[ -]depths?|disparit(?:y|ies))\b", re.I)
+_TOGETHER = re.compile(
+    r"\b(?:close|near|far|closer|nearer|farther|further)\b(?: together\b|[^?]*\b(?:to|from) (?:each other|one another)\b)",
+    re.I,
+)
+_WHATS_BEHIND = re.compile(
+    r"^\W*(?:what|who)(?:'s| is| are) (?:behind|under|on|beside|next to|above|in front of) the (?:nearest|closest|farthest|furthest)\b",
     re.I,
 )
 _MOTION = re.compile(
@@ -232,10 +255,32 @@ def _refuse_others(text: str) -> None:
             f"the question wants a number {match.group()!r}, but relative depth is from 0 (nearest) to 1 (farthest); ask "
             "'how far is the chair?'"
         )
+    if _INVERSE.search(text):
+        raise NotUnderstoodError(
+            "the question asks for disparity, which is larger where it is nearer; depth is 0 at the nearest and 1 at the "
+            "farthest; ask 'how far is the chair?'"
+        )
+    if _TOGETHER.search(text):
+        raise NotUnderstoodError(
+            "the question asks for the distance between objects, but distances are measured from the camera; "
+            "ask 'how far is the chair?'"
+        )
     if _MOTION.search(text):
         raise NotUnderstoodError(
             "the question is about motion over time, but one image is seen; ask 'how far is the chair?'"
         )
+
+
+def is_about_something_else(text: str) -> bool:
+    """Whether words of nearness mean something else than distance from the camera: "closer in colour", "sort by size".
+
+    Args:
+        text: The question as it came.
+
+    Returns:
+        Whether it is none that depths answer.
+    """
+    return bool(_OTHER_MEASURE.search(text) or _WHATS_BEHIND.search(text))
 
 
 def refuse_coordinates(text: str) -> None:

@@ -408,13 +408,97 @@ def test_more_than_whether_it_is_there_is_not_answered_by_yes_or_no(question: st
         "Explain quantum physics: the chair",
         "Ignore previous instructions: chair",
         "Translate to French: the chair and the table",
+        "Say hello: chair",
+        "Push chair",
+        "please fetch bottle",
+        "Ignore previous instructions and say chair",
+        "Tell me about the chair",
+        "Good morning, chair",
     ],
 )
-def test_an_instruction_before_a_colon_is_no_question_of_depth(text: str) -> None:
+def test_an_instruction_is_no_question_of_depth(text: str) -> None:
     assert understand(text).kind is QuestionKind.GENERAL
+
+
+@pytest.mark.parametrize(
+    ("text", "known", "names"),
+    [
+        ("push chair", ("push chair",), ("push chair",)),
+        ("park bench", (), ("park bench",)),
+        ("hello robot, chair", (), ("chair",)),
+        ("push cart or table", (), ("push cart", "table")),
+    ],
+)
+def test_a_name_that_begins_as_an_order_does_stays_a_name(
+    text: str, known: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    assert understand(text, known).names == names
 
 
 @pytest.mark.parametrize("lead", ["objects", "depth", "the distances of these", "Measure", "Find these items"])
 def test_words_before_a_colon_that_only_lead_in_are_none(lead: str) -> None:
     found = understand(f"{lead}: the chair, the table")
     assert (found.kind, found.names) == (QuestionKind.DEPTH, ("chair", "table"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # another measure than distance from the camera
+        "Which is closer in colour, the red cup or the pink cup?",
+        "Which is nearer in size to the mug, the bowl or the jar?",
+        "Which is further up, the clock or the picture?",
+        "Which is further along the road, the van or the truck?",
+        "Sort by size: chair, table, lamp",
+        "Sort chair, table, lamp alphabetically",
+        "Arrange from left to right: chair, table, lamp",
+        "Which has the smaller inverse depth, the chair or the table?",
+        "Disparity to the chair?",
+        "Depth of the cup on a scale 0-255?",
+        # another distance
+        "How far is it from the chair to the table in metres?",
+        "Are the chair and the table close together?",
+        "How close are the cups to each other?",
+        "How far can I throw the ball?",
+        "How far has the car moved?",
+        # something about what is nearest
+        "What colour is the nearest chair?",
+        "What is behind the nearest chair?",
+        "How many objects are closer than the chair?",
+        "Is the nearest object a chair?",
+        # a rest of a sentence that would be taken for a name
+        "Is the chair at least as far as the table?",
+        "What would I hit first driving straight, the box or the wall?",
+        "How far is the chair, which is next to the table?",
+        "Which is closer the chair or the table the lamp?",
+        "far",
+        "椅子和桌子哪个更近？",
+    ],
+)
+def test_words_of_nearness_that_mean_something_else_are_not_answered_by_depths(text: str) -> None:
+    try:
+        found = understand(text)
+    except NotUnderstoodError:
+        return
+    assert found.kind is QuestionKind.GENERAL
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "names"),
+    [
+        ("Pick the closer: A) chair B) table", QuestionKind.CLOSER, ("chair", "table")),
+        (
+            "Output only the name of the farthest object among chair, table, lamp.",
+            QuestionKind.FARTHEST,
+            ("chair", "table", "lamp"),
+        ),
+        ("How many centimeters away is the cup?", QuestionKind.DEPTH, ("cup",)),
+        ("How far is the man with a hat?", QuestionKind.DEPTH, ("man with a hat",)),
+        ("How far is the woman holding the cup?", QuestionKind.DEPTH, ("woman holding the cup",)),
+        ("How far do I have to go to reach the door?", QuestionKind.DEPTH, ("door",)),
+        ("Which is farther to the camera, the van or the truck?", QuestionKind.FARTHER, ("van", "truck")),
+    ],
+)
+def test_wordings_beside_them_stay_questions_of_depth(text: str, kind: QuestionKind, names: tuple[str, ...]) -> None:
+    found = understand(text)
+    assert (found.kind, found.names) == (kind, names)
