@@ -26,7 +26,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -151,7 +150,7 @@ def base_identity() -> str:
 
 
 def default_base(on_progress: Callable[[str], None] | None = None) -> Path:
-    """The folder of the converted base; converts (about 20 s) where no good one is cached.
+    """The folder of the converted base; converts (about 8 s) where no good one is cached.
 
     Args:
         on_progress: Called with one line before work that takes longer. None = logged as a warning, so that whoever
@@ -169,7 +168,7 @@ def default_base(on_progress: Callable[[str], None] | None = None) -> Path:
     found, _ahead = _ahead or _start_verifying(), None
     language, vision, folder, whole = found.result()
     if not whole:
-        (on_progress or log.warning)(f"converting the base weights once, about 20 s, into {folder}")
+        (on_progress or log.warning)(f"converting the base weights once, about 8 s, into {folder}")
         _make_base(language, vision, folder)
     return folder
 
@@ -212,7 +211,7 @@ def _make_base(language: Path, vision: Path, folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _workplace(folder.parent) as work:
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[]), _without_bars():
                 torch.manual_seed(0)  # what is drawn (projector, the image token's row) is the same each time
                 _convert(language, vision, work)
             seal(work)
@@ -348,10 +347,11 @@ def _convert(language: Path, vision: Path, out: Path) -> None:
     """Assemble LlavaForConditionalGeneration and its tokenizer; the projector is drawn at random."""
     from transformers import LlavaConfig, LlavaForConditionalGeneration
 
+    from proxqa_core.model.gguf_file import read_llama
     from proxqa_core.vision.tower import MergedDinov2Config, MergedDinov2Model
 
     # 1. The language model out of its GGUF file, with one more token, for the image.
-    tokenizer, llm = _read_gguf(language)
+    tokenizer, llm = read_llama(language)
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]})
     llm.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64, mean_resizing=False)
     # 2. The vision tower around its backbone.
@@ -377,19 +377,15 @@ def _convert(language: Path, vision: Path, out: Path) -> None:
     tokenizer.save_pretrained(out)
 
 
-def _read_gguf(language: Path) -> tuple[Any, Any]:
-    """Tokenizer and language model, dequantised to float32, of a GGUF file."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+@contextlib.contextmanager
+def _without_bars() -> Iterator[None]:
+    """Without transformers' progress bars: whoever waits has been told in one line."""
     from transformers.utils import logging as hf_logging
 
-    bars = hf_logging.is_progress_bar_enabled()
+    shown = hf_logging.is_progress_bar_enabled()
     hf_logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(language.parent), gguf_file=language.name)
-        llm = AutoModelForCausalLM.from_pretrained(str(language.parent), gguf_file=language.name, dtype=torch.float32)
+        yield
     finally:
-        if bars:
+        if shown:
             hf_logging.enable_progress_bar()
-    if hasattr(llm.config, "quantization_config"):
-        del llm.config.quantization_config
-    return tokenizer, llm

@@ -1,6 +1,6 @@
 """The real node with the real model, whose base weights are "converted" by copying those converted before. A program.
 
-The real conversion reads for 20 s and then writes. The writing is the same here: the same library writes the same bytes
+The real conversion reads for 8 s and then writes. The writing is the same here: the same library writes the same bytes
 into the same folder, which is then verified and moved by the code that is being tested.
 
 CONVERTED: folder of the base that was converted before. FILE_LIMIT: most bytes in a file (default: no limit), which a

@@ -174,7 +174,7 @@ def test_what_takes_long_is_told_or_logged(small, caplog):
     """Who passes no callback has it in the log, as a warning: it is seen where nobody has set up logging."""
     lines = []
     base = base_weights.default_base(lines.append)
-    assert lines == [f"converting the base weights once, about 20 s, into {base}"] and not caplog.records
+    assert lines == [f"converting the base weights once, about 8 s, into {base}"] and not caplog.records
     (base / base_weights.MANIFEST).unlink()
     assert base_weights.default_base() == base_weights.default_base() == base
     assert [(r.levelname, r.getMessage()) for r in caplog.records] == [("WARNING", lines[0])]
