@@ -185,7 +185,8 @@ def test_a_flood_of_large_images(graph, launch, monkeypatch):
     assert sent == 180 and len(answers) >= 6
     assert all(a.latency < 5 and a.objects[0].depth == pytest.approx(200 / 255) for a in answers)
     third = len(sizes) // 3
-    assert max(sizes[-third:]) < max(sizes[third:-third]) + 24, sizes  # a leak of every image answered: 62 MB a second
+    # images under way come and go; what stays is the least: a leak of every image answered adds 62 MB a second to it
+    assert min(sizes[-third:]) < min(sizes[third:-third]) + 24, sizes
     counts = {k: int(v) for k, v in robot.status().items() if k.startswith("frames_")}
     assert counts["frames_dropped"] > 0 and 20 <= counts["frames_received"] <= sent and counts["frames_bad"] == 0
     used = counts["frames_answered"] + counts["frames_dropped"] + counts["frames_failed"]
