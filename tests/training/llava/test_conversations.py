@@ -1,119 +1,119 @@
-"""What a LLaVA is trained on: the engine's own prompt, answers alone supervised, every sample once an epoch."""
+"""What a LLaVA is trained on: every image at its place, what is bad named, every sample once an epoch."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from proxqa_core.datasets.llava import Conversation, Turn
-from proxqa_core.llm.prompts import Prompter
-from proxqa_core.model.loading import LoadedModel
-from proxqa_training.llava.conversations import (
-    IGNORE,
-    ConversationDataset,
-    ConversationEncoder,
-    collate,
-    length_grouped,
-)
+from proxqa_core.model.loading import NO_ADAPTER, LoadedModel, load
+from proxqa_core.vision.image_file import read_image
+from proxqa_training.llava.conversations import ConversationDataset, collate, length_grouped
+from proxqa_training.llava.encoding import IGNORE
+from tests.core.tiny_llava import save_llava
+from tests.training.llava.test_encoding import ANSWER, LLAVA_1_5, ONE_TURN, TWO_TURNS, with_template
 
-# llava-hf/llava-1.5-7b-hf's, which ends no answer
-LLAVA_1_5 = (
-    "{% for m in messages %}{% if m['role'] != 'system' %}{{ m['role'].upper() + ': ' }}{% endif %}"
-    "{% for c in m['content'] if c['type'] == 'image' %}{{ '<image>\n' }}{% endfor %}"
-    "{% for c in m['content'] if c['type'] == 'text' %}{% generation %}{{ c['text'] + ' ' }}{% endgeneration %}"
-    "{% endfor %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
-)
-ONE_TURN = "{% for m in messages %}USER: {{ m['content'] }}{% endfor %} ASSISTANT:"
-QUESTION, ANSWER = "How far is the chair?", "0.37"
-TWO_TURNS = (
-    *(Turn("user", f"<image>\n{QUESTION}"), Turn("assistant", ANSWER)),
-    *(Turn("user", "And <|im_end|> the dog?"), Turn("assistant", "not visible")),
-)
+COLOURS = ("red", "green", "blue")
 
 
-@pytest.fixture(params=["own", "llava-1.5", "none"])
-def prompter(pristine: LoadedModel, request: pytest.FixtureRequest) -> Prompter:
-    return with_template(pristine, {"own": "", "llava-1.5": LLAVA_1_5, "none": None}[request.param])
+def row(name: str, images: list[str], *told: str, stage: str = "perceive") -> dict[str, Any]:
+    turns = [{"from": ("human", "gpt")[n % 2], "value": text} for n, text in enumerate(told)]
+    return {"id": name, "image": images, "stage": stage, "conversations": turns}
 
 
-def with_template(model: LoadedModel, template: str | None) -> Prompter:
-    import copy
-
-    tokenizer = copy.deepcopy(model.prompter.tokenizer)
-    if template != "":
-        tokenizer.chat_template = template
-    return Prompter(tokenizer, model.prompter.image_token_id, model.prompter.image_tokens)
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    return load(str(save_llava(tmp_path_factory.mktemp("llava"))), NO_ADAPTER, device="cpu", dtype="float32")
 
 
-def test_the_first_question_is_the_engines_and_answers_alone_are_learnt(prompter: Prompter) -> None:
-    encoder = ConversationEncoder(prompter, 4096)
-    assert encoder.several_turns
-    ids, labels = encoder.encode(Conversation("1", ("a.png",), TWO_TURNS))
-    image = [prompter.image_token_id] * prompter.image_tokens
-    asked = [*prompter.before_image, *image, *prompter.after_image, *prompter.question(QUESTION).ids]
-    assert ids[: len(asked)] == asked and len(ids) == len(labels)
-    end = prompter.tokenizer.eos_token_id
-    first, second = prompter.plain_ids(ANSWER), prompter.plain_ids("not visible")
-    assert [label for label in labels if label != IGNORE] == [*first, end, *second, end]
-    assert labels[: len(asked)] == [IGNORE] * len(asked) and ids[len(asked) : len(asked) + len(first)] == first
-    assert all(label in (IGNORE, token) for token, label in zip(ids, labels, strict=True))
-    # what is asked is text: no token that ends a turn comes out of it
-    around = prompter.before_image.count(end) + 2 * prompter.question(QUESTION).ids.count(end)
-    assert ids.count(end) == 2 + around
+@pytest.fixture
+def made(tmp_path: Path, tiny: LoadedModel) -> Callable[..., ConversationDataset]:
+    """Makes a dataset of samples; there are images red.png, green.png and blue.png."""
+    for n, name in enumerate(COLOURS):
+        Image.fromarray(np.full((64, 64, 3), 255 * np.eye(3)[n], np.uint8)).save(tmp_path / f"{name}.png")
+
+    def make(*rows: dict[str, Any], template: str = LLAVA_1_5, max_seq_len: int = 4096) -> ConversationDataset:
+        (tmp_path / "mix.json").write_text(json.dumps(rows))
+        model = dataclasses.replace(tiny, prompter=with_template(tiny, template))
+        return ConversationDataset(tmp_path / "mix.json", tmp_path, "perceive", model, max_seq_len, tmp_path)
+
+    return make
 
 
-def test_turns_that_do_not_fit_are_left_out(pristine: LoadedModel) -> None:
-    whole, _ = ConversationEncoder(pristine.prompter, 4096).encode(Conversation("1", ("a.png",), TWO_TURNS))
-    cut, labels = ConversationEncoder(pristine.prompter, len(whole) - 1).encode(
-        Conversation("1", ("a.png",), TWO_TURNS)
+def test_a_template_of_one_turn_makes_a_sample_of_each_question(made: Callable[..., ConversationDataset]) -> None:
+    told = [turn.text for turn in TWO_TURNS]
+    about_two = ("<image>\nRed?", "Yes.", "And <image>?", "No.", "Sure?", "Yes.")
+    data = made(
+        row("a", ["none.png"], *told),
+        row("b", ["red.png", "blue.png"], *about_two),
+        row("c", ["red.png"], *told, stage="reason"),
+        template=ONE_TURN,
     )
-    assert (
-        whole[: len(cut)] == cut
-        and 0 < len(cut) < len(whole)
-        and ANSWER in pristine.prompter.tokenizer.decode([label for label in labels if label != IGNORE])
-    )
-
-
-def test_text_alone_has_no_image(prompter: Prompter) -> None:
-    ids, labels = ConversationEncoder(prompter, 4096).encode(
-        Conversation("1", (), (Turn("user", "Two and two?"), Turn("assistant", "Four.")))
-    )
-    assert prompter.image_token_id not in ids and "Four." in prompter.tokenizer.decode(
-        [v for v in labels if v != IGNORE]
-    )
-
-
-def _about_two(turns: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The same conversation about two images."""
-    first = turns[0] | {"value": "<image>\n<image>\n" + turns[0]["value"].replace("<image>", "")}
-    return [first, *turns[1:]]
-
-
-def test_a_template_of_one_turn_makes_a_sample_of_each_question(pristine: LoadedModel, tmp_path: Path) -> None:
-    import dataclasses
-
-    model = dataclasses.replace(pristine, prompter=with_template(pristine, ONE_TURN))
-    rows = [{"id": "a", "image": "a.png", "stage": "perceive", "conversations": []}]
-    rows[0]["conversations"] = [{"from": "human" if t.role == "user" else "gpt", "value": t.text} for t in TWO_TURNS]
-    rows += [{"id": "b", "image": ["a.png", "b.png"], "conversations": _about_two(rows[0]["conversations"])}]
-    rows += [{"id": "c", "image": "a.png", "stage": "reason", "conversations": rows[0]["conversations"]}]
-    (tmp_path / "mix.json").write_text(json.dumps(rows))
-    data = ConversationDataset(tmp_path / "mix.json", tmp_path, "perceive", model, 4096, tmp_path)
-    assert len(data) == 2 and data.report.samples == {"perceive": 1}
-    assert data.report.left_out.lines() == ["1 x more than one image: b"]
+    assert len(data) == 5 and data.report.samples == {"perceive": 2} and not data.report.left_out.lines()
     assert [data.conversation(i).turns[1].text for i in (0, 1)] == [ANSWER, "not visible"]
-    with pytest.raises(ValueError, match="2 samples in a row cannot be used"):
-        data[0]  # there is no image at all
-    assert data.bad() == ["a.png"]
-    for part in (data.conversation(0), data.conversation(1)):
-        ids, _ = ConversationEncoder(model.prompter, 4096).encode(part)
-        assert ids.count(model.prompter.image_token_id) == model.prompter.image_tokens
+    # each question comes after the images that were shown before it
+    assert [data.conversation(i).images for i in (2, 3, 4)] == [("red.png",), *[("red.png", "blue.png")] * 2]
+    assert [len(data[i]["pixel_values"]) for i in (2, 3, 4)] == [1, 2, 2]
+    assert data.conversation(4).turns[0].text == "<image>\n<image>\nSure?"
+    assert data[0]["labels"] == data[2]["labels"] and data.bad() == [
+        "none.png"
+    ]  # replaced by the next that can be used
+
+
+def test_several_images_come_each_at_its_place(tiny: LoadedModel, made: Callable[..., ConversationDataset]) -> None:
+    """The embeddings that the language model gets are those of each image by itself, in the places of its tokens."""
+    asked = ("Image 1: <image>\nImage 2: <image> which is blue?", "The second.", "And <image>?", "No.")
+    data = made(
+        row("a", ["red.png", "blue.png", "green.png"], *asked),
+        row("text", [], "Two and two?", "Four."),
+        row("b", ["green.png"], "<image>\nBlue?", "No."),
+    )
+    batch = collate([data[0], data[1], data[2]], 0)
+    assert batch["pixel_values"].shape[0] == 4 and not data.report.left_out.lines() and not data.bad()
+    got: list[torch.Tensor] = []
+    language_model = tiny.llava.model.language_model
+    hook = language_model.register_forward_pre_hook(
+        lambda module, arguments, options: got.append(options["inputs_embeds"]), with_kwargs=True
+    )
+    with torch.no_grad():
+        tiny.llava(**batch)
+        hook.remove()
+        pixels = {name: tiny.preprocessing.pixels([read_image(data._images / f"{name}.png")]) for name in COLOURS}
+        alone = {name: tiny.llava.get_image_features(pixels[name]).pooler_output[0] for name in COLOURS}
+    places = batch["input_ids"] == tiny.prompter.image_token_id
+    assert torch.allclose(got[0][places], torch.cat([alone[n] for n in ("red", "blue", "green", "green")]), atol=1e-5)
+    assert [int(n) for n in places.sum(1)] == [3 * len(alone["red"]), 0, len(alone["red"])]
+
+
+def test_bad_samples_of_several_images_are_counted_and_named(made: Callable[..., ConversationDataset]) -> None:
+    two = "<image>\n<image>\nWhich is red?"
+    data = made(
+        row("good", ["red.png", "blue.png"], two, "The first."),
+        row("one too many", ["red.png", "blue.png", "green.png"], two, "The first."),
+        row("one too few", ["red.png"], two, "The first."),
+        row("nowhere", ["red.png", "blue.png"], "Which is red?", "The first."),
+        row("long", ["red.png"] * 9, "<image>" * 9 + "?", "The first."),
+        row("gone", ["red.png", "gone.png"], two, "The first."),
+        row("long answer", ["red.png", "blue.png"], two, "far " * 80),
+        max_seq_len=100,
+    )
+    assert sorted(data.report.left_out.lines()) == [
+        "1 x images that do not fit into max_seq_len: long",
+        "3 x as many <image> marks as images are expected: sample 1 (one too many), sample 2 (one too few), "
+        "sample 3 (nowhere)",
+    ]
+    assert len(data) == 3 and data.report.samples == {"perceive": 3}
+    assert all(data[i]["input_ids"] == data[0]["input_ids"] for i in (1, 2))
+    assert data.bad() == ["gone.png", "long answer"]
 
 
 def test_a_batch_is_padded_on_the_right() -> None:

@@ -18,10 +18,12 @@ import torch
 from peft import PeftModel
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import LlavaForConditionalGeneration
+from transformers import LlavaForConditionalGeneration, TrainingArguments
 
 from proxqa_core.engine import ProximityEngine
 from proxqa_core.model.adapter import LORA, read_info
+from proxqa_training.llava.config import LlavaRecipe
+from proxqa_training.llava.run import LlavaRun, _arguments
 from tests.core.tiny_llava import save_llava
 
 ROOT = Path(__file__).parents[3]
@@ -45,7 +47,7 @@ def config(place: Path, per_device: int = 2, dropout: float = 0.05) -> Path:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny LLaVA and 20 samples of each stage, one of text alone, one image that is none."""
+    """A tiny LLaVA, 10 samples of each stage, two of both: one of text alone, one of three images."""
     place: Path = tmp_path_factory.mktemp("train")
     save_llava(place / "base")
     rng = np.random.default_rng(0)
@@ -66,6 +68,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             samples.append({"id": f"{stage}/{i}", "image": f"{i}.png", "stage": stage, "conversations": told})
     told = [{"from": "human", "value": "What is two and two?"}, {"from": "gpt", "value": "Four."}]
     samples.append({"id": "text", "stage": "mixed", "conversations": told})
+    turns = [("human", "Here <image>, here\n<image>: which chair is closer?"), ("gpt", "The first.")]
+    turns += [("human", "<image>\nAnd here?"), ("gpt", "No chair.")]
+    told = [{"from": who, "value": text} for who, text in turns]
+    samples.append({"id": "three", "image": ["0.png", "4.png", "7.png"], "stage": "mixed", "conversations": told})
     (place / "mix.json").write_text(json.dumps(samples))
     return place
 
@@ -113,7 +119,7 @@ def test_two_stages_and_the_adapter_is_a_plain_one_too(
     assert code == 0, err
     report = json.loads(out)
     second = Path(report["adapter"])
-    assert report["training"]["samples"] == {"reason": 10, "mixed": 1} and report["bad_images"] == []
+    assert report["training"]["samples"] == {"reason": 10, "mixed": 2} and report["bad_images"] == []
     assert not read_info(first).reasons and read_info(second).reasons
     plain = ProximityEngine.load(str(place / "base"), device="cpu", dtype="float32")
     engine = ProximityEngine.load(str(place / "base"), second, device="cpu", dtype="float32")
@@ -220,6 +226,22 @@ def test_recipes_that_do_not_hold(
     (tmp_path / "r.yaml").write_text(f"per_device_batch_size: 2\n{change}\n")
     code, _, err = train(*command(place, tmp_path / "r", recipe=tmp_path / "r.yaml"))
     assert code != 0 and message in err and "Traceback" not in err
+
+
+def test_several_gpus_without_a_launcher_are_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else the Trainer cuts every tensor of a batch in as many parts, the pixels of its images too."""
+    made = TrainingArguments.__post_init__
+
+    def with_three(self: TrainingArguments) -> None:
+        made(self)
+        self._n_gpu = 3
+
+    monkeypatch.setattr(TrainingArguments, "__post_init__", with_three)
+    run = LlavaRun("perceive", "default", tmp_path, tmp_path, tmp_path, device="cpu")
+    assert _arguments(run, LlavaRecipe()).n_gpu == 1
+    assert "1 of 3 GPUs is used; expected `accelerate launch` for more" in caplog.text
 
 
 @pytest.mark.slow

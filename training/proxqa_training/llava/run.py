@@ -272,7 +272,7 @@ def _arguments(run: LlavaRun, recipe: LlavaRecipe) -> TrainingArguments:
     cpu = run.device == "cpu" or not torch.cuda.is_available()
     if cpu and run.device == "cuda":
         raise ValueError("device is 'cuda', but no CUDA device was found; expected 'cpu' or 'auto'")
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(run.out),
         bf16=run.dtype == "bfloat16" or (run.dtype == "auto" and not cpu),
         gradient_accumulation_steps=recipe.accumulation(int(os.environ.get("WORLD_SIZE", "1"))),
@@ -297,6 +297,10 @@ def _arguments(run: LlavaRun, recipe: LlavaRecipe) -> TrainingArguments:
         use_cpu=cpu,
         ddp_find_unused_parameters=False,
     )
+    if arguments.n_gpu > 1:  # the Trainer would cut batches by rows, pixels too, and multiply their size
+        log.warning("1 of %d GPUs is used; expected `accelerate launch` for more", arguments.n_gpu)
+        arguments._n_gpu = 1
+    return arguments
 
 
 def _checkpointing(wanted: bool) -> dict[str, Any]:
