@@ -161,7 +161,7 @@ def check_question(
     question = understand(text, [q.name for q in known])
     if question.kind is QuestionKind.GENERAL and not general:
         raise _not_taught(question)
-    if not _is_of_one_kind(question):
+    if not is_of_one_kind(question):
         for name in question.names:
             _pick(name, known)
     over_all = familiar and question.kind in OVER_ALL
@@ -188,7 +188,7 @@ def _answered(
     perceiver: Perceiver, question: Question, known: Sequence[ObjectQuery], generate: Callable[[str], str] | None
 ) -> ProximityAnswer:
     """The answer as a sentence."""
-    if _is_of_one_kind(question):
+    if is_of_one_kind(question):
         return _kind_answer(perceiver, question, known)
     named = [_pick(name, known) for name in question.names]
     if question.kind in (QuestionKind.CLOSER, QuestionKind.FARTHER):
@@ -225,7 +225,7 @@ class Needs:
 
 def needs(question: Question, known: Sequence[ObjectQuery] = ()) -> Needs:
     """What `answer` will ask its perceiver for. Arguments and errors are those of `answer`."""
-    if question.kind is QuestionKind.GENERAL or _is_of_one_kind(question):
+    if question.kind is QuestionKind.GENERAL or is_of_one_kind(question):
         return Needs()
     named = tuple(_pick(name, known) for name in question.names)
     if question.kind in (QuestionKind.CLOSER, QuestionKind.FARTHER):
@@ -297,7 +297,7 @@ def _depth_answer(question: Question, found: Sequence[ObjectDepth]) -> Proximity
     return ProximityAnswer(question.asked, question.kind, text, tuple(found), near, far)
 
 
-def _is_of_one_kind(question: Question) -> bool:
+def is_of_one_kind(question: Question) -> bool:
     """Whether it asks for the nearest or farthest of those that one name means: "which chair is closer?"."""
     return question.kind in (QuestionKind.NEAREST, QuestionKind.FARTHEST) and len(question.names) == 1
 

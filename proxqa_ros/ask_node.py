@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import rclpy
 from rclpy.context import Context
 
 from proxqa_core.errors import ProxqaError
-from proxqa_core.types import VISIBLE, ObjectQuery
+from proxqa_core.types import ObjectQuery
 from proxqa_ros.client import NotVisibleError, ProximityClient, ProximityError
 from proxqa_ros.common.conversions import box_to_region, message_to_object
 
@@ -30,7 +30,7 @@ def ask(node: str, question: str, objects: Sequence[ObjectQuery] = ()) -> dict[s
         objects: Known ones.
 
     Returns:
-        The answer as plain values; what is not in view has no depth.
+        The answer as plain values; what is not in view has no depth, unless its box was given.
 
     Raises:
         NodeRefusedError: There is no such node, or it gives no answer.
@@ -46,7 +46,7 @@ def ask(node: str, question: str, objects: Sequence[ObjectQuery] = ()) -> dict[s
         raise NodeRefusedError(str(error)) from error
     finally:
         rclpy.shutdown(context=context)
-    return _report(node, question, response)
+    return _report(node, question, response, {q.name for q in objects if q.box is not None})
 
 
 def _response(client: ProximityClient, question: str, objects: Sequence[ObjectQuery]) -> Any:
@@ -58,8 +58,8 @@ def _response(client: ProximityClient, question: str, objects: Sequence[ObjectQu
         return error.response  # an answer too: that it is not seen
 
 
-def _report(node: str, question: str, response: Any) -> dict[str, Any]:
-    seen = [message_to_object(o) for o in response.objects]
+def _report(node: str, question: str, response: Any, given: Container[str]) -> dict[str, Any]:
+    seen = [message_to_object(o, given) for o in response.objects]
     return {
         "node": node,
         "question": question,
@@ -72,8 +72,8 @@ def _report(node: str, question: str, response: Any) -> dict[str, Any]:
         "objects": [
             {
                 "name": o.name,
-                "depth": o.depth if o.score >= VISIBLE else None,
-                "depth_stddev": o.depth_stddev if o.score >= VISIBLE else None,
+                "depth": o.depth if o.is_answered else None,
+                "depth_stddev": o.depth_stddev if o.is_answered else None,
                 "distance": o.distance,
                 "distance_stddev": o.distance_stddev,
                 "score": o.score,

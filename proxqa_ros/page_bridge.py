@@ -10,7 +10,6 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -194,10 +193,9 @@ def _objects(message: ObjectDepthArray | client.Response, asked: Sequence[Object
     found = []
     for thing in message.objects:
         try:
-            read = message_to_object(thing)
+            found.append(message_to_object(thing, given))
         except ProxqaError:
             continue
-        found.append(read if read.name in given else replace(read, box=None, found_at=read.box))
     return tuple(found)
 
 

@@ -88,6 +88,17 @@ def say_configured() -> str:
     return "(Looked for: the objects that this node is configured with.)"
 
 
+def say_detected(number: int) -> str:
+    """Over what a node looked where nothing was named, and a detector gave it this number of things."""
+    if not number:
+        return "The detector gave nothing in this image."
+    return (
+        f"(Looked for: the {number} things that the detector gave.)"
+        if number > 1
+        else ("(Looked for: the one thing that the detector gave.)")
+    )
+
+
 def say_nothing_familiar(names: int) -> str:
     """That nothing is seen of what is looked for where nothing is named."""
     return f"I see none of the {names} names that this model finds best; name what you mean."

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from dataclasses import replace
 
 import numpy as np
 from sensor_msgs.msg import Image, RegionOfInterest
@@ -114,12 +115,14 @@ def object_queries(names: Sequence[str], regions: Sequence[RegionOfInterest] = (
 
 def object_to_message(depth: ObjectDepth) -> messages.ObjectDepth:
     """proxqa_ros/ObjectDepth of one object; `message_to_object` reads it back."""
+    # A depth is never NaN in the message. Where nothing was read (a box outside the image) it is the whole range,
+    # 0.5 +- 0.5, of what is not in view, with a score of 0 and without a region: so it counts as read for nobody.
+    was_read = math.isfinite(depth.depth)
     return messages.ObjectDepth(
         name=depth.name,
-        region=box_to_region(region_of(depth)),
-        # the message has no NaN here: what was not read is the whole range
-        depth=0.5 if math.isnan(depth.depth) else float(depth.depth),
-        depth_stddev=0.5 if math.isnan(depth.depth_stddev) else float(depth.depth_stddev),
+        region=box_to_region(region_of(depth) if was_read else None),
+        depth=float(depth.depth) if was_read else 0.5,
+        depth_stddev=float(depth.depth_stddev) if was_read else 0.5,
         distance=float(depth.distance),
         distance_stddev=float(depth.distance_stddev),
         score=float(depth.score),
@@ -127,8 +130,15 @@ def object_to_message(depth: ObjectDepth) -> messages.ObjectDepth:
     )
 
 
-def message_to_object(message: messages.ObjectDepth) -> ObjectDepth:
+def message_to_object(message: messages.ObjectDepth, given: Container[str] | None = None) -> ObjectDepth:
     """The core's ObjectDepth of a message: the one place where messages on their way in are checked.
+
+    Args:
+        message: Its region is a box that was given, or where the node found the name: it does not say which.
+        given: Names of what was asked with a box, where that is known; a region of any other is where it was found.
+
+    Returns:
+        The object; without `given` every region is taken for a box.
 
     Raises:
         BadObjectError: The name cannot be one, or a number cannot be true; one line that quotes it.
@@ -145,7 +155,7 @@ def message_to_object(message: messages.ObjectDepth) -> ObjectDepth:
     )
     if problem := problem_of(found):
         raise BadObjectError(problem)
-    return found
+    return found if given is None or found.name in given else replace(found, box=None, found_at=found.box)
 
 
 def message_to_health(message: messages.ImageHealth) -> ImageHealth:

@@ -74,6 +74,7 @@ class DetectionMatcher:
         images: Number of images received.
         received: Number of messages with detections received.
         matched: Number of those that have been matched with an image.
+        matched_header: The header of the last image that has been matched; None = there is none.
         problem: What was wrong with the last detections, one line; "" = nothing.
     """
 
@@ -90,6 +91,7 @@ class DetectionMatcher:
         self.images = 0
         self.received = 0
         self.matched = 0
+        self.matched_header: Any = None
         self.problem = ""
 
     def add_image(self, message: Any) -> DetectedFrame | None:
@@ -141,7 +143,7 @@ class DetectionMatcher:
     def _drop_waiting(self) -> None:
         self._images.clear()
         self._detections.clear()
-        self._taken = None
+        self._taken = self.matched_header = None
         self._unmet = 0
 
     def _count_unmet(self, detections: Any) -> None:
@@ -179,6 +181,7 @@ class DetectionMatcher:
                 )
                 return None
             self.matched += 1
+            self.matched_header = image.header
             return DetectedFrame(image, partial(self.objects_in, detections))
         return None
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 
 from builtin_interfaces.msg import Time as TimeMessage
 
-from proxqa_core.answering import OVER_ALL, is_over_all
+from proxqa_core.answering import OVER_ALL, is_of_one_kind, is_over_all
 from proxqa_core.errors import BadImageError, BadObjectError, NotUnderstoodError, ProxqaError
-from proxqa_core.language.sentences import say_configured, say_depths
+from proxqa_core.language.questions import understand
+from proxqa_core.language.sentences import place_labels, say_choice, say_configured, say_depths, say_detected
 from proxqa_core.protocols import EncodedImage
 from proxqa_core.types import (
     MAX_QUESTION_LENGTH,
@@ -49,14 +50,18 @@ class Question:
         text: The question; "" = only the depths.
         objects: The objects.
         max_age_s: Oldest image that it may be answered from, in seconds; 0 = any age.
-        over_configured: Asks for the nearest, the farthest or the order of whatever is in view, which is taken to be
-            the configured objects.
+        names_nothing: It comes without objects: what a detector gave in the image is what it may be about.
+        looked_for: Over what it looks where it asks for the nearest, the farthest or the order of whatever is in view,
+            as a sentence; "" = what it names.
+        chosen: What was taken of several detected things that a name may mean, a sentence each.
     """
 
     text: str
     objects: tuple[ObjectQuery, ...]
     max_age_s: float
-    over_configured: bool = False
+    names_nothing: bool = False
+    looked_for: str = ""
+    chosen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ def parse(request: ProximityQuery.Request, configured: Sequence[ObjectQuery], de
     objects = object_queries(request.objects, request.regions)
     # Line by line: the lines of a question tell its options and instructions apart.
     text = "\n".join(filter(None, map(clean_text, request.question.splitlines())))
+    names_nothing = not objects
     if not text and not objects:
         objects = tuple(configured)
         if not objects:
@@ -101,8 +107,42 @@ def parse(request: ProximityQuery.Request, configured: Sequence[ObjectQuery], de
                 "the request has no question and no objects, and the node has none configured; give a question such as "
                 "'Which is closer, the chair or the table?' or names in `objects`",
             )
-    over_configured = bool(text and not objects and configured) and is_over_all(text)
-    return Question(text, tuple(configured) if over_configured else objects, age or default_max_age_s, over_configured)
+    age = age or default_max_age_s
+    if text and not objects and configured and is_over_all(text):
+        return Question(text, tuple(configured), age, names_nothing, say_configured())
+    return Question(text, objects, age, names_nothing)
+
+
+def about_detected(question: Question, detected: Sequence[ObjectQuery]) -> Question:
+    """A question that came without objects, about what a detector gave in the image.
+
+    Args:
+        question: The question.
+        detected: What the detector gave, with boxes, the surest first.
+
+    Returns:
+        The question with these objects: several of a name are told apart by where they are, but for a name that is
+        asked for, which means the surest one; "which chair is nearest?" is about all that are called so.
+    """
+    try:
+        asked = understand(question.text, [q.name for q in detected]) if question.text else None
+    except NotUnderstoodError:
+        return question  # refused when it is answered
+    if asked is not None and is_of_one_kind(asked):
+        return replace(question, objects=tuple(detected))
+    named = {n.casefold() for n in asked.names} if asked is not None else set()
+    objects, chosen = [], []
+    for name in dict.fromkeys(q.name.casefold() for q in detected):
+        alike = [q for q in detected if q.name.casefold() == name and q.box is not None]
+        boxes = [q.box for q in alike if q.box is not None]
+        if name in named and len(alike) > 1:
+            chosen.append(say_choice(alike[0].name, 0, boxes))
+            alike, boxes = alike[:1], boxes[:1]
+        labels = place_labels(alike[0].name, boxes) if alike else []
+        objects += [ObjectQuery(label, q.box) for label, q in zip(labels, alike, strict=True)]
+    over_all = asked is None or (not asked.names and asked.kind in OVER_ALL)
+    looked_for = say_detected(len(objects)) if over_all else ""
+    return replace(question, objects=tuple(objects), looked_for=looked_for, chosen=tuple(chosen))
 
 
 def check_age(frame: FrameState | None, now_ns: int, max_age_s: float, last_error: str = "") -> FrameState:
@@ -147,9 +187,12 @@ def check_age(frame: FrameState | None, now_ns: int, max_age_s: float, last_erro
 
 def answer(question: Question, encoded: EncodedImage) -> ProximityAnswer:
     """Answer a question from an encoded image. Raises the core's errors."""
+    if question.looked_for and not question.objects:  # the detector gave nothing
+        kind = understand(question.text).kind if question.text else QuestionKind.SORT
+        return ProximityAnswer(question.text, kind, question.looked_for)
     if question.text:
         found = encoded.ask(question.text, question.objects)
-        return replace(found, answer=f"{found.answer} {say_configured()}") if question.over_configured else found
+        return replace(found, answer=" ".join(filter(None, [found.answer, *question.chosen, question.looked_for])))
     depths = nearest_first(encoded.depths(question.objects))
     return ProximityAnswer(question="", kind=QuestionKind.DEPTH, answer=say_depths(depths), objects=depths)
 

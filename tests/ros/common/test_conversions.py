@@ -590,6 +590,16 @@ def test_object_depths_and_back():
     assert bare.box is None and math.isnan(bare.distance) and math.isnan(bare.distance_stddev)
 
 
+def test_what_was_not_read_counts_as_read_for_nobody():
+    nan = math.nan
+    outside = c.object_to_message(ObjectDepth("x", nan, nan, 0.0, "its box lies outside", Box(900, 0, 950, 9)))
+    assert (outside.depth, outside.depth_stddev, outside.score, outside.region.width) == (0.5, 0.5, 0, 0)
+    assert not c.message_to_object(outside).is_answered and not c.message_to_object(outside, {"x"}).is_answered
+    doubted = c.object_to_message(ObjectDepth("x", 0.2, 0.1, 0.3, "0.20", Box(0, 0, 9, 9)))
+    assert c.message_to_object(doubted, {"x"}).is_doubted
+    assert not c.message_to_object(doubted, ()).is_answered
+
+
 def test_object_queries():
     two = [RegionOfInterest(width=5, height=5), RegionOfInterest(x_offset=9, width=5, height=5)]
     assert [q.box.x1 for q in c.object_queries(["chair", "Chair"], two)] == [0, 9]

@@ -342,6 +342,22 @@ def test_a_question_does_not_wait_for_detections_and_its_image_is_encoded_once(g
     assert (counts.received, counts.answered, counts.published) == (1, 1, 1)
 
 
+def test_a_question_without_objects_is_about_what_was_detected(graph, fake, detector):
+    node = graph.start(lambda *_: fake, use_detections=True, objects=["cup"], detection_min_score=0.3)
+    detect, camera = detector(node), graph.camera()
+    message = graph.image()
+    camera.publish(message)
+    assert wait_until(lambda: node.shared.detections.images == 1)
+    detect(found(thing("dog", 0.35), thing("hat", 0.2), of=message.header))
+    assert wait_until(lambda: graph.depths)
+    camera.publish(graph.image())  # its detections have not come yet
+    assert wait_until(lambda: node.shared.detections.images == 2)
+    answer = graph.query()
+    assert answer.success and [o.name for o in answer.objects] == ["dog"]
+    assert answer.image_stamp == message.header.stamp
+    assert [o.name for o in graph.query(objects=["cup"]).objects] == ["cup"]  # what is named stays named
+
+
 def test_an_image_in_hand_is_not_counted_again_and_keeps_its_objects(graph, fake, detector):
     """A question may offer an image at the very moment in which its detections come."""
     node = graph.start(lambda *_: fake, use_detections=True)
