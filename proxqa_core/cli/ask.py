@@ -11,6 +11,7 @@ import itertools
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,7 +166,7 @@ def _sources(options: argparse.Namespace, paths: Sequence[str | Path], queries: 
     elif options.save:
         _make_folder(options.save)
     if sources.is_single:
-        _checked_boxes(_read(sources.paths[0]), queries)
+        sources = replace(sources, decoded=_checked_boxes(_read(sources.paths[0]), queries))
     return sources
 
 

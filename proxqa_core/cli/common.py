@@ -134,6 +134,36 @@ def output_file(text: str) -> Path:
     return path
 
 
+def input_file(text: str) -> Path:
+    """A file to read: told before the work that it is not there."""
+    path = Path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(
+            f"{path}: {'is a folder; expected a file' if path.is_dir() else 'no such file'}"
+        )
+    return path
+
+
+def input_folder(text: str) -> Path:
+    """A folder to read: told before the work that it is not there."""
+    path = Path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(
+            f"{path}: {'is a file; expected a folder' if path.is_file() else 'no such folder'}"
+        )
+    return path
+
+
+def labelled_folder(text: str) -> Path:
+    """A labelled folder to read."""
+    path = Path(text)
+    if not (path / "annotations.json").is_file():
+        raise argparse.ArgumentTypeError(
+            f"{path}: has no annotations.json; expected a labelled folder, as proxqa record writes"
+        )
+    return path
+
+
 def report_file(text: str) -> str:
     """A file to write, or '-' for stdout."""
     return text if text == STDOUT else str(output_file(text))
@@ -230,7 +260,9 @@ def load_engine(options: argparse.Namespace, one_image: bool = False) -> Proximi
             backend's graphs are ready.
     """
     from proxqa_core.model.base_weights import verifying_ahead
+    from proxqa_core.model.sources import check_there
 
+    check_there(options.model, options.adapter)
     name = "torch" if one_image and options.backend == AUTO and not options.int8 else options.backend
     backend = BackendConfig(name, options.int8)
     # while the import takes Python's own time

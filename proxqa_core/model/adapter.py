@@ -19,7 +19,6 @@ import json
 import logging
 import math
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -33,6 +32,7 @@ from proxqa_core.errors import BadModelError, ModelNotFoundError
 from proxqa_core.files import atomic_folder
 from proxqa_core.model import peft_folder
 from proxqa_core.model.checkpoint import FLOATS
+from proxqa_core.model.sources import HUB_ID as HUB_ID
 from proxqa_core.model.taught_names import TaughtNames, read_names
 from proxqa_core.types import clean_text
 from proxqa_core.vision.grounding_head import GroundingHead
@@ -51,8 +51,6 @@ GROUNDING_HEAD = "grounding_head.safetensors"
 FILES = (INFO, PROJECTOR, LORA_CONFIG, LORA)
 UNKNOWN = "unknown"
 """Base of an adapter that does not name it."""
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
-"""owner/name."""
 MAX_NAME_LENGTH = 200
 """Of an adapter or a base, in characters."""
 MAX_JSON_BYTES = 1_000_000

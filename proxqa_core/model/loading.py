@@ -33,19 +33,12 @@ from proxqa_core.model.checkpoint import (
 )
 from proxqa_core.model.sources import DEFAULT as DEFAULT
 from proxqa_core.model.sources import DEFAULT_ADAPTER as DEFAULT_ADAPTER
+from proxqa_core.model.sources import EXPECTED, adapter_folder, check_there, expanded
 from proxqa_core.model.sources import NO_ADAPTER as NO_ADAPTER
-from proxqa_core.model.sources import adapter_folder
 from proxqa_core.model.taught_names import TaughtNames
 from proxqa_core.vision.grounding_head import GroundingHead
 from proxqa_core.vision.preprocessing import Preprocessing
 
-EXPECTED = "'default', a Hugging Face LLaVA id (owner/name) or a local folder"
-_FOLDERS = frozenset((
-    "models", "model", "checkpoints", "checkpoint", "ckpt", "ckpts", "weights", "out", "output", "outputs",
-    "run", "runs", "adapters", "tmp", "home", "root", "mnt", "opt", "data", "datasets", "build", "results",
-    "experiments", "exports", "saved", "saved_models", "pretrained", "work", "workspace",
-))  # fmt: skip
-"""What people call folders of models, and nobody on a hub is called: "models/llava" is a path that is mistyped."""
 MAX_REASON = 300
 """Most characters that are quoted of what a library says is wrong."""
 
@@ -204,17 +197,14 @@ def _load(
     allow_download: bool,
 ) -> LoadedModel:
     """See `load`."""
-    source = _expanded(source)
+    source = expanded(source)
+    check_there(source)
     where = choose_device(device)
     how = choose_dtype(dtype, where)
     if source == DEFAULT:
         folder, base = str(default_base(on_progress)), base_identity()
-    elif os.path.isdir(source) or _is_hub_id(source):
+    else:
         folder, base = str(source), str(source)
-    elif os.path.isfile(source):
-        raise ModelNotFoundError(f"model {source!r} is a file; expected the folder that it is in")
-    else:  # do not ask the hub for what cannot be there
-        raise ModelNotFoundError(f"model {source!r} is not there; expected {EXPECTED}")
     # a folder is never looked up on a hub
     local = os.path.isdir(folder) or not allow_download
     try:
@@ -247,11 +237,6 @@ def _load(
     return _finish(model, _read_adapter(model, adapter), where, how)
 
 
-def _expanded(path: str | os.PathLike[str]) -> str:
-    """A path whose "~" is the home folder: a shell leaves it as it is in `model:=~/llava`, and YAML has no shell."""
-    return os.path.expanduser(str(path))
-
-
 @contextlib.contextmanager
 def _naming(source: str) -> Iterator[None]:
     """Put the model's name before what is wrong with a part of it."""
@@ -259,14 +244,6 @@ def _naming(source: str) -> Iterator[None]:
         yield
     except (BadModelError, ValueError, TypeError) as error:
         raise BadModelError(f"model {source!r}: {error}") from error
-
-
-def _is_hub_id(source: str | os.PathLike[str]) -> bool:
-    """Whether this can be owner/name; a path object, and what lies or would lie in a folder, is none."""
-    if not isinstance(source, str) or not adapters.HUB_ID.fullmatch(source) or os.path.exists(source):
-        return False
-    owner = os.path.dirname(source)
-    return not os.path.isdir(owner) and owner.casefold() not in _FOLDERS
 
 
 def with_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None = None) -> LoadedModel:
@@ -315,7 +292,7 @@ def _with_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None) ->
 
 def check_adapter(model: LoadedModel, folder: str | os.PathLike[str]) -> AdapterInfo:
     """See `proxqa_core.model.adapter.check`."""
-    return adapters.check(Path(_expanded(folder)), model.spec)
+    return adapters.check(Path(expanded(folder)), model.spec)
 
 
 def _read_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None) -> Adapter | None:

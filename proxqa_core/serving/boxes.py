@@ -11,7 +11,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from proxqa_core.datasets.folder import BadDatasetError
@@ -49,9 +49,7 @@ class BoxesFolder:
         """Every image with how many boxes it has, sorted by name: [{image, boxes}]; boxes: None = not looked at yet."""
         maps, counts = self._file.maps(), self._file.counts()
         found = sorted(
-            p.relative_to(self.path).as_posix()
-            for p in self.path.rglob("*")
-            if p.suffix.lower() in SUFFIXES and not any(q.startswith(".") for q in p.relative_to(self.path).parts)
+            p.relative_to(self.path).as_posix() for p in self.path.rglob("*") if _is_image(p.relative_to(self.path))
         )
         return [{"image": name, "boxes": counts.get(name)} for name in found if name not in maps][:MAX_IMAGES]
 
@@ -61,7 +59,9 @@ class BoxesFolder:
         Raises:
             ApiError: The folder has no such image.
         """
-        if not any(entry["image"] == image for entry in self.images()):
+        named = PurePosixPath(image)
+        known = named.as_posix() == image and _is_image(named) and "\0" not in image and image not in self._file.maps()
+        if not (known and (self.path / image).is_file()):
             raise ApiError(NOT_FOUND, "image_not_found", f"{self.path} has no image {image[:80]!r}", "image")
         file = (self.path / image).resolve()
         if not file.is_relative_to(self.path.resolve()):
@@ -115,6 +115,11 @@ def _boxed(thing: ObjectQuery, width: int, height: int) -> dict[str, Any]:
     if thing.box is None:
         raise BadObjectError(f"object {thing.name!r} has no box; expected [x1, y1, x2, y2] in pixels")
     return {"name": thing.name, "box": [round(v, 1) for v in thing.box.clipped(width, height).xyxy]}
+
+
+def _is_image(inside: PurePath) -> bool:
+    """Whether a path inside the folder is named as an image that is shown: none that is hidden, none of above it."""
+    return inside.suffix.lower() in SUFFIXES and not any(part.startswith((".", "/")) for part in inside.parts)
 
 
 def _kept(old: Objects, new: Objects) -> Objects:

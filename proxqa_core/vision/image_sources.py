@@ -48,11 +48,13 @@ class ImageSources:
         paths: Image files, videos and cameras, in order; folders are replaced by the images in them.
         every_images: Only each Nth image of a video or camera.
         every_seconds: Least seconds between two images of a video or camera.
+        decoded: The single image, where it has been read already: it is not read again.
     """
 
     paths: tuple[Path, ...]
     every_images: int = 1
     every_seconds: float = 0.0
+    decoded: NDArray[np.uint8] | None = None
 
     @classmethod
     def of(cls, paths: Sequence[Path], every_images: int = 1, every_seconds: float = 0.0) -> ImageSources:
@@ -81,7 +83,9 @@ class ImageSources:
 
     def __iter__(self) -> Iterator[SourceImage]:
         for path in self.paths:
-            if is_moving(path):
+            if self.decoded is not None and self.is_single:
+                yield SourceImage(str(path), self.decoded)
+            elif is_moving(path):
                 yield from self._moving(path)
             else:
                 yield _read(path)

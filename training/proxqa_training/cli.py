@@ -17,6 +17,9 @@ from proxqa_core.cli.common import (
     PROMPTS,
     count,
     count_or_none,
+    input_file,
+    input_folder,
+    labelled_folder,
     output_file,
     positive,
     report_options,
@@ -178,7 +181,7 @@ def drive(options: Options) -> None:
 
 def _add_contact_sheet(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("folder", metavar="FOLDER", type=Path, help="a labelled folder")
+    add("folder", metavar="FOLDER", type=labelled_folder, help="a labelled folder")
     add("--count", metavar="N", type=count, default=30, help="images on the sheet (default: %(default)s)")
     add("--columns", metavar="N", type=count, default=6, help="images in a row (default: %(default)s)")
     add("--png", metavar="FILE", type=output_file, help="where to write it (default: FOLDER/contact_sheet.png)")
@@ -197,11 +200,11 @@ def contact_sheet(options: Options) -> None:
 
 def _add_tower(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("config", metavar="CONFIG", type=Path, help="YAML, such as training/proxqa_training/configs/tower.yaml")
-    add("--data", metavar="DIR", type=Path, nargs="+", required=True, help="labelled folders to train on")
-    add("--validate", metavar="DIR", type=Path, help="a rendered labelled folder to validate on")
+    add("config", metavar="CONFIG", type=input_file, help="YAML, such as training/proxqa_training/configs/tower.yaml")
+    add("--data", metavar="DIR", type=labelled_folder, nargs="+", required=True, help="labelled folders to train on")
+    add("--validate", metavar="DIR", type=labelled_folder, help="a rendered labelled folder to validate on")
     add("--out", metavar="RUN", type=Path, required=True, help="folder of the run")
-    add("--start", metavar="RUN", type=Path, help="an earlier run to take projector and grounding head from")
+    add("--start", metavar="RUN", type=input_folder, help="an earlier run to take projector and grounding head from")
     add("--install", action="store_true", help="make the tower the bundled one of this checkout when it is done")
 
 
@@ -233,9 +236,9 @@ def tower(options: Options) -> None:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("config", metavar="CONFIG", type=Path, help="YAML, such as training/proxqa_training/configs/default.yaml")
-    add("--start", metavar="DIR", type=Path, required=True, help="run of a tower, or an adapter, to go on from")
-    add("--data", metavar="DIR", type=Path, nargs="+", required=True, help="labelled folders to train on")
+    add("config", metavar="CONFIG", type=input_file, help="YAML, such as training/proxqa_training/configs/default.yaml")
+    add("--start", metavar="DIR", type=input_folder, required=True, help="run of a tower, or an adapter, to go on from")
+    add("--data", metavar="DIR", type=labelled_folder, nargs="+", required=True, help="labelled folders to train on")
     add("--cache", metavar="DIR", type=Path, help="where image features are kept (default: OUT/features)")
     add("--out", metavar="RUN", type=Path, required=True, help="folder of the run: checkpoints and log")
     add("--adapter", metavar="DIR", type=Path, help="where to write the adapter (default: OUT/adapter)")
@@ -266,11 +269,11 @@ def run(options: Options) -> None:
 
 def _add_finetune(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("folders", metavar="FOLDER", type=Path, nargs="+", help="labelled folders to train on")
+    add("folders", metavar="FOLDER", type=labelled_folder, nargs="+", help="labelled folders to train on")
     add("--out", metavar="ADAPTER", type=Path, required=True, help="where to write the adapter")
     add("--num-samples", metavar="N", type=int, help="image conversations in all (default: as configured)")
-    add("--start", metavar="ADAPTER", type=Path, help="to go on from (default: the bundled one)")
-    add("--config", metavar="FILE", type=Path, help="YAML (default: configs/finetune.yaml)")
+    add("--start", metavar="ADAPTER", type=input_folder, help="to go on from (default: the bundled one)")
+    add("--config", metavar="FILE", type=input_file, help="YAML (default: configs/finetune.yaml)")
     add("--run", metavar="DIR", type=Path, help="checkpoints, log and features (default: .NAME.run beside ADAPTER)")
     judging = parser.add_mutually_exclusive_group()
     judging.add_argument(
@@ -280,7 +283,9 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
         help="share of each folder's images with depth, its last, that is judged on instead of learned from "
         "(default: 0.2)",
     )
-    judging.add_argument("--validate", metavar="DIR", type=Path, help="judge on this labelled folder: another drive")
+    judging.add_argument(
+        "--validate", metavar="DIR", type=labelled_folder, help="judge on this labelled folder: another drive"
+    )
 
 
 def finetune(options: Options) -> None:
@@ -308,12 +313,12 @@ def finetune(options: Options) -> None:
 def _add_stage(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", required=True, help="'default', a Hugging Face LLaVA id or a folder")
-    add("--data", metavar="MIX.json", type=Path, required=True, help="LLaVA conversations (.json, .jsonl)")
+    add("--data", metavar="MIX.json", type=input_file, required=True, help="LLaVA conversations (.json, .jsonl)")
     add("--images", metavar="DIR", type=Path, help="folder of its images (default: that of --data)")
     add("--out", metavar="RUN", type=Path, required=True, help="folder of the run: checkpoints and log")
     add("--adapter", metavar="DIR", type=Path, help="where to write the adapter (default: RUN/adapter)")
-    add("--start", metavar="ADAPTER", type=Path, help="to go on from: for reason, the adapter of perceive")
-    add("--config", metavar="FILE", type=Path, help="YAML (default: the recipe of LLaVA-1.5, configs/llava.yaml)")
+    add("--start", metavar="ADAPTER", type=input_folder, help="to go on from: for reason, the adapter of perceive")
+    add("--config", metavar="FILE", type=input_file, help="YAML (default: the recipe of LLaVA-1.5, configs/llava.yaml)")
     add("--steps", metavar="N", type=count, help="steps in all (default: as many as the epochs have)")
     add("--base-name", metavar="NAME", help="base that the adapter is to name, such as a hub id (default: --model)")
 
@@ -366,7 +371,11 @@ def convert(options: Options) -> None:
 def _add_calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("adapter", metavar="ADAPTER", type=Path, help="whose description is renewed")
     parser.add_argument(
-        "--data", metavar="DIR", type=Path, required=True, help="labelled folder that no figure is reported on"
+        "--data",
+        metavar="DIR",
+        type=labelled_folder,
+        required=True,
+        help="labelled folder that no figure is reported on",
     )
 
 
@@ -381,9 +390,23 @@ def calibrate(options: Options) -> None:
 def _add_names(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("adapter", metavar="ADAPTER", type=Path, help="of the default model; names.json is written into its folder")
-    add("--taught", metavar="DIR", type=Path, nargs="+", default=[], help="labelled folders that it was trained on")
+    add(
+        "--taught",
+        metavar="DIR",
+        type=labelled_folder,
+        nargs="+",
+        default=[],
+        help="labelled folders that it was trained on",
+    )
     add("--catalogue", action="store_true", help="it was trained on rendered scenes too: the names of their 3D models")
-    add("--data", metavar="DIR", type=Path, nargs="+", default=[], help="labelled folders that it was not trained on")
+    add(
+        "--data",
+        metavar="DIR",
+        type=labelled_folder,
+        nargs="+",
+        default=[],
+        help="labelled folders that it was not trained on",
+    )
     add(
         "--val-fraction",
         metavar="SHARE",
@@ -406,8 +429,8 @@ def names(options: Options) -> None:
 
 def _add_colours(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--data", metavar="DIR", type=Path, nargs="+", required=True, help="labelled folders to train on")
-    add("--validate", metavar="DIR", type=Path, help="a labelled folder to validate on")
+    add("--data", metavar="DIR", type=labelled_folder, nargs="+", required=True, help="labelled folders to train on")
+    add("--validate", metavar="DIR", type=labelled_folder, help="a labelled folder to validate on")
     add("--out", metavar="FILE", type=Path, required=True, help="file to write, colours.safetensors")
 
 
@@ -430,7 +453,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("adapter", metavar="ADAPTER", type=Path, help="the one whose figures come first")
     add("other", metavar="OTHER", type=Path, help="the one that it is compared with")
-    add("--data", metavar="DIR", type=Path, required=True, help="labelled folder with depths")
+    add("--data", metavar="DIR", type=labelled_folder, required=True, help="labelled folder with depths")
     add("--prompt", choices=PROMPTS, default="box", help="how objects are asked for (default: %(default)s)")
 
 

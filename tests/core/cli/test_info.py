@@ -35,8 +35,8 @@ def test_info_fits_a_screen_unless_all_is_wanted() -> None:
     [
         ([], ("default", None, "auto", "auto", BackendConfig())),
         (
-            ["--model", "m", "--adapter", "a", "--device", "cpu", "--dtype", "float16"],
-            ("m", "a", "cpu", "float16", BackendConfig()),
+            ["--model", "owner/m", "--adapter", "none", "--device", "cpu", "--dtype", "float16"],
+            ("owner/m", "none", "cpu", "float16", BackendConfig()),
         ),
         (["--backend", "openvino", "--int8"], ("default", None, "auto", "auto", BackendConfig("openvino", True))),
     ],

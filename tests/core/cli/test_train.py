@@ -141,3 +141,32 @@ def test_help_of_training_imports_nothing_heavy_and_the_checkout_goes_first() ->
     *help_text, file = run.stdout.splitlines()
     assert all(any(name in line for line in help_text) for name in OF_TRAINING)
     assert Path(file).parent == ROOT / "training" / "proxqa_training"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train", "finetune", "{}", "--out", "{}/a"], "has no annotations.json; expected a labelled folder"),
+        (["train", "run", "{}/none.yaml", "--start", "{}", "--data", "{}", "--out", "{}/r"], "no such file"),
+        (["train", "perceive", "--model", "default", "--data", "{}", "--out", "{}/r"], "is a folder; expected a file"),
+        (
+            ["train", "perceive", "--model", "default", "--data", "{}/m.json", "--out", "{}/r", "--start", "{}/m.json"],
+            "is a",
+        ),
+        (["info", "--model", "models/none"], "is not there; expected 'default'"),
+        (["info", "--adapter", "{}/none"], "does not exist"),
+    ],
+)
+def test_what_is_not_there_is_told_before_anything_heavy_is_imported(
+    arguments: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "m.json").write_text("[]")
+    monkeypatch.setitem(sys.modules, "proxqa_core.engine", None)  # whoever imports it fails
+    monkeypatch.setitem(sys.modules, "torch", None)
+    try:
+        code = main([a.format(tmp_path) for a in arguments])
+    except SystemExit as ended:
+        code = int(str(ended.code))
+    assert code in (1, 2)
+    error = capsys.readouterr().err.strip()
+    assert says in error and len(error.splitlines()) == 1

@@ -64,6 +64,15 @@ def test_other_files_are_not_read(plain_folder: Path, name: str) -> None:
         BoxesFolder(plain_folder).file(name)
 
 
+def test_one_image_is_taken_without_a_look_through_the_folder(
+    plain_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = BoxesFolder(plain_folder)
+    first = folder.images()[0]["image"]
+    monkeypatch.setattr(Path, "rglob", lambda *_: pytest.fail("the folder was looked through"))
+    assert folder.file(first) == (plain_folder / first).resolve()
+
+
 def test_a_link_out_of_the_folder_is_not_followed(plain_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     outside = tmp_path_factory.mktemp("outside") / "secret.png"
     Image.new("RGB", (64, 48)).save(outside)

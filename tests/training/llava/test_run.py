@@ -196,8 +196,8 @@ def test_a_bad_image_is_named_and_another_command_on_a_run_is_refused(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--data", "/nothing.json"), "is no file; expected conversations as LLaVA has them"),
-        (("--start", "/nothing"), "does not exist"),
+        (("--data", "/nothing.json"), "argument --data: /nothing.json: no such file"),
+        (("--start", "/nothing"), "argument --start: /nothing: no such folder"),
         (("--steps", 0), "expected"),
         (("--device", "cuda"), "no CUDA device was found"),
     ],
