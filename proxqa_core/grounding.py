@@ -15,6 +15,7 @@ import torch
 
 from proxqa_core.backends.protocols import LanguageModel
 from proxqa_core.language import templates
+from proxqa_core.language.phrases import are_synonyms
 from proxqa_core.language.referring import Expression, read_expression
 from proxqa_core.model.loading import LoadedModel
 from proxqa_core.types import VISIBLE, Box, ObjectQuery
@@ -28,6 +29,7 @@ from proxqa_core.vision.grounding_head import (
     encode_patches,
     ground,
     largest_iou,
+    largest_share,
     patch_probabilities,
     score_in_box,
 )
@@ -39,6 +41,8 @@ MAX_THINGS = 32
 """Most things in view that are told apart where nothing is named."""
 ONE_THING_IOU = 0.5
 """Boxes of several names that overlap more are one thing, called by the likeliest of the names."""
+ONE_KIND_SHARE = 0.5
+"""So are boxes of one name, or of names that mean the same (person, pedestrian), that have more of the smaller one."""
 
 
 class Grounding:
@@ -121,10 +125,7 @@ class Grounding:
         able = [n for n, p in zip(names, likely.amax(0).tolist(), strict=True) if p >= VISIBLE]
         found = [(c, n) for n, of in zip(able, self.candidates(able), strict=True) for c in of if c.score >= VISIBLE]
         # 2. The likeliest name of each thing.
-        kept: list[tuple[Candidate, str]] = []
-        for candidate, name in sorted(found, key=lambda f: -f[0].score):
-            if len(kept) < MAX_THINGS and largest_iou(candidate.box, [c.box for c, _ in kept]) <= ONE_THING_IOU:
-                kept.append((candidate, name))
+        kept = each_once(found)[:MAX_THINGS]
         size = self._image.width, self._image.height
         return [ObjectQuery(n, self._model.preprocessing.in_pixels(c.box, *size)) for c, n in kept]
 
@@ -167,3 +168,23 @@ class Grounding:
         """Mean word embedding of a name, [words]."""
         ids = self._model.prompter.plain_ids(" " + templates.plain(name)) or [0]
         return self._language_model.embed(ids).float().mean(0)
+
+
+def each_once(found: Sequence[tuple[Candidate, str]]) -> list[tuple[Candidate, str]]:
+    """Candidates of several names, each thing once: by the likeliest of its names.
+
+    Args:
+        found: Candidates with the names that they are of.
+
+    Returns:
+        Those that are kept, the likeliest first.
+    """
+    kept: list[tuple[Candidate, str]] = []
+    for candidate, name in sorted(found, key=lambda f: -f[0].score):
+        alike = [c.box for c, n in kept if n == name or are_synonyms(n.casefold(), name.casefold())]
+        if (
+            largest_iou(candidate.box, [c.box for c, _ in kept]) <= ONE_THING_IOU
+            and largest_share(candidate.box, alike) <= ONE_KIND_SHARE
+        ):
+            kept.append((candidate, name))
+    return kept

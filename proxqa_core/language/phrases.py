@@ -256,7 +256,8 @@ def key_of(name: str) -> tuple[str, ...]:
     return (*words[:-1], singular(words[-1])) if words else ()
 
 
-def _synonymous(a: str, b: str) -> bool:
+def are_synonyms(a: str, b: str) -> bool:
+    """Whether two names, in lower case, may be said of one thing: "sofa" and "couch", "person" and "pedestrian"."""
     return any(a in group and b in group for group in SYNONYMS)
 
 
@@ -304,7 +305,7 @@ class KnownNames:
         key = key_of(name)
         if key in self.by_key:
             return self.by_key[key]
-        same = [known for k, known in self.by_key.items() if _synonymous(" ".join(key), " ".join(k))]
+        same = [known for k, known in self.by_key.items() if are_synonyms(" ".join(key), " ".join(k))]
         if len(same) == 1:
             return same[0]
         ending = [known for k, known in self.by_key.items() if len(k) > len(key) and k[-len(key) :] == key]

@@ -150,6 +150,16 @@ def largest_iou(box: Box, others: Sequence[Box]) -> float:
     return float(iou(torch.tensor(box.xyxy), torch.tensor([o.xyxy for o in others])).max())
 
 
+def largest_share(box: Box, others: Sequence[Box]) -> float:
+    """The largest share of the smaller of a box and one of others that both have, in [0, 1]; 0 where there are none."""
+    shares = []
+    for other in others:
+        width = min(box.x2, other.x2) - max(box.x1, other.x1)
+        height = min(box.y2, other.y2) - max(box.y1, other.y1)
+        shares.append(max(width, 0.0) * max(height, 0.0) / max(min(box.area, other.area), 1e-9))
+    return max(shares, default=0.0)
+
+
 def choose(candidates: Sequence[Candidate], place: Place | None) -> Box:
     """The box that is meant.
 
