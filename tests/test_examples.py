@@ -131,10 +131,14 @@ def test_a_webcam_that_there_is_none_of(parameter):
 @pytest.mark.slow
 def test_finetune_on_a_bag(tmp_path):
     python = f"{sys.executable} -m proxqa_core.cli"
-    run("bash", EXAMPLES / "finetune_on_a_bag.sh", BAG, tmp_path, "1", "10", PROXQA=python)
+    output = run("bash", EXAMPLES / "finetune_on_a_bag.sh", BAG, tmp_path, "1", "10", PROXQA=python).stdout
     assert (tmp_path / "adapter/proxqa.json").is_file()
     judged = json.loads((tmp_path / "report.json").read_text())["judged"]
     assert judged["images"] == 1  # the second of two, which it has not learned from
-    before, after = judged["box"]["before"], judged["box"]["after"]
-    assert before["objects_with_truth"] == after["objects_with_truth"] > 2
-    assert before["mae"] != after["mae"]
+    for prompt in ("name", "box"):
+        before, after = judged[prompt]["before"], judged[prompt]["after"]
+        assert before["pairs"] == after["pairs"] > 0 and 0 < before["mae"] < 1
+        assert after["mae"] != before["mae"]  # two adapters were asked
+        assert f"by {prompt}: depth, mean absolute error" in output
+    assert judged["box"]["before"]["objects_with_truth"] == judged["box"]["after"]["objects_with_truth"] > 2
+    assert "pairs are few: these figures show little" in output

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from proxqa_core.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 TOLERANCE = 0.05
@@ -28,16 +27,18 @@ def figures(text: str) -> list[float]:
 @pytest.mark.parametrize(
     ("command", "shown"), COMMANDS, ids=[c.split()[1] + str(i) for i, (c, _) in enumerate(COMMANDS)]
 )
-def test_what_is_shown_is_what_comes(command: str, shown: str, tmp_path: Path) -> None:
+def test_what_is_shown_is_what_comes(
+    command: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
     program, *arguments = shlex.split(command)
     assert program == "proxqa"
-    arguments = [str(tmp_path / a) if a == "answer.png" else a for a in arguments]
-    run = [sys.executable, "-m", "proxqa_core.cli", *arguments]
-    done = subprocess.run(run, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    came, expected = figures(done.stdout), figures(shown)
+    code = main([str(tmp_path / a) if a == "answer.png" else a for a in arguments])
+    output = capsys.readouterr()
+    assert code == 0, output.err
+    came, expected = figures(output.out), figures(shown)
     assert len(expected) > 1
-    assert [e for e in expected if not any(abs(e - c) <= TOLERANCE for c in came)] == [], done.stdout
+    assert [e for e in expected if not any(abs(e - c) <= TOLERANCE for c in came)] == [], output.out
 
 
 def test_there_are_some() -> None:

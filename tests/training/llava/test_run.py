@@ -20,6 +20,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import LlavaForConditionalGeneration, TrainingArguments
 
+from proxqa_core.backends.config import BackendConfig
+from proxqa_core.cli import main
 from proxqa_core.engine import ProximityEngine
 from proxqa_core.model.adapter import LORA, read_info
 from proxqa_training.llava.config import LlavaRecipe
@@ -106,7 +108,7 @@ def finish(process: subprocess.Popen[str]) -> None:
 @pytest.fixture(scope="module")
 def perceived(place: Path) -> Path:
     """The run of stage 1, which was never stopped."""
-    finish(start(command(place, place / "whole")))
+    assert main(["train", *command(place, place / "whole")]) == 0
     return place / "whole"
 
 
@@ -154,7 +156,7 @@ def test_after_kill_9_it_ends_as_if_nothing_had_been(place: Path, perceived: Pat
     half = shutil.copytree(out / "checkpoint-2", out / "checkpoint-3")  # one that was being written
     (half / "whole").unlink()
     (half / "optimizer.pt").write_bytes(b"half")
-    finish(start(command(place, out)))
+    assert main(["train", *command(place, out)]) == 0
     a, b = load_file(out / "adapter" / LORA), load_file(perceived / "adapter" / LORA)
     assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
@@ -167,7 +169,7 @@ def test_two_processes_train_what_one_does(place: Path, tmp_path: Path) -> None:
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
     )
     finish(two)
-    finish(start(command(place, tmp_path / "one", recipe=config(place, 4, 0.0))))
+    assert main(["train", *command(place, tmp_path / "one", recipe=config(place, 4, 0.0))]) == 0
     a, b = (load_file(tmp_path / name / "adapter" / LORA) for name in ("two", "one"))
     start_of_b = max(float(v.abs().max()) for k, v in a.items() if "lora_B" in k)
     assert start_of_b > 1e-3  # B begins at 0
@@ -249,10 +251,13 @@ def test_several_gpus_without_a_launcher_are_one(
 def test_the_bundled_default_by_the_same_command(
     place: Path, train: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
-    arguments = command(place, tmp_path / "r", "--steps", 1)
+    recipe = tmp_path / "one.yaml"  # a step of one conversation
+    recipe.write_text(CONFIG.format(per_device=1, dropout=0.0).replace("batch_size: 4", "batch_size: 1"))
+    arguments = command(place, tmp_path / "r", "--steps", 1, recipe=recipe)
     arguments[arguments.index("--model") + 1] = "default"
     code, _, err = train(*arguments)
     assert code == 0, err
-    engine = ProximityEngine.load("default", tmp_path / "r" / "adapter", device="cpu", dtype="float32")
+    adapter, torch_alone = tmp_path / "r" / "adapter", BackendConfig("torch")
+    engine = ProximityEngine.load("default", adapter, device="cpu", dtype="float32", backend=torch_alone)
     image = np.random.default_rng(1).integers(0, 255, (60, 80, 3), np.uint8)
     assert 0 <= engine.encode_image(image).depths(["chair"])[0].depth <= 1

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from proxqa_core.backends.config import BackendConfig
 from proxqa_core.engine import ProximityEngine
 from proxqa_core.model.adapter import GROUNDING_HEAD, LORA, PROJECTOR, read_info
 from proxqa_core.model.loading import LoadedModel
@@ -74,7 +75,8 @@ def test_a_run_resumes_and_gives_an_adapter_that_answers(
     assert all(torch.equal(lora[k], again[k]) for k in lora)
     assert len((out / "log.jsonl").read_text().splitlines()) == len(lines)
 
-    encoded = ProximityEngine.load("default", adapter, device="cpu").encode_image(np.zeros((96, 128, 3), np.uint8))
+    engine = ProximityEngine.load("default", adapter, device="cpu", backend=BackendConfig("torch"))
+    encoded = engine.encode_image(np.zeros((96, 128, 3), np.uint8))
     found = encoded.depths(["red block"])[0]
     assert 0 <= found.depth <= 1 and found.found_at is not None
 

@@ -20,7 +20,7 @@ from proxqa_training.stages.trainer import PackedSample, Trainer
 
 LORA = LoraSettings(4, 8)
 PERCEIVE = StageConfig(
-    "perceive", 3, Recipe(perceive=2, absent=1, present=1), batch_size=1, max_seq_len=192, real_fraction=0.5
+    "perceive", 2, Recipe(perceive=2, absent=1, present=1), batch_size=1, max_seq_len=192, real_fraction=0.5
 )
 Fresh = Callable[[], LoadedModel]
 
@@ -55,7 +55,7 @@ def test_a_stopped_stage_goes_on_where_it_was(
         with pytest.raises(KeyboardInterrupt):
             stopped.run(PERCEIVE, no_metrics, minutes_between_checkpoints=0)
 
-    interrupted(tmp_path / "broken", 2)
+    interrupted(tmp_path / "broken", 1)
     resumed, unbroken = trained(tmp_path / "broken"), trained(tmp_path / "whole")
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(resumed, unbroken, strict=True))
 
