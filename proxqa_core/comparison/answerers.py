@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import math
 from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,10 @@ from proxqa_core.datasets.benchmarks import POINT_NAME
 from proxqa_core.datasets.folder import BadDatasetError
 from proxqa_core.errors import BadImageError, BadObjectError, ProxqaError
 from proxqa_core.types import ObjectQuery
+
+log = logging.getLogger(__name__)
+TEMPLATE_TIMEOUT_S = 5.0
+"""Longest time that another model's chat template may take."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +136,23 @@ class HuggingFaceAnswerer:
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise ProxqaError(f"model {source!r} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+        self._check_template(source)
         self._model = self._model.to(choose_device(device)).eval()
         self._no_grad = torch.inference_mode
+
+    def _check_template(self, source: str) -> None:
+        """Raise ProxqaError on a chat template that never ends: it is a program that came with the model."""
+        from proxqa_core.llm.time_limit import TimeLimitError, within
+
+        if not _has_chat_template(self._processor):
+            return
+        asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Where?"}]}]
+        try:
+            within(TEMPLATE_TIMEOUT_S, lambda: self._processor.apply_chat_template(asked, add_generation_prompt=True))
+        except TimeLimitError as error:
+            raise ProxqaError(f"model {source!r} cannot be used: its chat template {error}") from error
+        except Exception as error:  # what else is wrong with it is each answer's error
+            log.debug("chat template of %s: %s", source, error)
 
     def answer(self, questions: Sequence[ComparisonQuestion]) -> list[Answer]:
         """See `Answerer.answer`."""

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from proxqa_core.errors import BadModelError
 from proxqa_core.language.templates import CHOICES, DEPTH_LEAD, NOT_VISIBLE, REGION
+from proxqa_core.llm.time_limit import TimeLimitError, within
 from proxqa_core.types import Box
 
 _SLOT = "PROXQAQUESTION"
+TEMPLATE_TIMEOUT_S = 5.0
+"""Longest time that a model's chat template may take: it is a program, and may never end."""
 
 
 @dataclass(frozen=True)
@@ -159,8 +163,16 @@ def _cut_template(tokenizer: Any, image_token_id: int) -> tuple[str, str, str]:
     text = ""
     for content in (parts, f"{image}\n{_SLOT}"):
         try:
-            message = [{"role": "user", "content": content}]
-            text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+            render = partial(
+                tokenizer.apply_chat_template,
+                [{"role": "user", "content": content}],
+                tokenize=False,
+                add_generation_prompt=True,
+            )
+            text = within(TEMPLATE_TIMEOUT_S, render)
+        except (TimeLimitError, MemoryError, RecursionError) as error:
+            why = str(error) if isinstance(error, TimeLimitError) else type(error).__name__
+            raise BadModelError(f"the model's chat template cannot be used: it {why}") from error
         except (
             TypeError,
             ValueError,

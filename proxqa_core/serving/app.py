@@ -209,6 +209,11 @@ def _openai(parts: Parts, keyed: list[Any], counted: list[Any]) -> APIRouter:
             return StreamingResponse(completion.events(with_usage), media_type="text/event-stream")
         return AsciiJson(completion.body())
 
+    @router.api_route("/v1/{path:path}", methods=["GET", "POST"], dependencies=keyed, include_in_schema=False)
+    async def others(path: str) -> Response:
+        there = "/v1/chat/completions (POST) and /v1/models (GET)"
+        raise ApiError(NOT_FOUND, "not_found", f"there is no /v1/{path[:80]} of this method here, only {there}")
+
     return router
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -34,9 +35,11 @@ from transformers import (
 )
 
 from proxqa_core.cli import common, main
+from proxqa_core.comparison import answerers
 from proxqa_core.comparison.answerers import HuggingFaceAnswerer
 from proxqa_core.comparison.questions import questions_of
 from proxqa_core.comparison.sources import items_of_folder
+from proxqa_core.errors import ProxqaError
 from proxqa_core.model.base_weights import default_base
 from tests.core.tiny_llava import SIDE, TEMPLATE, save_llava
 
@@ -178,6 +181,20 @@ def test_a_model_without_a_chat_template_is_asked_in_its_own_way(folder: Path, t
     assert seen == [f"<image>answer en {q.text}" for q in questions]
     # three new tokens, without the question before them
     assert all(len(a.text) < 60 and "closer" not in a.text for a in answers)
+
+
+def test_a_chat_template_that_never_ends_is_one_line(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "endless"
+    shutil.copytree(tiny, place)
+    for old in place.glob("chat_template*"):
+        old.unlink()
+    endless = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    (place / "chat_template.jinja").write_text(endless)
+    monkeypatch.setattr(answerers, "TEMPLATE_TIMEOUT_S", 0.3)
+    with pytest.raises(ProxqaError, match=r"its chat template has not ended after 0\.3 s"):
+        HuggingFaceAnswerer(str(place), device="cpu")
 
 
 def save_paligemma(place: Path) -> Path:

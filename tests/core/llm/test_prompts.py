@@ -2,6 +2,8 @@
 
 import json
 import string
+import threading
+import time
 
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
@@ -14,6 +16,7 @@ from transformers import (
 )
 
 from proxqa_core.errors import BadModelError
+from proxqa_core.llm import prompts
 from proxqa_core.llm.prompts import Prompter
 from proxqa_core.model.base_weights import default_base
 from proxqa_core.model.loading import load
@@ -95,6 +98,27 @@ def test_a_template_that_cannot_be_used_is_one_line():
     tokenizer.chat_template = "{{ raise_exception('never') }}"
     with pytest.raises(BadModelError, match="chat template"):
         Prompter(tokenizer, tokenizer.convert_tokens_to_ids("<image>"), 1)
+
+
+ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+
+
+def test_a_template_that_never_ends_is_one_line_and_its_thread_ends(monkeypatch):
+    monkeypatch.setattr(prompts, "TEMPLATE_TIMEOUT_S", 0.3)
+    tokenizer = byte_level()
+    tokenizer.chat_template = ENDLESS
+    began = time.monotonic()
+    with pytest.raises(BadModelError, match=r"chat template cannot be used: it has not ended after 0\.3 s"):
+        Prompter(tokenizer, tokenizer.convert_tokens_to_ids("<image>"), 1)
+    assert time.monotonic() - began < 5
+    assert wait_until(lambda: not any(t.name == "time limited" for t in threading.enumerate()))
+
+
+def wait_until(holds, timeout_s=20):
+    end = time.monotonic() + timeout_s
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.05)
+    return holds()
 
 
 def test_no_question_speaks_in_another_role():

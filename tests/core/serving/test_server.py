@@ -146,6 +146,8 @@ def test_unknown_addresses_are_error_objects(serve: Callable[..., str]) -> None:
     for path in ("/nothing", "/v1/embeddings", "/../../etc/passwd", "/%2e%2e/app.py"):
         answer = httpx.get(address + path)
         assert answer.status_code == 404 and answer.json()["error"]["message"], path
+    newer = httpx.post(f"{address}/v1/responses", json={"model": "proxqa", "input": "?"})
+    assert newer.status_code == 404 and "only /v1/chat/completions" in newer.json()["error"]["message"]
 
 
 def test_an_image_that_is_forgotten(serve: Callable[..., str]) -> None:
