@@ -129,9 +129,7 @@ def test_the_default_tower_without_interpolation_in_its_graph(
     assert not found["Resize"] and found["Softmax"] == 12
     assert check_onnx(path, model, [*pictures()[:1], *real_photos]) >= MIN_COSINE
     profile = Profile(model.preprocessing.size, 8)
-    built = rtx.build(path, profile, "ampere+")
-    assert fused_attention(built) == 12
-    assert built == rtx.build(path, profile, "ampere+")
+    assert fused_attention(rtx.build(path, profile, "ampere+")) == 12
 
 
 @pytest.fixture
@@ -145,18 +143,17 @@ def real_photos() -> list[Any]:
     return [read_image(f) for f in files]
 
 
-LAYERS = 24 if os.environ.get("PROXQA_WHOLE_VIT_L") else 6
+LAYERS = 24 if os.environ.get("PROXQA_WHOLE_VIT_L") else 3
 
 
 @pytest.mark.slow
 def test_vit_l_14_336_of_llava_1_5_builds_without_a_gpu(rtx: TensorRt, tmp_path: Path) -> None:
-    """Random weights. What fuses depends neither on them nor on the number of layers: a quarter of them, or all 24
+    """Random weights. What fuses depends neither on them nor on the number of layers: an eighth of them, or all 24
     (303 million weights, 2.9 GiB, minutes) with PROXQA_WHOLE_VIT_L=1."""
     model = llava_1_5()
     path = export_onnx(model, tmp_path, 2)
     engine = rtx.build(path, Profile(336, 2), "ampere+")
     assert fused_attention(engine) == LAYERS - 1  # the features are those before the last layer
-    assert engine == rtx.build(path, Profile(336, 2), "ampere+")
 
 
 def llava_1_5() -> LoadedModel:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from proxqa_core.errors import BadModelError, ModelNotFoundError
 from proxqa_core.model import adapter as adapters
 from proxqa_core.model import base_weights
-from proxqa_core.model.loading import DEFAULT_ADAPTER, load
+from proxqa_core.model.loading import DEFAULT_ADAPTER, load, with_adapter
 
 
 @pytest.fixture
@@ -57,12 +57,12 @@ def test_missing_adapter_and_missing_file(adapter):
         load("default", adapter.parent / "nothing")
     (adapter / adapters.PROJECTOR).unlink()
     with pytest.raises(ModelNotFoundError, match=r"lacks projector\.safetensors"):
-        load("default", adapter)
+        load("default", adapter)  # the other faults by `with_adapter`, which reads one alike and loads no base
 
 
 @pytest.mark.parametrize("name", [adapters.LORA, adapters.PROJECTOR])
 @pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "pickle"])
-def test_damaged_weights(adapter, name, damage):
+def test_damaged_weights(engine, adapter, name, damage):
     path = adapter / name
     whole = path.read_bytes()
     if damage == "pickle":
@@ -70,18 +70,18 @@ def test_damaged_weights(adapter, name, damage):
     else:
         path.write_bytes({"truncated": whole[: len(whole) // 2], "garbage": os.urandom(4096), "empty": b""}[damage])
     with pytest.raises(BadModelError, match="not a whole safetensors file"):
-        load("default", adapter)
+        with_adapter(engine.model, adapter)
 
 
-def test_weights_of_another_shape_and_not_finite(adapter):
+def test_weights_of_another_shape_and_not_finite(engine, adapter):
     path = adapter / adapters.PROJECTOR
     tensors = load_file(path)
     save_file({k: v.float() * float("nan") for k, v in tensors.items()}, path)
     with pytest.raises(BadModelError, match="not finite"):
-        load("default", adapter)
+        with_adapter(engine.model, adapter)
     save_file({k: v[..., :1].contiguous() for k, v in tensors.items()}, path)
     with pytest.raises(BadModelError, match="does not fit"):
-        load("default", adapter)
+        with_adapter(engine.model, adapter)
 
 
 @pytest.mark.parametrize(
@@ -95,17 +95,17 @@ def test_weights_of_another_shape_and_not_finite(adapter):
         ({"colour": "blue"}, "unknown fields"),
     ],
 )
-def test_descriptions_that_do_not_hold(adapter, change, message):
+def test_descriptions_that_do_not_hold(engine, adapter, change, message):
     info = json.loads((adapter / adapters.INFO).read_text()) | change
     (adapter / adapters.INFO).write_text(json.dumps(info))
     with pytest.raises(BadModelError, match=message):
-        load("default", adapter)
+        with_adapter(engine.model, adapter)
 
 
-def test_description_that_is_no_json(adapter):
+def test_description_that_is_no_json(engine, adapter):
     (adapter / adapters.INFO).write_text("{")
     with pytest.raises(BadModelError, match="cannot be read"):
-        load("default", adapter)
+        with_adapter(engine.model, adapter)
 
 
 def test_missing_base_weights_name_the_command(monkeypatch):
