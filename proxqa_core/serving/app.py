@@ -346,7 +346,7 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     async def on_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        first = error.errors()[0]
+        first = max(error.errors(), key=lambda e: len(e["loc"]))  # of several forms the one that came nearest
         place = ".".join(str(p) for p in first["loc"][1:])
         return answer(
             ApiError(BAD_REQUEST, "bad_request", f"field {place!r}: {reason_of(Exception(first['msg']))}", place)

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from proxqa_core.errors import NotUnderstoodError, reason_of
 from proxqa_core.jsontext import plain
@@ -39,11 +39,21 @@ class ImageUrl(BaseModel):
 
 
 class Part(BaseModel):
-    """A part of a message: text, or an image by URL."""
+    """A part of a message: text, or an image by URL.
+
+    What belongs to the other type is not read: Arrow's tables (Ray Data, Hugging Face datasets) give every dict of a
+    list the keys of all, null where it had none.
+    """
 
     type: Literal["text", "image_url"]
     text: str = ""
     image_url: ImageUrl | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_its_type(cls, given: Any) -> Any:
+        kind = given.get("type") if isinstance(given, dict) else None
+        return {"type": kind, kind: given.get(kind)} if kind in ("text", "image_url") else given
 
 
 class Message(BaseModel):
@@ -101,12 +111,12 @@ class ChatRequest(BaseModel):
     model_config = ConfigDict(extra="allow")
     model: str
     messages: list[Message] = Field(min_length=1)
-    stream: bool = False
+    stream: bool | None = False
     stream_options: StreamOptions | None = None
     n: int | None = None
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
-    proxqa: Extension = Extension()
+    proxqa: Extension | None = None
 
     @property
     def most_tokens(self) -> int | None:
@@ -143,7 +153,7 @@ def read_request(request: ChatRequest) -> Asked:
     urls = with_images[-1].image_urls
     if len(urls) > 1:
         raise _bad(f"{len(urls)} images came in one message; this model looks at one", "messages")
-    return Asked(last.text, urls[0], tuple(request.proxqa.queries()), _unused(request, last))
+    return Asked(last.text, urls[0], tuple((request.proxqa or Extension()).queries()), _unused(request, last))
 
 
 def _refuse_unsupported(request: ChatRequest) -> None:

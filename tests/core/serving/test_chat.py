@@ -74,6 +74,21 @@ def test_objects_and_boxes_come_in_a_field_of_ours(serve: Callable[..., str]) ->
     assert [(o["name"], o["box"]) for o in found["objects"]] == [("lamp", [1, 2, 30, 40]), ("chair", None)]
 
 
+def test_null_fields_of_arrows_tables_are_taken_as_absent(serve: Callable[..., str]) -> None:
+    """Ray Data and Hugging Face datasets give every dict of a list the keys of all."""
+    content = [
+        {"type": "text", "text": CLOSER, "image_url": None},
+        {"type": "image_url", "text": None, "image_url": {"url": data_url(), "detail": None}},
+    ]
+    address = serve()
+    for nothing in (None, {"url": None}):
+        content[0]["image_url"] = nothing
+        done = ask(address, {"role": "user", "content": content}, stream=None, extra_body={"proxqa": None})
+        assert done.choices[0].message.content.startswith("The chair is closer")
+    wrong = refused(address, {"role": "user", "content": [{"type": "image_url", "image_url": {"url": 7}}]})
+    assert "content" in wrong.body["message"] and "url" in wrong.body["message"]
+
+
 def test_streaming_says_the_same(serve: Callable[..., str]) -> None:
     address = serve()
     chunks = list(ask(address, stream=True, stream_options={"include_usage": True}))
