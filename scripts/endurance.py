@@ -8,7 +8,7 @@ was; 2 where the arguments are wrong. What was measured goes to a JSON file.
 
     .venv/bin/python scripts/endurance.py --swap-minutes 5 --cycles 60 --json out/endurance.json
 
-"Before" is before the first swap; for cycles it is after WARM_UP of them, when the executor's threads are there.
+"Before" is before the first swap; for cycles it is after some of them, when the executor's threads are there.
 """
 
 from __future__ import annotations
@@ -54,10 +54,6 @@ START_TIMEOUT_S = 300.0
 """Seconds until the node must be active; the first start ever converts the model's weights."""
 STEP_TIMEOUT_S = 120.0
 """Longest wait for a swap or a transition, in seconds."""
-WARM_UP = 3
-"""Cycles before the measurement."""
-REST_S = 5.0
-"""Seconds of rest before a measurement."""
 SAMPLE_PERIOD_S = 0.05
 """Seconds between two readings of the memory while something is under way."""
 IMAGE_HZ = 5.0
@@ -70,6 +66,30 @@ CYCLE = (
     Transition.TRANSITION_CONFIGURE,
     Transition.TRANSITION_ACTIVATE,
 )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done, and what may come of it.
+
+    Args:
+        swap_minutes: Minutes of swaps; 0 = without.
+        cycles: Lifecycle cycles; 0 = without.
+        warm_up: Cycles before the measurement.
+        rest_seconds: Seconds of rest before a measurement.
+        max_growth: Most growth of the resident memory, percent.
+    """
+
+    swap_minutes: float = 5.0
+    cycles: int = 60
+    warm_up: int = 3
+    rest_seconds: float = 5.0
+    max_growth: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"--{name.replace('_', '-')} {value:g}: expected a number from 0")
 
 
 @dataclass(frozen=True)
@@ -148,19 +168,20 @@ class Driver(NodeWatcher):
 
 
 def measure(
-    node: NodeProcess, warm_up: int, goes_on: Callable[[int], bool], step: Callable[[int], None]
+    node: NodeProcess, warm_up: int, rest_s: float, goes_on: Callable[[int], bool], step: Callable[[int], None]
 ) -> dict[str, Any]:
     """Do a step again and again, and measure before, meanwhile and after.
 
     Args:
         node: The node's process.
         warm_up: Steps before the measurement.
+        rest_s: Seconds of rest before and after.
         goes_on: Whether there is another step, by its number.
         step: One step, by its number.
     """
     for n in range(warm_up):
         step(n)
-    time.sleep(REST_S)
+    time.sleep(rest_s)
     before, count, started = Held.of(node.pid), 0, time.monotonic()
     samples: list[float] = []
     with at_rate(1 / SAMPLE_PERIOD_S, lambda _: samples.append(Held.of(node.pid).rss_mb)):
@@ -169,7 +190,7 @@ def measure(
             step(count)
             count += 1
     seconds = time.monotonic() - started
-    time.sleep(REST_S)
+    time.sleep(rest_s)
     after = Held.of(node.pid)
     peak_mb = max(samples, default=before.rss_mb)
     return {
@@ -203,20 +224,18 @@ def images_and_names() -> tuple[list[Image], list[str]]:
     return [rgb_to_image(image_to_rgb(m), m.header) for m in messages], names
 
 
-def run(swap_minutes: float, cycles: int, max_growth: float, node_log: Path) -> dict[str, Any]:
+def run(plan: Plan, node_log: Path) -> dict[str, Any]:
     """Both parts, each with a node of its own.
 
     Args:
-        swap_minutes: Minutes of swaps; 0 = without.
-        cycles: Number of lifecycle cycles; 0 = without.
-        max_growth: Most growth of the resident memory, percent.
+        plan: What is done.
         node_log: File for the node's output.
 
     Returns:
         The report, with one line in `problems` for every limit that was exceeded.
     """
     images, names = images_and_names()
-    report: dict[str, Any] = {"objects": names, "max_rss_growth_percent": max_growth, "problems": []}
+    report: dict[str, Any] = {"objects": names, "max_rss_growth_percent": plan.max_growth, "problems": []}
     with tempfile.TemporaryDirectory() as folder:
         for adapter in ("one", "two"):
             shutil.copytree(DEFAULT_ADAPTER, Path(folder) / adapter)
@@ -232,34 +251,45 @@ def run(swap_minutes: float, cycles: int, max_growth: float, node_log: Path) -> 
                     driver.wait_until_active(node, START_TIMEOUT_S)
                     log.info("%s …", name)
                     with at_rate(IMAGE_HZ, driver.show):
-                        report[name] = measure(node, warm_up, goes_on, lambda n: step(driver, n))
-            report["problems"] += problems_of(name, report[name], max_growth)
+                        report[name] = measure(node, warm_up, plan.rest_seconds, goes_on, lambda n: step(driver, n))
+            report["problems"] += problems_of(name, report[name], plan.max_growth)
 
-        if swap_minutes:
+        if plan.swap_minutes:
             end: list[float] = []
 
             def time_left(_: int) -> bool:
-                end[:] = end or [time.monotonic() + 60 * swap_minutes]
+                end[:] = end or [time.monotonic() + 60 * plan.swap_minutes]
                 return time.monotonic() < end[0]
 
             part("swaps", 0, time_left, lambda driver, n: driver.swap(("one", "two")[n % 2]))
-        if cycles:
-            part("cycles", WARM_UP, lambda n: n < cycles, lambda driver, _: driver.cycle())
+        if plan.cycles:
+            part("cycles", plan.warm_up, lambda n: n < plan.cycles, lambda driver, _: driver.cycle())
     return report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code: see the module."""
     parser = argparse.ArgumentParser(prog="endurance", description=__doc__.splitlines()[0])
-    parser.add_argument("--swap-minutes", type=float, default=5.0, help="minutes of swaps (default: %(default)g)")
-    parser.add_argument("--cycles", type=int, default=60, help="lifecycle cycles (default: %(default)s)")
-    parser.add_argument("--max-growth", type=float, default=10.0, help="most growth, percent (default: %(default)g)")
+    for name, what in (
+        ("swap_minutes", "minutes of swaps"),
+        ("cycles", "lifecycle cycles"),
+        ("warm_up", "cycles before the measurement"),
+        ("rest_seconds", "seconds of rest before a measurement"),
+        ("max_growth", "most growth of the memory, percent"),
+    ):
+        default = getattr(Plan, name)
+        option = "--" + name.replace("_", "-")
+        parser.add_argument(option, type=type(default), default=default, help=f"{what} (default: %(default)g)")
     parser.add_argument("--json", type=Path, default=Path("out/endurance.json"), help="the report")
     args = parser.parse_args(argv)
+    try:
+        plan = Plan(args.swap_minutes, args.cycles, args.warm_up, args.rest_seconds, args.max_growth)
+    except ValueError as error:
+        parser.error(str(error))
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
         args.json.parent.mkdir(parents=True, exist_ok=True)  # fails before the run, not after it
-        report = run(args.swap_minutes, args.cycles, args.max_growth, args.json.with_suffix(".log"))
+        report = run(plan, args.json.with_suffix(".log"))
         write_text(args.json, json.dumps(report, indent=2) + "\n")
     except (DemoError, ProxqaError, OSError) as error:
         print(f"endurance: {error}", file=sys.stderr)

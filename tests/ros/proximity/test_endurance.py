@@ -1,4 +1,4 @@
-"""What the nodes take they give back: sixty lifecycle cycles, many adapter swaps."""
+"""What the nodes take they give back: thirty lifecycle cycles, many adapter swaps."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def endurance():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["proximity", "speed_governor"])
-def test_sixty_cycles_leave_nothing(graph, endurance, name):
+def test_thirty_cycles_leave_nothing(graph, endurance, name):
     if name == "proximity":
         node = graph.start(lambda *_: FakeEngine())
     else:
@@ -54,8 +54,8 @@ def test_sixty_cycles_leave_nothing(graph, endurance, name):
     for _ in range(5):
         cycle()
     before, threads = endurance.Held.of(os.getpid()), threading.active_count()
-    lazy = 24  # threads of the graph's executor start as they are needed; a leak of one each cycle is sixty
-    for _ in range(60):
+    lazy = 24  # threads of the graph's executor start as they are needed; a leak of one each cycle is thirty
+    for _ in range(30):
         cycle()
     assert node.state == "active"
     # what ends in the background gets time to do so
@@ -89,8 +89,9 @@ def test_a_process_that_has_ended_is_said(endurance):
 @pytest.mark.model
 def test_swaps_and_cycles_of_the_real_node(tmp_path):
     report = tmp_path / "report.json"
-    command = [sys.executable, str(SCRIPT), "--swap-minutes", "0.1", "--cycles", "2", "--json", str(report)]
+    settings = ["--swap-minutes", "0.05", "--cycles", "1", "--warm-up", "1", "--rest-seconds", "1", "--max-growth", "5"]
+    command = [sys.executable, str(SCRIPT), *settings, "--json", str(report)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads(report.read_text())
-    assert found["swaps"]["count"] > 0 and found["cycles"]["count"] == 2 and found["problems"] == []
+    assert found["swaps"]["count"] > 0 and found["cycles"]["count"] == 1 and found["problems"] == []
