@@ -64,6 +64,8 @@ _RVL_GOES_ON = 8
 """Nibbles from here on are followed by another one of the same integer."""
 _RVL_MAX_NIBBLES = 11
 """More nibbles of one integer than 32 bits can need."""
+NEAR_M = 200.0
+"""A depth image in metres has something that is nearer."""
 
 
 def is_depth(message: RawImage | Compressed) -> bool:
@@ -459,14 +461,23 @@ def depth_to_metres(message: RawImage | Compressed) -> NDArray[np.float32]:
         return _compressed_depth(message)
     size, channels = _check_raw(message, _DEPTH, "a depth image")
     if _name(message.encoding) == "32FC1":
-        metres = np.array(_pixels(message, size, channels, "f"), np.float32)
-    else:
-        metres = _pixels(message, size, channels, "u").astype(np.float32) / np.float32(1000)
-    return _measured(metres)
+        return _not_millimetres(_measured(np.array(_pixels(message, size, channels, "f"), np.float32)))
+    return _measured(_pixels(message, size, channels, "u").astype(np.float32) / np.float32(1000))
 
 
 def _measured(metres: NDArray[np.float32]) -> NDArray[np.float32]:
     metres[~(np.isfinite(metres) & (metres > 0))] = np.nan
+    return metres
+
+
+def _not_millimetres(metres: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same depth; refused where nothing is near: millimetres as floats would be hundreds of metres."""
+    measured = metres[np.isfinite(metres)]
+    if measured.size and measured.min() >= NEAR_M:
+        raise BadImageError(
+            f"depth image of floats has nothing nearer than {measured.min():g} m; expected metres (REP 118): are these "
+            "millimetres? they are 16UC1"
+        )
     return metres
 
 
@@ -486,7 +497,7 @@ def _compressed_depth(message: Compressed) -> NDArray[np.float32]:
     else:
         stored = _depth_picture(data[behind:], starts, label)
     if stored.dtype == np.float32:
-        return _measured(stored.astype(np.float32))
+        return _not_millimetres(_measured(stored.astype(np.float32)))
     scale, offset = struct.unpack_from("<ff", data, 4) if behind else (0.0, 0.0)
     if encoding not in _DEPTH and scale:
         raise BadImageError(

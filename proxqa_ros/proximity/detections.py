@@ -49,6 +49,8 @@ UNMET_DETECTIONS = 5
 """Detections in turn without an image of their stamp: from there on it is said."""
 MAX_SCORE = 1.001
 """Largest score, but for rounding: one in percent would pass every least score."""
+MAX_ANGLE_RAD = 2 * math.pi + 0.01
+"""Largest rotation of a box either way: one in degrees is none."""
 TIME_JUMP_NS = NS_PER_S
 """Stamps going back by more than this are a jump back in time, such as a bag that starts again; in nanoseconds."""
 NO_CLASS_NAMES: Mapping[int, str] = MappingProxyType({})
@@ -273,8 +275,13 @@ def _name(class_id: str, class_names: Mapping[int, str]) -> str:
 
 def _box(bbox: Any, width: int, height: int) -> Box:
     x, y, angle = bbox.center.position.x, bbox.center.position.y, bbox.center.theta
-    if not math.isfinite(angle):
-        raise BadObjectError(f"box is rotated by {angle} rad; expected a finite number")
+    if not abs(angle) <= MAX_ANGLE_RAD:  # also NaN
+        raise BadObjectError(f"box is rotated by {angle:g} rad; expected at most one turn (is it in degrees?)")
+    if min(x, y) >= 0 and max(x, y) <= 1 and 0 < max(bbox.size_x, bbox.size_y) <= 1:
+        raise BadObjectError(
+            f"box of {bbox.size_x:g} x {bbox.size_y:g} pixels at ({x:g}, {y:g}) is less than a pixel; expected pixels "
+            "of the image, not shares of it"
+        )
     c, s = abs(math.cos(angle)), abs(math.sin(angle))
     half_width, half_height = (bbox.size_x * c + bbox.size_y * s) / 2, (bbox.size_x * s + bbox.size_y * c) / 2
     return Box(x - half_width, y - half_height, x + half_width, y + half_height).clipped(width, height)

@@ -582,6 +582,18 @@ def test_regions_at_their_edges():
             c.region_to_box(region)
 
 
+def test_millimetres_as_floats_are_no_metres():
+    def message(*values):
+        metres = np.full((16, 16), values[0], np.float32)
+        metres[0, : len(values)] = values
+        return Image(height=16, width=16, encoding="32FC1", step=64, data=metres.tobytes())
+
+    with pytest.raises(BadImageError, match=r"nothing nearer than 850 m; expected metres .* are these millimetres"):
+        c.depth_to_metres(message(1500.0, 850.0, np.nan, 0.0))
+    assert c.depth_to_metres(message(1500.0, 1.5))[0, 1] == 1.5  # a far background, and something near
+    assert np.isnan(c.depth_to_metres(message(0.0))).all()
+
+
 def test_object_depths_and_back():
     known = ObjectDepth("Stuhl 🪑", 0.25, 0.125, 0.5, "0.25", Box(1, 2, 30, 40), 1.5, 0.5)
     wire = deserialize_message(serialize_message(c.object_to_message(known)), ObjectDepthMessage)

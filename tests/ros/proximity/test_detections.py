@@ -89,6 +89,25 @@ def test_the_likeliest_name_counts_and_those_below_the_score_do_not():
     assert len(named(thing(score=0.4), min_score=0.0)[0]) == 1
 
 
+@pytest.mark.parametrize(
+    ("detection", "says"),
+    [
+        (
+            thing(x=0.5, y=0.5, across=1.0, down=1.0),
+            "is less than a pixel; expected pixels of the image, not shares of it",
+        ),
+        (thing(x=0.3, y=0.4, across=0.2, down=0.1), "is less than a pixel"),
+        (thing(turned=90.0), "is rotated by 90 rad; expected at most one turn (is it in degrees?)"),
+        (thing(turned=math.nan), "is rotated by nan rad"),
+        (thing(across=-16.0), "is empty"),
+        (thing(down=0.0), "is empty"),
+    ],
+)
+def test_boxes_as_detectors_get_them_wrong_are_left_out_and_said(detection, says):
+    objects, problem = named(detection, thing("dog", 0.95, 10, 10, 4, 4))
+    assert [name for name, _ in objects] == ["dog"] and says in problem
+
+
 def test_turned_boxes_are_held_and_boxes_are_cut_at_the_edges():
     ((_, box),), _ = named(thing(across=16, down=8, turned=math.pi / 2))
     assert box == pytest.approx((28, 16, 36, 32))
