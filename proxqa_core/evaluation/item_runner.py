@@ -41,6 +41,8 @@ from proxqa_core.types import Box, ObjectDepth, ObjectQuery
 log = logging.getLogger(__name__)
 _BAR = "{desc}: {n_fmt} of {total_fmt} items{postfix}"
 UNKNOWN = (math.nan,) * 4
+NO_PLACES = "places that are not known"
+"""Why pairs of points or boxes are not asked for that the file gives no coordinates of."""
 
 
 @dataclass
@@ -90,7 +92,8 @@ def run_items(engine: Engine, items: Sequence[Item], prompt: str, progress: bool
     if run.bad and not run.images:
         raise BadImageError(f"none of {run.bad} images can be used, the first: {run.bad_reasons[0]}")
     if not run.seconds:
-        raise BadDatasetError(f"no item could be asked: {', '.join(run.not_asked)}")
+        expected = "; expected a file of points, as --points takes it" if NO_PLACES in run.not_asked else ""
+        raise BadDatasetError(f"no item could be asked: {', '.join(run.not_asked)}{expected}")
     return run
 
 
@@ -126,7 +129,7 @@ def _ask(engine: Engine, group: Sequence[Item], prompt: str, run: ItemRun) -> No
     # 3. what could not be asked
     for item, two in zip(pairs, queries, strict=True):
         if two is None or two[0] == two[1]:
-            reason = "places that are not known" if two is None else "things at one place"
+            reason = NO_PLACES if two is None else "things at one place"
             run.not_asked[reason] = run.not_asked.get(reason, 0) + 1
             run.pairs.append(_wrong(index, item, width, height))
 

@@ -161,20 +161,48 @@ def test_after_kill_9_it_ends_as_if_nothing_had_been(place: Path, perceived: Pat
     assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
+@pytest.fixture(scope="module")
+def by_one(place: Path) -> Path:
+    """The adapter of one process with 4 conversations a step, without dropout."""
+    assert main(["train", *command(place, place / "one", recipe=config(place, 4, 0.0))]) == 0
+    return place / "one" / "adapter"
+
+
+def check_same(one: Path, other: Path) -> None:
+    """Two adapters have the same weights, to what sums of floats in another order differ by, and were trained."""
+    a, b = load_file(other / LORA), load_file(one / LORA)
+    assert a.keys() == b.keys() and max(float(v.abs().max()) for k, v in a.items() if "lora_B" in k) > 1e-3  # from 0
+    assert max(float((a[k].float() - b[k].float()).abs().max()) for k in a) < 1e-4
+
+
 @pytest.mark.slow
-def test_two_processes_train_what_one_does(place: Path, tmp_path: Path) -> None:
-    """With the same batch of a step: 2 x 2 conversations, and 4; to what sums of floats in another order differ by."""
+def test_two_processes_train_what_one_does(place: Path, by_one: Path, tmp_path: Path) -> None:
+    """With the same batch of a step: 2 x 2 conversations, and 4."""
     two = start(
         command(place, tmp_path / "two", recipe=config(place, 2, 0.0)),
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
     )
     finish(two)
-    assert main(["train", *command(place, tmp_path / "one", recipe=config(place, 4, 0.0))]) == 0
-    a, b = (load_file(tmp_path / name / "adapter" / LORA) for name in ("two", "one"))
-    start_of_b = max(float(v.abs().max()) for k, v in a.items() if "lora_B" in k)
-    assert start_of_b > 1e-3  # B begins at 0
-    assert a.keys() == b.keys()
-    assert max(float((a[k].float() - b[k].float()).abs().max()) for k in a) < 1e-4
+    check_same(by_one, tmp_path / "two" / "adapter")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [2, 3])
+def test_deepspeed_trains_what_one_process_does(place: Path, by_one: Path, tmp_path: Path, stage: int) -> None:
+    """The configurations as they are, but for their bfloat16; a run that goes on ends with the same bytes."""
+    pytest.importorskip("deepspeed")
+    shipped = ROOT / "training" / "proxqa_training" / "configs" / f"accelerate_zero{stage}.yaml"
+    (tmp_path / "zero.yaml").write_text(shipped.read_text().replace("mixed_precision: bf16", 'mixed_precision: "no"'))
+    launcher = (sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(tmp_path / "zero.yaml"))
+    arguments = command(place, tmp_path / "z", recipe=config(place, 2, 0.0))
+    finish(start(arguments, *launcher, "--num_processes", "2"))
+    check_same(by_one, tmp_path / "z" / "adapter")
+    whole = (tmp_path / "z" / "adapter" / LORA).read_bytes()
+    (last,) = sorted((tmp_path / "z").glob("checkpoint-*"))[1:]
+    shutil.rmtree(last)
+    shutil.rmtree(tmp_path / "z" / "adapter")
+    finish(start(arguments, *launcher, "--num_processes", "2"))
+    assert (tmp_path / "z" / "adapter" / LORA).read_bytes() == whole
 
 
 @pytest.mark.slow

@@ -109,11 +109,13 @@ def train_llava(run: LlavaRun, recipe: LlavaRecipe) -> dict[str, Any]:
     main = arguments.process_index == 0
     with arguments.main_process_first(desc="checking the run"):
         _check_run(run, recipe, arguments.world_size)
-    dtype = "bfloat16" if arguments.bf16 else "float32"
-    model = load(run.model, NO_ADAPTER, device=str(arguments.device), dtype=dtype)
+    with _whole_weights(arguments) as device:
+        model = load(run.model, NO_ADAPTER, device=device, dtype="bfloat16" if arguments.bf16 else "float32")
     start = None if run.start is None else adapters.read(run.start, model.spec)
     set_seed(recipe.seed)  # of new LoRA weights; the Trainer comes after them
     lora = with_lora(model, recipe.lora, start)
+    if _zero3(arguments):
+        _spread(lora, arguments)
     data = ConversationDataset(run.data, run.images, run.stage, model, recipe.max_seq_len, run.out)
     steps = run.steps or max(1, math.ceil(recipe.num_epochs * len(data) / recipe.batch_size))
     arguments.max_steps = steps
@@ -134,6 +136,44 @@ def train_llava(run: LlavaRun, recipe: LlavaRecipe) -> dict[str, Any]:
         done = trainer.train(resume_from_checkpoint=last_checkpoint(run.out, clean=main))
     report = _write(run, recipe, model, trainer, data, start.grounding_head if start else None, steps)
     return report and report | {"samples_per_second": done.metrics.get("train_samples_per_second")}
+
+
+@contextlib.contextmanager
+def _whole_weights(arguments: TrainingArguments) -> Iterator[str]:
+    """Gives the device to load a model on: under ZeRO 3 the host, whole, to be cut by `_spread`.
+
+    Else transformers cuts each weight while it reads it, even with `zero3_init_flag: false`, and no shape is left.
+    """
+    if not _zero3(arguments):
+        yield str(arguments.device)
+        return
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    unset_hf_deepspeed_config()
+    try:
+        yield "cpu"
+    finally:
+        arguments.deepspeed_plugin.set_deepspeed_weakref()
+
+
+def _zero3(arguments: TrainingArguments) -> bool:
+    """Whether DeepSpeed spreads the weights too."""
+    plugin = arguments.deepspeed_plugin
+    return plugin is not None and plugin.hf_ds_config.is_zero3()
+
+
+def _spread(model: PeftModel, arguments: TrainingArguments) -> None:
+    """Cut a model's weights over the processes, one weight after the other: no GPU ever holds all of them.
+
+    What is trained is held in the type that is computed in; DeepSpeed steps a float32 copy of it.
+    """
+    import deepspeed
+
+    for parameter in model.parameters():  # not its buffers: rotary frequencies stay float32
+        parameter.data = parameter.data.to(torch.bfloat16 if arguments.bf16 else torch.float32)
+    deepspeed.zero.Init(module=model, config_dict_or_path=arguments.deepspeed_plugin.dschf.config)
+    for buffer in model.buffers():
+        buffer.data = buffer.data.to(arguments.device)
 
 
 def with_lora(model: LoadedModel, recipe: LoraRecipe, start: Adapter | None = None) -> PeftModel:
@@ -336,7 +376,9 @@ def _one_line() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise ValueError(str(error).strip().splitlines()[-1].removeprefix("ValueError: ")) from error
+        lines = str(error).strip().splitlines()
+        whole = lines[-1:] if any(line.startswith("Traceback") for line in lines) else lines  # of another process
+        raise ValueError(" ".join(whole).removeprefix("ValueError: ")) from error
     except RuntimeError as error:
         if "out of memory" in str(error).lower():
             raise ValueError(
