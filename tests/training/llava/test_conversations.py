@@ -17,7 +17,7 @@ from PIL import Image
 
 from proxqa_core.model.loading import NO_ADAPTER, LoadedModel, load
 from proxqa_core.vision.image_file import read_image
-from proxqa_training.llava.conversations import ConversationDataset, collate, length_grouped
+from proxqa_training.llava.conversations import ConversationDataset, blank_sample, collate, length_grouped
 from proxqa_training.llava.encoding import IGNORE
 from tests.core.tiny_llava import save_llava
 from tests.training.llava.test_encoding import ANSWER, LLAVA_1_5, ONE_TURN, TWO_TURNS, with_template
@@ -92,6 +92,26 @@ def test_several_images_come_each_at_its_place(tiny: LoadedModel, made: Callable
     places = batch["input_ids"] == tiny.prompter.image_token_id
     assert torch.allclose(got[0][places], torch.cat([alone[n] for n in ("red", "blue", "green", "green")]), atol=1e-5)
     assert [int(n) for n in places.sum(1)] == [3 * len(alone["red"]), 0, len(alone["red"])]
+
+
+def test_a_blank_image_in_a_batch_without_images_changes_no_gradient(
+    tiny: LoadedModel, made: Callable[..., ConversationDataset]
+) -> None:
+    data = made(row("text", [], "Two and two?", "Four."), row("a", ["red.png"], "<image>\nRed?", "Yes."))
+    blank = blank_sample(tiny)
+    assert collate([data[0], data[1]], 0, blank)["pixel_values"].shape[0] == 1  # that has one
+    trained = [*tiny.llava.model.multi_modal_projector.parameters(), *tiny.llava.lm_head.parameters()]
+    losses = []
+    for batch in (collate([data[0]], 0), collate([data[0]], 0, blank)):
+        for parameter in trained:
+            parameter.requires_grad_(True).grad = None
+        loss = tiny.llava(**batch).loss
+        loss.backward()
+        losses.append((float(loss.detach()), trained[-1].grad.clone()))
+    assert batch["pixel_values"].shape[0] == 1 and len(batch["input_ids"]) == 2
+    assert losses[0][0] == pytest.approx(losses[1][0], abs=1e-5)
+    assert torch.allclose(losses[0][1], losses[1][1], atol=1e-5)
+    assert all(float(p.grad.abs().max()) == 0 for p in tiny.llava.model.multi_modal_projector.parameters())
 
 
 def test_bad_samples_of_several_images_are_counted_and_named(made: Callable[..., ConversationDataset]) -> None:

@@ -189,12 +189,15 @@ def test_two_processes_train_what_one_does(place: Path, by_one: Path, tmp_path: 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", [2, 3])
 def test_deepspeed_trains_what_one_process_does(place: Path, by_one: Path, tmp_path: Path, stage: int) -> None:
-    """The configurations as they are, but for their bfloat16; a run that goes on ends with the same bytes."""
+    """The configurations as they are, but for their bfloat16; a run that goes on ends with the same bytes.
+
+    One conversation at once: that of text alone meets one with images in the other process.
+    """
     pytest.importorskip("deepspeed")
     shipped = ROOT / "training" / "proxqa_training" / "configs" / f"accelerate_zero{stage}.yaml"
     (tmp_path / "zero.yaml").write_text(shipped.read_text().replace("mixed_precision: bf16", 'mixed_precision: "no"'))
     launcher = (sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(tmp_path / "zero.yaml"))
-    arguments = command(place, tmp_path / "z", recipe=config(place, 2, 0.0))
+    arguments = command(place, tmp_path / "z", recipe=config(place, 1, 0.0))
     finish(start(arguments, *launcher, "--num_processes", "2"))
     check_same(by_one, tmp_path / "z" / "adapter")
     whole = (tmp_path / "z" / "adapter" / LORA).read_bytes()

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ from PIL import Image
 
 from proxqa_core.cli import main
 from proxqa_core.datasets.depth_source import DepthUnit
+from proxqa_core.errors import ProxqaError
 from proxqa_training.proximity110k import cli, sources
+from proxqa_training.proximity110k.ray_pool import ray_pool
 from tests.core.tiny_depth import save_depth_anything
 
 REAL = Path(os.environ.get("PROXQA_REAL_DATA", "/nonexistent")) / "formats/coco"
@@ -359,6 +361,20 @@ def test_a_kill_at_any_moment_loses_nothing(data: Path, victim: str, command: Ca
     build(data, *maps(data, "m"), "--shard-size", 1, out="cut")
     for name in ("train.json", "val.json", "report.json"):
         assert (data / "cut" / name).read_bytes() == (data / "whole" / name).read_bytes()
+
+
+def test_what_ends_a_worker_on_ray_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'proxqa_ros[scale]'")
+
+    def failing(*_: Any) -> Iterator[list[str]]:
+        raise ray.exceptions.RayError(
+            "The actor died\ntraceback:\n  File x\nModuleNotFoundError: No module named 'x'\n"
+        )
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr("proxqa_training.proximity110k.ray_pool._label_group", failing)
+    with pytest.raises(ProxqaError, match="a worker on Ray ended: ModuleNotFoundError: No module 'x'; expected"):
+        list(ray_pool(1)(iter([[{}]]), lambda: pytest.fail("no worker was started")))
 
 
 @pytest.mark.slow

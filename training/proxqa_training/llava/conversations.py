@@ -188,8 +188,25 @@ def length_grouped(lengths: NDArray[np.int64], batch_size: int, num_samples: int
         epoch += 1
 
 
-def collate(samples: Sequence[dict[str, Any]], padding: int) -> dict[str, torch.Tensor]:
-    """A batch: ids, mask and labels [n, longest], padded on the right; pixels [images, 3, size, size], if any."""
+def blank_sample(model: LoadedModel) -> dict[str, Any]:
+    """A blank image of which nothing is learnt, as `ConversationDataset` gives samples."""
+    size, count = model.preprocessing.size, model.prompter.image_tokens
+    ids, labels = [model.prompter.image_token_id] * count, [IGNORE] * count
+    return {"input_ids": ids, "labels": labels, "pixel_values": [torch.zeros(1, 3, size, size)]}
+
+
+def collate(
+    samples: Sequence[dict[str, Any]], padding: int, blank: dict[str, Any] | None = None
+) -> dict[str, torch.Tensor]:
+    """A batch: ids, mask and labels [n, longest], padded on the right; pixels [images, 3, size, size], if any.
+
+    Args:
+        samples: As `ConversationDataset` gives them.
+        padding: Token that rows are filled with.
+        blank: Is put into a batch without images, where every batch must have some (`blank_sample`).
+    """
+    if blank is not None and not any(s["pixel_values"] for s in samples):
+        samples = [*samples, blank]
     longest = max(len(s["input_ids"]) for s in samples)
 
     def padded(key: str, fill: int) -> torch.Tensor:

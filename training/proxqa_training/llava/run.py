@@ -33,7 +33,7 @@ from proxqa_core.model.adapter import Adapter, AdapterInfo
 from proxqa_core.model.loading import DEFAULT, NO_ADAPTER, LoadedModel, load
 from proxqa_core.vision.grounding_head import GroundingHead
 from proxqa_training.llava.config import LlavaRecipe, LoraRecipe
-from proxqa_training.llava.conversations import ConversationDataset, collate, length_grouped
+from proxqa_training.llava.conversations import ConversationDataset, blank_sample, collate, length_grouped
 from proxqa_training.stages.trainer import LORA_LAYERS
 
 log = logging.getLogger(__name__)
@@ -116,6 +116,9 @@ def train_llava(run: LlavaRun, recipe: LlavaRecipe) -> dict[str, Any]:
     lora = with_lora(model, recipe.lora, start)
     if _zero3(arguments):
         _spread(lora, arguments)
+    # DeepSpeed's processes must go the same way: ZeRO 3 waits for the others in every layer, the tower's too, and
+    # ZeRO 2 adds up gradients in the order in which they come, whatever they are of
+    blank = None if arguments.deepspeed_plugin is None else blank_sample(model)
     data = ConversationDataset(run.data, run.images, run.stage, model, recipe.max_seq_len, run.out)
     steps = run.steps or max(1, math.ceil(recipe.num_epochs * len(data) / recipe.batch_size))
     arguments.max_steps = steps
@@ -123,7 +126,7 @@ def train_llava(run: LlavaRun, recipe: LlavaRecipe) -> dict[str, Any]:
         model=lora,
         args=arguments,
         train_dataset=data,
-        data_collator=partial(collate, padding=model.prompter.tokenizer.pad_token_id or 0),
+        data_collator=partial(collate, padding=model.prompter.tokenizer.pad_token_id or 0, blank=blank),
         callbacks=[_Checks(run.out)],
     )
     trainer.recipe, trainer.num_samples = recipe, steps * recipe.batch_size

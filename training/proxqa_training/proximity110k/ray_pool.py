@@ -51,9 +51,15 @@ def ray_pool(workers: int, address: str | None = None, gpus_per_worker: float = 
             context.execution_options.preserve_order = True  # off by default
             context.enable_progress_bars = False
             for name in ("ray", "ray.data"):  # their handlers are their own
-                logging.getLogger(name).setLevel(logging.ERROR)
+                logging.getLogger(name).setLevel(logging.CRITICAL)
             while group := list(islice(chunks, SHARDS_PER_WORKER * workers)):
                 yield from _label_group(ray, group, make_labeller, workers, gpus_per_worker)
+        except ray.exceptions.RayError as error:  # many lines of the worker's, the last of which says what it is
+            why = str(error).strip().splitlines()[-1].strip()[:200]
+            raise ProxqaError(
+                f"a worker on Ray ended: {why}; expected this package in the same version on every machine, and "
+                "images, maps and models under the same paths"
+            ) from error
         finally:
             if ours:
                 ray.shutdown()
