@@ -373,7 +373,7 @@ def test_what_ends_a_worker_on_ray_is_one_line(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
     monkeypatch.setattr("proxqa_training.proximity110k.ray_pool._label_group", failing)
-    with pytest.raises(ProxqaError, match="a worker on Ray ended: ModuleNotFoundError: No module 'x'; expected"):
+    with pytest.raises(ProxqaError, match="a worker on Ray ended: ModuleNotFoundError: No module named 'x'; expected"):
         list(ray_pool(1)(iter([[{}]]), lambda: pytest.fail("no worker was started")))
 
 
