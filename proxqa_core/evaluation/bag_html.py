@@ -277,7 +277,7 @@ def _figure(answer: Answer, image: NDArray[np.uint8] | None) -> str:
     mean_error = error_of(answer)
     caption = stamp + (f", mean error {mean_error:.3f}" if math.isfinite(mean_error) else "")
     known = [
-        f"{o.name} {number(o.depth, 2)}{'' if o.score >= VISIBLE else ' (not visible)'}, true {number(t.depth, 2)}"
+        f"{o.name} {number(o.depth, 2) if o.is_answered else 'not seen'}, true {number(t.depth, 2)}"
         for o, t in zip(answer.objects, answer.truth, strict=True)
         if t is not None
     ]

@@ -40,7 +40,7 @@ LEGEND = {
 """What the columns beside the model are."""
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.25rem .8rem;border-bottom:1px solid #ddd;text-align:left}
-td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}.pairs{display:flex;flex-wrap:wrap;gap:1.5rem}
+td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}.pairs{display:flex;flex-wrap:wrap;gap:1.5rem}
 figure{margin:0;width:28rem;max-width:100%}figure img,figure svg{max-width:100%;border-radius:4px}
 figcaption{font-size:13px}dl{display:grid;grid-template-columns:max-content auto;gap:0 .8rem;font-size:13px;color:#444}
 dt{font-weight:600}dd{margin:0}.note{color:#666;font-size:13px}code{overflow-wrap:anywhere}

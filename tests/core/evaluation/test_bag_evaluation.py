@@ -278,6 +278,12 @@ def test_page_has_axes_a_column_for_each_rule_and_what_made_it(drive: Path) -> N
     assert "proxqa eval-bag &#x27;&lt;b&gt;&#x27;</code>, version 1.2.3, 2026-01-01" in page
 
 
+def test_of_what_is_not_seen_the_page_gives_no_depth() -> None:
+    run = run_of(answer(0, {"a": 0.25, "b": 1.5}, STILL))
+    page = render(report(run), run, {})
+    assert "a 0.25, true 0.20; b not seen, true 0.60" in page and "1.50" not in page
+
+
 def test_best_and_worst_are_shown() -> None:
     truth = {"a": (0.5, 1.0)}
     errors = [0.3, 0.1, 0.0, 0.4, 0.2, 0.25, 0.35]
