@@ -256,9 +256,9 @@ class Inference:
 
     def _mention(self, query: ObjectQuery) -> tuple[str, list[Box]]:
         """How an object is named in a question, and the boxes, in [0, 1], that its region tokens stand for."""
-        width, height, token = self._image.width, self._image.height, self._model.region_token
-        mention = templates.mention_of(query, width, height, token)
-        if query.box is None or not token:
+        width, height, form = self._image.width, self._image.height, self._model.box_form
+        mention = templates.mention_of(query, width, height, form)
+        if query.box is None or not form.region_token:
             return mention, []
         return mention, [Box(*self._model.preprocessing.normalised(query.box, width, height))]
 
@@ -269,5 +269,8 @@ class Inference:
             boxes = torch.tensor([b.xyxy for b in suffix.boxes])
             pooled = region_tokens(self._image.features, boxes, self._model.spatial_merge_size)
             slots = torch.tensor([i == self._prompter.image_token_id for i in suffix.ids])
-            embeddings[slots.to(embeddings.device)] = self._language_model.project(pooled).to(embeddings.dtype)
+            tokens = self._language_model.project(pooled)
+            if self._model.box_embedding is not None:
+                tokens = tokens + self._model.box_embedding(boxes.to(tokens.device)).to(tokens.dtype)
+            embeddings[slots.to(embeddings.device)] = tokens.to(embeddings.dtype)
         return embeddings

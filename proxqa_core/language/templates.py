@@ -16,7 +16,8 @@ Each question has several forms. Form 0 is what the engine asks; the others are 
 what is asked rather than one sentence.
 
 An object with a box is written with its corner coordinates in hundredths of the image's width and height, and with
-REGION, the placeholder in the prompt for the features inside the box (a token like those of the image).
+REGION, the placeholder in the prompt for the features inside the box (a token like those of the image). A model whose
+region tokens say where their boxes are (`proxqa_core.vision.box_embedding`) needs no coordinates (`BoxForm`).
 Source: Proximity QA, arXiv 2401.17862, sections 3.2 and 3.3; the wording and the readable answers are ours.
 """
 
@@ -98,6 +99,30 @@ EQUAL_FORMS = (
 )
 
 
+@dataclass(frozen=True)
+class BoxForm:
+    """How a box is told in a question.
+
+    Attributes:
+        region_token: By REGION, for models that are trained with region features.
+        coordinates: By its coordinates in words.
+
+    Raises:
+        ValueError: By neither.
+    """
+
+    region_token: bool = True
+    coordinates: bool = True
+
+    def __post_init__(self) -> None:
+        if not (self.region_token or self.coordinates):
+            raise ValueError("a box is told neither by a region token nor by coordinates; expected one of them")
+
+    def text(self, region: Region) -> str:
+        """What follows the name of an object in a region."""
+        return f"{REGION if self.region_token else ''}{f' at {region}' if self.coordinates else ''}"
+
+
 def plain(text: str) -> str:
     """Text from outside without anything that a tokenizer or template could take for a special token."""
     return " ".join(re.sub(r"[<>|\[\]{}\u27e8\u27e9\ufffc]", " ", text).split())
@@ -135,28 +160,26 @@ class Region:
         return f"[{self.x1},{self.y1},{self.x2},{self.y2}]"
 
 
-def mention(name: str, region: Region | None, region_token: bool) -> str:
+def mention(name: str, region: Region | None, form: BoxForm) -> str:
     """How an object is written inside a question: 'chair', or 'chair<region> at [12,34,56,78]'.
 
     Args:
         name: Its name, from outside.
         region: Where it is, None = given by name only.
-        region_token: Also place REGION, for models that are trained with region features.
+        form: How the region is told.
     """
     name = plain(name) or "object"
-    if region is None:
-        return name
-    return f"{name}{REGION} at {region}" if region_token else f"{name} at {region}"
+    return name if region is None else f"{name}{form.text(region)}"
 
 
-def mention_of(query: ObjectQuery, width: int, height: int, region_token: bool) -> str:
+def mention_of(query: ObjectQuery, width: int, height: int, form: BoxForm) -> str:
     """`mention` of a query in an image of width × height pixels.
 
     Raises:
         BadObjectError: The query's box lies outside the image.
     """
     region = Region.of(query.box, width, height) if query.box is not None else None
-    return mention(query.name, region, region_token)
+    return mention(query.name, region, form)
 
 
 def perceive_question(mentioned: str, form: int = 0) -> str:
@@ -200,9 +223,9 @@ def where_answer(region: Region) -> str:
     return str(region)
 
 
-def what_question(region: Region, region_token: bool, form: int = 0) -> str:
+def what_question(region: Region, box_form: BoxForm, form: int = 0) -> str:
     """Asks for the name of what is in a region. form: index into WHAT_FORMS."""
-    return WHAT_FORMS[form].format(mention(THING, region, region_token))
+    return WHAT_FORMS[form].format(mention(THING, region, box_form))
 
 
 def what_answer(name: str) -> str:

@@ -5,8 +5,9 @@ adapter made for another base is refused, and so is one whose weights do not fit
 Writing is atomic. Knows nothing of training or of engines.
 
 A folder holds: `proxqa.json` (AdapterInfo), `projector.safetensors`, `adapter_config.json` and
-`adapter_model.safetensors` (the last two as `peft` writes them), `grounding_head.safetensors` where it has one, and
-`names.json` where it says what it was taught (`proxqa_core.model.taught_names`). A plain folder of `peft` has the
+`adapter_model.safetensors` (the last two as `peft` writes them), `grounding_head.safetensors` where it has one,
+`box_embedding.safetensors` likewise, and `names.json` where it says what it was taught
+(`proxqa_core.model.taught_names`). A plain folder of `peft` has the
 middle two only, of a LLaVA or of its language model (`proxqa_core.model.peft_folder`).
 
 Source: LoRA, Hu et al. 2021, arXiv 2106.09685.
@@ -30,11 +31,13 @@ from safetensors.torch import save_file
 
 from proxqa_core.errors import BadModelError, ModelNotFoundError
 from proxqa_core.files import atomic_folder
+from proxqa_core.language.templates import BoxForm
 from proxqa_core.model import peft_folder
 from proxqa_core.model.checkpoint import FLOATS
 from proxqa_core.model.sources import HUB_ID as HUB_ID
 from proxqa_core.model.taught_names import TaughtNames, read_names
 from proxqa_core.types import clean_text
+from proxqa_core.vision.box_embedding import BoxEmbedding
 from proxqa_core.vision.grounding_head import GroundingHead
 
 log = logging.getLogger(__name__)
@@ -48,6 +51,7 @@ PROJECTOR_PREFIX = "model.multi_modal_projector."
 VISION_PREFIX = "model.vision_tower."
 """How the names of these parameters begin in a LLaVA."""
 GROUNDING_HEAD = "grounding_head.safetensors"
+BOX_EMBEDDING = "box_embedding.safetensors"
 FILES = (INFO, PROJECTOR, LORA_CONFIG, LORA)
 UNKNOWN = "unknown"
 """Base of an adapter that does not name it."""
@@ -72,6 +76,8 @@ CONVERT = "proxqa train convert"
 PLAIN_INITIALISATIONS = (None, True, False, "gaussian", "eva", "orthogonal")
 """Those of `peft` that leave the base's weights alone; PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA change them."""
 Shapes = Mapping[str, tuple[int, ...]]
+FLAGS = ("region_token", "box_coordinates", "box_embedding", "grounding_head", "reasons", "general_questions")
+"""Fields of `AdapterInfo` that are true or false."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,9 @@ class AdapterInfo:
     Attributes:
         name: What it is called, one line.
         base: Identity of the base it was trained on (`base_identity()`, or a Hugging Face id).
-        region_token: Boxes are told as region tokens too, besides their coordinates.
+        region_token: Boxes are told as region tokens.
+        box_coordinates: Boxes are told by their coordinates in words.
+        box_embedding: Region tokens tell where their boxes are (`proxqa_core.vision.box_embedding`).
         grounding_head: It finds what is named (`proxqa_core.vision.grounding_head`), and asks by name as by box.
         reasons: Stage 2 tells which is closer; else the perceived depths are compared.
         general_questions: It can answer questions that are not about proximity.
@@ -101,6 +109,8 @@ class AdapterInfo:
     name: str
     base: str
     region_token: bool = True
+    box_coordinates: bool = True
+    box_embedding: bool = False
     grounding_head: bool = False
     reasons: bool = True
     general_questions: bool = False
@@ -119,12 +129,23 @@ class AdapterInfo:
             value = getattr(self, key)
             if not isinstance(value, (int, float)) or not 0.05 <= value <= 20:
                 raise BadModelError(f"adapter {self.name!r}: {key} is {value!r}; expected a number in [0.05, 20]")
-        for key in ("region_token", "grounding_head", "reasons", "general_questions"):
+        for key in FLAGS:
             if not isinstance(getattr(self, key), bool):
                 raise BadModelError(f"adapter {self.name!r}: {key} is {getattr(self, key)!r}; expected true or false")
         if type(self.depth_digits) is not int or self.depth_digits not in (1, 2):
             raise BadModelError(f"adapter {self.name!r}: depth_digits is {self.depth_digits!r}; expected 1 or 2")
+        if not (self.region_token or self.box_coordinates):
+            raise BadModelError(
+                f"adapter {self.name!r}: neither region_token nor box_coordinates; expected one of them"
+            )
+        if self.box_embedding and not self.region_token:
+            raise BadModelError(f"adapter {self.name!r}: box_embedding without region_token; expected both")
         self._check_visibility()
+
+    @property
+    def box_form(self) -> BoxForm:
+        """How boxes are told in questions."""
+        return BoxForm(self.region_token, self.box_coordinates)
 
     def _check_texts(self) -> None:
         for key in ("name", "base"):
@@ -205,6 +226,7 @@ class Adapter:
         projector: The projector's weights; none where that of the base stays.
         lora: LoRA of the language model; a plain folder's also of projector and vision tower.
         grounding_head: None where it has none.
+        box_embedding: None where it has none.
         names: What it was taught; None where it does not say.
     """
 
@@ -212,6 +234,7 @@ class Adapter:
     projector: dict[str, torch.Tensor]
     lora: Lora
     grounding_head: GroundingHead | None
+    box_embedding: BoxEmbedding | None
     names: TaughtNames | None = None
 
     def changed(self, name: str, weight: torch.Tensor) -> torch.Tensor | None:
@@ -343,6 +366,8 @@ def read_info(folder: Path) -> AdapterInfo:
         info = AdapterInfo(**values)
         if info.grounding_head and not (folder / GROUNDING_HEAD).is_file():
             raise ModelNotFoundError(f"adapter folder {str(folder)!r} lacks {GROUNDING_HEAD}")
+        if info.box_embedding and not (folder / BOX_EMBEDDING).is_file():
+            raise ModelNotFoundError(f"adapter folder {str(folder)!r} lacks {BOX_EMBEDDING}")
         return info
     except (ValueError, TypeError, AttributeError, OSError) as error:
         if isinstance(error, (BadModelError, ModelNotFoundError)):
@@ -405,6 +430,20 @@ def read_grounding_head(folder: Path) -> GroundingHead:
     except (KeyError, RuntimeError, IndexError) as error:
         reason = str(error).strip().splitlines()[0]
         raise BadModelError(f"{str(folder / GROUNDING_HEAD)!r} does not hold a grounding head: {reason}") from error
+
+
+def read_box_embedding(folder: Path) -> BoxEmbedding:
+    """The box embedding of an adapter folder, float32.
+
+    Raises:
+        BadModelError: The file does not hold a whole box embedding.
+    """
+    weights = _tensors(folder / BOX_EMBEDDING)
+    try:
+        return BoxEmbedding.from_weights({k: v.float() for k, v in weights.items()}).eval().requires_grad_(False)
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BadModelError(f"{str(folder / BOX_EMBEDDING)!r} does not hold a box embedding: {reason}") from error
 
 
 def read_lora(folder: Path) -> Lora:
@@ -472,7 +511,9 @@ def read(folder: Path, spec: AdapterSpec) -> Adapter:
     """
     info, config, projector, lora = _read(folder, spec, _tensors)
     grounding_head = read_grounding_head(folder) if info.grounding_head else None
-    return Adapter(info, projector, Lora(**vars(config), weights=lora), grounding_head, read_names(folder))
+    box_embedding = read_box_embedding(folder) if info.box_embedding else None
+    weights = Lora(**vars(config), weights=lora)
+    return Adapter(info, projector, weights, grounding_head, box_embedding, read_names(folder))
 
 
 def _read(folder: Path, spec: AdapterSpec, get: Callable[[Path, Callable[[Shapes], Shapes]], Any]) -> Any:
@@ -490,6 +531,8 @@ def _read(folder: Path, spec: AdapterSpec, get: Callable[[Path, Callable[[Shapes
         lora = get(folder / LORA, lambda _: config.shapes(spec.linear))
     if info.grounding_head:
         _header(folder / GROUNDING_HEAD, lambda given: _grounding_head_shapes(folder / GROUNDING_HEAD, given, spec))
+    if info.box_embedding:
+        _header(folder / BOX_EMBEDDING, lambda given: _box_embedding_shapes(folder / BOX_EMBEDDING, given, spec))
     return info, config, projector, lora
 
 
@@ -515,6 +558,7 @@ def save(
     projector: dict[str, torch.Tensor],
     lora: Any,
     grounding_head: GroundingHead | None = None,
+    box_embedding: BoxEmbedding | None = None,
 ) -> None:
     """Write an adapter folder atomically, as float16.
 
@@ -524,19 +568,25 @@ def save(
         projector: The projector's weights.
         lora: A `peft.PeftModel` of the language model.
         grounding_head: None where it has none.
+        box_embedding: None where it has none.
 
     Raises:
-        ValueError: `info.grounding_head` and `grounding_head` disagree.
+        ValueError: `info` and what is given disagree.
         WriteError: There is no room, or no right to write; the message says where and how much it takes.
     """
     from peft import get_peft_model_state_dict
 
-    if info.grounding_head != (grounding_head is not None):
-        raise ValueError(
-            f"adapter {info.name!r}: grounding_head is {info.grounding_head}, but got {type(grounding_head).__name__}"
-        )
+    for key, part in (("grounding_head", grounding_head), ("box_embedding", box_embedding)):
+        if getattr(info, key) != (part is not None):
+            raise ValueError(f"adapter {info.name!r}: {key} is {getattr(info, key)}, but got {type(part).__name__}")
     head = {} if grounding_head is None else _half(grounding_head.state_dict())
-    parts = {GROUNDING_HEAD: head, LORA: _half(get_peft_model_state_dict(lora)), PROJECTOR: _half(projector)}
+    boxes = {} if box_embedding is None else _half(box_embedding.state_dict())
+    parts = {
+        GROUNDING_HEAD: head,
+        BOX_EMBEDDING: boxes,
+        LORA: _half(get_peft_model_state_dict(lora)),
+        PROJECTOR: _half(projector),
+    }
     needed_bytes = sum(t.numel() * t.element_size() for part in parts.values() for t in part.values())
     with atomic_folder(folder, needed_bytes) as work:
         config = copy.copy(lora.peft_config["default"])
@@ -610,6 +660,15 @@ def _grounding_head_shapes(path: Path, given: Shapes, spec: AdapterSpec) -> Shap
         raise BadModelError(f"{str(path)!r} does not hold a grounding head: no matrix 'patch_out.weight'")
     with torch.device("meta"):
         return _shapes(GroundingHead(spec.patch, spec.word, *sizes).state_dict())
+
+
+def _box_embedding_shapes(path: Path, given: Shapes, spec: AdapterSpec) -> Shapes:
+    """The shapes of a box embedding for this model, of the inner size that the file's has."""
+    sizes = given.get("out.weight", ())
+    if len(sizes) != 2:
+        raise BadModelError(f"{str(path)!r} does not hold a box embedding: no matrix 'out.weight'")
+    with torch.device("meta"):
+        return _shapes(BoxEmbedding(spec.word, sizes[1]).state_dict())
 
 
 def _header(path: Path, expected: Callable[[Shapes], Shapes] | None = None) -> Shapes:

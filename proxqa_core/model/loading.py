@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from proxqa_core.errors import BadModelError, ModelNotFoundError, ProxqaError
+from proxqa_core.language.templates import BoxForm
 from proxqa_core.llm.prompts import Prompter
 from proxqa_core.memory import is_out_of_memory, naming_what_does_not_fit, return_to_system, weights_apart
 from proxqa_core.model import adapter as adapters
@@ -36,6 +37,7 @@ from proxqa_core.model.sources import DEFAULT_ADAPTER as DEFAULT_ADAPTER
 from proxqa_core.model.sources import EXPECTED, adapter_folder, check_there, expanded
 from proxqa_core.model.sources import NO_ADAPTER as NO_ADAPTER
 from proxqa_core.model.taught_names import TaughtNames
+from proxqa_core.vision.box_embedding import BoxEmbedding
 from proxqa_core.vision.grounding_head import GroundingHead
 from proxqa_core.vision.preprocessing import Preprocessing
 
@@ -56,6 +58,7 @@ class LoadedModel:
         spec: What an adapter for it must fit.
         adapter: None = the base as it is.
         grounding_head: Finds what is named; None where the adapter has none.
+        box_embedding: Tells region tokens where their boxes are; None where the adapter has none.
         taught_names: What the adapter says that it was taught; None where it says nothing.
     """
 
@@ -67,6 +70,7 @@ class LoadedModel:
     spec: AdapterSpec
     adapter: AdapterInfo | None = None
     grounding_head: GroundingHead | None = None
+    box_embedding: BoxEmbedding | None = None
     taught_names: TaughtNames | None = None
 
     @property
@@ -88,8 +92,13 @@ class LoadedModel:
 
     @property
     def region_token(self) -> bool:
-        """Whether boxes are told as region tokens too, besides their coordinates."""
+        """Whether boxes are told as region tokens."""
         return self.adapter is not None and self.adapter.region_token
+
+    @property
+    def box_form(self) -> BoxForm:
+        """How boxes are told in questions: in words alone where no adapter says otherwise."""
+        return BoxForm(region_token=False) if self.adapter is None else self.adapter.box_form
 
     @property
     def general_questions(self) -> bool:
@@ -104,7 +113,7 @@ class LoadedModel:
 
     def parameters(self) -> int:
         """How many weights there are, grounding head included."""
-        parts = [self.llava] if self.grounding_head is None else [self.llava, self.grounding_head]
+        parts = [part for part in (self.llava, self.grounding_head, self.box_embedding) if part is not None]
         return sum(p.numel() for part in parts for p in part.parameters())
 
 
@@ -286,7 +295,7 @@ def _with_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None) ->
             )
     base.model.vision_tower, base.lm_head = old.model.vision_tower, old.lm_head
     base.set_input_embeddings(old.get_input_embeddings())
-    other_model = replace(model, llava=base, adapter=None, grounding_head=None, taught_names=None)
+    other_model = replace(model, llava=base, adapter=None, grounding_head=None, box_embedding=None, taught_names=None)
     return _finish(other_model, other, model.device, model.dtype, dict(old.named_parameters()))
 
 
@@ -329,7 +338,15 @@ def _finish(
     if adapter is None:
         return replace(model, llava=llava)
     grounding_head = None if adapter.grounding_head is None else adapter.grounding_head.to(device)
-    return replace(model, llava=llava, adapter=adapter.info, grounding_head=grounding_head, taught_names=adapter.names)
+    box_embedding = None if adapter.box_embedding is None else adapter.box_embedding.to(device)
+    return replace(
+        model,
+        llava=llava,
+        adapter=adapter.info,
+        grounding_head=grounding_head,
+        box_embedding=box_embedding,
+        taught_names=adapter.names,
+    )
 
 
 def _same(new: Any, old: Any) -> bool:

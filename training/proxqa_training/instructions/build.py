@@ -1,9 +1,9 @@
 """Turns of conversation about one labelled image, drawn at random from a seed.
 
-Kinds of stage 1: perceive and absent (how far is X), present (that it is there at all, where its depth is not
-measured), several (how far are X, Y and Z, some of them absent), where (name → box), what (box → name). Of stage 2,
-led by perceived depths: reason (which is closer, is A closer than B), farther, nearest, sort, equal; direct is reason
-without the depths.
+Kinds of stage 1: perceive and absent (how far is X), ordered (the same, where only the distance is known: which of them
+is farther), present (that it is there at all, where nothing is measured), several (how far are X, Y and Z, some of them
+absent), where (name → box), what (box → name). Of stage 2, led by perceived depths: reason (which is closer, is A
+closer than B), farther, nearest, sort, equal; direct is reason without the depths.
 
 Promises: every turn is worded by `proxqa_core.language.templates` and is true of the labels. All turns of an image
 branch off the same image prefix, so they are one conversation in which the image is paid for once. Knows nothing of
@@ -19,11 +19,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from proxqa_core.language import templates
+from proxqa_core.language.templates import BoxForm
 from proxqa_core.types import Box
 from proxqa_training.config_file import require_fraction
 
 STAGE_1 = ("perceive", "present", "where", "absent", "what", "several")
+"""Those of a recipe; ordered turns come with perceive."""
 STAGE_2 = ("reason", "direct", "farther", "nearest", "sort", "equal")
+IN_BOTH_FORMS = BoxForm()
 ABSENT_AMONG_SEVERAL = 0.3
 """Share of the turns about several things in which one is absent."""
 OTHER_WORDS = 0.25
@@ -40,8 +43,9 @@ class ImageObject:
         name: Its label.
         ref: Phrase that means it alone; None = ambiguous by name.
         box: In [0, 1] of the image.
-        depth: Relative, in [0, 1]; None = not measured.
-        distance: Metres along the optical axis; None = not measured, as is its depth then.
+        depth: Relative, in [0, 1]; None = not known.
+        distance: Along the optical axis, in metres or another unit that is the same in all of the image; None = not
+            measured, as is its depth then.
         synonyms: Other words for it, as good as its ref.
     """
 
@@ -64,6 +68,7 @@ class Turn:
         lead: The part of the answer that is given, not learned.
         answer: The part that is learned.
         depth: The relative depth that `answer` says, if it says just one.
+        distance: Of the one thing that is asked for, as of `ImageObject`; None = not known.
     """
 
     kind: str
@@ -72,6 +77,7 @@ class Turn:
     lead: str
     answer: str
     depth: float | None = None
+    distance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,7 @@ def build_turns(
     names: Sequence[str],
     recipe: Recipe,
     rng: random.Random,
-    region_token: bool = True,
+    form: BoxForm = IN_BOTH_FORMS,
     ground: Ground | None = None,
 ) -> list[Turn]:
     """Draw the turns of one image.
@@ -142,13 +148,13 @@ def build_turns(
         names: From which absent ones are drawn, where they are not in the image.
         recipe: How many turns of which kind.
         rng: Draws them.
-        region_token: Whether a box is also mentioned as a region token.
+        form: How a box is mentioned.
         ground: As in the engine, things asked for by name are mentioned with the box where this finds them.
 
     Returns:
         The turns, stage 1 before stage 2.
     """
-    sampler = _TurnSampler(objects, names, recipe, rng, region_token, ground)
+    sampler = _TurnSampler(objects, names, recipe, rng, form, ground)
     return [*sampler.perceiving(), *sampler.choosing(), *sampler.ordering()]
 
 
@@ -166,10 +172,10 @@ class _TurnSampler:
         names: Sequence[str],
         recipe: Recipe,
         rng: random.Random,
-        region_token: bool,
+        box_form: BoxForm,
         ground: Ground | None,
     ) -> None:
-        self.everything, self.recipe, self.rng, self.region_token = objects, recipe, rng, region_token
+        self.everything, self.recipe, self.rng, self.box_form = objects, recipe, rng, box_form
         self.objects = [o for o in objects if o.depth is not None]
         self.ground = ground
         self.elsewhere = not_among(names, [text for o in objects for text in (o.name, o.ref) if text])
@@ -182,15 +188,20 @@ class _TurnSampler:
             mention, boxes = self._mention(thing)
             answer = templates.perceive_answer(thing.depth)
             question = templates.perceive_question(mention, self._form(templates.PERCEIVE_FORMS))
-            turns.append(Turn("perceive", question, boxes, "", answer, thing.depth))
-        unmeasured = [o for o in self.everything if o.depth is None]
+            turns.append(Turn("perceive", question, boxes, "", answer, thing.depth, thing.distance))
+        ordered = [o for o in self.everything if o.depth is None and o.distance is not None]
+        for thing in _some(ordered, recipe.perceive, rng):
+            mention, boxes = self._mention(thing)
+            question = templates.perceive_question(mention, self._form(templates.PERCEIVE_FORMS))
+            turns.append(Turn("ordered", question, boxes, "", templates.DEPTH_LEAD, distance=thing.distance))
+        unmeasured = [o for o in self.everything if o.distance is None]
         for thing in _some(unmeasured, recipe.present, rng):
             mention, boxes = self._mention(thing)
             question = templates.perceive_question(mention, self._form(templates.PERCEIVE_FORMS))
             turns.append(Turn("present", question, boxes, "", templates.DEPTH_LEAD))
         findable = [o for o in self.everything if o.ref is not None]
         for thing in rng.sample(findable, min(recipe.where, len(findable))):
-            mention = templates.mention(thing.ref or "", None, self.region_token)
+            mention = templates.mention(thing.ref or "", None, self.box_form)
             question = templates.where_question(mention, self._form(templates.WHERE_FORMS))
             turns.append(Turn("where", question, (), "", templates.where_answer(_region(thing.box))))
         for name in rng.sample(self.elsewhere, min(recipe.absent, len(self.elsewhere))):
@@ -201,8 +212,10 @@ class _TurnSampler:
 
     def _what(self, thing: ImageObject) -> Turn:
         box = jittered(thing.box, self.recipe.box_jitter, self.rng)
-        question = templates.what_question(_region(box), self.region_token, self._form(templates.WHAT_FORMS))
-        return Turn("what", question, (box,) if self.region_token else (), "", templates.what_answer(thing.name))
+        question = templates.what_question(_region(box), self.box_form, self._form(templates.WHAT_FORMS))
+        return Turn(
+            "what", question, (box,) if self.box_form.region_token else (), "", templates.what_answer(thing.name)
+        )
 
     def _several(self) -> list[Turn]:
         """Depths of two or more things at once; in some of the turns one of them is absent."""
@@ -306,11 +319,11 @@ class _TurnSampler:
     def _by_name(self, phrase: str) -> tuple[str, tuple[Box, ...]]:
         """As the engine says it: with the box where it was found, where there is something that finds."""
         if self.ground is None:
-            return templates.mention(phrase, None, self.region_token), ()
+            return templates.mention(phrase, None, self.box_form), ()
         return self._by_box(phrase, self.ground(phrase))
 
     def _by_box(self, name: str, box: Box) -> tuple[str, tuple[Box, ...]]:
-        return templates.mention(name, _region(box), self.region_token), (box,) if self.region_token else ()
+        return templates.mention(name, _region(box), self.box_form), (box,) if self.box_form.region_token else ()
 
     def _form(self, forms: Sequence[str]) -> int:
         """0, the form that the engine asks, or by the recipe's share of paraphrases another."""

@@ -26,6 +26,7 @@ from proxqa_core.datasets.llava import IMAGE_MARK
 from proxqa_core.depth import disparity_percentiles, object_relative_depth, relative_of_disparity
 from proxqa_core.errors import BadImageError, BadObjectError
 from proxqa_core.files import sha256
+from proxqa_core.language.templates import BoxForm
 from proxqa_core.types import Box
 from proxqa_core.vision.image_file import read_image
 from proxqa_training.instructions.build import ImageObject, Recipe, Turn, build_turns, not_among
@@ -137,7 +138,7 @@ class Labeller:
         samples = []
         for stage, recipe in (("perceive", config.perceive), ("reason", config.reason)):
             rng = random.Random(seed_of(config.seed, stage, image))
-            drawn = build_turns(objects, absent, recipe, rng, region_token=False)
+            drawn = build_turns(objects, absent, recipe, rng, form=BoxForm(region_token=False))
             if drawn:
                 path = str(PurePosixPath(config.image_prefix, image))
                 samples.append(conversation(path, stage, str(row["source"]), drawn))

@@ -23,6 +23,10 @@ class StageConfig:
         depth_label_std: Standard deviation of the soft targets of a depth's digits, in relative depth.
         max_seq_len: Tokens of every sequence; turns that do not fit are left out, so that all steps have one shape.
         real_fraction: Share of the images that have no measured depth, where there are any.
+        measured_photo_fraction: Of the images that have, the share that are photographs, where there are any; None = as
+            many as there happen to be.
+        order_weight: Weight of the loss of depths that stand in the wrong order within their image.
+        order_scale: Difference of relative depths at which that loss is content, > 0.
 
     Raises:
         ValueError: Quotes a value that is out of range.
@@ -38,12 +42,20 @@ class StageConfig:
     depth_label_std: float = 0.025
     max_seq_len: int = 320
     real_fraction: float = 0.25
+    measured_photo_fraction: float | None = None
+    order_weight: float = 0.0
+    order_scale: float = 0.05
 
     def __post_init__(self) -> None:
         where = f"stage {self.name!r}: "
         require_positive(self, "num_samples", "batch_size", "lora_lr", "projector_lr", "max_seq_len", where=where)
         require_positive(self, "depth_label_std", where=where)
+        require_positive(self, "order_scale", where=where)
         require_fraction(self, "warmup_ratio", "real_fraction", where=where)
+        if self.measured_photo_fraction is not None:
+            require_fraction(self, "measured_photo_fraction", where=where)
+        if self.order_weight < 0:
+            raise ValueError(f"{where}order_weight is {self.order_weight}; expected 0 or more")
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,10 @@ class RunConfig:
         lora: Of new LoRA weights.
         stages: In order.
         torch_compile: Whether the language model's blocks are compiled; needs a C++ compiler.
+        box_coordinates: Whether boxes are told by their coordinates in words beside their region tokens, which takes
+            thirteen tokens more for every object; None = as by the adapter to go on from, else not.
+        box_embedding: Whether region tokens get a `proxqa_core.vision.box_embedding`, where the adapter to go on from
+            has none.
     """
 
     name: str
@@ -83,3 +99,5 @@ class RunConfig:
     lora: LoraSettings = field(default_factory=LoraSettings)
     stages: tuple[StageConfig, ...] = ()
     torch_compile: bool = True
+    box_coordinates: bool | None = None
+    box_embedding: bool = False

@@ -7,6 +7,7 @@ are read alike.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -36,6 +37,7 @@ from proxqa_training.instructions.build import ImageObject
 from proxqa_training.labels import LabelledImage, read_images
 from proxqa_training.logs import progress
 from proxqa_training.prefetch import prefetch
+from proxqa_training.stages.dense import with_boxes
 from proxqa_training.tower.words import means, same, unsure
 
 log = logging.getLogger(__name__)
@@ -53,10 +55,12 @@ class Sample:
     Attributes:
         objects: What is labelled in it.
         absent: Names of things that are certainly not in it.
+        rendered: It is no photograph.
     """
 
     objects: tuple[ImageObject, ...]
     absent: tuple[str, ...]
+    rendered: bool = False
 
 
 NOTHING = Sample((), ())
@@ -113,26 +117,27 @@ def open_dataset(
     """
     folders = [folders] if isinstance(folders, Path) else list(folders)
     read = [folder if isinstance(folder, LabelledFolder) else LabelledFolder(folder) for folder in folders]
-    labelled = [(folder.path, [i for i in read_images(folder) if i.record.objects]) for folder in read]
+    images = [(folder.path, [_with_boxes(i) for i in read_images(folder)]) for folder in read]
+    labelled = [(path, [i for i in of_folder if i.record.objects]) for path, of_folder in images]
     all_names = frozenset(o.name for _, images in labelled for i in images for o in i.record.objects)
     features, colours, samples, bad = [], [], list[Sample](), BadImages()
     occurrences: Counter[str] = Counter()
-    for folder, images in labelled:
-        if not images:
+    for folder, of_folder in labelled:
+        if not of_folder:
             continue
-        for image in images:
+        for image in of_folder:
             plain = _sample(image, all_names)
             samples += [plain, _flipped(plain)]
         earlier = occurrences[folder.name]  # folders of the same name
         occurrences[folder.name] += 1
         place = cache / str(earlier) if earlier else cache
-        made = FeatureCache(folder, [i.record for i in images], model, place)
+        made = FeatureCache(folder, [i.record for i in of_folder], model, place)
         arrays = made.fill(num_workers)
         features.append(arrays[0])
         colours.append(arrays[1])
         bad.update({str(folder / name): reason for name, reason in made.bad.items()})
-        first = len(samples) - 2 * len(images)
-        for row, image in enumerate(images):
+        first = len(samples) - 2 * len(of_folder)
+        for row, image in enumerate(of_folder):
             if image.record.image in made.bad:
                 samples[first + 2 * row : first + 2 * row + 2] = [NOTHING, NOTHING]
     if samples and all(s is NOTHING for s in samples):
@@ -292,13 +297,22 @@ def _at(parts: Sequence[NDArray[Any]], index: int) -> NDArray[Any]:
     raise IndexError(index)
 
 
+def _with_boxes(image: LabelledImage) -> LabelledImage:
+    """An image with boxes on what is measured in it where nothing is labelled; the image itself where that fails."""
+    try:
+        return dataclasses.replace(image, record=with_boxes(image.record))
+    except BadImageError as error:
+        log.warning("%s", error)
+        return image
+
+
 def _sample(image: LabelledImage, all_names: frozenset[str]) -> Sample:
     """An image's sample. all_names: all labels of all folders."""
     known = all_names if image.absent_known is None else image.absent_known
     absent = [n for n in sorted(known) if not any(means(n, p) or unsure(n, p) for p in image.present)]
     counts = Counter(o.name for o in image.record.objects)
     objects = (_object(thing, image, counts[thing.name] == 1) for thing in image.record.objects)
-    return Sample(tuple(objects), tuple(absent))
+    return Sample(tuple(objects), tuple(absent), image.rendered)
 
 
 def _object(thing: LabelledObject, image: LabelledImage, alone: bool) -> ImageObject:
@@ -306,15 +320,14 @@ def _object(thing: LabelledObject, image: LabelledImage, alone: bool) -> ImageOb
     record = image.record
     box = Box(*(v / s for v, s in zip(thing.box.xyxy, (record.width, record.height) * 2, strict=True)))
     box = Box(max(0, box.x1), max(0, box.y1), min(1, box.x2), min(1, box.y2))
-    measured = thing.depth is not None and thing.depth_m is not None
     others = [p for p in image.present if p != thing.name]
     synonyms = [w for w in sorted(same(thing.name)) if w != thing.name and not any(means(w, p) for p in others)]
     return ImageObject(
         thing.name,
         thing.ref,
         box,
-        thing.depth if measured else None,
-        thing.depth_m if measured else None,
+        thing.depth if thing.depth_m is not None else None,
+        thing.depth_m,
         tuple(synonyms) if alone and thing.ref == thing.name else (),
     )
 
@@ -332,4 +345,4 @@ def _flipped(sample: Sample) -> Sample:
         )
         for o in sample.objects
     )
-    return Sample(objects, sample.absent)
+    return Sample(objects, sample.absent, sample.rendered)

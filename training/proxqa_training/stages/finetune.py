@@ -28,6 +28,7 @@ from proxqa_training.stages import held_out
 from proxqa_training.stages.config import LoraSettings, RunConfig, StageConfig
 from proxqa_training.stages.data import FeatureDataset, open_dataset_distributed
 from proxqa_training.stages.run import FEATURES, run_stages, training_record, write_adapter
+from proxqa_training.stages.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -211,20 +212,35 @@ def finetune(
     model = load(DEFAULT, NO_ADAPTER, device="cpu", dtype="float32")
     adapters.load_projector_into(model.llava, start)
     grounding_head = adapters.read_grounding_head(start) if info.grounding_head else None
+    boxes = adapters.read_box_embedding(start) if info.box_embedding else None
     data = open_dataset_distributed(trained, model, work / FEATURES, context, num_workers, dtype)
     what = summary(data)
     if context.is_main_process:
         log.info("%s; from %r; %d images are held out", what, info.name, sum(map(len, judged_on)))
     lora = adapters.read_lora(start)
-    trainer = run_stages(config, data, model, grounding_head, work, context, lora, num_workers, dtype)
+    trainer = run_stages(
+        config, data, model, grounding_head, work, context, lora, num_workers, dtype, boxes, info.box_coordinates
+    )
     training = {"start": info.name, **training_record(trainer, config, started_s)}
-    report = write_adapter(out, dataclasses.replace(info, name=out.name, training=training), trainer)
+    report = write_adapter(out, _info(info, out.name, training, trainer), trainer)
     if not report:
         return report
     if validate is None and held_out.write_folder(judged_on, work / HELD_OUT):
         validate = work / HELD_OUT
     judged, why_not = _judged(start, out, validate, device, dtype)
     return {**report, "run": str(work), "judged": judged, "not_judged": why_not}
+
+
+def _info(info: adapters.AdapterInfo, name: str, training: dict[str, Any], trainer: Trainer) -> adapters.AdapterInfo:
+    """What a fine-tuned adapter is. info: what the one was that it went on from."""
+    return dataclasses.replace(
+        info,
+        name=name,
+        training=training,
+        region_token=True,
+        box_coordinates=trainer.box_form.coordinates,
+        box_embedding=trainer.box_embedding is not None,
+    )
 
 
 def _judged(start: Path, out: Path, folder: Path | None, device: str, dtype: str) -> tuple[dict[str, Any] | None, str]:

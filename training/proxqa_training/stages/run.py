@@ -13,12 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 
+from proxqa_core.language.templates import BoxForm
 from proxqa_core.model import adapter as adapters
 from proxqa_core.model.adapter import AdapterInfo, Lora
 from proxqa_core.model.base_weights import base_identity
 from proxqa_core.model.loading import DEFAULT, NO_ADAPTER, LoadedModel, load
+from proxqa_core.vision.box_embedding import BoxEmbedding
 from proxqa_core.vision.grounding_head import GroundingHead
 from proxqa_training.distributed import DistributedContext
 from proxqa_training.logs import LOG_FILE, MetricsLogger
@@ -79,6 +82,8 @@ def run_stages(
     lora: Lora | None = None,
     num_workers: int = 0,
     dtype: str = "auto",
+    box_embedding: BoxEmbedding | None = None,
+    box_coordinates: bool = False,
 ) -> Trainer:
     """Train all stages.
 
@@ -92,12 +97,17 @@ def run_stages(
         lora: Weights to go on from, in place of config.lora.
         num_workers: Processes that prepare conversations ahead.
         dtype: 'auto', 'float32' or 'bfloat16'.
+        box_embedding: To go on from; None = a new one where the configuration asks for one.
+        box_coordinates: Whether boxes are told by coordinates where the configuration does not say.
 
     Returns:
         The trainer, which holds the result.
     """
     out.mkdir(parents=True, exist_ok=True)
     metrics = MetricsLogger(out / LOG_FILE)
+    if box_embedding is None and config.box_embedding:
+        torch.manual_seed(config.seed)
+        box_embedding = BoxEmbedding(model.spec.word)
     trainer = Trainer(
         model,
         data,
@@ -109,6 +119,8 @@ def run_stages(
         context=context,
         num_workers=num_workers,
         dtype=dtype,
+        box_embedding=box_embedding,
+        box_form=BoxForm(coordinates=config.box_coordinates if config.box_coordinates is not None else box_coordinates),
     )
     for stage in config.stages:
         trainer.run(stage, metrics)
@@ -153,7 +165,13 @@ def train_stages(
     grounding_head = load_start(start, model)
     data = open_dataset_distributed(folders, model, cache or out / FEATURES, context, num_workers, dtype)
     trainer = run_stages(config, data, model, grounding_head, out, context, num_workers=num_workers, dtype=dtype)
-    info = AdapterInfo(config.name, base_identity(), grounding_head=grounding_head is not None)
+    info = AdapterInfo(
+        config.name,
+        base_identity(),
+        box_coordinates=trainer.box_form.coordinates,
+        box_embedding=trainer.box_embedding is not None,
+        grounding_head=grounding_head is not None,
+    )
     info = dataclasses.replace(info, training=training_record(trainer, config, started_s))
     return write_adapter(adapter or out / ADAPTER, info, trainer)
 
@@ -171,6 +189,8 @@ def write_adapter(folder: Path, info: AdapterInfo, trainer: Trainer) -> dict[str
     """
     if not trainer.context.is_main_process:
         return {}
-    adapters.save(folder, info, trainer.projector.state_dict(), trainer.llm, trainer.grounding_head)
+    adapters.save(
+        folder, info, trainer.projector.state_dict(), trainer.llm, trainer.grounding_head, trainer.box_embedding
+    )
     log.info("wrote %s", folder)
     return {"adapter": str(folder), "training": info.training}

@@ -25,15 +25,17 @@ from peft import LoraConfig, get_peft_model
 from torch.nn import functional as F
 
 from proxqa_core.files import write_text
+from proxqa_core.language.templates import BoxForm
 from proxqa_core.llm.branching import pack
 from proxqa_core.model.adapter import Lora
 from proxqa_core.model.loading import LoadedModel, choose_dtype
+from proxqa_core.vision.box_embedding import BoxEmbedding
 from proxqa_core.vision.grounding_head import GroundingHead
 from proxqa_core.vision.regions import region_tokens
 from proxqa_training.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from proxqa_training.depth_digits import soft_digits
 from proxqa_training.distributed import DistributedContext
-from proxqa_training.instructions.build import Turn, build_turns
+from proxqa_training.instructions.build import IN_BOTH_FORMS, Turn, build_turns
 from proxqa_training.interrupt import stop_between_steps
 from proxqa_training.logs import RunningMean, progress
 from proxqa_training.prefetch import prefetch
@@ -46,7 +48,9 @@ log = logging.getLogger(__name__)
 LORA_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 IGNORE = -100
 """Target of a token that is not supervised."""
-TENTHS, HUNDREDTHS = "tenths", "hundredths"
+TENTHS, HUNDREDTHS, ORDER = "tenths", "hundredths", "order"
+MIN_ORDER_GAP = 0.04
+"""Least difference of distances, as share of the farther, of two things whose order is supervised."""
 PLAIN_WEIGHT = 0.25
 """Weight of an answer's tokens other than the tenths of a depth and the letter of a choice, which have 1."""
 LR_FLOOR = 0.03
@@ -112,12 +116,14 @@ class PackedSample:
         boxes: Of the turns' region tokens, in order, [n, 4] in [0, 1].
         targets: The next token of each token of each turn; IGNORE where it is not supervised.
         depths: The relative depth that a turn's answer says; None where it does not say just one.
+        distances: Of the one thing that a turn asks for; None where it is not known or not asked for.
     """
 
     suffixes: list[tuple[int, ...]]
     boxes: torch.Tensor
     targets: list[list[int]]
     depths: list[float | None]
+    distances: list[float | None]
 
 
 @dataclass
@@ -127,26 +133,33 @@ class _Supervised:
     Attributes:
         where: (sequence, position) of each.
         targets: Its next token.
-        digits: TENTHS or HUNDREDTHS where its next token is that digit of a depth, else None.
+        digits: TENTHS or HUNDREDTHS where its next token is that digit of a depth; ORDER where it would be the tenths
+            of one that is not known, whose target is nobody's; else None.
         depths: That depth.
+        distances: Of the thing whose depth it is.
     """
 
     where: list[tuple[int, int]] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
     digits: list[str | None] = field(default_factory=list)
     depths: list[float | None] = field(default_factory=list)
+    distances: list[float | None] = field(default_factory=list)
 
     def add(self, sequence: int, start: int, sample: PackedSample) -> None:
         """Add those of a sample whose turns begin at position `start` of a sequence."""
-        for suffix, target, depth in zip(sample.suffixes, sample.targets, sample.depths, strict=True):
+        turns = zip(sample.suffixes, sample.targets, sample.depths, sample.distances, strict=True)
+        for suffix, target, depth, distance in turns:
             supervised = [i for i, t in enumerate(target) if t != IGNORE]
             self.where += [(sequence, start + i) for i in supervised]
             self.targets += [target[i] for i in supervised]
             digits: list[str | None] = [None] * len(supervised)
             if depth is not None:  # an answer '0.dd' ends: tenths, hundredths, end of turn
                 digits[-3:-1] = [TENTHS, HUNDREDTHS]
+            elif distance is not None:
+                digits[-1] = ORDER
             self.digits += digits
             self.depths += [depth] * len(supervised)
+            self.distances += [distance] * len(supervised)
             start += len(suffix)
 
 
@@ -161,6 +174,8 @@ class Trainer:
         seed: Of everything that is drawn.
         torch_compile: Whether the language model's blocks are compiled.
         grounding_head: Finds what is asked for by name, as in the engine; None = nothing does.
+        box_embedding: Of region tokens, trained too; None = there is none.
+        box_form: How boxes are told.
         context: This process among those of the run (default: alone, on the CPU).
         num_workers: Processes that prepare conversations ahead.
         dtype: 'auto', 'float32' or 'bfloat16', of the model; master weights are float32.
@@ -181,19 +196,27 @@ class Trainer:
         context: DistributedContext | None = None,
         num_workers: int = 0,
         dtype: str = "auto",
+        box_embedding: BoxEmbedding | None = None,
+        box_form: BoxForm = IN_BOTH_FORMS,
     ):
         self.model, self.data, self.folder, self.seed, self.num_workers = model, data, folder, seed, num_workers
-        self.grounding_head = grounding_head
+        self.grounding_head, self.box_embedding = grounding_head, box_embedding
+        self.box_form = box_form
         self.context = context or DistributedContext("cpu")
         useful = [i for i, s in enumerate(data.samples) if s.objects]
-        self.measured = [i for i in useful if any(o.depth is not None for o in data.samples[i].objects)]
-        self.photos = [i for i in useful if all(o.depth is None for o in data.samples[i].objects)]
+        self.measured = [i for i in useful if any(o.distance is not None for o in data.samples[i].objects)]
+        self.photos = [i for i in useful if all(o.distance is None for o in data.samples[i].objects)]
+        self.measured_photos = [i for i in self.measured if not data.samples[i].rendered]
+        self.renders = [i for i in self.measured if data.samples[i].rendered]
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(seed)
         self.dtype = choose_dtype(dtype, self.context.device)
         self.words = model.llava.get_input_embeddings().weight.detach().float().cpu()
         self.llm = self._add_lora(lora, torch_compile)
         self.projector = model.llava.model.multi_modal_projector.requires_grad_(True)
+        self.beside = list(self.projector.parameters())
+        if box_embedding is not None:  # small enough to stay in float32
+            self.beside += list(box_embedding.to(self.context.device).requires_grad_(True).parameters())
         self.lora = [p for p in self.llm.parameters() if p.requires_grad]
         self.end = model.prompter.tokenizer.eos_token_id
         self.digits = torch.tensor(model.prompter.digits, device=self.context.device)
@@ -223,9 +246,17 @@ class Trainer:
         Drawn from (seed, stage, step) alone: a resumed run sees what an unbroken one would.
         """
         rng = random.Random(self.context.rank_seed(f"{self.seed}/{stage.name}/{step}"))
-        pools = [self.photos or self.measured, self.measured or self.photos]
-        picked = [rng.choice(pools[rng.random() >= stage.real_fraction]) for _ in range(stage.batch_size)]
+        picked = [rng.choice(self._pool(stage, rng)) for _ in range(stage.batch_size)]
         return [(i, self.pack_sample(i, stage, rng)) for i in picked]
+
+    def _pool(self, stage: StageConfig, rng: random.Random) -> list[int]:
+        """The images of which the next one is drawn."""
+        if rng.random() < stage.real_fraction and self.photos:
+            return self.photos
+        share = stage.measured_photo_fraction
+        if share is not None and self.measured_photos and self.renders:
+            return self.measured_photos if rng.random() < share else self.renders
+        return self.measured or self.photos
 
     def pack_sample(self, index: int, stage: StageConfig, rng: random.Random) -> PackedSample:
         """Draw the turns of one image; reasoning turns come first where there is not room for all.
@@ -240,10 +271,10 @@ class Trainer:
         if self.grounding_head is not None:
             features, colours = torch.from_numpy(self.data[index]), torch.from_numpy(self.data.patch_colours(index))
             ground = grounder(self.grounding_head, self.words, self.model, features, colours)
-        turns = build_turns(sample.objects, sample.absent, stage.recipe, rng, ground=ground)
-        turns.sort(key=lambda turn: turn.kind == "perceive")
+        turns = build_turns(sample.objects, sample.absent, stage.recipe, rng, self.box_form, ground)
+        turns.sort(key=lambda turn: turn.kind in ("perceive", "ordered"))
         room = stage.max_seq_len - self.model.prompter.prefix_length
-        suffixes, targets, depths, boxes = [], [], [], []
+        suffixes, targets, depths, distances, boxes = [], [], [], [], []
         for turn in turns:
             ids, target = self._tokens(turn)
             if len(ids) > room:
@@ -252,8 +283,9 @@ class Trainer:
             suffixes.append(tuple(ids))
             targets.append(target)
             depths.append(turn.depth)
+            distances.append(turn.distance)
             boxes += [b.xyxy for b in turn.boxes]
-        return PackedSample(suffixes, torch.tensor(boxes).reshape(-1, 4), targets, depths)
+        return PackedSample(suffixes, torch.tensor(boxes).reshape(-1, 4), targets, depths, distances)
 
     def _tokens(self, turn: Turn) -> tuple[list[int], list[int]]:
         """Ids of question, lead and answer; and the target of each id's next token, IGNORE where it has none."""
@@ -263,7 +295,9 @@ class Trainer:
             answer = [prompter.choices[turn.answer.strip() == "B"]]
         else:
             answer = prompter.plain_ids(turn.answer)
-        if turn.kind != "present":  # a number follows that nobody measured
+        if turn.kind == "ordered":  # nobody knows the digit that follows; its place is looked at all the same
+            answer = [*answer, prompter.digits[0]]
+        elif turn.kind != "present":  # a number follows that nobody measured
             answer = [*answer, self.end]
         ids = start + answer[:-1]
         return ids, [IGNORE] * (len(start) - 1) + answer
@@ -306,7 +340,7 @@ class Trainer:
         where = torch.tensor(supervised.where, dtype=torch.long).reshape(-1, 2)
         logits = self.model.llava.lm_head(hidden[where[:, 0], where[:, 1]]).float()
         # 4. their losses
-        return self._answer_loss(logits, supervised, stage.depth_label_std)
+        return self._answer_loss(logits, supervised, stage)
 
     def _embed(self, index: int, sample: PackedSample) -> torch.Tensor:
         """Embeddings [tokens, hidden] of a conversation: what stands before the image, image, after it, the turns."""
@@ -320,7 +354,10 @@ class Trainer:
         if len(sample.boxes):  # region tokens stand where the prompt has an image token
             places = (ids == prompter.image_token_id).nonzero()[:, 0]
             pooled = region_tokens(features.float(), sample.boxes.to(device), self.model.spatial_merge_size)
-            words = words.index_put((places,), self.projector(pooled.to(self.dtype)))
+            regions = self.projector(pooled.to(self.dtype))
+            if self.box_embedding is not None:
+                regions = regions + self.box_embedding(sample.boxes.to(device)).to(self.dtype)
+            words = words.index_put((places,), regions)
         return torch.cat([*prefix, words])
 
     def _branches(self, sample: PackedSample) -> tuple[torch.Tensor, torch.Tensor]:
@@ -335,11 +372,12 @@ class Trainer:
         return torch.cat([torch.arange(length), torch.from_numpy(position).to(device) + length]), mask
 
     def _answer_loss(
-        self, logits: torch.Tensor, supervised: _Supervised, std: float
+        self, logits: torch.Tensor, supervised: _Supervised, stage: StageConfig
     ) -> tuple[torch.Tensor, dict[str, float]]:
         """Cross-entropy of the answers, with soft targets for the digits of a depth, so that near misses cost less.
 
-        The depth that the tenths amount to should be near the truth too. logits: [t, vocabulary].
+        The depth that the tenths amount to should be near the truth too, and those of an image in the right order.
+        logits: [t, vocabulary].
         """
         choices = self.model.prompter.choices
         targets = torch.tensor(supervised.targets, dtype=torch.long)
@@ -353,18 +391,51 @@ class Trainer:
         tenths = torch.tensor([i for i, digit in enumerate(supervised.digits) if digit == TENTHS], dtype=torch.long)
         if len(tenths):
             depth = torch.tensor([supervised.depths[i] for i in tenths.tolist()])
-            soft, figures["mae"] = self._depth_losses(logits, targets, tenths, depth, std)
+            soft, figures["mae"] = self._depth_losses(logits, targets, tenths, depth, stage.depth_label_std)
             losses = losses.index_put((torch.cat([tenths, tenths + 1]),), soft)
             weight[tenths] = 1.0
-        # 3. for the log: how many choices are right
+        unknown = [i for i, digit in enumerate(supervised.digits) if digit == ORDER]
+        weight[unknown] = 0.0
+        # 3. the order of the things of an image
+        order = None if stage.order_weight == 0 else self._order_loss(logits, supervised, stage.order_scale)
+        # 4. for the log: how many choices are right
         with torch.no_grad():
             if is_choice.any():
                 predicted = logits[is_choice][:, choices].argmax(-1)
                 truth = (targets[is_choice] == choices[1]).long()
                 figures["choice"] = (predicted == truth).float().mean().item()
         total = (losses * weight).sum() / weight.sum()
+        if order is not None:
+            total = total + stage.order_weight * order[0]
+            figures["order"] = order[1]
         figures["loss"] = total.item()
         return total, figures
+
+    def _order_loss(
+        self, logits: torch.Tensor, supervised: _Supervised, scale: float
+    ) -> tuple[torch.Tensor, float] | None:
+        """The mean logistic loss of the pairs of things of one image by their depths, and the share in the right order.
+
+        logits: [t, vocabulary]; scale: of the difference of depths. None where there is no pair.
+        """
+        of_image: dict[int, list[int]] = {}
+        for i, (digit, distance) in enumerate(zip(supervised.digits, supervised.distances, strict=True)):
+            if digit in (TENTHS, ORDER) and distance is not None:
+                of_image.setdefault(supervised.where[i][0], []).append(i)
+        near, far = [], []
+        for rows in of_image.values():
+            for n, i in enumerate(rows):
+                for j in rows[n + 1 :]:
+                    a, b = supervised.distances[i] or 0.0, supervised.distances[j] or 0.0
+                    if abs(a - b) >= MIN_ORDER_GAP * max(a, b):
+                        near.append(i if a < b else j)
+                        far.append(j if a < b else i)
+        if not near:
+            return None
+        likely = logits[torch.tensor(near + far)][:, self.digits].softmax(-1)
+        depth = (likely @ (torch.arange(10) * 0.1 + 0.05)).reshape(2, -1)
+        apart = depth[1] - depth[0]  # of every pair, > 0 = in the right order
+        return F.softplus(-apart / scale).mean(), (apart > 0).float().mean().item()
 
     def _depth_losses(
         self, logits: torch.Tensor, targets: torch.Tensor, tenths: torch.Tensor, depth: torch.Tensor, std: float
@@ -405,8 +476,7 @@ class Trainer:
         done_mark = self.folder / f"{stage.name}.done"
         if done_mark.exists():
             return
-        projector = list(self.projector.parameters())
-        optimizer = MasterAdamW([(self.lora, stage.lora_lr), (projector, stage.projector_lr)])
+        optimizer = MasterAdamW([(self.lora, stage.lora_lr), (self.beside, stage.projector_lr)])
         first = load_checkpoint(self._checkpoint(stage.name), optimizer.inner)
         if first:
             log.info("stage %s: resumed at step %d", stage.name, first)
@@ -446,4 +516,4 @@ class Trainer:
 
     def restore(self, stage: str) -> None:
         """Put the weights that a finished stage ended with into the model."""
-        load_weights(self._checkpoint(stage), [*self.lora, *self.projector.parameters()])
+        load_weights(self._checkpoint(stage), [*self.lora, *self.beside])
