@@ -33,7 +33,17 @@ from proxqa_core.inference import Inference, PlainPrompts, PromptStart
 from proxqa_core.language.questions import understand
 from proxqa_core.llm import readout
 from proxqa_core.llm.branching import Branch
-from proxqa_core.llm.readout import DigitTree, compare_depths, read_choice, read_depth, read_visibility
+from proxqa_core.llm.readout import (
+    DigitTree,
+    Standing,
+    closer_evidence,
+    compare_depths,
+    read_choice,
+    read_closer,
+    read_depth,
+    read_visibility,
+)
+from proxqa_core.model.adapter import AdapterInfo
 from proxqa_core.model.loading import DEFAULT, LoadedModel, check_adapter, load, with_adapter
 from proxqa_core.protocols import ObjectLike
 from proxqa_core.types import MAX_OBJECTS, ObjectDepth, ObjectQuery, ProximityAnswer, check_image
@@ -522,9 +532,20 @@ class EncodedImage:
         temperature = adapter.choice_temperature if adapter else 1.0
         found = [(seen[a], seen[b]) for a, b in pairs]
         if adapter is not None and not adapter.reasons and not direct:
-            return [compare_depths(a.depth, a.depth_stddev, b.depth, b.depth_stddev, temperature) for a, b in found]
+            return [self._closer_by_depths(a, b, adapter) for a, b in found]
         probabilities: list[float] = read_choice(self.choice_odds(pairs, found, direct), temperature).tolist()
         return probabilities
+
+    def _closer_by_depths(self, a: ObjectDepth, b: ObjectDepth, adapter: AdapterInfo) -> float:
+        """Probability that the first is closer, by the depths and, as the adapter has it, by the boxes' lower edges."""
+        given = a.box is not None and b.box is not None
+        weights = adapter.closer_weights_in_box if given else adapter.closer_weights
+        boxes = [o.box or o.found_at for o in (a, b)]
+        if weights is None or None in boxes:
+            return compare_depths(a.depth, a.depth_stddev, b.depth, b.depth_stddev, adapter.choice_temperature)
+        edges = [min(box.y2, self.height) / self.height for box in boxes if box is not None]
+        first, second = (Standing(o.depth, o.depth_stddev, edge) for o, edge in zip((a, b), edges, strict=True))
+        return read_closer(closer_evidence(first, second), weights)
 
 
 def perceive_together(

@@ -20,6 +20,8 @@ from proxqa_core.language.templates import NOT_VISIBLE
 HALF_STEP = 0.005
 """'0.32' means 0.315 … 0.325; a uniform step adds its variance, (0.01)²/12, to the spread over numbers."""
 
+EDGE_SCALE = 0.02
+"""Difference of two lower edges, as share of the image's height, that is as good as any larger one."""
 MAX_LOG_ODDS = 14
 """Evidence beyond this (one in a million) counts as much as this."""
 
@@ -157,6 +159,45 @@ def read_choice(odds: NDArray[np.float64], temperature: float = 1.0) -> NDArray[
     """
     _check_finite(odds)
     return np.asarray(0.5 + 0.5 * np.tanh(odds / temperature / 2)).mean(axis=-1)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What tells of one object how far it is beside another.
+
+    Attributes:
+        depth: Perceived relative depth, in [0, 1].
+        depth_stddev: Its standard deviation, > 0.
+        lower_edge: Of its box, as share of the image's height, 0 = at the top.
+    """
+
+    depth: float
+    depth_stddev: float
+    lower_edge: float
+
+
+def closer_evidence(a: Standing, b: Standing) -> NDArray[np.float64]:
+    """What speaks for the first of two objects being the closer one.
+
+    Returns:
+        [2]: the difference of the depths in standard deviations; and in [-1, 1] whether it ends lower in the image, as
+        what stands closer on the same ground does. That saturates: much lower says no more than lower.
+    """
+    spread = math.hypot(a.depth_stddev, b.depth_stddev)
+    return np.array([(b.depth - a.depth) / spread, math.tanh((a.lower_edge - b.lower_edge) / EDGE_SCALE)])
+
+
+def read_closer(evidence: NDArray[np.float64], weights: Sequence[float]) -> float:
+    """Probability that the first of two objects is the closer one, by logistic regression.
+
+    Args:
+        evidence: See `closer_evidence`.
+        weights: Of both, [2].
+
+    Returns:
+        A number in [0, 1]; of the same objects the other way round, what is left to 1.
+    """
+    return 0.5 + 0.5 * math.tanh(float(evidence @ np.asarray(weights)) / 2)
 
 
 def compare_depths(a: float, a_stddev: float, b: float, b_stddev: float, temperature: float = 1.0) -> float:

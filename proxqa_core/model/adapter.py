@@ -91,7 +91,7 @@ class AdapterInfo:
         box_coordinates: Boxes are told by their coordinates in words.
         box_embedding: Region tokens tell where their boxes are (`proxqa_core.vision.box_embedding`).
         grounding_head: It finds what is named (`proxqa_core.vision.grounding_head`), and asks by name as by box.
-        reasons: Stage 2 tells which is closer; else the perceived depths are compared.
+        reasons: Stage 2 tells which is closer; else the perceived depths are compared, with `closer_weights`.
         general_questions: It can answer questions that are not about proximity.
         depth_digits: Digits of a depth that are asked for, 1 or 2: where the second one tells nothing, it is taken as
             equally likely, which spares ten tokens for every object.
@@ -100,6 +100,9 @@ class AdapterInfo:
         visibility: Calibration, whether what is asked by name is in view: weights of the log-odds by the language model
             and by the grounding head, and a constant; None = as the language model has it.
         visibility_in_box: The same of what is asked by name and box.
+        closer_weights: Calibration of comparing things asked by name: weights of the difference of the depths and of
+            which box ends lower (`proxqa_core.llm.readout.closer_evidence`); None = the depths alone decide.
+        closer_weights_in_box: The same of things asked by box.
         training: What it was made from.
 
     Raises:
@@ -119,6 +122,8 @@ class AdapterInfo:
     choice_temperature: float = 1.0
     visibility: tuple[float, float, float] | None = None
     visibility_in_box: tuple[float, float, float] | None = None
+    closer_weights: tuple[float, float] | None = None
+    closer_weights_in_box: tuple[float, float] | None = None
     training: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -141,6 +146,7 @@ class AdapterInfo:
         if self.box_embedding and not self.region_token:
             raise BadModelError(f"adapter {self.name!r}: box_embedding without region_token; expected both")
         self._check_visibility()
+        self._check_closer_weights()
 
     @property
     def box_form(self) -> BoxForm:
@@ -160,17 +166,31 @@ class AdapterInfo:
             weights = getattr(self, key)
             if weights is None:
                 continue
-            if not (self.grounding_head and isinstance(weights, list | tuple) and _three_numbers(weights)):
+            if not (self.grounding_head and _are_weights(weights, 3)):
                 raise BadModelError(
                     f"adapter {self.name!r}: {key} is {repr(weights)[:60]}; "
                     "expected three numbers in [-20, 20], and a grounding head"
                 )
             object.__setattr__(self, key, tuple(float(v) for v in weights))  # JSON has lists only
 
+    def _check_closer_weights(self) -> None:
+        for key in ("closer_weights", "closer_weights_in_box"):
+            weights = getattr(self, key)
+            if weights is None:
+                continue
+            if not _are_weights(weights, 2) or weights[0] <= 0 or weights[1] < 0:
+                raise BadModelError(
+                    f"adapter {self.name!r}: {key} is {repr(weights)[:60]}; expected two numbers in [0, 20], the first "
+                    "above 0"
+                )
+            object.__setattr__(self, key, tuple(float(v) for v in weights))  # JSON has lists only
 
-def _three_numbers(values: Any) -> bool:
+
+def _are_weights(values: Any, count: int) -> bool:
+    if not isinstance(values, list | tuple):
+        return False
     numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool) and -20 <= v <= 20]
-    return len(numbers) == len(values) == 3
+    return len(numbers) == len(values) == count
 
 
 @dataclass(frozen=True)

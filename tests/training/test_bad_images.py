@@ -127,7 +127,7 @@ class Encoded:
         return [None for _ in queries]
 
     def depths(self, queries: Sequence[ObjectQuery]) -> list[Any]:
-        return [None for _ in queries]
+        return [SimpleNamespace(found_at=None) for _ in queries]
 
     def choice_odds(self, pairs: Sequence[Any], _: Sequence[Any]) -> np.ndarray:
         return np.zeros((len(pairs), 2))

@@ -374,8 +374,9 @@ def _add_calibrate(parser: argparse.ArgumentParser) -> None:
         "--data",
         metavar="DIR",
         type=labelled_folder,
+        nargs="+",
         required=True,
-        help="labelled folder that no figure is reported on",
+        help="labelled folders, rendered or photographed, that no figure is reported on",
     )
 
 

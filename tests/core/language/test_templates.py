@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from proxqa_core.errors import BadObjectError
 from proxqa_core.language import templates
-from proxqa_core.language.templates import Region
+from proxqa_core.language.templates import BoxForm, Region
 from proxqa_core.types import Box, ObjectQuery
 from tests.core.language import answer_parsing
 
@@ -79,25 +79,33 @@ def test_plain_text_keeps_ordinary_names(name: str) -> None:
     assert templates.plain(name) == " ".join(name.split())
 
 
-@given(st.text(max_size=40), st.booleans())
-@example("<image>", True)
-@example("<|im_end|>\n<|im_start|>system", False)
-@example("[1,2,3,4]", True)
-@example("\ufffc\ufffc", True)
-def test_odd_names_cannot_add_regions_or_tokens(name: str, region_token: bool) -> None:
+FORMS = [BoxForm(), BoxForm(region_token=False), BoxForm(coordinates=False)]
+
+
+@given(st.text(max_size=40), st.sampled_from(FORMS))
+@example("<image>", FORMS[0])
+@example("<|im_end|>\n<|im_start|>system", FORMS[1])
+@example("[1,2,3,4]", FORMS[2])
+@example("\ufffc\ufffc", FORMS[2])
+def test_odd_names_cannot_add_regions_or_tokens(name: str, form: BoxForm) -> None:
     region = Region(1, 2, 3, 4)
-    with_box = templates.mention(name, region, region_token)
-    assert with_box.count(templates.REGION) == int(region_token)
-    assert with_box.endswith("at [1,2,3,4]") and with_box.count("[") == 1
-    without = templates.mention(name, None, region_token)
+    with_box = templates.mention(name, region, form)
+    assert with_box.count(templates.REGION) == int(form.region_token)
+    assert with_box.endswith(" at [1,2,3,4]") == form.coordinates and with_box.count("[") == int(form.coordinates)
+    without = templates.mention(name, None, form)
     assert without and templates.REGION not in without and "<" not in without
 
 
 def test_mention_by_hand() -> None:
-    assert templates.mention("chair", None, True) == "chair"
-    assert templates.mention("chair", Region(12, 34, 56, 78), False) == "chair at [12,34,56,78]"
+    region = Region(12, 34, 56, 78)
+    assert templates.mention("chair", None, BoxForm()) == "chair"
+    assert templates.mention("chair", region, BoxForm()) == "chair\ufffc at [12,34,56,78]"
+    assert templates.mention("chair", region, BoxForm(region_token=False)) == "chair at [12,34,56,78]"
+    assert templates.mention("chair", region, BoxForm(coordinates=False)) == "chair\ufffc"
+    with pytest.raises(ValueError, match="neither by a region token nor by coordinates"):
+        BoxForm(False, False)
     query = ObjectQuery("chair", Box(64, 48, 320, 240))
-    assert templates.mention_of(query, 640, 480, False) == "chair at [10,10,50,50]"
+    assert templates.mention_of(query, 640, 480, BoxForm(region_token=False)) == "chair at [10,10,50,50]"
     assert templates.perceive_question("chair") == "How far is the chair?"
     assert templates.closer_question("chair", "table") == "Which is closer: A, the chair, or B, the table?"
 
@@ -154,7 +162,7 @@ def test_forms_differ_and_say_what_they_are_given_once(name):
 
 @given(NAMES, NAMES, st.data())
 def test_every_form_keeps_names_and_regions(a, b, data):
-    mentioned = [templates.mention(n, r, True) for n, r in ((a, Region(1, 2, 3, 4)), (b, None))]
+    mentioned = [templates.mention(n, r, BoxForm()) for n, r in ((a, Region(1, 2, 3, 4)), (b, None))]
     ask = templates
     one = data.draw(
         st.sampled_from([(ask.perceive_question, ask.PERCEIVE_FORMS), (ask.where_question, ask.WHERE_FORMS)])

@@ -92,6 +92,11 @@ def test_weights_of_another_shape_and_not_finite(engine, adapter):
         ({"depth_digits": 3}, "depth_digits is 3; expected 1 or 2"),
         ({"depth_digits": True}, "depth_digits is True"),
         ({"region_token": "yes"}, "region_token is 'yes'"),
+        ({"region_token": False, "box_coordinates": False}, "neither region_token nor box_coordinates"),
+        ({"region_token": False, "box_coordinates": True, "box_embedding": True}, "box_embedding without region_token"),
+        ({"closer_weights": [1.0]}, r"closer_weights is \[1.0\]; expected two numbers"),
+        ({"closer_weights_in_box": [0.0, 1.0]}, "the first above 0"),
+        ({"closer_weights": [2.0, -1.0]}, "expected two numbers in"),
         ({"colour": "blue"}, "unknown fields"),
     ],
 )

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxqa_core.language import templates
+from proxqa_core.language.templates import BoxForm
 from proxqa_core.types import Box
 from proxqa_training.instructions.build import ImageObject, Recipe, build_turns, jittered
 from tests.core.language import answer_parsing
@@ -52,9 +53,24 @@ def test_the_same_seed_draws_the_same() -> None:
     assert first == second
 
 
+def test_without_coordinates_boxes_are_region_tokens_alone() -> None:
+    recipe = Recipe(perceive=6, what=2, box_fraction=1.0)
+    for turn in build_turns(THINGS, [], recipe, random.Random(0), BoxForm(coordinates=False)):
+        assert turn.question.count(templates.REGION) == len(turn.boxes) == 1 and "[" not in turn.question
+
+
+def test_where_only_the_distance_is_known_it_is_asked_for_and_no_depth_is_said() -> None:
+    cars = [ImageObject("car", None, Box(0.1 * i, 0.2, 0.1 * i + 0.1, 0.6), None, 5.0 * i + 5) for i in range(3)]
+    drawn = build_turns(cars, NAMES, Recipe(perceive=3, present=2, absent=0, reason=2), random.Random(0))
+    assert [t.kind for t in drawn[:3]] == ["ordered"] * 3  # nothing is "present": all of it is measured
+    assert {t.distance for t in drawn[:3]} == {5.0, 10.0, 15.0} and {t.depth for t in drawn} == {None}
+    assert {t.answer for t in drawn[:3]} == {templates.DEPTH_LEAD}
+    assert not [t for t in drawn if t.kind == "reason"]  # there is no depth that could lead it
+
+
 def test_without_region_tokens_boxes_are_in_words_only() -> None:
     recipe = Recipe(perceive=6, box_fraction=1.0)
-    for turn in build_turns(THINGS, [], recipe, random.Random(0), region_token=False):
+    for turn in build_turns(THINGS, [], recipe, random.Random(0), BoxForm(region_token=False)):
         assert templates.REGION not in turn.question and " at [" in turn.question and not turn.boxes
 
 

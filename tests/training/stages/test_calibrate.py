@@ -9,18 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from proxqa_core.llm.readout import DigitTree, read_visibility
+from proxqa_core.llm.readout import DigitTree, read_closer, read_visibility
 from proxqa_core.model.loading import DEFAULT_ADAPTER
 from proxqa_training.stages.calibrate import (
     NORMAL_WITHIN_SIGMA,
+    RULE_BREAKING,
     TEMPERATURES,
     CalibrationData,
     accuracy,
     as_text,
+    closer_weights,
     compared,
+    evidence,
     fit,
     fit_depth_temperature,
     negative_log_likelihood,
+    pair_weights,
     reasoned,
     visibility_weights,
     within_sigma,
@@ -40,7 +44,9 @@ def seen() -> CalibrationData:
         trees.append(DigitTree(np.array([5.0, -5.0]), tenths, np.zeros((10, 10))))
     pairs = np.zeros((4000, 2), np.int64)
     nothing = np.zeros((0, 2)), np.zeros((0, 2))
-    return CalibrationData(trees, depths, 4 * np.stack([true_odds, true_odds], 1), first, pairs, nothing, nothing)
+    edges, by_box = np.full(300, np.nan), np.zeros(300, bool)
+    odds = 4 * np.stack([true_odds, true_odds], 1)
+    return CalibrationData(trees, depths, edges, by_box, np.ones(4000), odds, first, pairs, nothing, nothing)
 
 
 def test_too_sure_choices_are_cooled_down(seen: CalibrationData) -> None:
@@ -62,8 +68,9 @@ def test_trees_so_flat_that_every_mean_is_in_the_middle_are_not_taken_for_well_w
     tenths = np.clip(np.floor(10 * (depths + rng.normal(0, 0.1, 200))), 0, 9)
     trees = [DigitTree(np.array([5.0, -5.0]), 9.0 * (np.arange(10) == t), np.zeros((10, 10))) for t in tenths]
     nothing = np.zeros((0, 2)), np.zeros((0, 2))
-    no_pairs = np.zeros((0, 2)), np.zeros(0, bool), np.zeros((0, 2), np.int64)
-    seen = CalibrationData(trees, depths, *no_pairs, nothing, nothing)
+    no_pairs = np.zeros(0), np.zeros((0, 2)), np.zeros(0, bool), np.zeros((0, 2), np.int64)
+    edges, by_box = np.full(200, np.nan), np.zeros(200, bool)
+    seen = CalibrationData(trees, depths, edges, by_box, *no_pairs, nothing, nothing)
     assert within_sigma(seen, TEMPERATURES[-1]) < NORMAL_WITHIN_SIGMA  # so that it crosses once more on the way there
     best = fit_depth_temperature(seen)
     assert best < 3 and within_sigma(seen, best) == pytest.approx(NORMAL_WITHIN_SIGMA, abs=0.06)
@@ -80,6 +87,53 @@ def test_depths_compared_are_as_sure_as_they_are_right(seen: CalibrationData) ->
     assert wide < best
 
 
+def world(rng: np.random.Generator, breaking: float, count: int = 150) -> CalibrationData:
+    """Pairs of things on the ground: the rule of the lower edge holds but for a share; depths are right to ± 0.1."""
+    depths = rng.uniform(0.2, 0.8, 2 * count)
+    edges = 0.9 - 0.5 * depths
+    pairs = np.arange(2 * count).reshape(-1, 2)
+    for i in np.flatnonzero(rng.random(count) < breaking):
+        edges[pairs[i]] = edges[pairs[i]][::-1]
+    trees = []
+    for predicted in np.clip(depths + rng.normal(0, 0.15, 2 * count), 0, 0.99):
+        trees.append(
+            DigitTree(np.array([5.0, -5.0]), -0.5 * ((np.arange(10) / 10 + 0.045 - predicted) / 0.15) ** 2, None)
+        )
+    first, nothing = depths[pairs[:, 0]] < depths[pairs[:, 1]], (np.zeros((0, 2)), np.zeros((0, 2)))
+    breaks = first != (edges[pairs[:, 0]] > edges[pairs[:, 1]])
+    weights = pair_weights(breaks, np.ones(count, bool))
+    by_box = np.ones(2 * count, bool)
+    return CalibrationData(trees, depths, edges, by_box, weights, np.zeros((count, 2)), first, pairs, nothing, nothing)
+
+
+def test_the_ground_has_a_vote_where_depths_are_unsure() -> None:
+    rng = np.random.default_rng(0)
+    data, new = world(rng, 0.2), world(rng, 0.2)
+    fitted, figures = fit(data)
+    weights = fitted["closer_weights_in_box"]
+    assert not fitted["reasons"] and fitted["closer_weights"] is None and weights[0] > 0 and weights[1] > 0.5
+    assert figures["accuracy_by_depths_and_ground"] > figures["accuracy_by_depths"]
+    seen = evidence(new, fitted["depth_temperature"])
+    with_ground = np.array([read_closer(e, weights) for e in seen])
+    by_depths = compared(new, fitted["depth_temperature"], 1.0)
+    assert accuracy(with_ground, new.first) > accuracy(by_depths, new.first) + 0.02
+    assert "with a vote of the ground, will decide" in as_text({"fitted": fitted, "figures": figures})
+
+
+def test_a_ground_that_votes_against_the_truth_has_none() -> None:
+    data = world(np.random.default_rng(1), 0.9)
+    of_depths, of_ground = closer_weights(evidence(data, 1.0), data.first, np.ones(len(data.first))) or (0, 0)
+    assert of_depths > 0 and of_ground == 0
+
+
+def test_rendered_pairs_count_by_the_share_that_break_the_rule() -> None:
+    breaks, rendered = np.arange(100) < 40, np.arange(100) >= 10
+    weights = pair_weights(breaks, rendered)
+    assert (weights[:10] == 1).all() and weights[rendered].sum() == pytest.approx(90)
+    assert weights[rendered & breaks].sum() / weights[rendered].sum() == pytest.approx(RULE_BREAKING)
+    assert (pair_weights(breaks[:40], rendered[:40]) == 1).all()  # nothing to weigh them against
+
+
 def test_visibility_is_fitted_with_equal_weight() -> None:
     rng = np.random.default_rng(0)
     visible, absent = rng.normal((1, 2), 2, (900, 2)), rng.normal((1, -2), 2, (100, 2))
@@ -91,12 +145,13 @@ def test_visibility_is_fitted_with_equal_weight() -> None:
 
 
 def test_what_is_fitted_and_told(seen: CalibrationData) -> None:
-    evidence = np.random.default_rng(0).normal(2, 1, (50, 2))
-    fitted, figures = fit(dataclasses.replace(seen, visible=(evidence, evidence), absent=(-evidence, evidence[:0])))
+    log_odds = np.random.default_rng(0).normal(2, 1, (50, 2))
+    fitted, figures = fit(dataclasses.replace(seen, visible=(log_odds, log_odds), absent=(-log_odds, log_odds[:0])))
     assert fitted["choice_temperature"] == pytest.approx(4, rel=0.15) and fitted["reasons"]
     keys = {"depth_digits", "depth_temperature", "choice_temperature", "reasons", "visibility"}
-    assert set(fitted) == keys  # none absent by box
-    assert fitted["depth_digits"] == 1 and figures["tenths_shift"] < 1e-9  # the second digit is drawn evenly
+    assert set(fitted) == keys | {"closer_weights", "closer_weights_in_box"}  # none absent by box
+    assert fitted["closer_weights"] is None and fitted["closer_weights_in_box"] is None  # all pairs are of one thing
+    assert fitted["depth_digits"] == 1 and abs(figures["tenths_cost"]) < 1e-9  # the second digit is drawn evenly
     assert figures["choice_loss"]["after"] < figures["choice_loss"]["before"]
     assert figures["within_sigma"]["before"] < 0.45 < figures["within_sigma"]["after"]
     text = as_text({"fitted": fitted, "figures": figures})
@@ -104,11 +159,12 @@ def test_what_is_fitted_and_told(seen: CalibrationData) -> None:
 
 
 def test_a_second_digit_that_tells_something_is_asked_for(seen: CalibrationData) -> None:
-    """Depths at the lower end of every tenth: taken as even, they would all be 0.045 farther."""
+    """True depths at the lower end of a tenth: with the second digit taken as even, they are all read 0.045 farther."""
     low = np.where(np.arange(10) == 0, 9.0, 0.0) * np.ones((10, 1))
     trees = [dataclasses.replace(tree, hundredths=low) for tree in seen.trees]
-    fitted, figures = fit(dataclasses.replace(seen, trees=trees))
-    assert fitted["depth_digits"] == 2 and 0.01 < figures["tenths_shift"] < 0.045
+    depths = np.array([tree.tenths.argmax() / 10 for tree in trees])
+    fitted, figures = fit(dataclasses.replace(seen, trees=trees, depths=depths))
+    assert fitted["depth_digits"] == 2 and 0.002 < figures["tenths_cost"] < 0.045
 
 
 def test_bad_input_is_one_line(tmp_path: Path, train: Callable[..., tuple[int, str, str]]) -> None:

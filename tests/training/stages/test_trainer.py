@@ -105,12 +105,12 @@ def test_what_is_trained_is_what_is_asked(
     boxes = iter(sample.boxes.split([s.count(model.prompter.image_token_id) for s in sample.suffixes]))
     alone = []
     for suffix, target in zip(sample.suffixes, sample.targets, strict=True):
-        single = PackedSample([suffix], next(boxes), [target], [None])
+        single = PackedSample([suffix], next(boxes), [target], [None], [None])
         alone.append(trainer.loss([(0, single)], stage)[0])
     assert whole.item() == pytest.approx(sum(a.item() for a in alone) / len(alone), rel=1e-3)
 
     # an image of which nothing is asked beside it changes nothing
-    empty = PackedSample([], torch.zeros(0, 4), [], [])
+    empty = PackedSample([], torch.zeros(0, 4), [], [], [])
     assert trainer.loss([(0, sample), (1, empty)], stage)[0].item() == pytest.approx(whole.item(), rel=1e-3)
 
 
