@@ -163,7 +163,10 @@ class ProximityEngine:
             "prefix_tokens": self.model.prompter.prefix_length,
             "adapter": None if adapter is None else adapter.name,
             "region_token": self.model.region_token,
+            "box_coordinates": self.model.box_form.coordinates,
+            "box_embedding": self.model.box_embedding is not None,
             "grounding_head": self.model.grounding_head is not None,
+            "closer_by": "stage 2" if adapter is None else adapter.closer_by,
             "general_questions": self.model.general_questions,
             "training": {} if adapter is None else adapter.training,
         }

@@ -149,6 +149,14 @@ class AdapterInfo:
         self._check_closer_weights()
 
     @property
+    def closer_by(self) -> str:
+        """What tells which of two things is closer, for people."""
+        if self.reasons:
+            return "stage 2"
+        grounds = (self.closer_weights, self.closer_weights_in_box)
+        return "perceived depths, with a vote of the ground" if any(grounds) else "perceived depths"
+
+    @property
     def box_form(self) -> BoxForm:
         """How boxes are told in questions."""
         return BoxForm(self.region_token, self.box_coordinates)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 from collections.abc import Callable
@@ -11,12 +12,14 @@ from typing import Any
 import pytest
 import torch
 
+from proxqa_core.language.templates import BoxForm
 from proxqa_core.model.adapter import read_lora
 from proxqa_core.model.loading import DEFAULT_ADAPTER, LoadedModel
+from proxqa_core.vision.box_embedding import BoxEmbedding
 from proxqa_training.instructions.build import Recipe
 from proxqa_training.stages.config import LoraSettings, StageConfig
 from proxqa_training.stages.data import open_dataset
-from proxqa_training.stages.trainer import PackedSample, Trainer
+from proxqa_training.stages.trainer import MasterAdamW, PackedSample, Trainer
 
 LORA = LoraSettings(4, 8)
 PERCEIVE = StageConfig(
@@ -125,3 +128,39 @@ def test_training_begins_with_the_weights_of_the_start(
         assert torch.equal(begun[name.replace(".weight", ".default.weight")].float(), value.to(trainer.dtype).float())
     assert trainer.llm.peft_config["default"].r == lora.rank
     assert all(p.requires_grad for p in trainer.lora)
+
+
+def test_things_in_the_wrong_order_cost_more(
+    blocks: Path, tmp_path: Path, feature_cache: Path, fresh_model: Fresh
+) -> None:
+    """Where only distances are known, the order alone teaches: it falls with every step."""
+    records = json.loads((blocks / "annotations.json").read_text())
+    for record in records:
+        del record["depth_map"], record["mask_map"]
+        for thing in record["objects"]:
+            del thing["depth"]
+    (blocks / "annotations.json").write_text(json.dumps(records))
+    model = fresh_model()
+    data = open_dataset(blocks, model, feature_cache)
+    trainer = Trainer(
+        model,
+        data,
+        LORA,
+        tmp_path / "run",
+        seed=0,
+        box_embedding=BoxEmbedding(model.spec.word),
+        box_form=BoxForm(coordinates=False),
+    )
+    assert trainer.measured == trainer.measured_photos and not trainer.renders
+    recipe = Recipe(perceive=4, absent=0, box_fraction=1.0)
+    stage = StageConfig("perceive", 4, recipe, max_seq_len=192, real_fraction=0, order_weight=1.0, batch_size=2)
+    optimizer = MasterAdamW([(trainer.lora, 2e-3), (trainer.beside, 2e-3)])
+    losses = []
+    for _ in range(4):
+        loss, figures = trainer.loss(trainer.batch(stage, 0), stage)
+        loss.backward()
+        optimizer.step(1.0)
+        losses.append(figures["loss"])
+        assert 0 <= figures["order"] <= 1
+    assert losses[-1] < 0.9 * losses[0], losses
+    assert trainer.box_embedding is not None and trainer.box_embedding.out.weight.abs().max() > 0
