@@ -2,11 +2,13 @@
 
 import math
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from proxqa_core.engine import ProximityEngine
 from proxqa_core.errors import BadImageError, BadObjectError, NotUnderstoodError
 from proxqa_core.evaluation.bench import ask_one_by_one, picture
 from proxqa_core.llm.readout import read_depth, read_visibility
@@ -196,6 +198,33 @@ def test_answers_of_a_view_are_remembered(engine, monkeypatch):
     assert turned.raw_probability == pytest.approx(first.raw_probability, abs=1e-9)
 
 
+def test_stage_2_is_asked_about_several_pairs_in_one_pass(engine, monkeypatch):
+    """Of an adapter that reasons."""
+    model = replace(engine.model, adapter=replace(engine.model.adapter, reasons=True))
+    reasoning = ProximityEngine(model, engine.networks)
+    assert reasoning.info()["closer_by"] == "stage 2"
+    view = reasoning.encode_image(picture(8))
+    passes = _count_passes(reasoning, monkeypatch)
+    answers = view.closer_many([("chair", "table"), ("lamp", "person")])
+    assert [len(p) for p in passes] == [4, 4]  # four objects, two pairs in both orders
+    assert view.closer("table", "chair").raw_probability == pytest.approx(answers[0].raw_probability, abs=1e-9)
+    assert len(passes) == 2
+
+
+def test_the_ground_votes_where_depths_are_unsure(engine):
+    """Two boxes of one picture at about the same depth: the one that ends lower is the closer one."""
+    image = np.full((240, 320, 3), 127, np.uint8)
+    high, low = ObjectQuery("box", Box(40, 60, 100, 110)), ObjectQuery("cup", Box(200, 90, 260, 140))
+    a, b = engine.encode_image(image).depths([high, low])
+    assert abs(a.depth - b.depth) < 0.3 * min(a.depth_stddev, b.depth_stddev)
+    answer = engine.encode_image(image).closer(high, low)
+    assert answer.objects[0].name == "cup" and 0.6 < answer.raw_probability < 0.95
+    adapter = replace(engine.model.adapter, closer_weights_in_box=None)
+    by_depths = ProximityEngine(replace(engine.model, adapter=adapter), engine.networks)
+    alone = by_depths.encode_image(image).closer(high, low)
+    assert alone.raw_probability < answer.raw_probability
+
+
 def test_what_several_questions_need_is_perceived_in_two_passes(engine, monkeypatch):
     view = engine.encode_image(picture(8))
     known = [ObjectQuery("box", Box(10, 20, 300, 400)), ObjectQuery("lamp", Box(310, 20, 500, 400))]
@@ -209,7 +238,7 @@ def test_what_several_questions_need_is_perceived_in_two_passes(engine, monkeypa
     ]
     passes = _count_passes(engine, monkeypatch)
     view.prepare(questions)
-    assert [len(p) for p in passes] == [5, 4]  # five objects, two pairs in both orders
+    assert [len(p) for p in passes] == [5]  # five objects; their depths and the ground tell which is closer
     del passes[:]
     answers = [view.ask(text, objects) for text, objects in questions[:4]]
     assert passes == [] and all(a.answer for a in answers)

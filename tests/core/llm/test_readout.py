@@ -8,9 +8,12 @@ from hypothesis.extra.numpy import arrays
 
 from proxqa_core.llm.readout import (
     DigitTree,
+    Standing,
+    closer_evidence,
     compare_depths,
     greedy,
     read_choice,
+    read_closer,
     read_depth,
     read_visibility,
     visibility_evidence,
@@ -100,3 +103,25 @@ def test_what_is_not_in_view_reads_not_visible():
 def test_differences_of_one_images_depths_may_be_surer_or_less_sure():
     sure, unsure = (compare_depths(0.2, 0.1, 0.4, 0.1, t) for t in (0.5, 2.0))
     assert 0.5 < unsure < compare_depths(0.2, 0.1, 0.4, 0.1) < sure < 1
+
+
+standings = st.builds(Standing, st.floats(0, 1), st.floats(0.03, 0.5), st.floats(0, 1))
+
+
+@given(standings, standings, st.floats(0.01, 20), st.floats(0, 20))
+def test_which_is_closer_does_not_depend_on_who_is_named_first(a, b, of_depths, of_ground):
+    weights = of_depths, of_ground
+    first = read_closer(closer_evidence(a, b), weights)
+    assert 0 <= first <= 1 and first + read_closer(closer_evidence(b, a), weights) == pytest.approx(1)
+
+
+def test_the_ground_decides_within_the_deviations_alone():
+    near, far = Standing(0.40, 0.1, 0.5), Standing(0.43, 0.1, 0.6)
+    assert read_closer(closer_evidence(near, far), (2.8, 0.0)) > 0.5  # by the depths
+    assert read_closer(closer_evidence(near, far), (2.8, 1.25)) < 0.4  # the farther one ends lower
+    surely_far = Standing(0.8, 0.1, 0.6)
+    assert read_closer(closer_evidence(near, surely_far), (2.8, 1.25)) > 0.9  # there it does not count
+    much_lower = Standing(0.43, 0.1, 0.99)
+    assert read_closer(closer_evidence(near, much_lower), (2.8, 1.25)) == pytest.approx(
+        read_closer(closer_evidence(near, far), (2.8, 1.25)), abs=1e-3
+    )
