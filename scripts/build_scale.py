@@ -32,6 +32,8 @@ from proxqa_core.jsontext import to_json
 
 OBJECTS = 8
 """Annotations of an image, as in COCO (7.3 on average)."""
+POLYGONS = 997
+"""Different polygons: making them takes longer than reading them."""
 COMMAND = (sys.executable, "-m", "proxqa_core.cli", "data", "build", "coco")
 POLL_S = 0.1
 
@@ -67,8 +69,9 @@ def make_noise(out: Path, count: int, present: int, seed: int = 0) -> None:
 
 
 def write_coco(path: Path, count: int, size: tuple[int, int], seed: int) -> None:
-    """An instances file with polygons, written as a stream: about 5 kB an image."""
+    """An instances file with polygons, written as a stream: about 5 kB an image. The polygons come again and again."""
     rng, names = random.Random(seed), [f"thing{i}" for i in range(80)]
+    polygons = [json.dumps([[round(rng.uniform(0, 99), 2) for _ in range(60)]]) for _ in range(POLYGONS)]
     with path.open("w") as file:
         categories = json.dumps([{"id": i, "name": name} for i, name in enumerate(names)])
         file.write(f'{{"categories": {categories}, "images": [')
@@ -80,10 +83,9 @@ def write_coco(path: Path, count: int, size: tuple[int, int], seed: int) -> None
             box = [round(rng.uniform(0, v * 0.5), 1) for v in size] + [
                 round(rng.uniform(0.2, 0.5) * v, 1) for v in size
             ]
-            polygon = [[round(rng.uniform(0, 99), 2) for _ in range(60)]]
-            row = {"id": i, "image_id": i // OBJECTS, "category_id": rng.randrange(80), "bbox": box, "iscrowd": 0,
-                   "area": 1.0, "segmentation": polygon}  # fmt: skip
-            file.write((",\n" if i else "") + json.dumps(row))
+            row = {"id": i, "image_id": i // OBJECTS, "category_id": rng.randrange(80), "bbox": box, "iscrowd": 0}
+            segmentation = f', "area": 1.0, "segmentation": {polygons[i % POLYGONS]}}}'
+            file.write((",\n" if i else "") + json.dumps(row).removesuffix("}") + segmentation)
         file.write("]}")
 
 

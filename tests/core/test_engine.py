@@ -31,9 +31,9 @@ def test_depths_are_in_range_and_in_the_order_asked(view):
 
 
 def test_an_object_is_answered_alike_alone_and_among_others(exact):
-    image = picture(4)
-    together = exact.encode_image(image).depths([*NAMES, ObjectQuery("box", Box(10, 20, 300, 400))])
-    for index, name in enumerate([*NAMES, ObjectQuery("box", Box(10, 20, 300, 400))]):
+    image, asked = picture(4), [*NAMES[:2], ObjectQuery("box", Box(10, 20, 300, 400))]
+    together = exact.encode_image(image).depths(asked)
+    for index, name in enumerate(asked):
         alone = exact.encode_image(image).depths([name])[0]
         assert alone.depth == pytest.approx(together[index].depth, abs=2e-4)
         assert alone.score == pytest.approx(together[index].score, abs=2e-4)
@@ -41,7 +41,7 @@ def test_an_object_is_answered_alike_alone_and_among_others(exact):
 
 def test_the_likeliest_leaf_is_what_generate_says(exact):
     """The whole path, image encoder included, against Hugging Face's own forward pass and greedy decoding."""
-    for seed in range(3):
+    for seed in range(2):
         image = picture(seed)
         trees = exact.encode_image(image).digit_trees([ObjectQuery(name) for name in NAMES])
         generated = ask_one_by_one(exact, image, NAMES)
