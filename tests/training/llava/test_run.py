@@ -186,26 +186,39 @@ def test_two_processes_train_what_one_does(place: Path, by_one: Path, tmp_path: 
     check_same(by_one, tmp_path / "two" / "adapter")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", [2, 3])
-def test_deepspeed_trains_what_one_process_does(place: Path, by_one: Path, tmp_path: Path, stage: int) -> None:
-    """The configurations as they are, but for their bfloat16; a run that goes on ends with the same bytes.
+@pytest.fixture(scope="module", params=[2, 3])
+def deepspeed_run(place: Path, request: pytest.FixtureRequest) -> Callable[[], Path]:
+    """Trains, or goes on, under ZeRO 2 or 3 in two processes, and gives the run; ours but for bfloat16.
 
     One conversation at once: that of text alone meets one with images in the other process.
     """
     pytest.importorskip("deepspeed")
-    shipped = ROOT / "training" / "proxqa_training" / "configs" / f"accelerate_zero{stage}.yaml"
-    (tmp_path / "zero.yaml").write_text(shipped.read_text().replace("mixed_precision: bf16", 'mixed_precision: "no"'))
-    launcher = (sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(tmp_path / "zero.yaml"))
-    arguments = command(place, tmp_path / "z", recipe=config(place, 1, 0.0))
-    finish(start(arguments, *launcher, "--num_processes", "2"))
-    check_same(by_one, tmp_path / "z" / "adapter")
-    whole = (tmp_path / "z" / "adapter" / LORA).read_bytes()
-    (last,) = sorted((tmp_path / "z").glob("checkpoint-*"))[1:]
+    out, name = place / f"zero{request.param}", f"accelerate_zero{request.param}.yaml"
+    shipped = (ROOT / "training" / "proxqa_training" / "configs" / name).read_text()
+    (place / name).write_text(shipped.replace("mixed_precision: bf16", 'mixed_precision: "no"'))
+    launcher = (sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(place / name))
+
+    def train() -> Path:
+        if not (out / "adapter").exists():
+            finish(start(command(place, out, recipe=config(place, 1, 0.0)), *launcher, "--num_processes", "2"))
+        return out
+
+    return train
+
+
+@pytest.mark.slow
+def test_deepspeed_trains_what_one_process_does(deepspeed_run: Callable[[], Path], by_one: Path) -> None:
+    check_same(by_one, deepspeed_run() / "adapter")
+
+
+@pytest.mark.slow
+def test_deepspeed_goes_on_from_a_checkpoint(deepspeed_run: Callable[[], Path]) -> None:
+    out = deepspeed_run()
+    whole = (out / "adapter" / LORA).read_bytes()
+    _, last = sorted(out.glob("checkpoint-*"))
     shutil.rmtree(last)
-    shutil.rmtree(tmp_path / "z" / "adapter")
-    finish(start(arguments, *launcher, "--num_processes", "2"))
-    assert (tmp_path / "z" / "adapter" / LORA).read_bytes() == whole
+    shutil.rmtree(out / "adapter")
+    assert (deepspeed_run() / "adapter" / LORA).read_bytes() == whole
 
 
 @pytest.mark.slow
