@@ -168,7 +168,10 @@ def test_a_second_digit_that_tells_something_is_asked_for(seen: CalibrationData)
 
 
 def test_bad_input_is_one_line(tmp_path: Path, train: Callable[..., tuple[int, str, str]]) -> None:
-    for adapter, exit_code in ((tmp_path / "none", 1), (DEFAULT_ADAPTER, 2)):
-        code, _, error = train("calibrate", adapter, "--data", tmp_path)
+    labelled = tmp_path / "labelled"
+    labelled.mkdir()
+    (labelled / "annotations.json").write_text("[]")
+    for adapter, folder, exit_code in ((tmp_path / "none", labelled, 1), (DEFAULT_ADAPTER, tmp_path, 2)):
+        code, _, error = train("calibrate", adapter, "--data", labelled, folder)
         (line,) = [line for line in error.strip().splitlines() if "Warning" not in line]
         assert code == exit_code and line.startswith("proxqa: ")

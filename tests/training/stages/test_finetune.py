@@ -167,7 +167,7 @@ def test_what_cannot_be_done_is_one_line(blocks: Path, small: Path, tmp_path: Pa
         return line
 
     assert "has no annotations.json" in refusal(tmp_path / "nowhere")
-    assert "does not exist" in refusal(blocks, "--start", tmp_path / "nowhere", exit_code=1)
+    assert "nowhere" in refusal(blocks, "--start", tmp_path / "nowhere")
     assert "--num-samples 0" in refusal(blocks, "--num-samples", 0)
     assert "exists and is no adapter" in refusal(blocks, out=blocks)
     assert "is the adapter to start from" in refusal(blocks, out=DEFAULT_ADAPTER)
@@ -193,4 +193,4 @@ def test_a_folder_without_objects_is_refused(tmp_path: Path, train: Train) -> No
     (empty / "annotations.json").write_text(json.dumps(bare))
     code, _, error = train("finetune", empty, "--out", tmp_path / "out", "--device", "cpu")
     assert code == 2 and "not one labelled object" in error
-    assert "9 of 9 images have no boxes and are left out: 0.png, 1.png, 2.png" in error and "8.png" not in error
+    assert "9 of 9 images have no boxes and no depth, and are left out: 0.png, 1.png, 2.png" in error and "8.png" not in error

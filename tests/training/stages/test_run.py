@@ -96,6 +96,7 @@ def test_a_run_resumes_and_gives_an_adapter_that_answers(
 def test_bad_configurations_are_one_line(tmp_path: Path, text: str, says: str, train: Train) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(text)
+    (tmp_path / "annotations.json").write_text("[]")
     code, _, error = train("run", path, "--start", tmp_path, "--data", tmp_path, "--out", tmp_path / "o")
     assert code == 2 and says in error and len(error.strip().splitlines()) == 1
 
