@@ -193,4 +193,7 @@ def test_a_folder_without_objects_is_refused(tmp_path: Path, train: Train) -> No
     (empty / "annotations.json").write_text(json.dumps(bare))
     code, _, error = train("finetune", empty, "--out", tmp_path / "out", "--device", "cpu")
     assert code == 2 and "not one labelled object" in error
-    assert "9 of 9 images have no boxes and no depth, and are left out: 0.png, 1.png, 2.png" in error and "8.png" not in error
+    assert (
+        "9 of 9 images have no boxes and no depth and are left out: 0.png, 1.png, 2.png" in error
+        and "8.png" not in error
+    )

@@ -272,7 +272,7 @@ def _log_without_boxes(folders: Sequence[LabelledFolder]) -> None:
         empty = [r.image for r in folder.records if not r.objects and r.depth_map is None]
         if empty:
             log.info(
-                "%s: %d of %d images have no boxes and no depth, and are left out: %s",
+                "%s: %d of %d images have no boxes and no depth and are left out: %s",
                 folder.path,
                 len(empty),
                 len(folder),
