@@ -44,6 +44,8 @@ class Compressed(Protocol):
     data: Any
 
 
+SATURATED_MM = 65535
+"""Largest number of 16 bits: what cameras write where there is nothing within their range."""
 DEPTH_ENCODINGS = ("16UC1", "32FC1")
 
 _JPEG_END = b"\xff\xd9"
@@ -446,10 +448,10 @@ def depth_to_metres(message: RawImage | Compressed) -> NDArray[np.float32]:
     """Decode a depth image (REP 118).
 
     Args:
-        message: 16UC1 (or mono16): millimetres, 0 = not measured. 32FC1: metres, not finite or <= 0 = not measured
-            (REP 117). Or compressed: compressedDepth of either with PNG or RVL inside; a PNG of one channel of 16 bit,
-            millimetres; a TIFF, millimetres of 16 bit or metres of 32 bit. 8 bits are refused: they are a picture of a
-            disparity.
+        message: 16UC1 (or mono16): millimetres, 0 = not measured, 65535 = not measured or beyond what 16 bits can say.
+            32FC1: metres, not finite or <= 0 = not measured (REP 117). Or compressed: compressedDepth of either with
+            PNG or RVL inside; a PNG of one channel of 16 bit, millimetres; a TIFF, millimetres of 16 bit or metres of
+            32 bit. 8 bits are refused: they are a picture of a disparity.
 
     Returns:
         Metres along the optical axis, float32 [height, width]; NaN = not measured.
@@ -462,7 +464,14 @@ def depth_to_metres(message: RawImage | Compressed) -> NDArray[np.float32]:
     size, channels = _check_raw(message, _DEPTH, "a depth image")
     if _name(message.encoding) == "32FC1":
         return _not_millimetres(_measured(np.array(_pixels(message, size, channels, "f"), np.float32)))
-    return _measured(_pixels(message, size, channels, "u").astype(np.float32) / np.float32(1000))
+    return _of_millimetres(_pixels(message, size, channels, "u"))
+
+
+def _of_millimetres(values: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Metres of millimetres of 16 bits, where saturation is no distance."""
+    metres = values.astype(np.float32) / np.float32(1000)
+    metres[values == SATURATED_MM] = np.nan
+    return _measured(metres)
 
 
 def _measured(metres: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -505,7 +514,7 @@ def _compressed_depth(message: Compressed) -> NDArray[np.float32]:
             "format such as '32FC1; compressedDepth png'"
         )
     if encoding != "32FC1":
-        return _measured(stored.astype(np.float32) / np.float32(1000))
+        return _of_millimetres(stored)
     if not behind:
         raise BadImageError(f"{label} has no scale of its inverse depth; expected compressedDepth's header")
     if not (np.isfinite([scale, offset]).all() and scale > 0):

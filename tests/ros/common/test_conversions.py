@@ -395,8 +395,8 @@ def test_depth(size, padding, big, encoding):
         values.flat[:5] = [0, -1, np.nan, np.inf, -np.inf]
         rows, expected = values.astype(f"{order}f4"), values.copy()
     else:
-        values = random(size, np.uint16).clip(1)
-        values.flat[:5] = 0
+        values = random(size, np.uint16).clip(1, 65534)
+        values.flat[:5] = [0, 0, 65535, 65535, 0]
         rows, expected = values.astype(f"{order}u2"), (values / 1000).astype(np.float32)
     expected.flat[:5] = np.nan
     metres = c.depth_to_metres(message(rows, encoding, size[1], padding, big))
@@ -443,7 +443,7 @@ def rvl(depth: np.ndarray) -> bytes:
 
 
 def depth_of(values: np.ndarray) -> np.ndarray:
-    return np.where(values > 0, values / 1000, np.nan).astype(np.float32)
+    return np.where((values > 0) & (values < 65535), values / 1000, np.nan).astype(np.float32)
 
 
 @quick
