@@ -118,5 +118,6 @@ def test_bad_configurations_are_one_line(
 ) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(text)
+    (tmp_path / "annotations.json").write_text("[]")
     code, _, error = train("tower", path, "--data", tmp_path, "--out", tmp_path / "o")
     assert code == 2 and says in error and len(error.strip().splitlines()) == 1
