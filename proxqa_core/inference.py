@@ -147,12 +147,13 @@ class Inference:
         """Stage 1's branches, one per object: question and "0.", for the hundredths ten digits as tails."""
         lead = self._prompter.depth_lead
         digits = self._language_model.embed(self._prompter.digits) if hundredths else None
-        branches = []
+        suffixes = []
         for query in queries:
             mention, boxes = self._mention(query)
             question = self._prompter.question(templates.perceive_question(mention), boxes)
-            branches.append(self._perceive_branch(Suffix((*question.ids, *lead), question.boxes), digits))
-        return branches
+            suffixes.append(Suffix((*question.ids, *lead), question.boxes))
+        rows = self._embed_all(suffixes)
+        return [self._perceive_branch(s, r, digits) for s, r in zip(suffixes, rows, strict=True)]
 
     def read_trees(self, hidden_states: Sequence[torch.Tensor], hundredths: bool) -> list[DigitTree]:
         """The digit trees of what ran of `perceive_branches`."""
@@ -232,17 +233,16 @@ class Inference:
         text: str = self._prompter.tokenizer.decode(tokens, skip_special_tokens=True)
         return text.strip()
 
-    def _perceive_branch(self, suffix: Suffix, tails: torch.Tensor | None) -> Branch:
-        """A branch of stage 1, behind the start of its question where it begins as they all do."""
+    def _perceive_branch(self, suffix: Suffix, rows: torch.Tensor, tails: torch.Tensor | None) -> Branch:
+        """A branch of stage 1 of its embeddings, behind the start of its question where it begins as they all do."""
         shared = len(self._start.perceive)
-        rows = self._embed(suffix)
         if suffix.ids[:shared] == self._start.perceive:
             return Branch(self._perceive_prefix, rows[shared:], tails)
         return Branch(self._image_prefix, rows, tails)
 
     def _run_sharing(self, suffixes: Sequence[Suffix], groups: Sequence[Hashable]) -> list[torch.Tensor]:
         """The hidden states of suffixes, [tokens, hidden] each without what it shares with its group."""
-        lm, rows = self._language_model, [self._embed(suffix) for suffix in suffixes]
+        lm, rows = self._language_model, self._embed_all(suffixes)
         shared = common_starts([suffix.keys(self._prompter.image_token_id) for suffix in suffixes], groups)
         stems = {group: (index, shared[index]) for index, group in enumerate(groups) if shared[index]}
         saved = sum(shared) - sum(length for _, length in stems.values())
@@ -264,13 +264,25 @@ class Inference:
 
     def _embed(self, suffix: Suffix) -> torch.Tensor:
         """Embeddings [tokens, hidden] of a suffix, its region tokens pooled from the image."""
-        embeddings = self._language_model.embed(suffix.ids)
-        if suffix.boxes:
-            boxes = torch.tensor([b.xyxy for b in suffix.boxes])
-            pooled = region_tokens(self._image.features, boxes, self._model.spatial_merge_size)
-            slots = torch.tensor([i == self._prompter.image_token_id for i in suffix.ids])
-            tokens = self._language_model.project(pooled)
-            if self._model.box_embedding is not None:
-                tokens = tokens + self._model.box_embedding(boxes.to(tokens.device)).to(tokens.dtype)
+        return self._embed_all([suffix])[0]
+
+    def _embed_all(self, suffixes: Sequence[Suffix]) -> list[torch.Tensor]:
+        """`_embed` of several, all words and all region tokens at once."""
+        if not suffixes:
+            return []
+        ids = [i for suffix in suffixes for i in suffix.ids]
+        boxes = [box.xyxy for suffix in suffixes for box in suffix.boxes]
+        embeddings = self._language_model.embed(ids)
+        if boxes:
+            tokens = self._region_tokens(torch.tensor(boxes))
+            slots = torch.tensor([i == self._prompter.image_token_id for i in ids])
             embeddings[slots.to(embeddings.device)] = tokens.to(embeddings.dtype)
-        return embeddings
+        return list(embeddings.split([len(suffix.ids) for suffix in suffixes]))
+
+    def _region_tokens(self, boxes: torch.Tensor) -> torch.Tensor:
+        """What stands for boxes [n, 4] in a prompt, [n, hidden]."""
+        pooled = region_tokens(self._image.features, boxes, self._model.spatial_merge_size)
+        tokens = self._language_model.project(pooled)
+        if self._model.box_embedding is not None:
+            tokens = tokens + self._model.box_embedding(boxes.to(tokens.device)).to(tokens.dtype)
+        return tokens

@@ -110,7 +110,11 @@ class GroundingHead(nn.Module):
         Returns:
             Distances [..., 4] to the left, upper, right and lower edge, in shares of the image, > 0.
         """
-        return F.softplus(self.box(F.gelu(self.box_patch(inner) + self.box_word(name_vectors))) - 2)
+        return self.edges_between(self.box_patch(inner), self.box_word(name_vectors))
+
+    def edges_between(self, of_patches: torch.Tensor, of_names: torch.Tensor) -> torch.Tensor:
+        """`edges` of what `box_patch` and `box_word` make of patches and names, [..., size] each, which broadcast."""
+        return F.softplus(self.box(F.gelu(of_patches + of_names)) - 2)
 
 
 def centres(side: int) -> torch.Tensor:
@@ -180,12 +184,12 @@ class PatchFeatures:
 
     Attributes:
         vectors: [side², size], in the space where patches and names meet.
-        inner: [side², inner], which boxes are read from.
+        boxed: [side², size], which boxes are read from.
         side: Patches along one side of the image.
     """
 
     vectors: torch.Tensor
-    inner: torch.Tensor
+    boxed: torch.Tensor
     side: int
 
 
@@ -193,7 +197,8 @@ class PatchFeatures:
 def encode_patches(grounding_head: GroundingHead, patches: torch.Tensor) -> PatchFeatures:
     """Encode an image's patches [side, side, hidden] once for all names that are asked for."""
     side = patches.shape[0]
-    return PatchFeatures(*grounding_head.patch_vectors(patches.reshape(side * side, -1).float()), side)
+    vectors, inner = grounding_head.patch_vectors(patches.reshape(side * side, -1).float())
+    return PatchFeatures(vectors, grounding_head.box_patch(inner), side)
 
 
 @torch.inference_mode()
@@ -214,13 +219,12 @@ def ground(
     # 1. Probability that each patch shows what each name means, [side², n].
     names = grounding_head.name_vectors(words.float())
     likely = grounding_head.similarity(patches.vectors, names).sigmoid()
-    centre = centres(patches.side).to(likely.device)
+    centre, of_names = centres(patches.side).to(likely.device), grounding_head.box_word(names)
     found = []
-    for n, name in enumerate(names):
+    for n in range(len(names)):
         # 2. The k patches that may be part of such a thing, and the box that each of them sees, [k, 4].
         able = likely[:, n] >= MIN_PATCH_RATIO * likely[:, n].max()
-        inner = patches.inner[able]
-        boxes = to_boxes(centre[able], grounding_head.edges(inner, name.expand(len(inner), -1)))
+        boxes = to_boxes(centre[able], grounding_head.edges_between(patches.boxed[able], of_names[n]))
         # 3. Boxes that mean the same thing become one candidate.
         found.append(_separate(likely[able, n], boxes, most))
     return found
