@@ -23,11 +23,10 @@ from proxqa_core.comparison.questions import ComparisonQuestion
 from proxqa_core.datasets.benchmarks import POINT_NAME
 from proxqa_core.datasets.folder import BadDatasetError
 from proxqa_core.errors import BadImageError, BadObjectError, ProxqaError
+from proxqa_core.llm.time_limit import TEMPLATE_TIMEOUT_S, TimeLimitError, within
 from proxqa_core.types import ObjectQuery
 
 log = logging.getLogger(__name__)
-TEMPLATE_TIMEOUT_S = 5.0
-"""Longest time that another model's chat template may take."""
 
 
 @dataclass(frozen=True)
@@ -142,8 +141,6 @@ class HuggingFaceAnswerer:
 
     def _check_template(self, source: str) -> None:
         """Raise ProxqaError on a chat template that never ends: it is a program that came with the model."""
-        from proxqa_core.llm.time_limit import TimeLimitError, within
-
         if not _has_chat_template(self._processor):
             return
         asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Where?"}]}]

@@ -13,12 +13,10 @@ from typing import Any
 
 from proxqa_core.errors import BadModelError
 from proxqa_core.language.templates import CHOICES, DEPTH_LEAD, NOT_VISIBLE, REGION
-from proxqa_core.llm.time_limit import TimeLimitError, within
+from proxqa_core.llm.time_limit import TEMPLATE_TIMEOUT_S, TimeLimitError, within
 from proxqa_core.types import Box
 
 _SLOT = "PROXQAQUESTION"
-TEMPLATE_TIMEOUT_S = 5.0
-"""Longest time that a model's chat template may take: it is a program, and may never end."""
 
 
 @dataclass(frozen=True)

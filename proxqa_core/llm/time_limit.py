@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+TEMPLATE_TIMEOUT_S = 5.0
+"""Longest time that a model's chat template may take: it is a program, and may never end."""
 
 
 class TimeLimitError(Exception):

@@ -23,11 +23,12 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from proxqa_core.errors import BadModelError, ModelNotFoundError
 from proxqa_core.files import atomic_folder
@@ -41,6 +42,7 @@ from proxqa_core.vision.box_embedding import BoxEmbedding
 from proxqa_core.vision.grounding_head import GroundingHead
 
 log = logging.getLogger(__name__)
+Network = TypeVar("Network", bound=nn.Module)
 
 INFO = "proxqa.json"
 PROJECTOR = "projector.safetensors"
@@ -170,28 +172,26 @@ class AdapterInfo:
                 )
 
     def _check_visibility(self) -> None:
+        def right(weights: Any) -> bool:
+            return self.grounding_head and _are_weights(weights, 3)
+
         for key in ("visibility", "visibility_in_box"):
-            weights = getattr(self, key)
-            if weights is None:
-                continue
-            if not (self.grounding_head and _are_weights(weights, 3)):
-                raise BadModelError(
-                    f"adapter {self.name!r}: {key} is {repr(weights)[:60]}; "
-                    "expected three numbers in [-20, 20], and a grounding head"
-                )
-            object.__setattr__(self, key, tuple(float(v) for v in weights))  # JSON has lists only
+            self._check_weights(key, right, "three numbers in [-20, 20], and a grounding head")
 
     def _check_closer_weights(self) -> None:
+        def right(weights: Any) -> bool:
+            return _are_weights(weights, 2) and weights[0] > 0 and weights[1] >= 0
+
         for key in ("closer_weights", "closer_weights_in_box"):
-            weights = getattr(self, key)
-            if weights is None:
-                continue
-            if not _are_weights(weights, 2) or weights[0] <= 0 or weights[1] < 0:
-                raise BadModelError(
-                    f"adapter {self.name!r}: {key} is {repr(weights)[:60]}; expected two numbers in [0, 20], the first "
-                    "above 0"
-                )
-            object.__setattr__(self, key, tuple(float(v) for v in weights))  # JSON has lists only
+            self._check_weights(key, right, "two numbers in [0, 20], the first above 0")
+
+    def _check_weights(self, key: str, right: Callable[[Any], bool], expected: str) -> None:
+        weights = getattr(self, key)
+        if weights is None:
+            return
+        if not right(weights):
+            raise BadModelError(f"adapter {self.name!r}: {key} is {repr(weights)[:60]}; expected {expected}")
+        object.__setattr__(self, key, tuple(float(v) for v in weights))  # JSON has lists only
 
 
 def _are_weights(values: Any, count: int) -> bool:
@@ -452,12 +452,7 @@ def read_grounding_head(folder: Path) -> GroundingHead:
     Raises:
         BadModelError: The file does not hold a whole grounding head.
     """
-    weights = _tensors(folder / GROUNDING_HEAD)
-    try:
-        return GroundingHead.from_weights({k: v.float() for k, v in weights.items()}).eval().requires_grad_(False)
-    except (KeyError, RuntimeError, IndexError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise BadModelError(f"{str(folder / GROUNDING_HEAD)!r} does not hold a grounding head: {reason}") from error
+    return _GROUNDING_HEAD.read(folder)
 
 
 def read_box_embedding(folder: Path) -> BoxEmbedding:
@@ -466,12 +461,7 @@ def read_box_embedding(folder: Path) -> BoxEmbedding:
     Raises:
         BadModelError: The file does not hold a whole box embedding.
     """
-    weights = _tensors(folder / BOX_EMBEDDING)
-    try:
-        return BoxEmbedding.from_weights({k: v.float() for k, v in weights.items()}).eval().requires_grad_(False)
-    except (KeyError, RuntimeError, ValueError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise BadModelError(f"{str(folder / BOX_EMBEDDING)!r} does not hold a box embedding: {reason}") from error
+    return _BOX_EMBEDDING.read(folder)
 
 
 def read_lora(folder: Path) -> Lora:
@@ -558,9 +548,9 @@ def _read(folder: Path, spec: AdapterSpec, get: Callable[[Path, Callable[[Shapes
             raise BadModelError(f"adapter {info.name!r}: the model has no layers {', '.join(config.targets)[:80]!r}")
         lora = get(folder / LORA, lambda _: config.shapes(spec.linear))
     if info.grounding_head:
-        _header(folder / GROUNDING_HEAD, lambda given: _grounding_head_shapes(folder / GROUNDING_HEAD, given, spec))
+        _GROUNDING_HEAD.check(folder, spec)
     if info.box_embedding:
-        _header(folder / BOX_EMBEDDING, lambda given: _box_embedding_shapes(folder / BOX_EMBEDDING, given, spec))
+        _BOX_EMBEDDING.check(folder, spec)
     return info, config, projector, lora
 
 
@@ -681,22 +671,61 @@ def _not_plain(values: dict[str, Any]) -> list[str]:
     return [f"{key} {values[key]!r}"[:60] for key in odd]
 
 
-def _grounding_head_shapes(path: Path, given: Shapes, spec: AdapterSpec) -> Shapes:
-    """The shapes of a grounding head for this model, of the inner sizes that the file's has."""
-    sizes = given.get("patch_out.weight", ())
-    if len(sizes) != 2:
-        raise BadModelError(f"{str(path)!r} does not hold a grounding head: no matrix 'patch_out.weight'")
-    with torch.device("meta"):
-        return _shapes(GroundingHead(spec.patch, spec.word, *sizes).state_dict())
+@dataclass(frozen=True)
+class _NetworkFile(Generic[Network]):
+    """A small network beside the language model, in a file of its own.
+
+    Attributes:
+        file: Its name.
+        what: What the network is called.
+        matrix: The matrix whose two sizes tell the inner sizes.
+        from_weights: Makes the network of a whole state dict; any error says that it is another's.
+        build: The same of what it must fit and the sizes of the matrix.
+    """
+
+    file: str
+    what: str
+    matrix: str
+    from_weights: Callable[[dict[str, torch.Tensor]], Network]
+    build: Callable[[AdapterSpec, tuple[int, ...]], Network]
+
+    def check(self, folder: Path, spec: AdapterSpec) -> None:
+        """BadModelError where the file's header does not fit."""
+        _header(folder / self.file, lambda given: self._shapes(folder / self.file, given, spec))
+
+    def _shapes(self, path: Path, given: Shapes, spec: AdapterSpec) -> Shapes:
+        sizes = given.get(self.matrix, ())
+        if len(sizes) != 2:
+            raise BadModelError(f"{str(path)!r} does not hold a {self.what}: no matrix {self.matrix!r}")
+        with torch.device("meta"):
+            return _shapes(self.build(spec, sizes).state_dict())
+
+    def read(self, folder: Path) -> Network:
+        """The network, float32; BadModelError where the file does not hold a whole one."""
+        path = folder / self.file
+        weights = _tensors(path)
+        try:
+            network = self.from_weights({name: tensor.float() for name, tensor in weights.items()})
+        except (KeyError, RuntimeError, IndexError, ValueError, TypeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise BadModelError(f"{str(path)!r} does not hold a {self.what}: {reason}") from error
+        return network.eval().requires_grad_(False)
 
 
-def _box_embedding_shapes(path: Path, given: Shapes, spec: AdapterSpec) -> Shapes:
-    """The shapes of a box embedding for this model, of the inner size that the file's has."""
-    sizes = given.get("out.weight", ())
-    if len(sizes) != 2:
-        raise BadModelError(f"{str(path)!r} does not hold a box embedding: no matrix 'out.weight'")
-    with torch.device("meta"):
-        return _shapes(BoxEmbedding(spec.word, sizes[1]).state_dict())
+_GROUNDING_HEAD = _NetworkFile(
+    file=GROUNDING_HEAD,
+    what="grounding head",
+    matrix="patch_out.weight",
+    from_weights=GroundingHead.from_weights,
+    build=lambda spec, sizes: GroundingHead(spec.patch, spec.word, *sizes),
+)
+_BOX_EMBEDDING = _NetworkFile(
+    file=BOX_EMBEDDING,
+    what="box embedding",
+    matrix="out.weight",
+    from_weights=BoxEmbedding.from_weights,
+    build=lambda spec, sizes: BoxEmbedding(spec.word, sizes[1]),
+)
 
 
 def _header(path: Path, expected: Callable[[Shapes], Shapes] | None = None) -> Shapes:

@@ -33,7 +33,7 @@ from proxqa_core.vision.box_embedding import BoxEmbedding
 from proxqa_core.vision.grounding_head import GroundingHead
 from proxqa_core.vision.regions import region_tokens
 from proxqa_training.checkpoints import load_checkpoint, load_weights, save_checkpoint
-from proxqa_training.depth_digits import soft_digits
+from proxqa_training.depth_digits import expected_depth, soft_digits
 from proxqa_training.distributed import DistributedContext
 from proxqa_training.instructions.build import IN_BOTH_FORMS, Turn, build_turns
 from proxqa_training.interrupt import stop_between_steps
@@ -432,8 +432,7 @@ class Trainer:
                         far.append(j if a < b else i)
         if not near:
             return None
-        likely = logits[torch.tensor(near + far)][:, self.digits].softmax(-1)
-        depth = (likely @ (torch.arange(10) * 0.1 + 0.05)).reshape(2, -1)
+        depth = expected_depth(logits[torch.tensor(near + far)][:, self.digits]).reshape(2, -1)
         apart = depth[1] - depth[0]  # of every pair, > 0 = in the right order
         return F.softplus(-apart / scale).mean(), (apart > 0).float().mean().item()
 
@@ -446,8 +445,7 @@ class Trainer:
         """
         # 1. tenths: cross-entropy with soft targets, [d], and the error of the depth they amount to
         log = logits[tenths].log_softmax(-1)[:, self.digits]
-        mean = logits[tenths][:, self.digits].softmax(-1) @ (torch.arange(10) * 0.1 + 0.05)
-        error = (mean - depth).abs()
+        error = (expected_depth(logits[tenths][:, self.digits]) - depth).abs()
         first = -(soft_digits(depth.clamp(0, 0.99), std) * log).sum(-1) + error
         # 2. hundredths: the same within the true tenth
         tenth = (targets[tenths][:, None] == self.digits).int().argmax(-1).float() * 0.1
