@@ -9,6 +9,7 @@ import argparse
 import importlib
 import itertools
 import logging
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -62,7 +63,7 @@ def run_ask(options: argparse.Namespace) -> None:
     from proxqa_core.answering import check_question
     from proxqa_core.cli.names import taught_names
 
-    question = options.words[-1]
+    question = _question(options)
     queries = common.object_queries(options.objects, options.box)
     general = options.model != "default" or options.adapter is not None
     check_question(question, queries, general, familiar=options.node or taught_names(options) is not None)
@@ -119,6 +120,23 @@ def run_chat(options: argparse.Namespace) -> None:
     said = chat(encoded, queries)
     if options.json:
         common.write_report(options, {"image": str(options.image), "model": engine.model_name, "turns": said}, "")
+
+
+def _question(options: argparse.Namespace) -> str:
+    """What is asked, the last of the words.
+
+    Raises:
+        BadUsageError: It is a file, or one word of several that were not put in quotes.
+    """
+    *images, question = options.words
+    if os.path.exists(question):  # unlike Path's also for a text that no file can be called
+        raise common.BadUsageError(f"no question was asked: {question!r} is a file; expected IMAGE ... QUESTION")
+    missing = next((image for image in images if not os.path.exists(image)), None)
+    if missing is not None and " " not in question and "/" not in missing:
+        raise common.BadUsageError(
+            f"{missing!r} is no image and {question!r} no question; put the question in quotes: IMAGE ... 'QUESTION'"
+        )
+    return str(question)
 
 
 def _ask_node(options: argparse.Namespace, question: str, queries: Sequence[ObjectQuery]) -> None:

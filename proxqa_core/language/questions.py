@@ -30,7 +30,7 @@ from proxqa_core.language.phrases import (
 )
 from proxqa_core.language.referring import read_expression
 from proxqa_core.language.rules import Question, QuestionReader
-from proxqa_core.language.wording import is_about_something_else, plainer, refuse_coordinates
+from proxqa_core.language.wording import is_about_something_else, plainer, refuse_coordinates, refuse_limits
 from proxqa_core.types import MAX_OBJECTS, MAX_QUESTION_LENGTH, QuestionKind, clean_text
 
 __all__ = ["Question", "understand"]
@@ -52,12 +52,13 @@ def understand(question: str, known: Sequence[str] = ()) -> Question:
         The question. One that is not about distance has the kind QuestionKind.GENERAL.
 
     Raises:
-        NotUnderstoodError: The question is empty or too long, names nothing or too little to compare, or asks for the
-            distance between two objects: distances are measured from the camera.
+        NotUnderstoodError: The question is empty or too long, names nothing or too little to compare, asks for the
+            distance between two objects (distances are measured from the camera) or whether one is within a limit.
     """
     asked = _checked(question)
     # 1. what is said of the answer and of marks in the image comes off
     refuse_coordinates(asked)
+    refuse_limits(asked)
     request = read_request(question)
     names = KnownNames(tuple(known)[:MAX_OBJECTS])
     if is_about_something_else(request.question):

@@ -296,3 +296,27 @@ def refuse_coordinates(text: str) -> None:
         raise NotUnderstoodError(
             "the question asks for a place in the image; expected one about distance, such as 'how far is the chair?'"
         )
+
+
+_LIMIT = re.compile(
+    r"\b(?:within|under|over|beyond|below|above|at (?:least|most)|(?:closer|nearer|less|more|farther|further|greater|fewer) than)"
+    r" (?:about |around |roughly )?((?:\d+(?:[.,]\d+)?|an?|half an?|one|two|three|four|five|six|seven|eight|nine|ten)"
+    r"[ -]?(?:m|(?:centi|milli|kilo)?met(?:er|re)s?|cm|mm|km|feet|foot|ft|inch(?:es)?|yards?))\b(?! (?:long|high|tall|wide|deep|in))",
+    re.I,
+)  # fmt: skip
+
+
+def refuse_limits(text: str) -> None:
+    """Raise on a question of whether something is within a length: nothing compares with one.
+
+    Args:
+        text: The question as it came.
+
+    Raises:
+        NotUnderstoodError: It asks that.
+    """
+    if limit := _LIMIT.search(text):
+        raise NotUnderstoodError(
+            f"the question asks whether something is within a limit ({limit[1]!r}); ask how far it is, for example "
+            "'how far is the chair in metres?', and compare the distance with the limit"
+        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from proxqa_core.errors import BadImageError
 from proxqa_core.vision.image_file import read_image
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+CAMERA_NAME = re.compile(r"/dev/video\d+")
+"""What cameras are called on Linux."""
 VIDEO_ENDINGS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 
 
@@ -68,7 +71,7 @@ class ImageSources:
             found += _in_folder(path) if path.is_dir() else [path]
         for path in found:
             if not path.exists():
-                raise BadImageError(f"{path}: no such file; expected an image, a folder of images, a video or a camera")
+                raise BadImageError(f"{path}: {_why_missing(path)}")
         return cls(tuple(found), every_images, every_seconds)
 
     @property
@@ -118,6 +121,13 @@ class ImageSources:
             yield SourceImage(f"{path}:{number}", cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False))
         if number == 0:
             yield SourceImage(str(path), None, f"{path}: gives no image; expected a video or camera that does")
+
+
+def _why_missing(path: Path) -> str:
+    if CAMERA_NAME.fullmatch(str(path)):
+        cameras = ", ".join(sorted(str(p) for p in path.parent.glob("video*"))) or "none"
+        return f"no such camera; there are: {cameras} (in a container: docker run --device {path})"
+    return "no such file; expected an image, a folder of images, a video or a camera"
 
 
 def is_camera(path: Path) -> bool:

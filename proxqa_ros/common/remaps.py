@@ -7,11 +7,13 @@ and of namespaces are not judged.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Collection, Sequence
 
 from rclpy.node import Node
 
 from proxqa_core.types import clean_text
+from proxqa_ros.common.dds_profile import PROFILE
 
 OF_EVERY_NODE = ("/rosout", "/parameter_events", "/clock", "/tf", "/tf_static")
 OF_EVERY_NODE_PRIVATE = (
@@ -86,19 +88,23 @@ def warn_of_unmatched(node: Node, names: Collection[str], arguments: Sequence[st
     return lines
 
 
-LOSS_REMEDY = (
-    "are large images lost? give both the same /dev/shm (docker --ipc=host) and DDS profile, or use a compressed topic"
-)
-"""What to do where images do not come."""
 MAX_NAMED_TOPICS = 5
 
 
-def silent_topic(node: Node, topic: str, kinds: Collection[str]) -> str:
+def loss_remedy() -> str:
+    """What to do where images do not come."""
+    profile = os.environ.get(PROFILE, "")
+    start = f"start the camera with {PROFILE}={profile} as this node was" if profile else "give both one DDS profile"
+    return f"are large images lost? {start}, in containers with --ipc=host, or use a compressed topic"
+
+
+def silent_topic(node: Node, topic: str, name: str, kinds: Collection[str]) -> str:
     """What to say of a topic of which nothing comes.
 
     Args:
         node: The node, whose view of the graph is used, and whose own topics are left out.
         topic: The topic's full name.
+        name: What the code calls it, before remapping.
         kinds: The types of messages that would do.
 
     Returns:
@@ -108,13 +114,24 @@ def silent_topic(node: Node, topic: str, kinds: Collection[str]) -> str:
     if publishers := node.count_publishers(topic):
         return (
             f": {topic} has {publishers} publisher{'' if publishers == 1 else 's'}, but no image comes; does the "
-            f"camera run? {LOSS_REMEDY}"
+            f"camera run? {loss_remedy()}"
         )
     own = f"{node.get_fully_qualified_name()}/"
     others = [n for n, types in node.get_topic_names_and_types() if set(types) & set(kinds) and not n.startswith(own)]
     published = sorted(n for n in others if n != topic and node.count_publishers(n))
     named = f"{', '.join(published[:MAX_NAMED_TOPICS])}{' …' if len(published) > MAX_NAMED_TOPICS else ''}"
-    return f": nobody publishes {topic}; images are published on {named or 'no topic'}"
+    return f": nobody publishes {topic}; images are published on {named or 'no topic'}{_way_to(published, topic, name)}"
+
+
+def _way_to(published: Sequence[str], topic: str, name: str) -> str:
+    """How to have one of the topics that there are, where one may be meant."""
+    if f"{topic}/compressed" in published:
+        return "; for that set image_transport to compressed"
+    if topic.removesuffix("/compressed") in published:
+        return "; for that set image_transport to raw"
+    colours = [other for other in published if "depth" not in other]
+    alike = [other for other in colours if other.endswith("/compressed") == topic.endswith("/compressed")]
+    return f"; to take one: -r {name}:={alike[0]}" if alike else ""
 
 
 def _full(name: str, node: Node) -> str:

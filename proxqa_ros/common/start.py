@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,26 +19,56 @@ from rclpy.utilities import remove_ros_args
 
 from proxqa_core.errors import reason_of
 from proxqa_ros.common.dds_profile import use_fastdds_profile
+from proxqa_ros.common.parameters import Spec
 
 CANNOT_START = 1
 """Exit code where ROS cannot be started."""
 
 
-USAGE = """usage: {program} [--help] [--version] [--ros-args -r image:=/camera/image_raw -p NAME:=VALUE …]
+HELP_WIDTH = 100
+"""Characters in a line of --help."""
+USAGE = """usage: {program} [--help] [--version]
+           [--ros-args -r {topic}:=/other/topic -p NAME:=VALUE --params-file FILE …]
 
 {about}
 
-Parameters, topics and services are listed in docs/ros.md and config/; with a ROS installation,
-`ros2 param describe` tells of a running node's."""
+topics and services, which -r remaps:
+{names}
+
+parameters (default), which -p sets; with their ranges in config/:
+{parameters}"""
 
 
-def said_at_start(program: str, about: str, args: Sequence[str] | None) -> bool:
+def help_text(program: str, about: str, names: Sequence[str], specs: Mapping[str, Spec]) -> str:
+    """What --help prints. Arguments as of `said_at_start`."""
+
+    def indented(text: str, deeper: str = "  ") -> str:
+        filled = textwrap.TextWrapper(HELP_WIDTH, "  ", deeper, break_on_hyphens=False, break_long_words=False)
+        return filled.fill(text)
+
+    parameters = [
+        indented(f"{name} ({json.dumps(spec.default)}): {spec.description}", "      ") for name, spec in specs.items()
+    ]
+    return USAGE.format(
+        program=program,
+        about=about,
+        topic=names[0],
+        names=indented(", ".join(names)),
+        parameters="\n".join(parameters),
+    )
+
+
+def said_at_start(
+    program: str, about: str, args: Sequence[str] | None, names: Sequence[str], specs: Mapping[str, Spec]
+) -> bool:
     """Answer --help and --version; name arguments that are not used.
 
     Args:
         program: What the node's program is called.
         about: What it does, one line.
         args: The command line; None = the process's own.
+        names: Its topics and services before remapping, the most important first.
+        specs: Its parameters by name.
 
     Returns:
         Whether that was all that was asked for.
@@ -45,7 +77,7 @@ def said_at_start(program: str, about: str, args: Sequence[str] | None) -> bool:
     if args is None or (own and not own[0].startswith("-")):
         own = own[1:]  # the program itself comes first
     if {"-h", "--help"} & set(own):
-        print(USAGE.format(program=program, about=about))
+        print(help_text(program, about, names, specs))
         return True
     if "--version" in own:
         print(f"{program} {package_version()}")

@@ -461,7 +461,7 @@ def _name(zone: Zone) -> str:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until it is interrupted, then stop the robot. Exit code: 0, or 2 for parameters out of range."""
-    if said_at_start("speed_governor", ABOUT, args):
+    if said_at_start("speed_governor", ABOUT, args, NAMES, governor_parameters.SPECS):
         return 0
     interrupted = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -22,7 +22,7 @@ WINDOW_S = 10.0
 MIN_PUBLISHED = 20
 """Fewest images in the window that tell something."""
 MIN_SECONDS = 8.0
-"""Shortest time that tells something, in seconds: a model that warms up leaves no time to take images."""
+"""Shortest time of counting that tells something, in seconds: a model that warms up leaves no time to take images."""
 MIN_SHARE = 0.5
 """Share of the published images that must arrive, in [0, 1]; the newest alone is used, and a few may be lost."""
 
@@ -35,6 +35,7 @@ class ArrivalCounts:
         received: How many came.
         published: How many were published from the first of them on; NaN = not known.
         seconds: From the first arrival in the window until now.
+        counted_s: From the first arrival of all until now, in seconds.
         silent_s: Since the last arrival, in seconds; NaN = none has come.
         anonymous: The numbers come without the publisher, as an older rclpy gives them: they are right where there is
             only one.
@@ -43,6 +44,7 @@ class ArrivalCounts:
     received: int = 0
     published: float = math.nan
     seconds: float = 0.0
+    counted_s: float = 0.0
     silent_s: float = math.nan
     anonymous: bool = False
 
@@ -59,7 +61,7 @@ class ArrivalCounts:
             remedy: What to do about it.
         """
         if (
-            self.seconds < MIN_SECONDS
+            self.counted_s < MIN_SECONDS
             or not self.published >= MIN_PUBLISHED
             or self.received >= MIN_SHARE * self.published
         ):
@@ -88,7 +90,7 @@ class Arrivals:
             self._numbers: dict[Hashable, int] = {}
             self._anonymous = False
             self._steps: deque[tuple[float, float]] = deque()  # when one came, and how many were published with it
-            self._last_s = math.nan
+            self._first_s = self._last_s = math.nan
 
     def clear_numbers(self) -> None:
         """Forget how many were published, not when the last one came."""
@@ -107,6 +109,7 @@ class Arrivals:
         number = info.get("publication_sequence_number")
         with self._lock:
             self._last_s = self._clock()
+            self._first_s = self._last_s if math.isnan(self._first_s) else self._first_s
             self._anonymous = key is None and number is not None
             self._steps.append((self._last_s, self._step(key, number)))
             self._drop_old()
@@ -120,7 +123,8 @@ class Arrivals:
             steps = [step for _, step in self._steps]
             published = sum(steps[1:]) + 1 if steps else math.nan  # NaN as soon as one step is
             seconds = now_s - self._steps[0][0] if steps else 0.0
-            return ArrivalCounts(len(steps), published, seconds, now_s - self._last_s, self._anonymous)
+            counted_s = now_s - self._first_s if steps else 0.0
+            return ArrivalCounts(len(steps), published, seconds, counted_s, now_s - self._last_s, self._anonymous)
 
     def _step(self, publisher: Hashable, number: int | None) -> float:
         """How many images a publisher has published since its last one that came; NaN = not known."""

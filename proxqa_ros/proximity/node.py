@@ -51,7 +51,7 @@ from proxqa_ros.common.qos import (
     SENSOR_DATA,
     incompatible_endpoints,
 )
-from proxqa_ros.common.remaps import LOSS_REMEDY, silent_topic, warn_of_unmatched
+from proxqa_ros.common.remaps import loss_remedy, silent_topic, warn_of_unmatched
 from proxqa_ros.common.start import CANNOT_START, init_ros, refuse, said_at_start
 from proxqa_ros.distance.calibrator import DistanceCalibrator
 from proxqa_ros.distance.depth_image import TRANSPORTS as DEPTH_TRANSPORTS
@@ -287,9 +287,13 @@ class ProximityNode(AutostartNode):
 
     # -- inputs ------------------------------------------------------------------------------------------------------
 
-    def _subscribe(self) -> None:
+    def _camera_input(self) -> tuple[type, str]:
+        """The images' type of message and topic, before remapping."""
         compressed = self.shared.parameters.image_transport == "compressed"
-        kind, topic = (CompressedImage, "image/compressed") if compressed else (Image, "image")
+        return (CompressedImage, "image/compressed") if compressed else (Image, "image")
+
+    def _subscribe(self) -> None:
+        kind, topic = self._camera_input()
         subscribe, group = self.inputs.subscribe, self._sensors_group
         camera = subscribe(kind, topic, self.pipeline.on_image, NEWEST_BEST_EFFORT, self._images_group)
         for source in self.shared.calibrator.sources:
@@ -365,13 +369,14 @@ class ProximityNode(AutostartNode):
         if not self._waits_for_images() or arrivals.silent_s < SILENCE_S:
             return ""
         kinds = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-        return silent_topic(self, self.inputs.endpoints[0].topic, kinds)
+        _, name = self._camera_input()
+        return silent_topic(self, self.inputs.endpoints[0].topic, name, kinds)
 
     def _image_loss(self, arrivals: ArrivalCounts) -> str:
         """That only some of the published images come, and what to do; '' = they do."""
         if not self._waits_for_images():
             return ""
-        return arrivals.problem(self.inputs.endpoints[0].topic, LOSS_REMEDY)
+        return arrivals.problem(self.inputs.endpoints[0].topic, loss_remedy())
 
     def _waits_for_images(self) -> bool:
         return self.shared.active and bool(self.inputs.endpoints) and self.shared.worker is not None
@@ -409,7 +414,7 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 2 where its parameters cannot be used.
     """
-    if said_at_start("proximity_node", ABOUT, args):
+    if said_at_start("proximity_node", ABOUT, args, NAMES, parameters.SPECS):
         return 0
     # rclpy ends its context on SIGINT and then calls the handler that was there before: not the one that raises
     # KeyboardInterrupt wherever the program happens to be

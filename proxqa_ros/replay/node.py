@@ -244,7 +244,7 @@ def _evaluate_at_start(
 
 def main(args: Sequence[str] | None = None) -> int:
     """Evaluate the parameter `bag`, or serve goals until interrupted. The exit code: see the module."""
-    if said_at_start("replay_evaluation", ABOUT, args):
+    if said_at_start("replay_evaluation", ABOUT, args, NAMES, replay_parameters.SPECS):
         return 0
     interrupted = threading.Event()
     # before the node can be seen: who sees it may interrupt it

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from proxqa_ros.common.remaps import rules_of
 from proxqa_ros.proximity.node import NAMES, ProximityNode
@@ -64,9 +64,18 @@ def test_the_names_are_those_that_the_node_has():
 def test_where_nobody_publishes_images_it_is_said_who_does(graph, fake):
     graph.start(lambda *_: fake)
     graph.client.create_publisher(Image, "/front/image_raw", 1)
-    said = "nobody publishes /image; images are published on /front/image_raw"
+    graph.client.create_publisher(Image, "/front/depth", 1)
+    topics = "/front/depth, /front/image_raw; to take one: -r image:=/front/image_raw"
+    said = f"nobody publishes /image; images are published on {topics}"
     assert wait_until(lambda: said in graph.diagnostic(level=b"\x01")["message"])
     camera = graph.camera()
     silent = "no usable image has arrived yet: /image has 1 publisher, but no image comes"
     assert wait_until(lambda: graph.diagnostic(level=b"\x01")["message"].startswith(silent))
     assert camera.get_subscription_count() == 1
+
+
+def test_images_of_the_other_transport_are_named_with_the_parameter(graph, fake):
+    graph.start(lambda *_: fake)
+    graph.client.create_publisher(CompressedImage, "/image/compressed", 1)
+    said = "images are published on /image/compressed; for that set image_transport to compressed"
+    assert wait_until(lambda: said in graph.diagnostic(level=b"\x01")["message"])

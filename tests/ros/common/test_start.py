@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from proxqa_ros.common import dds_profile
 from proxqa_ros.common.dds_profile import PROFILE, fastdds_profile, use_fastdds_profile
 from proxqa_ros.common.remaps import silent_topic
-from proxqa_ros.common.start import said_at_start
+from proxqa_ros.common.start import HELP_WIDTH, said_at_start
 from proxqa_ros.governor.node import main as governor
 from proxqa_ros.proximity.node import main as proximity
 from proxqa_ros.replay.node import main as replay
@@ -23,13 +24,18 @@ def test_help_and_version_start_nothing(main: Any, name: str, capsys: pytest.Cap
     assert main([name, "--version"]) == 0
     assert capsys.readouterr().out.startswith(f"{name} 0.")
     assert main([name, "--help"]) == 0
-    assert f"usage: {name}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"usage: {name}" in said and max(map(len, said.splitlines())) <= HELP_WIDTH
+    node = importlib.import_module(main.__module__)
+    specs = importlib.import_module(main.__module__.replace(".node", ".parameters")).SPECS
+    assert all(topic in said for topic in node.NAMES)
+    assert all(f"\n  {parameter} (" in said for parameter in specs)
 
 
 def test_unknown_arguments_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert not said_at_start("node", "about", ["/bin/node", "--ros-args", "-p", "objects:=[chair]"])
+    assert not said_at_start("node", "about", ["/bin/node", "--ros-args", "-p", "objects:=[chair]"], (), {})
     assert capsys.readouterr().err == ""
-    assert not said_at_start("node", "about", ["/bin/node", "--verison", "objects=chair"])
+    assert not said_at_start("node", "about", ["/bin/node", "--verison", "objects=chair"], (), {})
     first, second = capsys.readouterr().err.splitlines()
     assert "did you mean --version?" in first and "--ros-args -p NAME:=VALUE" in second
 
@@ -70,5 +76,5 @@ class Graph:
 
 
 def test_a_publisher_of_which_nothing_comes_is_said() -> None:
-    said = silent_topic(Graph(2), "/camera", ())  # type: ignore[arg-type]
+    said = silent_topic(Graph(2), "/camera", "image", ())  # type: ignore[arg-type]
     assert said.startswith(": /camera has 2 publishers, but no image comes") and "--ipc=host" in said

@@ -83,6 +83,18 @@ def test_nothing_is_said_at_once(monkeypatch):
         assert bool(arrivals.counts().problem("/image", "")) == (clock.now_s >= 8)
 
 
+def test_what_is_lost_is_said_on_and_on_where_hardly_any_comes(monkeypatch):
+    """One of 90 every three seconds: what is left in the window is soon younger than what must have been counted."""
+    monkeypatch.setattr(module, "MIN_SECONDS", 8.0)
+    clock = Clock()
+    arrivals = Arrivals(clock)
+    for number in range(20):
+        clock.now_s = number * 3.0
+        arrivals.add(info(number * 90))
+        clock.now_s += 1.5
+        assert bool(arrivals.counts().problem("/image", "")) == (clock.now_s >= 8)
+
+
 def test_nothing_is_said_that_is_not_known():
     arrivals = Arrivals(Clock())
     for number in range(60):  # two publishers, of whose images none is lost
