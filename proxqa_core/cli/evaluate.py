@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from proxqa_core.evaluation.benchmarks import BenchmarkSource
     from proxqa_core.evaluation.html import Provenance
     from proxqa_core.evaluation.sequence import Run
+
+log = logging.getLogger(__name__)
 
 BENCHMARKS = {
     "folder": "a labelled folder",
@@ -80,6 +83,8 @@ def _eval_folder(options: argparse.Namespace, path: Path) -> None:
             direct=options.direct,
         )
         report = summary(measured, train)
+    if not report["objects_with_truth"] and not report["pairs"]:
+        log.warning("no object of these images has a depth (depth_m, depth or depth_map): nothing is judged")
     if options.html:
         from proxqa_core.evaluation.html import render
 

@@ -83,10 +83,11 @@ def _write_frames(options: argparse.Namespace, settings: Settings) -> None:
 
     done = write_frames(options.bag, options.frames, settings, progress=common.shows_progress(options))
     report = {"folder": str(options.frames), "topic": done.topic, "images": done.images, "bad_images": done.bad}
+    topic = f" --topic {done.topic}" if options.topic else ""
     text = [
         f"{options.frames}: {done.images} images of {done.topic}, called by their numbers",
         *(f"left out: {line}" for line in done.bad),
         f"draw boxes: proxqa serve --boxes {options.frames}",
-        f"then:       proxqa record {options.bag} --boxes {options.frames / NUMBERED_BOXES} --out DIR",
+        f"then:       proxqa record {options.bag}{topic} --boxes {options.frames / NUMBERED_BOXES} --out DIR",
     ]
     common.write_report(options, report, "\n".join(text))

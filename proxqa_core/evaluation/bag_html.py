@@ -173,7 +173,7 @@ def _over_time(run: Run) -> str:
     start, end = min(a.stamp for a in answers), max(a.stamp for a in answers)
     plots = [_plot(name, points, start, end) for name, points in list(series.items())[:MAX_PLOTS]]
     note = f'<p class=note><span style="color:{_PREDICTED_COLOUR}">Predicted</span> ± its standard deviation (grey) '
-    note += f'where in view, <span style="color:{_TRUE_COLOUR}">true</span>; depths are relative, not metres.'
+    note += f'where in view, <span style="color:{_TRUE_COLOUR}">true</span> (dashed); depths are relative, not metres.'
     if len(series) > MAX_PLOTS:
         note += f" {MAX_PLOTS} of {len(series)} objects."
     return f"<div class=pairs>{''.join(plots)}</div>{note}</p>"
@@ -238,7 +238,7 @@ def _plot(name: str, points: Sequence[tuple[int, ObjectDepth, float]], start: in
         if math.isfinite(o.depth_stddev)
     )
     predicted = _line([(axes.x(s), axes.y(o.depth)) for s, o in visible], _PREDICTED_COLOUR)
-    true = _line([(axes.x(s), axes.y(t)) for s, _, t in points if math.isfinite(t)], _TRUE_COLOUR)
+    true = _line([(axes.x(s), axes.y(t)) for s, _, t in points if math.isfinite(t)], _TRUE_COLOUR, "5 3")
     size = f'width="{axes.width:g}" height="{axes.height:g}" viewBox="0 0 {axes.width:g} {axes.height:g}"'
     return (
         f'<figure><figcaption><b>{escaped(name)}</b></figcaption><svg {size} role="img" '
@@ -246,12 +246,13 @@ def _plot(name: str, points: Sequence[tuple[int, ObjectDepth, float]], start: in
     )
 
 
-def _line(places: Iterable[tuple[float, float]], colour: str) -> str:
-    """A line with a dot at every place, so that single ones show too."""
+def _line(places: Iterable[tuple[float, float]], colour: str, dashes: str = "none") -> str:
+    """A line with a dot at every place, so that single ones show too; dashes tell it from others without colours."""
     places = list(places)
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="1.5" fill="{colour}"/>' for x, y in places)
-    return f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-opacity=".6"/>{dots}'
+    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2" fill="{colour}"/>' for x, y in places)
+    look = f'fill="none" stroke="{colour}" stroke-dasharray="{dashes}" stroke-opacity=".7"'
+    return f'<polyline points="{line}" {look}/>{dots}'
 
 
 # -- pictures ---------------------------------------------------------------------------------------------------------

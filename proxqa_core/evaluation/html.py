@@ -46,7 +46,8 @@ figcaption{font-size:13px}dl{display:grid;grid-template-columns:max-content auto
 dt{font-weight:600}dd{margin:0}.note{color:#666;font-size:13px}code{overflow-wrap:anywhere}
 svg text{font:12px system-ui,sans-serif;fill:#444}.open input{position:absolute;opacity:0}.open img{cursor:zoom-in}
 .open input:focus-visible+img{outline:3px solid #2a788e}.open input:checked+img{position:fixed;inset:0;width:100vw;
-height:100vh;max-width:none;object-fit:contain;background:#000e;z-index:9;cursor:zoom-out;border-radius:0}"""
+height:100vh;max-width:none;object-fit:contain;background:#000e;z-index:9;cursor:zoom-out;border-radius:0}
+@media(max-width:45rem){table{display:block;overflow-x:auto}td,th{padding:.25rem .5rem}h1{overflow-wrap:anywhere}}"""
 
 
 @dataclass(frozen=True)
@@ -340,6 +341,8 @@ def _worst(measured: Measurements, pictures: Iterable[Picture]) -> str:
     """The wrong answers with the highest confidence, of equal ones those of the largest difference."""
     wrong = [p for p in measured.pairs if not p.correct]
     wrong.sort(key=lambda p: tuple(-v if math.isfinite(v) else 0.0 for v in (p.confidence, p.gap)))
+    if not measured.pairs:
+        return "<p>No pair was asked about: no two objects of an image have a depth and differ in it by enough.</p>"
     if not wrong:
         return "<p>No pair was answered wrongly.</p>"
     shown = wrong[:MAX_WORST_PAIRS]

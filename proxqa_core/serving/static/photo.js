@@ -14,7 +14,10 @@ export function setUpPhoto(attempt) {
   async function open(chosen) {
     if (!chosen) return;
     byId("photo-busy").textContent = "Looking at it …";
-    const sent = await sendImage(chosen);
+    const sent = await sendImage(chosen).catch((error) => {
+      error.message = error.message.replace(/^the image:/, `${chosen.name || "the photo"}:`);
+      throw error;
+    });
     file = chosen;
     key = sent.image;
     byId("photo-drop").hidden = true;

@@ -14,7 +14,7 @@ export function showAnswer(place, answer) {
 function sureness(answer) {
   const text = `the ${answer.closer} is closer: ${percent(answer.probability)} sure`;
   return element("p", { class: "sure" },
-    element("meter", { min: 0.5, max: 1, value: answer.probability, "aria-label": text }), text);
+    element("meter", { min: 0, max: 1, value: answer.probability, "aria-label": text }), text);
 }
 
 export function objectTable(objects) {

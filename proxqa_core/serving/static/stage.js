@@ -7,6 +7,7 @@ import { element, shape } from "./dom.js";
 const LEAST_PX = 4;
 const MAX_HEIGHT_VH = 76;
 const LABEL_PX = 14;
+const LABEL_FONT = 'system-ui, "DejaVu Sans", sans-serif'; // as in style.css
 const CORNERS = [[0, 1], [2, 1], [2, 3], [0, 3]];
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
@@ -111,10 +112,11 @@ export class Stage {
     const focused = this.svg.contains(document.activeElement) ? this.selected : null;
     const unit = this.width / (this.image.clientWidth || this.width); // pixels of the image in a pixel of the screen
     const labels = [];
-    const shapes = [];
-    this.results.filter((r) => r.seen && !r.box && r.found_at).forEach((r) => shapes.push(this.foundBox(r, unit, labels)));
-    this.objects.filter((o) => o.box).forEach((o) => shapes.push(this.ownBox(o, unit, labels)));
-    this.svg.replaceChildren(...shapes);
+    const boxes = [];
+    this.results.filter((r) => r.seen && !r.box && r.found_at).forEach((r) => boxes.push(this.foundBox(r, unit, labels)));
+    this.objects.filter((o) => o.box).forEach((o) => boxes.push(this.ownBox(o, unit, labels)));
+    // names lie above every box, and what is dragged above them
+    this.svg.replaceChildren(...boxes, ...labels.map((label) => label.drawn), ...(this.selected?.box ? [this.handles(this.selected, unit)] : []));
     if (focused) this.svg.querySelector(".selected")?.focus();
   }
 
@@ -123,16 +125,25 @@ export class Stage {
     const selected = thing === this.selected;
     const group = shape("g", { class: `own${selected ? " selected" : ""}`, tabindex: 0, role: "button",
       "aria-label": `Box of ${thing.name || "a thing without a name"}`, "aria-pressed": String(selected) });
-    group.append(...this.boxShapes(thing.box, result), this.label(thing.name || "?", thing.box, result, unit, labels));
+    group.append(...this.boxShapes(thing.box, result));
+    this.label(thing.name || "?", thing.box, result, unit, labels, thing);
     group.addEventListener("focus", () => this.select(thing));
     group.addEventListener("keydown", (event) => this.onKey(event, thing));
-    if (selected) CORNERS.forEach(([x, y]) => group.append(shape("circle", { cx: thing.box[x], cy: thing.box[y], r: 7 * unit, "data-x": x, "data-y": y })));
+    group.thing = thing;
+    return group;
+  }
+
+  // The corners of a box, by which its size is changed.
+  handles(thing, unit) {
+    const circles = CORNERS.map(([x, y]) => shape("circle", { cx: thing.box[x], cy: thing.box[y], r: 7 * unit, "data-x": x, "data-y": y }));
+    const group = shape("g", { class: "hold" }, ...circles);
     group.thing = thing;
     return group;
   }
 
   foundBox(result, unit, labels) {
-    return shape("g", { class: "found" }, ...this.boxShapes(result.found_at, result), this.label(result.name, result.found_at, result, unit, labels));
+    this.label(result.name, result.found_at, result, unit, labels, null);
+    return shape("g", { class: "found" }, ...this.boxShapes(result.found_at, result));
   }
 
   boxShapes([x1, y1, x2, y2], result) {
@@ -142,18 +153,19 @@ export class Stage {
     return [shape("rect", { class: "halo", stroke: halo, ...place }), shape("rect", { class: "edge", ...place, stroke })];
   }
 
-  // The name above the box, moved down until it lies on no other label.
-  label(name, [x1, y1], result, unit, labels) {
+  // Adds the name above the box, moved down until it lies on no other; `thing` is what is dragged by it.
+  label(name, [x1, y1], result, unit, labels, thing) {
     const shown = name.length > 28 ? `${name.slice(0, 27)}…` : name;
     const text = !result ? shown : result.seen ? `${shown}${result.name_doubted ? "?" : ""} ${result.depth.toFixed(2)} ± ${result.depth_stddev.toFixed(2)}` : `${shown}: not seen`;
-    const width = (text.length * 0.6 + 0.8) * LABEL_PX * unit, height = 1.4 * LABEL_PX * unit;
+    const width = (widthOf(text) + 0.8 * LABEL_PX) * unit, height = 1.4 * LABEL_PX * unit;
     const x = Math.max(0, Math.min(x1, this.width - width));
     let y = Math.max(0, y1 - height);
     while (labels.some((o) => x < o.x + o.width && o.x < x + width && y < o.y + height && o.y < y + height)) y += height;
-    labels.push({ x, y, width });
     const fill = result?.seen ? colourOf(result.depth) : "#fff";
-    return shape("g", {}, shape("rect", { x, y, width, height, fill }),
+    const drawn = shape("g", { class: thing ? "hold" : "found" }, shape("rect", { x, y, width, height, fill }),
       shape("text", { x: x + 0.4 * LABEL_PX * unit, y: y + LABEL_PX * unit, "font-size": LABEL_PX * unit, fill: result?.seen ? inkOn(result.depth) : "#14181c" }, text));
+    drawn.thing = thing;
+    labels.push({ x, y, width, drawn });
   }
 
   // --- pointer and keys ---
@@ -168,7 +180,7 @@ export class Stage {
     if (!this.width || event.button !== 0) return;
     event.preventDefault();
     const start = this.at(event);
-    const group = event.target.closest("g.own");
+    const group = event.target.closest("g.own, g.hold");
     const corner = event.target.dataset?.x === undefined ? null : [Number(event.target.dataset.x), Number(event.target.dataset.y)];
     let thing = group?.thing ?? null, before = thing?.box.slice();
     if (thing) this.select(thing);
@@ -223,6 +235,12 @@ export class Stage {
     const sorted = ordered(made);
     return sorted[2] - sorted[0] < LEAST_PX || sorted[3] - sorted[1] < LEAST_PX ? box : sorted;
   }
+}
+
+const pen = document.createElement("canvas").getContext("2d");
+function widthOf(text) {
+  pen.font = `${LABEL_PX}px ${LABEL_FONT}`;
+  return pen.measureText(text).width;
 }
 
 const tenth = (v) => Math.round(10 * v) / 10;

@@ -30,6 +30,19 @@ def test_eval(labelled: Path, fake: FakeEngine, tmp_path: Path, capsys: pytest.C
     assert json.loads(capsys.readouterr().out)["prompt"] == "box"
 
 
+def test_eval_says_that_nothing_can_be_judged_without_depths(
+    labelled: Path, fake: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = json.loads((labelled / "annotations.json").read_text())
+    for labels in (*records, *(thing for record in records for thing in record["objects"])):
+        for key in ("depth_map", "depth_m", "depth"):
+            labels.pop(key, None)
+    (labelled / "annotations.json").write_text(json.dumps(records))
+    assert main(["eval", str(labelled), "--html", str(tmp_path / "r.html")]) == 0
+    assert "no object of these images has a depth" in capsys.readouterr().err
+    assert "No pair was asked about" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
 def test_eval_of_a_labelled_folder_is_the_same_with_and_without_its_kind(
     labelled: Path, fake: FakeEngine, capsys: pytest.CaptureFixture[str]
 ) -> None:

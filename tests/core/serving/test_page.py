@@ -107,7 +107,7 @@ def test_a_box_that_is_drawn_is_asked(page: Any, serve: Callable[..., str]) -> N
         [160, 120, 160, 240], abs=2
     )
     assert "name doubted" not in page.locator("#photo-answer").inner_text()
-    assert "chair 0.20 ± 0.05" in page.locator("#photo-stage .own text").inner_html()
+    assert "chair 0.20 ± 0.05" in page.locator("#photo-stage .hold text").inner_html()
 
 
 def test_a_name_that_is_doubted_is_answered_and_said(page: Any, serve: Callable[..., str]) -> None:
@@ -118,7 +118,7 @@ def test_a_name_that_is_doubted_is_answered_and_said(page: Any, serve: Callable[
     row = page.locator("#photo-answer tbody tr")
     row.wait_for()
     assert "0.50 ± 0.30" in row.inner_text() and "name doubted" in row.inner_text()
-    assert "piano? 0.50" in page.locator("#photo-stage .own text").inner_html()
+    assert "piano? 0.50" in page.locator("#photo-stage .hold text").inner_html()
 
 
 def test_what_is_missing_is_said(page: Any, serve: Callable[..., str]) -> None:
