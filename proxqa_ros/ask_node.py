@@ -7,12 +7,14 @@ from typing import Any
 
 import rclpy
 from rclpy.context import Context
+from rclpy.node import Node
 
 from proxqa_core.errors import ProxqaError
 from proxqa_core.types import ObjectQuery
-from proxqa_ros.client import NotVisibleError, ProximityClient, ProximityError
+from proxqa_ros.client import NoServiceError, NotVisibleError, ProximityClient, ProximityError
 from proxqa_ros.common.conversions import box_to_region, message_to_object
 
+SERVICE = "proximity_query"
 TIMEOUT_S = 15.0
 """Longest wait for the node to be there and to answer, in seconds."""
 
@@ -36,12 +38,14 @@ def ask(node: str, question: str, objects: Sequence[ObjectQuery] = ()) -> dict[s
         NodeRefusedError: There is no such node, or it gives no answer.
     """
     namespace = node.strip("/").rpartition("/")[0]
-    service = f"/{namespace}/proximity_query" if namespace else "/proximity_query"
+    service = f"/{namespace}/{SERVICE}" if namespace else f"/{SERVICE}"
     context = Context()
     rclpy.init(context=context, args=[])
     try:
         asking = rclpy.create_node("proxqa_ask", context=context)
         response = _response(ProximityClient(asking, service), question, objects)
+    except NoServiceError as error:
+        raise NodeRefusedError(f"{error}{_others(asking)}") from error
     except ProximityError as error:
         raise NodeRefusedError(str(error)) from error
     finally:
@@ -56,6 +60,16 @@ def _response(client: ProximityClient, question: str, objects: Sequence[ObjectQu
         return client.ask(question, [q.name for q in objects], regions, timeout=TIMEOUT_S)
     except NotVisibleError as error:
         return error.response  # an answer too: that it is not seen
+
+
+def _others(node: Node) -> str:
+    """The nodes that could be asked instead, as the end of a line."""
+    kind = "proxqa_ros/srv/ProximityQuery"
+    # the graph lists services that somebody asks for, such as this node, as well as those that somebody offers
+    listed = (name for name, kinds in node.get_service_names_and_types() if kind in kinds)
+    services = sorted(name for name in listed if node.count_services(name))
+    names = [f"--node-name {service.removesuffix('_query')}" for service in services if service.endswith(f"/{SERVICE}")]
+    return f" There is: {', '.join(names)}" if names else ""
 
 
 def _report(node: str, question: str, response: Any, given: Container[str]) -> dict[str, Any]:

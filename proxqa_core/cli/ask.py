@@ -32,6 +32,7 @@ PROGRESS_PERIOD_S = 5.0
 """Least time between two lines of progress, in seconds."""
 NODE_CLIENT = "proxqa_ros.ask_node"
 """The module that asks a running node; this package imports nothing of ROS."""
+DEFAULT_NODE = "proximity"
 SOURCES = "an image, a folder of images, a video or a camera (/dev/video0); several are answered with one model"
 
 
@@ -41,7 +42,7 @@ def add_commands(commands: common.SubParsers) -> None:
     ask.usage = "proxqa ask [options] IMAGE [IMAGE ...] QUESTION"
     ask.add_argument("words", metavar="IMAGE ... QUESTION", nargs="+", help=f"{SOURCES}; then what is asked")
     ask.add_argument("--node", action="store_true", help="ask a running node about its newest image, and no file")
-    ask.add_argument("--node-name", metavar="NAME", default="proximity", help="with its namespace (default: proximity)")
+    ask.add_argument("--node-name", metavar="NAME", help="… of this name, with its namespace (default: proximity)")
     _add_object_arguments(ask)
     _add_source_arguments(ask)
     ask.set_defaults(command=run_ask)
@@ -63,6 +64,7 @@ def run_ask(options: argparse.Namespace) -> None:
     from proxqa_core.answering import check_question
     from proxqa_core.cli.names import taught_names
 
+    options.node = options.node or options.node_name is not None
     question = _question(options)
     queries = common.object_queries(options.objects, options.box)
     general = options.model != "default" or options.adapter is not None
@@ -147,7 +149,7 @@ def _ask_node(options: argparse.Namespace, question: str, queries: Sequence[Obje
         module = importlib.import_module(NODE_CLIENT)
     except ImportError as error:
         raise common.NotInstalledError(f"a node is asked with ROS 2, of which {error.name} is missing") from error
-    report = module.ask(options.node_name, question, queries)
+    report = module.ask(options.node_name or DEFAULT_NODE, question, queries)
     common.write_report(options, report, report["answer"])
 
 

@@ -12,6 +12,7 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallb
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleNodeMixin, TransitionCallbackReturn
+from rclpy.logging import LoggingSeverity
 from rclpy.node import Node
 
 
@@ -45,6 +46,10 @@ class AutostartNode(LifecycleNode):
             return
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
+
+    def say_no_more(self) -> None:
+        """Log nothing more: once ROS is shut down rclpy complains of transitions and lines that it cannot publish."""
+        self.get_logger().set_level(LoggingSeverity.FATAL)
 
     @property
     def state(self) -> str:

@@ -197,10 +197,12 @@ class ProximityNode(AutostartNode):
         try:
             self._configure()
         except Exception as error:
-            if self.context.ok():  # else: interrupted, and nothing can be logged any more
-                self.shared.fault = f"cannot configure: {one_line(error)}"
-                self.get_logger().error(self.shared.fault)
-                self.release()
+            if not self.context.ok():  # interrupted
+                self.say_no_more()
+                return Failure
+            self.shared.fault = f"cannot configure: {one_line(error)}"
+            self.get_logger().error(self.shared.fault)
+            self.release()
             return Failure
         self.shared.fault, self._was_configured = "", True
         self.pipeline.outputs = Outputs(self, self.shared)

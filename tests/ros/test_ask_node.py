@@ -21,9 +21,12 @@ def test_a_running_node_is_asked(graph, fake, capsys, monkeypatch):
     assert main(["ask", "--node", "Which is closer, the chair or the table?", *arguments]) == 0, capsys.readouterr().err
     answer = json.loads(capsys.readouterr().out)
     assert answer["closer"] and answer["node"] == "proximity" and len(answer["objects"]) == 2
+    monkeypatch.setattr(ask_node, "TIMEOUT_S", 1.0)
+    assert main(["ask", "How far is the chair?", "--node-name", "/front/proximity"]) == 1
+    assert capsys.readouterr().err.rstrip().endswith(" There is: --node-name /proximity")
 
 
 def test_no_node_is_one_line(capsys, monkeypatch):
     monkeypatch.setattr(ask_node, "TIMEOUT_S", 0.5)
-    assert main(["ask", "How far is the chair?", "--node", "--node-name", "/nowhere/proximity"]) == 1
+    assert main(["ask", "How far is the chair?", "--node-name", "/nowhere/proximity"]) == 1
     assert "there is no service '/nowhere/proximity_query'" in capsys.readouterr().err
