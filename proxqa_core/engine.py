@@ -5,7 +5,8 @@ choices in another; answers depend on nothing but the model, the image and the r
 threads (one at a time inside). Another adapter is another engine: this one and its encoded images stay as they are.
 Knows nothing of ROS, files or command lines.
 
-Made of three parts: `grounding` finds what is named, `inference` runs the language model, `answering` makes answers.
+Made of four parts: `grounding` finds what is named, `inference` runs the language model, `ordering` compares boxes by
+what the tower saw, `answering` makes answers.
 
 Source: the two stages, perceive then reason, of Proximity QA, arXiv 2401.17862.
 """
@@ -45,8 +46,9 @@ from proxqa_core.llm.readout import (
 )
 from proxqa_core.model.adapter import AdapterInfo
 from proxqa_core.model.loading import DEFAULT, LoadedModel, check_adapter, load, with_adapter
+from proxqa_core.ordering import Ordering
 from proxqa_core.protocols import ObjectLike
-from proxqa_core.types import MAX_OBJECTS, ObjectDepth, ObjectQuery, ProximityAnswer, check_image
+from proxqa_core.types import MAX_OBJECTS, Box, ObjectDepth, ObjectQuery, ProximityAnswer, check_image
 from proxqa_core.vision.colours import patch_colours, reader
 from proxqa_core.vision.features import ImageFeatures
 from proxqa_core.vision.grounding_head import Candidate
@@ -166,6 +168,7 @@ class ProximityEngine:
             "box_coordinates": self.model.box_form.coordinates,
             "box_embedding": self.model.box_embedding is not None,
             "grounding_head": self.model.grounding_head is not None,
+            "order_head": self.model.order_head is not None,
             "closer_by": "stage 2" if adapter is None else adapter.closer_by,
             "general_questions": self.model.general_questions,
             "training": {} if adapter is None else adapter.training,
@@ -253,6 +256,7 @@ class EncodedImage:
         self._model = model
         self._grounding = Grounding(model, language_model, image)
         self._inference = Inference(model, language_model, image, start)
+        self._ordering = Ordering(model, image)
         self._lock = lock
         self._perceived: dict[ObjectQuery, ObjectDepth] = {}
         self._first_closer: dict[tuple[ObjectQuery, ObjectQuery], float] = {}
@@ -433,6 +437,21 @@ class EncodedImage:
             located = [(self._grounding.locate(a), self._grounding.locate(b)) for a, b in pairs]
             return self._inference.choice_odds(located, depths)
 
+    def box_order(self, boxes: Sequence[Box]) -> list[float] | None:
+        """What the order head says of boxes, for calibration.
+
+        Args:
+            boxes: In pixels.
+
+        Returns:
+            In log-odds, the smaller the nearer; None where there is no order head.
+        """
+        if self._model.order_head is None:
+            return None
+        with self._running():
+            order = self._ordering.of(boxes)
+            return [order[box] for box in boxes]
+
     def visibility_evidence(self, query: ObjectQuery, tree: DigitTree) -> NDArray[np.float64]:
         """The raw evidence that an object is in view, or in its box, for calibration.
 
@@ -535,20 +554,35 @@ class EncodedImage:
         temperature = adapter.choice_temperature if adapter else 1.0
         found = [(seen[a], seen[b]) for a, b in pairs]
         if adapter is not None and not adapter.reasons and not direct:
-            return [self._closer_by_depths(a, b, adapter) for a, b in found]
+            return self._closer_by_depths(found, adapter)
         probabilities: list[float] = read_choice(self.choice_odds(pairs, found, direct), temperature).tolist()
         return probabilities
 
-    def _closer_by_depths(self, a: ObjectDepth, b: ObjectDepth, adapter: AdapterInfo) -> float:
-        """Probability that the first is closer, by the depths and, as the adapter has it, by the boxes' lower edges."""
+    def _closer_by_depths(self, pairs: Sequence[tuple[ObjectDepth, ObjectDepth]], adapter: AdapterInfo) -> list[float]:
+        """Probability of each pair that its first is closer, without the language model.
+
+        By the depths; and as the adapter has it by the boxes' lower edges and by what the order head says of the boxes.
+        """
+        boxes = [box for pair in pairs for o in pair if (box := o.box or o.found_at) is not None]
+        order = self._ordering.of(boxes)
+        return [self._one_closer_by_depths(a, b, order, adapter) for a, b in pairs]
+
+    def _one_closer_by_depths(
+        self, a: ObjectDepth, b: ObjectDepth, order: Mapping[Box, float], adapter: AdapterInfo
+    ) -> float:
         given = a.box is not None and b.box is not None
         weights = adapter.closer_weights_in_box if given else adapter.closer_weights
-        boxes = [o.box or o.found_at for o in (a, b)]
-        if weights is None or None in boxes:
+        first, second = self._standing(a, order), self._standing(b, order)
+        if weights is None or first is None or second is None:
             return compare_depths(a.depth, a.depth_stddev, b.depth, b.depth_stddev, adapter.choice_temperature)
-        edges = [min(box.y2, self.height) / self.height for box in boxes if box is not None]
-        first, second = (Standing(o.depth, o.depth_stddev, edge) for o, edge in zip((a, b), edges, strict=True))
         return read_closer(closer_evidence(first, second), weights)
+
+    def _standing(self, o: ObjectDepth, order: Mapping[Box, float]) -> Standing | None:
+        """How an object stands beside others; None where nobody knows where it is."""
+        box = o.box or o.found_at
+        if box is None:
+            return None
+        return Standing(o.depth, o.depth_stddev, min(box.y2, self.height) / self.height, order.get(box))
 
 
 def perceive_together(

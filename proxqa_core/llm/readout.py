@@ -20,6 +20,8 @@ from proxqa_core.language.templates import NOT_VISIBLE
 HALF_STEP = 0.005
 """'0.32' means 0.315 … 0.325; a uniform step adds its variance, (0.01)²/12, to the spread over numbers."""
 
+MAX_ORDER_LOG_ODDS = 8.0
+"""Of the order head, either way."""
 EDGE_SCALE = 0.02
 """Difference of two lower edges, as share of the image's height, that is as good as any larger one."""
 MAX_LOG_ODDS = 14
@@ -169,11 +171,13 @@ class Standing:
         depth: Perceived relative depth, in [0, 1].
         depth_stddev: Its standard deviation, > 0.
         lower_edge: Of its box, as share of the image's height, 0 = at the top.
+        order: What the order head says, in log-odds (`proxqa_core.vision.order_head`); None = there is none.
     """
 
     depth: float
     depth_stddev: float
     lower_edge: float
+    order: float | None = None
 
 
 def closer_evidence(a: Standing, b: Standing) -> NDArray[np.float64]:
@@ -181,10 +185,14 @@ def closer_evidence(a: Standing, b: Standing) -> NDArray[np.float64]:
 
     Returns:
         [2]: the difference of the depths in standard deviations; and in [-1, 1] whether it ends lower in the image, as
-        what stands closer on the same ground does. That saturates: much lower says no more than lower.
+        what stands closer on the same ground does. That saturates: much lower says no more than lower. [3] where there
+        is an order head: the log-odds by that, at most MAX_ORDER_LOG_ODDS.
     """
     spread = math.hypot(a.depth_stddev, b.depth_stddev)
-    return np.array([(b.depth - a.depth) / spread, math.tanh((a.lower_edge - b.lower_edge) / EDGE_SCALE)])
+    evidence = [(b.depth - a.depth) / spread, math.tanh((a.lower_edge - b.lower_edge) / EDGE_SCALE)]
+    if a.order is not None and b.order is not None:
+        evidence.append(float(np.clip(b.order - a.order, -MAX_ORDER_LOG_ODDS, MAX_ORDER_LOG_ODDS)))
+    return np.array(evidence)
 
 
 def read_closer(evidence: NDArray[np.float64], weights: Sequence[float]) -> float:
@@ -192,7 +200,7 @@ def read_closer(evidence: NDArray[np.float64], weights: Sequence[float]) -> floa
 
     Args:
         evidence: See `closer_evidence`.
-        weights: Of both, [2].
+        weights: As many.
 
     Returns:
         A number in [0, 1]; of the same objects the other way round, what is left to 1.

@@ -5,10 +5,10 @@ adapter made for another base is refused, and so is one whose weights do not fit
 Writing is atomic. Knows nothing of training or of engines.
 
 A folder holds: `proxqa.json` (AdapterInfo), `projector.safetensors`, `adapter_config.json` and
-`adapter_model.safetensors` (the last two as `peft` writes them), `grounding_head.safetensors` where it has one,
-`box_embedding.safetensors` likewise, and `names.json` where it says what it was taught
-(`proxqa_core.model.taught_names`). A plain folder of `peft` has the
-middle two only, of a LLaVA or of its language model (`proxqa_core.model.peft_folder`).
+`adapter_model.safetensors` (the last two as `peft` writes them); `grounding_head.safetensors`,
+`box_embedding.safetensors` and `order_head.safetensors` where it has them; and `names.json` where it says what it was
+taught (`proxqa_core.model.taught_names`). A plain folder of `peft` has the middle two only, of a LLaVA or of its
+language model (`proxqa_core.model.peft_folder`).
 
 Source: LoRA, Hu et al. 2021, arXiv 2106.09685.
 """
@@ -40,6 +40,7 @@ from proxqa_core.model.taught_names import TaughtNames, read_names
 from proxqa_core.types import clean_text
 from proxqa_core.vision.box_embedding import BoxEmbedding
 from proxqa_core.vision.grounding_head import GroundingHead
+from proxqa_core.vision.order_head import OrderHead
 
 log = logging.getLogger(__name__)
 Network = TypeVar("Network", bound=nn.Module)
@@ -54,6 +55,9 @@ VISION_PREFIX = "model.vision_tower."
 """How the names of these parameters begin in a LLaVA."""
 GROUNDING_HEAD = "grounding_head.safetensors"
 BOX_EMBEDDING = "box_embedding.safetensors"
+ORDER_HEAD = "order_head.safetensors"
+NETWORKS = {"grounding_head": GROUNDING_HEAD, "box_embedding": BOX_EMBEDDING, "order_head": ORDER_HEAD}
+"""Files of the small networks beside the language model, by the fields that say whether there is one."""
 FILES = (INFO, PROJECTOR, LORA_CONFIG, LORA)
 UNKNOWN = "unknown"
 """Base of an adapter that does not name it."""
@@ -78,7 +82,10 @@ CONVERT = "proxqa train convert"
 PLAIN_INITIALISATIONS = (None, True, False, "gaussian", "eva", "orthogonal")
 """Those of `peft` that leave the base's weights alone; PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA change them."""
 Shapes = Mapping[str, tuple[int, ...]]
-FLAGS = ("region_token", "box_coordinates", "box_embedding", "grounding_head", "reasons", "general_questions")
+FLAGS = (
+    *("region_token", "box_coordinates", "box_embedding", "grounding_head", "order_head", "reasons"),
+    "general_questions",
+)
 """Fields of `AdapterInfo` that are true or false."""
 
 
@@ -93,6 +100,7 @@ class AdapterInfo:
         box_coordinates: Boxes are told by their coordinates in words.
         box_embedding: Region tokens tell where their boxes are (`proxqa_core.vision.box_embedding`).
         grounding_head: It finds what is named (`proxqa_core.vision.grounding_head`), and asks by name as by box.
+        order_head: It tells which of two boxes is nearer by what the tower sees (`proxqa_core.vision.order_head`).
         reasons: Stage 2 tells which is closer; else the perceived depths are compared, with `closer_weights`.
         general_questions: It can answer questions that are not about proximity.
         depth_digits: Digits of a depth that are asked for, 1 or 2: where the second one tells nothing, it is taken as
@@ -102,8 +110,9 @@ class AdapterInfo:
         visibility: Calibration, whether what is asked by name is in view: weights of the log-odds by the language model
             and by the grounding head, and a constant; None = as the language model has it.
         visibility_in_box: The same of what is asked by name and box.
-        closer_weights: Calibration of comparing things asked by name: weights of the difference of the depths and of
-            which box ends lower (`proxqa_core.llm.readout.closer_evidence`); None = the depths alone decide.
+        closer_weights: Calibration of comparing things asked by name: weights of the difference of the depths, of
+            which box ends lower and, where there is an order head, of what that says
+            (`proxqa_core.llm.readout.closer_evidence`); None = the depths alone decide.
         closer_weights_in_box: The same of things asked by box.
         training: What it was made from.
 
@@ -117,6 +126,7 @@ class AdapterInfo:
     box_coordinates: bool = True
     box_embedding: bool = False
     grounding_head: bool = False
+    order_head: bool = False
     reasons: bool = True
     general_questions: bool = False
     depth_digits: int = 2
@@ -124,8 +134,8 @@ class AdapterInfo:
     choice_temperature: float = 1.0
     visibility: tuple[float, float, float] | None = None
     visibility_in_box: tuple[float, float, float] | None = None
-    closer_weights: tuple[float, float] | None = None
-    closer_weights_in_box: tuple[float, float] | None = None
+    closer_weights: tuple[float, ...] | None = None
+    closer_weights_in_box: tuple[float, ...] | None = None
     training: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -155,8 +165,9 @@ class AdapterInfo:
         """What tells which of two things is closer, for people."""
         if self.reasons:
             return "stage 2"
-        grounds = (self.closer_weights, self.closer_weights_in_box)
-        return "perceived depths, with a vote of the ground" if any(grounds) else "perceived depths"
+        if not (self.closer_weights or self.closer_weights_in_box):
+            return "perceived depths"
+        return f"perceived depths, with a vote of the ground{' and of the order head' if self.order_head else ''}"
 
     @property
     def box_form(self) -> BoxForm:
@@ -179,11 +190,13 @@ class AdapterInfo:
             self._check_weights(key, right, "three numbers in [-20, 20], and a grounding head")
 
     def _check_closer_weights(self) -> None:
+        count, said = (3, "three") if self.order_head else (2, "two")
+
         def right(weights: Any) -> bool:
-            return _are_weights(weights, 2) and weights[0] > 0 and weights[1] >= 0
+            return _are_weights(weights, count) and weights[0] > 0 and min(weights) >= 0
 
         for key in ("closer_weights", "closer_weights_in_box"):
-            self._check_weights(key, right, "two numbers in [0, 20], the first above 0")
+            self._check_weights(key, right, f"{said} numbers in [0, 20], the first above 0")
 
     def _check_weights(self, key: str, right: Callable[[Any], bool], expected: str) -> None:
         weights = getattr(self, key)
@@ -255,6 +268,7 @@ class Adapter:
         lora: LoRA of the language model; a plain folder's also of projector and vision tower.
         grounding_head: None where it has none.
         box_embedding: None where it has none.
+        order_head: None where it has none.
         names: What it was taught; None where it does not say.
     """
 
@@ -263,6 +277,7 @@ class Adapter:
     lora: Lora
     grounding_head: GroundingHead | None
     box_embedding: BoxEmbedding | None
+    order_head: OrderHead | None = None
     names: TaughtNames | None = None
 
     def changed(self, name: str, weight: torch.Tensor) -> torch.Tensor | None:
@@ -392,10 +407,9 @@ def read_info(folder: Path) -> AdapterInfo:
         if unknown:
             raise BadModelError(f"adapter {str(folder)!r}: {INFO} has unknown fields {unknown}; known: {sorted(known)}")
         info = AdapterInfo(**values)
-        if info.grounding_head and not (folder / GROUNDING_HEAD).is_file():
-            raise ModelNotFoundError(f"adapter folder {str(folder)!r} lacks {GROUNDING_HEAD}")
-        if info.box_embedding and not (folder / BOX_EMBEDDING).is_file():
-            raise ModelNotFoundError(f"adapter folder {str(folder)!r} lacks {BOX_EMBEDDING}")
+        for key, file in NETWORKS.items():
+            if getattr(info, key) and not (folder / file).is_file():
+                raise ModelNotFoundError(f"adapter folder {str(folder)!r} lacks {file}")
         return info
     except (ValueError, TypeError, AttributeError, OSError) as error:
         if isinstance(error, (BadModelError, ModelNotFoundError)):
@@ -462,6 +476,15 @@ def read_box_embedding(folder: Path) -> BoxEmbedding:
         BadModelError: The file does not hold a whole box embedding.
     """
     return _BOX_EMBEDDING.read(folder)
+
+
+def read_order_head(folder: Path) -> OrderHead:
+    """The order head of an adapter folder, float32.
+
+    Raises:
+        BadModelError: The file does not hold a whole order head.
+    """
+    return _ORDER_HEAD.read(folder)
 
 
 def read_lora(folder: Path) -> Lora:
@@ -531,7 +554,8 @@ def read(folder: Path, spec: AdapterSpec) -> Adapter:
     grounding_head = read_grounding_head(folder) if info.grounding_head else None
     box_embedding = read_box_embedding(folder) if info.box_embedding else None
     weights = Lora(**vars(config), weights=lora)
-    return Adapter(info, projector, weights, grounding_head, box_embedding, read_names(folder))
+    order_head = read_order_head(folder) if info.order_head else None
+    return Adapter(info, projector, weights, grounding_head, box_embedding, order_head, read_names(folder))
 
 
 def _read(folder: Path, spec: AdapterSpec, get: Callable[[Path, Callable[[Shapes], Shapes]], Any]) -> Any:
@@ -551,6 +575,8 @@ def _read(folder: Path, spec: AdapterSpec, get: Callable[[Path, Callable[[Shapes
         _GROUNDING_HEAD.check(folder, spec)
     if info.box_embedding:
         _BOX_EMBEDDING.check(folder, spec)
+    if info.order_head:
+        _ORDER_HEAD.check(folder, spec)
     return info, config, projector, lora
 
 
@@ -577,6 +603,7 @@ def save(
     lora: Any,
     grounding_head: GroundingHead | None = None,
     box_embedding: BoxEmbedding | None = None,
+    order_head: OrderHead | None = None,
 ) -> None:
     """Write an adapter folder atomically, as float16.
 
@@ -587,6 +614,7 @@ def save(
         lora: A `peft.PeftModel` of the language model.
         grounding_head: None where it has none.
         box_embedding: None where it has none.
+        order_head: None where it has none.
 
     Raises:
         ValueError: `info` and what is given disagree.
@@ -594,25 +622,19 @@ def save(
     """
     from peft import get_peft_model_state_dict
 
-    for key, part in (("grounding_head", grounding_head), ("box_embedding", box_embedding)):
-        if getattr(info, key) != (part is not None):
-            raise ValueError(f"adapter {info.name!r}: {key} is {getattr(info, key)}, but got {type(part).__name__}")
-    head = {} if grounding_head is None else _half(grounding_head.state_dict())
-    boxes = {} if box_embedding is None else _half(box_embedding.state_dict())
-    parts = {
-        GROUNDING_HEAD: head,
-        BOX_EMBEDDING: boxes,
-        LORA: _half(get_peft_model_state_dict(lora)),
-        PROJECTOR: _half(projector),
-    }
+    networks = {"grounding_head": grounding_head, "box_embedding": box_embedding, "order_head": order_head}
+    for key, network in networks.items():
+        if getattr(info, key) != (network is not None):
+            raise ValueError(f"adapter {info.name!r}: {key} is {getattr(info, key)}, but got {type(network).__name__}")
+    parts = {NETWORKS[key]: _half(network.state_dict()) for key, network in networks.items() if network is not None}
+    parts |= {LORA: _half(get_peft_model_state_dict(lora)), PROJECTOR: _half(projector)}
     needed_bytes = sum(t.numel() * t.element_size() for part in parts.values() for t in part.values())
     with atomic_folder(folder, needed_bytes) as work:
         config = copy.copy(lora.peft_config["default"])
         config.base_model_name_or_path = None  # the folder of the machine that trained it tells nothing
         config.save_pretrained(work)
         for name, tensors in parts.items():
-            if tensors:
-                save_file(tensors, work / name)
+            save_file(tensors, work / name)
         (work / INFO).write_text(json.dumps(asdict(info), indent=1) + "\n")
 
 
@@ -697,8 +719,11 @@ class _NetworkFile(Generic[Network]):
         sizes = given.get(self.matrix, ())
         if len(sizes) != 2:
             raise BadModelError(f"{str(path)!r} does not hold a {self.what}: no matrix {self.matrix!r}")
-        with torch.device("meta"):
-            return _shapes(self.build(spec, sizes).state_dict())
+        try:
+            with torch.device("meta"):
+                return _shapes(self.build(spec, sizes).state_dict())
+        except ValueError as error:
+            raise BadModelError(f"{str(path)!r} does not hold a {self.what}: {error}") from error
 
     def read(self, folder: Path) -> Network:
         """The network, float32; BadModelError where the file does not hold a whole one."""
@@ -725,6 +750,13 @@ _BOX_EMBEDDING = _NetworkFile(
     matrix="out.weight",
     from_weights=BoxEmbedding.from_weights,
     build=lambda spec, sizes: BoxEmbedding(spec.word, sizes[1]),
+)
+_ORDER_HEAD = _NetworkFile(
+    file=ORDER_HEAD,
+    what="order head",
+    matrix="patch.weight",
+    from_weights=OrderHead.from_weights,
+    build=lambda spec, sizes: OrderHead(spec.patch, sizes[0]),
 )
 
 

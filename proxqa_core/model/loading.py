@@ -39,6 +39,7 @@ from proxqa_core.model.sources import NO_ADAPTER as NO_ADAPTER
 from proxqa_core.model.taught_names import TaughtNames
 from proxqa_core.vision.box_embedding import BoxEmbedding
 from proxqa_core.vision.grounding_head import GroundingHead
+from proxqa_core.vision.order_head import OrderHead
 from proxqa_core.vision.preprocessing import Preprocessing
 
 MAX_REASON = 300
@@ -59,6 +60,7 @@ class LoadedModel:
         adapter: None = the base as it is.
         grounding_head: Finds what is named; None where the adapter has none.
         box_embedding: Tells region tokens where their boxes are; None where the adapter has none.
+        order_head: Tells which of two boxes is nearer; None where the adapter has none.
         taught_names: What the adapter says that it was taught; None where it says nothing.
     """
 
@@ -71,6 +73,7 @@ class LoadedModel:
     adapter: AdapterInfo | None = None
     grounding_head: GroundingHead | None = None
     box_embedding: BoxEmbedding | None = None
+    order_head: OrderHead | None = None
     taught_names: TaughtNames | None = None
 
     @property
@@ -112,9 +115,9 @@ class LoadedModel:
         return int(vision.image_size) // int(vision.patch_size)
 
     def parameters(self) -> int:
-        """How many weights there are, grounding head included."""
-        parts = [part for part in (self.llava, self.grounding_head, self.box_embedding) if part is not None]
-        return sum(p.numel() for part in parts for p in part.parameters())
+        """How many weights there are, those of the small networks beside the language model included."""
+        parts = (self.llava, self.grounding_head, self.box_embedding, self.order_head)
+        return sum(p.numel() for part in parts if part is not None for p in part.parameters())
 
 
 def choose_device(device: str = "auto") -> torch.device:
@@ -295,7 +298,8 @@ def _with_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None) ->
             )
     base.model.vision_tower, base.lm_head = old.model.vision_tower, old.lm_head
     base.set_input_embeddings(old.get_input_embeddings())
-    other_model = replace(model, llava=base, adapter=None, grounding_head=None, box_embedding=None, taught_names=None)
+    nothing: dict[str, Any] = dict.fromkeys(("adapter", *adapters.NETWORKS, "taught_names"))
+    other_model = replace(model, llava=base, **nothing)
     return _finish(other_model, other, model.device, model.dtype, dict(old.named_parameters()))
 
 
@@ -337,16 +341,9 @@ def _finish(
     return_to_system()
     if adapter is None:
         return replace(model, llava=llava)
-    grounding_head = None if adapter.grounding_head is None else adapter.grounding_head.to(device)
-    box_embedding = None if adapter.box_embedding is None else adapter.box_embedding.to(device)
-    return replace(
-        model,
-        llava=llava,
-        adapter=adapter.info,
-        grounding_head=grounding_head,
-        box_embedding=box_embedding,
-        taught_names=adapter.names,
-    )
+    networks = {key: getattr(adapter, key) for key in adapters.NETWORKS}
+    beside: dict[str, Any] = {key: None if network is None else network.to(device) for key, network in networks.items()}
+    return replace(model, llava=llava, adapter=adapter.info, taught_names=adapter.names, **beside)
 
 
 def _same(new: Any, old: Any) -> bool:

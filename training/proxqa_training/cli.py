@@ -81,6 +81,7 @@ def add_commands(
         parser.set_defaults(stage=stage)
         _add_stage(parser)
     _add_convert(add("convert", convert, "make an adapter of a LoRA folder of LLaVA's own code"))
+    _add_order(add("order", order, "train the head that tells which of two boxes is nearer", workers))
     _add_calibrate(add("calibrate", calibrate, "make an adapter as sure as it is right", inference))
     _add_names(add("names", names, "measure how well an adapter finds each name that it was taught", inference, models))
     _add_colours(add("colours", colours, "train the reader of colours"))
@@ -366,6 +367,29 @@ def convert(options: Options) -> None:
     write_report(
         options, report, f"wrote {report['adapter']}: {report['lora']} LoRA and {report['projector']} projector tensors"
     )
+
+
+def _add_order(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("adapter", metavar="ADAPTER", type=input_folder, help="of the default model, to which the head is added")
+    add("--data", metavar="DIR", type=labelled_folder, nargs="+", required=True, help="with depths or distances")
+    add("--val", metavar="DIR", type=labelled_folder, nargs="+", default=[], help="others, judged on at the end")
+    add("--out", metavar="ADAPTER", type=Path, required=True, help="where to write the adapter")
+    add("--config", metavar="FILE", type=input_file, help="YAML (default: configs/order.yaml)")
+    add("--run", metavar="DIR", type=Path, help="checkpoint, log and features (default: .NAME.run beside ADAPTER)")
+    add("--device", default="auto", choices=TRAINING_DEVICES, help="where to train (default: auto)")
+
+
+def order(options: Options) -> None:
+    """Train an order head."""
+    from proxqa_training import order_head
+    from proxqa_training.config_file import read_config
+
+    config = read_config(options.config or order_head.CONFIG, order_head.OrderConfig)
+    report = order_head.train_order_head(
+        config, options.adapter, options.data, options.out, options.val, options.run, options.workers, options.device
+    )
+    write_report(options, report, order_head.as_text(report))
 
 
 def _add_calibrate(parser: argparse.ArgumentParser) -> None:

@@ -3,8 +3,9 @@
 The depth temperature is the one with which σ holds as many errors as a normal distribution's would (68.3 %). Which is
 closer is left to stage 2 where it puts more pairs in the right order than the perceived depths do, else to them
 (`reasons`); the choice temperature is the one that makes the true choices likeliest (temperature scaling, Guo et al.
-2017, arXiv 1706.04599). Depths are compared with a vote of the ground, for the box that ends lower in the image
-(`proxqa_core.llm.readout.closer_evidence`): by name `closer_weights`, by box `closer_weights_in_box`.
+2017, arXiv 1706.04599). Depths are compared with a vote of the ground, for the box that ends lower in the image, and
+one of the order head where there is one (`proxqa_core.llm.readout.closer_evidence`): by name `closer_weights`, by box
+`closer_weights_in_box`.
 
 Rendered pairs break the rule of the lower edge six times as often as photographed ones. What is fitted to choices
 counts them so that the rule is broken in RULE_BREAKING of them.
@@ -69,6 +70,8 @@ RIDGE = 1e-4
 NEWTON_STEPS = 50
 MAX_WEIGHT = 20.0
 """Of the difference of the depths and of the ground."""
+MIN_DEPTH_WEIGHT = 0.01
+"""Least weight of the difference of the depths, where other evidence has one."""
 MAX_TENTHS_COST = 0.002
 """Most that the mean error of the depths may grow by where their second digit is taken as equally likely."""
 RULE_BREAKING = 0.2
@@ -89,6 +92,7 @@ class CalibrationData:
         trees: Digit trees of the n depths.
         depths: [n], true relative depths; NaN = not known, of what is only compared.
         lower_edges: [n], of the boxes that were asked with or found, as share of the image's height; NaN = no box.
+        order: [n], what the order head says of these boxes; NaN = no box, or no order head.
         by_box: [n], whether it was asked by box.
         weights: [pairs], what each pair counts.
         odds: [pairs, 2], log-odds that the first is closer, in both orders of naming.
@@ -102,6 +106,7 @@ class CalibrationData:
     trees: list[DigitTree]
     depths: Floats
     lower_edges: Floats
+    order: Floats
     by_box: Bools
     weights: Floats
     odds: Floats
@@ -118,6 +123,7 @@ class _Collected:
     trees: list[DigitTree] = field(default_factory=list)
     depths: list[float] = field(default_factory=list)
     lower_edges: list[float] = field(default_factory=list)
+    order: list[float] = field(default_factory=list)
     by_box: list[bool] = field(default_factory=list)
     breaks: list[bool] = field(default_factory=list)
     rendered: list[bool] = field(default_factory=list)
@@ -132,6 +138,7 @@ class _Collected:
             self.trees,
             np.array(self.depths, float),
             np.array(self.lower_edges, float),
+            np.array(self.order, float),
             np.array(self.by_box, bool),
             pair_weights(np.array(self.breaks, bool), np.array(self.rendered, bool)),
             np.concatenate(self.odds) if self.odds else np.zeros((0, 2)),
@@ -299,36 +306,49 @@ def compared(data: CalibrationData, depth_temperature: float, temperature: float
 
 
 def evidence(data: CalibrationData, depth_temperature: float) -> Floats:
-    """`closer_evidence` [pairs, 2] by the perceived depths; where a box is not known, the ground has no vote."""
+    """`closer_evidence` [pairs, 2 or 3] by the perceived depths; where a box is not known, only these have a vote."""
     reads = [read_depth(tree, depth_temperature) for tree in data.trees]
+    has_head = bool(np.isfinite(data.order).any())
     rows = []
     for pair in data.pairs:
-        edges = data.lower_edges[pair]
-        edges = edges if np.isfinite(edges).all() else np.zeros(2)
-        a, b = (Standing(reads[i].mean, reads[i].stddev, float(e)) for i, e in zip(pair, edges, strict=True))
+        edges, order = ([*values] if np.isfinite(values).all() else [0.0, 0.0] for values in _standing(data, pair))
+        orders = order if has_head else [None, None]
+        a, b = (Standing(reads[i].mean, reads[i].stddev, e, o) for i, e, o in zip(pair, edges, orders, strict=True))
         rows.append(closer_evidence(a, b))
-    return np.array(rows).reshape(-1, 2)
+    return np.array(rows).reshape(len(rows), 3 if has_head else 2)
 
 
-def closer_weights(evidence: Floats, first: Bools, weights: Floats) -> tuple[float, float] | None:
+def _standing(data: CalibrationData, pair: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """The lower edges and what the order head says, of both of a pair."""
+    return data.lower_edges[pair], data.order[pair]
+
+
+def closer_weights(evidence: Floats, first: Bools, weights: Floats) -> tuple[float, ...] | None:
     """Fit a logistic regression without a constant: the same two the other way round have the opposite answer.
 
     Args:
-        evidence: [pairs, 2], see `closer_evidence`.
+        evidence: [pairs, k], see `closer_evidence`.
         first: [pairs], whether the first is closer.
         weights: [pairs], what each counts.
 
     Returns:
-        The weights of both, in [0, 20]; None where the depths do not speak for the truth.
+        The k weights, in [0, 20], that of the depths above 0; None where the depths do not speak for the truth.
     """
     if not len(first):
         return None
-    # 1. Newton on [pairs, 2]; 2. a ground that votes against itself has no vote, and the depths are fitted alone.
-    b = _newton(evidence, first, weights / weights.sum())
-    if b[1] < 0:
-        b = np.append(_newton(evidence[:, :1], first, weights / weights.sum()), 0.0)
-    of_depths, of_ground = (round(float(min(v, MAX_WEIGHT)), 3) for v in b)
-    return (of_depths, of_ground) if of_depths > 0 else None
+    weights = weights / weights.sum()
+    # 1. Newton on [pairs, k]; 2. who votes against the truth has no vote, and the others are fitted anew.
+    voters = [*range(evidence.shape[1])]
+    b = _newton(evidence, first, weights)
+    while len(voters) > 1 and b[1:].min() < 0:
+        del voters[1 + int(b[1:].argmin())]
+        b = _newton(evidence[:, voters], first, weights)
+    if len(voters) == 1 and b[0] <= 0:
+        return None
+    found = np.zeros(evidence.shape[1])
+    found[voters] = np.clip(b, 0, MAX_WEIGHT)
+    found[0] = max(found[0], MIN_DEPTH_WEIGHT)  # what the depths say is not thrown away for what else is known
+    return tuple(round(float(v), 3) for v in found)
 
 
 def accuracy(p: Floats, first: Bools, weights: Floats | None = None) -> float:
@@ -391,7 +411,7 @@ def fit(data: CalibrationData) -> tuple[dict[str, Any], dict[str, Any]]:
     depth = fit_depth_temperature(data)
     # 1. Which is closer by the depths and the ground, by name and by box.
     seen, boxed = evidence(data, depth), data.by_box[data.pairs[:, 0]]
-    by_depths, ground = compared(data, depth, 1.0), dict[str, tuple[float, float] | None]()
+    by_depths, ground = compared(data, depth, 1.0), dict[str, tuple[float, ...] | None]()
     for key, of in (("closer_weights", ~boxed), ("closer_weights_in_box", boxed)):
         ground[key] = found = closer_weights(seen[of], data.first[of], data.weights[of])
         if found is not None:
@@ -502,6 +522,9 @@ def _collect_choices(
     depths = dict(zip(queries, encoded.depths(queries), strict=True))
     boxes = [q.box or depths[q].found_at for q in queries]
     collected.lower_edges += [math.nan if box is None else min(box.y2 / record.height, 1.0) for box in boxes]
+    known = [box for box in boxes if box is not None]
+    order = dict(zip(known, encoded.box_order(known) or [math.nan] * len(known), strict=True))
+    collected.order += [math.nan if box is None else order[box] for box in boxes]
     apart = [(i, j) for i in range(len(objects)) for j in range(i) if _far_enough(objects[i], objects[j])]
     apart = [(i, j) for i, j in apart if queries[i] != queries[j]]
     apart = random.Random(record.image).sample(apart, min(PAIRS_PER_IMAGE, len(apart)))

@@ -88,12 +88,12 @@ def run_folder(out: Path) -> Path:
     return earlier if (earlier / BEGUN).is_file() else out.with_name(f".{out.name}.run")
 
 
-def begin(work: Path, config: RunConfig, start: Path, folders: Sequence[Path], val_fraction: float) -> None:
+def begin(work: Path, config: Any, start: Path, folders: Sequence[Path], val_fraction: float) -> None:
     """Note in the run's folder what it is made from.
 
     Args:
         work: Folder of the run.
-        config: What shapes it.
+        config: What shapes it, a dataclass.
         start: The adapter it starts from.
         folders: What it is trained on.
         val_fraction: Share of it that is held out.
@@ -213,6 +213,7 @@ def finetune(
     adapters.load_projector_into(model.llava, start)
     grounding_head = adapters.read_grounding_head(start) if info.grounding_head else None
     boxes = adapters.read_box_embedding(start) if info.box_embedding else None
+    order_head = adapters.read_order_head(start) if info.order_head else None  # of the tower alone: stays as it is
     data = open_dataset_distributed(trained, model, work / FEATURES, context, num_workers, dtype)
     what = summary(data)
     if context.is_main_process:
@@ -222,7 +223,7 @@ def finetune(
         config, data, model, grounding_head, work, context, lora, num_workers, dtype, boxes, info.box_coordinates
     )
     training = {"start": info.name, **training_record(trainer, config, started_s)}
-    report = write_adapter(out, _info(info, out.name, training, trainer), trainer)
+    report = write_adapter(out, _info(info, out.name, training, trainer), trainer, order_head)
     if not report:
         return report
     if validate is None and held_out.write_folder(judged_on, work / HELD_OUT):

@@ -23,6 +23,7 @@ from proxqa_core.model.base_weights import base_identity
 from proxqa_core.model.loading import DEFAULT, NO_ADAPTER, LoadedModel, load
 from proxqa_core.vision.box_embedding import BoxEmbedding
 from proxqa_core.vision.grounding_head import GroundingHead
+from proxqa_core.vision.order_head import OrderHead
 from proxqa_training.distributed import DistributedContext
 from proxqa_training.logs import LOG_FILE, MetricsLogger
 from proxqa_training.stages.config import RunConfig
@@ -176,21 +177,23 @@ def train_stages(
     return write_adapter(adapter or out / ADAPTER, info, trainer)
 
 
-def write_adapter(folder: Path, info: AdapterInfo, trainer: Trainer) -> dict[str, Any]:
+def write_adapter(
+    folder: Path, info: AdapterInfo, trainer: Trainer, order_head: OrderHead | None = None
+) -> dict[str, Any]:
     """Write what a trainer holds, in the main process.
 
     Args:
         folder: Of the adapter.
         info: What goes with the weights.
         trainer: That has finished.
+        order_head: Goes with them; None = there is none.
 
     Returns:
         `adapter`, the folder, and `training`, the record in it; nothing in processes that do not write.
     """
     if not trainer.context.is_main_process:
         return {}
-    adapters.save(
-        folder, info, trainer.projector.state_dict(), trainer.llm, trainer.grounding_head, trainer.box_embedding
-    )
+    networks = (trainer.grounding_head, trainer.box_embedding, order_head)
+    adapters.save(folder, info, trainer.projector.state_dict(), trainer.llm, *networks)
     log.info("wrote %s", folder)
     return {"adapter": str(folder), "training": info.training}

@@ -1,0 +1,448 @@
+"""Train the order head of an adapter: which of the things in one image are nearer, from the frozen tower's patches.
+
+Promises: the tower, the projector and the language model stay as they are, so that all else that the adapter answers
+does; every image goes through the tower once (`proxqa_training.stages.data.FeatureCache`). Stopped at any time it goes
+on from its last checkpoint. Rendered folders and photographs teach alike: objects with a distance, boxes at random
+where there is depth without labels, and where there is depth every patch.
+
+What it writes decides nothing before it has been calibrated: `proxqa train calibrate`, on images not trained on here.
+
+Sources: as of `proxqa_core.vision.order_head`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import random
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional as F
+
+from proxqa_core.datasets.folder import LabelledFolder, Record
+from proxqa_core.errors import BadImageError, BadModelError
+from proxqa_core.evaluation.metrics import MIN_GAP
+from proxqa_core.files import atomic_folder
+from proxqa_core.model.adapter import INFO, ORDER_HEAD, AdapterInfo, read_info
+from proxqa_core.model.base_weights import base_identity
+from proxqa_core.model.loading import DEFAULT, NO_ADAPTER, LoadedModel, load
+from proxqa_core.vision.order_head import OrderHead
+from proxqa_core.vision.tower import split_grid
+from proxqa_training.bad_images import BadImages
+from proxqa_training.checkpoints import load_checkpoint, save_checkpoint, write_tensors
+from proxqa_training.config_file import require_fraction, require_positive
+from proxqa_training.labels import LabelledImage, read_images
+from proxqa_training.logs import LOG_FILE, MetricsLogger, RunningMean, progress
+from proxqa_training.schedules import cosine_with_warmup
+from proxqa_training.stages.data import FeatureCache
+from proxqa_training.stages.dense import with_boxes
+from proxqa_training.stages.finetune import begin, run_folder
+
+log = logging.getLogger(__name__)
+
+CONFIG = Path(__file__).with_name("configs") / "order.yaml"
+FEATURES, CHECKPOINT = "features", "order_head_checkpoint.safetensors"
+"""Of the folder of a run."""
+MIN_MEASURED = 0.5
+"""Share of a patch that must be measured before it has a distance."""
+MIN_PATCHES = 50
+"""Measured patches of an image before they teach."""
+PATCH_PAIRS = 400
+"""Pairs of patches drawn from an image."""
+BOX_JITTER = 0.005
+"""Standard deviation of the edges of boxes while training, as share of the image's side."""
+LR_FLOOR = 0.02
+LOG_EVERY_STEPS = 10
+CHECKPOINT_MINUTES = 2.0
+MAX_GRADIENT_NORM = 1.0
+
+
+@dataclass(frozen=True)
+class OrderConfig:
+    """One training of an order head.
+
+    Attributes:
+        num_steps: Steps.
+        batch_size: Images of a step.
+        lr: Peak learning rate of a cosine with warm-up.
+        weight_decay: Of AdamW.
+        warmup_ratio: Share of the steps over which the rate rises.
+        dropout: Of patches and inside.
+        real_fraction: Share of photographs among the images of a step.
+        patch_weight: Weight of the distances of patches beside the order of boxes.
+        size: Channels inside.
+        seed: Of everything that is drawn.
+
+    Raises:
+        ValueError: Quotes a value that is out of range.
+    """
+
+    num_steps: int = 600
+    batch_size: int = 8
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    warmup_ratio: float = 0.1
+    dropout: float = 0.2
+    real_fraction: float = 0.4
+    patch_weight: float = 1.0
+    size: int = 160
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_positive(self, "num_steps", "batch_size", "lr", "size")
+        require_fraction(self, "warmup_ratio", "dropout", "real_fraction")
+        if self.weight_decay < 0 or self.patch_weight < 0:
+            raise ValueError(
+                f"weight_decay is {self.weight_decay}, patch_weight {self.patch_weight}; expected 0 or more"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class OrderSample:
+    """One image, or its mirror image.
+
+    Attributes:
+        features: Of the tower, [tokens, hidden], float16, in a file.
+        aspect: Width over height of the image.
+        boxes: [n, 4] as (x1, y1, x2, y2) in [0, 1].
+        near: [pairs], which of the n is the nearer of each pair that differs enough.
+        far: [pairs], the other one.
+        patches: Logarithm of the distance of the patches, [side²]; NaN = not measured; None = there is no depth.
+    """
+
+    features: NDArray[np.float16]
+    aspect: float
+    boxes: torch.Tensor
+    near: torch.Tensor
+    far: torch.Tensor
+    patches: torch.Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class OrderFolder:
+    """The samples of one folder. rendered: its images are no photographs."""
+
+    name: str
+    rendered: bool
+    samples: tuple[OrderSample, ...]
+
+
+def ordered_pairs(distances: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which pairs of things are far enough apart to be ordered.
+
+    Args:
+        distances: [n], in one unit.
+
+    Returns:
+        The nearer and the farther thing of every pair that differs by MIN_GAP of the farther or more, [pairs] each.
+    """
+    a, b = torch.triu_indices(len(distances), len(distances), 1)
+    apart = (distances[a] - distances[b]).abs() >= MIN_GAP * torch.maximum(distances[a], distances[b])
+    a, b = a[apart], b[apart]
+    nearer = distances[a] < distances[b]
+    return torch.where(nearer, a, b), torch.where(nearer, b, a)
+
+
+def patch_distances(metres: NDArray[np.float32], side: int) -> torch.Tensor:
+    """Logarithm of the median distance of every patch.
+
+    Args:
+        metres: Depth map, [rows, columns]; NaN and infinity = not measured.
+        side: Patches across and down.
+
+    Returns:
+        [side²], NaN where less than MIN_MEASURED of a patch is measured.
+    """
+    measured = np.where(np.isfinite(metres) & (metres > 0), metres, np.nan)
+    found = np.full((side, side), np.nan, np.float32)
+    rows, columns = (np.linspace(0, n, side + 1) for n in metres.shape)
+    for i in range(side):
+        for j in range(side):
+            down = slice(int(rows[i]), max(int(rows[i]) + 1, int(np.ceil(rows[i + 1]))))
+            across = slice(int(columns[j]), max(int(columns[j]) + 1, int(np.ceil(columns[j + 1]))))
+            values = measured[down, across]
+            if np.isfinite(values).mean() >= MIN_MEASURED:
+                found[i, j] = np.log(np.nanmedian(values))
+    return torch.from_numpy(found.flatten())
+
+
+def read_folder(path: Path, model: LoadedModel, cache: Path, bad: BadImages, num_workers: int = 0) -> OrderFolder:
+    """Read a labelled folder, and run its images through the tower where that has not been done.
+
+    Args:
+        path: In the format of `proxqa_core.datasets.folder`.
+        model: Whose tower it is.
+        cache: Where the features go.
+        bad: Takes the images that cannot be used.
+        num_workers: Processes that read images ahead.
+
+    Raises:
+        BadDatasetError: The folder is at fault.
+    """
+    images = [image for image in read_images(LabelledFolder(path)) if _teaches(image.record)]
+    images = [dataclasses.replace(i, record=record) for i in images if (record := _boxed(i, bad)) is not None]
+    made = FeatureCache(path, [i.record for i in images], model, cache)
+    features, _ = made.fill(num_workers)
+    for name, reason in made.bad.items():
+        bad.add(str(path / name), reason)
+    samples: list[OrderSample] = []
+    for row, image in enumerate(images):
+        if image.record.image not in made.bad:
+            samples += _samples(image.record, features[2 * row : 2 * row + 2], model.patches_per_side, bad)
+    return OrderFolder(str(path), all(i.rendered for i in images), tuple(samples))
+
+
+def _teaches(record: Record) -> bool:
+    """Whether there is depth, or two things with a distance."""
+    return record.depth_map is not None or sum(o.depth_m is not None for o in record.objects) > 1
+
+
+def _boxed(image: LabelledImage, bad: BadImages) -> Record | None:
+    """The record with boxes, at random where there are no labels; None where that fails."""
+    try:
+        return with_boxes(image.record)
+    except BadImageError as error:
+        bad.add(str(image.record.folder / image.record.image), str(error))
+        return None
+
+
+def _samples(record: Record, features: NDArray[np.float16], side: int, bad: BadImages) -> list[OrderSample]:
+    """The sample of an image and that of its mirror image. features: of both, [2, tokens, hidden]."""
+    patches = None
+    if record.depth_map is not None:
+        try:
+            patches = patch_distances(record.load_depth(), side)
+        except BadImageError as error:
+            bad.add(str(record.folder / record.image), str(error))
+            return []
+    things = [o for o in record.objects if o.depth_m is not None]
+    size = torch.tensor([record.width, record.height] * 2)
+    boxes = (torch.tensor([o.box.xyxy for o in things]).reshape(-1, 4) / size).clamp(0, 1)
+    near, far = ordered_pairs(torch.tensor([o.depth_m for o in things]))
+    mirrored = torch.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], 1)
+    turned = None if patches is None else patches.reshape(side, side).flip(1).flatten()
+    aspect = record.width / record.height
+    return [
+        OrderSample(features[0], aspect, boxes, near, far, patches),
+        OrderSample(features[1], aspect, mirrored, near, far, turned),
+    ]
+
+
+class OrderTrainer:
+    """Trains an order head.
+
+    Args:
+        config: What shapes the run.
+        folders: What to train on.
+        model: Whose features they are.
+        out: Folder of the run.
+        device: Where it is trained.
+
+    Attributes:
+        head: What is trained.
+
+    Raises:
+        ValueError: There is nothing to train on.
+    """
+
+    def __init__(
+        self, config: OrderConfig, folders: Sequence[OrderFolder], model: LoadedModel, out: Path, device: torch.device
+    ):
+        torch.manual_seed(config.seed)
+        self.config, self.out, self.device, self.merge = config, out, device, model.spatial_merge_size
+        self.folders = [f for f in folders if f.samples]
+        if not any(len(s.near) for f in self.folders for s in f.samples):
+            raise ValueError("there are no two things whose distances differ by 8 % to train on")
+        self.head = OrderHead(model.spec.patch, config.size, config.dropout).to(device)
+
+    def train(self, metrics: Callable[..., None], minutes_between_checkpoints: float = CHECKPOINT_MINUTES) -> None:
+        """Train, or what is left of it.
+
+        Args:
+            metrics: Called with `stage`, `step` and the figures of every tenth step.
+            minutes_between_checkpoints: 0 = after every step.
+        """
+        config, head = self.config, self.head.train()
+        optimizer = torch.optim.AdamW(head.parameters(), config.lr, (0.9, 0.98), weight_decay=config.weight_decay)
+        first, saved, smooth = load_checkpoint(self.out / CHECKPOINT, optimizer), time.perf_counter(), RunningMean(0.97)
+        bar = progress(range(first, config.num_steps), initial=first, total=config.num_steps, desc="order", unit="step")
+        for step in bar:
+            for group in optimizer.param_groups:
+                group["lr"] = config.lr * cosine_with_warmup(step, config.num_steps, config.warmup_ratio, LR_FLOOR)
+            torch.manual_seed(step)  # dropout and jitter of a resumed run are those of an unbroken one
+            loss, figures = self.losses(self.batch(step))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(head.parameters(), MAX_GRADIENT_NORM)
+            optimizer.step()
+            smooth.update(figures)
+            if step % LOG_EVERY_STEPS == 0:
+                bar.set_postfix(smooth.as_text())
+                metrics(stage="order", step=step, **figures)
+            if time.perf_counter() - saved > 60 * minutes_between_checkpoints:
+                save_checkpoint(self.out / CHECKPOINT, step + 1, optimizer)
+                saved = time.perf_counter()
+        save_checkpoint(self.out / CHECKPOINT, config.num_steps, optimizer)
+        head.eval()
+
+    def batch(self, step: int) -> list[OrderSample]:
+        """The images of a step, drawn from (seed, step) alone.
+
+        A folder comes as often as the root of its size: a few measured photographs are not lost among many others.
+        """
+        rng = random.Random(f"{self.config.seed}/order/{step}")
+        pools = [[f for f in self.folders if f.rendered is rendered] for rendered in (False, True)]
+        samples = []
+        for _ in range(self.config.batch_size):
+            pool = pools[0] if not pools[1] or (pools[0] and rng.random() < self.config.real_fraction) else pools[1]
+            (folder,) = rng.choices(pool, [len(f.samples) ** 0.5 for f in pool])
+            samples.append(rng.choice(folder.samples))
+        return samples
+
+    def losses(self, batch: Sequence[OrderSample]) -> tuple[torch.Tensor, dict[str, float]]:
+        """The loss of a batch, and figures.
+
+        Returns:
+            Its loss; and `order`, that of the boxes, `patches`, that of the patches, and `right`, the share of the
+            pairs that are in order, where there are any.
+        """
+        with self.device:  # where new tensors are made
+            # 1. All images at once, [n, side², size], and the distances of their patches, [n, side²].
+            features = torch.from_numpy(np.stack([s.features for s in batch])).to(self.device).float()
+            aspects = torch.tensor([s.aspect for s in batch])
+            tokens = self.head.tokens(split_grid(features, self.merge).flatten(1, 2), aspects)
+            distances = self.head.distances(tokens)
+            # 2. Each image's boxes and patches, the images' means.
+            order, patches, right = [], [], []
+            for i, sample in enumerate(batch):
+                if len(sample.near):
+                    apart = self._apart(tokens[i], sample, aspects[i : i + 1])
+                    order.append(F.softplus(-apart).mean())
+                    right.append((apart > 0).float().mean())
+                if sample.patches is not None:
+                    patches.append(_patch_loss(distances[i], sample.patches.to(self.device)))
+            nothing = distances.sum() * 0
+            parts = {"order": order, "patches": patches}
+            of_order, of_patches = (torch.stack([nothing, *values]).sum() / len(batch) for values in parts.values())
+        figures = {"order": of_order.item(), "patches": of_patches.item()}
+        if right:
+            figures["right"] = torch.stack(right).mean().item()
+        return of_order + self.config.patch_weight * of_patches, figures
+
+    def _apart(self, tokens: torch.Tensor, sample: OrderSample, aspect: torch.Tensor) -> torch.Tensor:
+        """Log-odds [pairs] of the true order of a sample's pairs."""
+        boxes = sample.boxes.to(self.device)
+        order = self.head(tokens, boxes + BOX_JITTER * torch.randn_like(boxes), aspect)
+        return order[sample.far.to(self.device)] - order[sample.near.to(self.device)]
+
+    @torch.no_grad()
+    def right(self, folder: OrderFolder) -> tuple[int, int]:
+        """How many pairs of a folder's images, as they are, the head puts in order, and how many there are."""
+        right = total = 0
+        for sample in folder.samples[::2]:
+            features = torch.from_numpy(np.array(sample.features))[None].to(self.device).float()
+            aspect = torch.tensor([sample.aspect], device=self.device)
+            tokens = self.head.tokens(split_grid(features, self.merge).flatten(1, 2), aspect)[0]
+            order = self.head(tokens, sample.boxes.to(self.device), aspect).cpu()
+            right += int((order[sample.far] > order[sample.near]).sum())
+            total += len(sample.near)
+        return right, total
+
+
+def _patch_loss(distances: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Mean error of the differences of the patches' log-distances [side²], of pairs drawn at random."""
+    measured = torch.isfinite(truth)
+    if int(measured.sum()) < MIN_PATCHES:
+        return distances.sum() * 0
+    found, true = distances[measured], truth[measured]
+    a, b = torch.randint(len(found), (2, PATCH_PAIRS), device=found.device)
+    return ((found[b] - found[a]) - (true[b] - true[a])).abs().mean()
+
+
+def train_order_head(
+    config: OrderConfig,
+    adapter: Path,
+    folders: Sequence[Path],
+    out: Path,
+    val_folders: Sequence[Path] = (),
+    work: Path | None = None,
+    num_workers: int = 0,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Train an order head and write the adapter with it.
+
+    Args:
+        config: What shapes the run.
+        adapter: Folder of an adapter of the bundled base.
+        folders: Labelled folders with depths or distances.
+        out: Folder to write: the same adapter with the new head.
+        val_folders: Others, to be judged on at the end.
+        work: Folder of checkpoint, log and features (default: `.NAME.run` beside `out`).
+        num_workers: Processes that read images ahead.
+        device: 'auto', 'cpu' or 'cuda'.
+
+    Returns:
+        `adapter`, the folder written, `validation`, for each of `val_folders` the share of the pairs in order and how
+        many there are, and `bad_images`, how many were left out and why.
+
+    Raises:
+        ProxqaError: The adapter or a folder is at fault.
+        ValueError: There is nothing to train on.
+    """
+    info, work = read_info(adapter), work or run_folder(out)
+    if info.base != base_identity():
+        raise BadModelError(f"adapter {info.name!r} was made for base {info.base!r}, not for {base_identity()!r}")
+    if out.resolve() == adapter.resolve():
+        raise ValueError(f"--out {out}: is the adapter to start from; choose another")
+    if out.exists() and not (out / INFO).is_file():
+        raise ValueError(f"--out {out}: exists and is no adapter; choose another")
+    begin(work, config, adapter, folders, 0.0)
+    model = load(DEFAULT, NO_ADAPTER, device="cpu", dtype="float32")
+    where = torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
+    model.llava.to(where)
+    bad, read, occurrences = BadImages(), list[OrderFolder](), Counter[str]()
+    for path in [*folders, *val_folders]:
+        place = work / FEATURES / str(occurrences[path.name])  # folders of the same name
+        occurrences[path.name] += 1
+        read.append(read_folder(path, model, place, bad, num_workers))
+    trainer = OrderTrainer(config, read[: len(folders)], model, work, where)
+    log.info("%d images", sum(len(f.samples) // 2 for f in trainer.folders))
+    trainer.train(MetricsLogger(work / LOG_FILE))
+    validation = {}
+    for folder in read[len(folders) :]:
+        right, total = trainer.right(folder)
+        validation[folder.name] = {"right": right / max(1, total), "pairs": total}
+    _write(out, adapter, info, trainer.head)
+    return {"adapter": str(out), "validation": validation, "bad_images": bad.report()}
+
+
+def _write(out: Path, adapter: Path, info: AdapterInfo, head: OrderHead) -> None:
+    """The adapter with the head, which has no say until it is calibrated."""
+    changed = dataclasses.replace(info, order_head=True, closer_weights=None, closer_weights_in_box=None)
+    needed_bytes = sum(p.stat().st_size for p in adapter.iterdir() if p.is_file())
+    with atomic_folder(out, needed_bytes) as work:
+        for path in adapter.iterdir():
+            if path.is_file():
+                shutil.copyfile(path, work / path.name)
+        write_tensors(
+            work / ORDER_HEAD, {k: v.detach().cpu().half().contiguous() for k, v in head.state_dict().items()}
+        )
+        (work / INFO).write_text(json.dumps(dataclasses.asdict(changed), indent=1) + "\n")
+
+
+def as_text(report: dict[str, Any]) -> str:
+    """What `train_order_head` returned, for people."""
+    lines = [f"wrote {report['adapter']}; calibrate it next: proxqa train calibrate {report['adapter']} --data DIR …"]
+    lines += [f"{name}: {f['right']:.1%} of {f['pairs']} pairs in order" for name, f in report["validation"].items()]
+    return "\n".join(lines)
