@@ -46,7 +46,7 @@ def seen() -> CalibrationData:
     nothing = np.zeros((0, 2)), np.zeros((0, 2))
     edges, by_box = np.full(300, np.nan), np.zeros(300, bool)
     odds = 4 * np.stack([true_odds, true_odds], 1)
-    return CalibrationData(trees, depths, edges, by_box, np.ones(4000), odds, first, pairs, nothing, nothing)
+    return CalibrationData(trees, depths, edges, edges, by_box, np.ones(4000), odds, first, pairs, nothing, nothing)
 
 
 def test_too_sure_choices_are_cooled_down(seen: CalibrationData) -> None:
@@ -70,7 +70,7 @@ def test_trees_so_flat_that_every_mean_is_in_the_middle_are_not_taken_for_well_w
     nothing = np.zeros((0, 2)), np.zeros((0, 2))
     no_pairs = np.zeros(0), np.zeros((0, 2)), np.zeros(0, bool), np.zeros((0, 2), np.int64)
     edges, by_box = np.full(200, np.nan), np.zeros(200, bool)
-    seen = CalibrationData(trees, depths, edges, by_box, *no_pairs, nothing, nothing)
+    seen = CalibrationData(trees, depths, edges, edges, by_box, *no_pairs, nothing, nothing)
     assert within_sigma(seen, TEMPERATURES[-1]) < NORMAL_WITHIN_SIGMA  # so that it crosses once more on the way there
     best = fit_depth_temperature(seen)
     assert best < 3 and within_sigma(seen, best) == pytest.approx(NORMAL_WITHIN_SIGMA, abs=0.06)
@@ -103,7 +103,9 @@ def world(rng: np.random.Generator, breaking: float, count: int = 150) -> Calibr
     breaks = first != (edges[pairs[:, 0]] > edges[pairs[:, 1]])
     weights = pair_weights(breaks, np.ones(count, bool))
     by_box = np.ones(2 * count, bool)
-    return CalibrationData(trees, depths, edges, by_box, weights, np.zeros((count, 2)), first, pairs, nothing, nothing)
+    order = np.full(2 * count, np.nan)
+    odds = np.zeros((count, 2))
+    return CalibrationData(trees, depths, edges, order, by_box, weights, odds, first, pairs, nothing, nothing)
 
 
 def test_the_ground_has_a_vote_where_depths_are_unsure() -> None:
@@ -124,6 +126,24 @@ def test_a_ground_that_votes_against_the_truth_has_none() -> None:
     data = world(np.random.default_rng(1), 0.9)
     of_depths, of_ground = closer_weights(evidence(data, 1.0), data.first, np.ones(len(data.first))) or (0, 0)
     assert of_depths > 0 and of_ground == 0
+
+
+def test_an_order_head_has_a_vote_by_what_it_knows() -> None:
+    rng = np.random.default_rng(0)
+    data, new = (
+        dataclasses.replace(made, order=12 * made.depths + rng.normal(0, 1, len(made.depths)))
+        for made in (world(rng, 0.2), world(rng, 0.2))
+    )
+    fitted, figures = fit(data)
+    weights = fitted["closer_weights_in_box"]
+    assert len(weights) == 3 and weights[0] > 0 and weights[2] > 0.3
+    by_all = np.array([read_closer(e, weights) for e in evidence(new, fitted["depth_temperature"])])
+    without = np.array([read_closer(e[:2], weights[:2]) for e in evidence(new, fitted["depth_temperature"])])
+    assert accuracy(by_all, new.first) > accuracy(without, new.first) + 0.02
+    assert "and of the order head, will decide" in as_text({"fitted": fitted, "figures": figures})
+    chance = dataclasses.replace(data, order=rng.normal(0, 1, len(data.depths)))
+    of_depths, _, of_head = closer_weights(evidence(chance, 1.0), chance.first, np.ones(len(chance.first))) or (0, 0, 9)
+    assert of_depths > 0 and of_head < 0.2
 
 
 def test_rendered_pairs_count_by_the_share_that_break_the_rule() -> None:

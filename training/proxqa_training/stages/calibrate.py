@@ -337,14 +337,16 @@ def closer_weights(evidence: Floats, first: Bools, weights: Floats) -> tuple[flo
     if not len(first):
         return None
     weights = weights / weights.sum()
-    # 1. Newton on [pairs, k]; 2. who votes against the truth has no vote, and the others are fitted anew.
+    weights = weights / weights.sum()
+    # 1. Whether the depths alone speak for the truth.
+    if round(float(_newton(evidence[:, :1], first, weights)[0]), 3) <= 0:
+        return None
+    # 2. Newton on [pairs, k]; who votes against the truth has no vote, and the others are fitted anew.
     voters = [*range(evidence.shape[1])]
     b = _newton(evidence, first, weights)
     while len(voters) > 1 and b[1:].min() < 0:
         del voters[1 + int(b[1:].argmin())]
         b = _newton(evidence[:, voters], first, weights)
-    if len(voters) == 1 and b[0] <= 0:
-        return None
     found = np.zeros(evidence.shape[1])
     found[voters] = np.clip(b, 0, MAX_WEIGHT)
     found[0] = max(found[0], MIN_DEPTH_WEIGHT)  # what the depths say is not thrown away for what else is known
@@ -468,14 +470,16 @@ def as_text(report: dict[str, Any]) -> str:
     """What `calibrate` returned, for people."""
     fitted, figures = report["fitted"], report["figures"]
     within, loss, ece = (figures[k] for k in ("within_sigma", "choice_loss", "choice_calibration_error"))
-    decides = "stage 2" if fitted["reasons"] else "the depths, with a vote of the ground,"
+    has_head = any(len(fitted[key] or ()) > 2 for key in ("closer_weights", "closer_weights_in_box"))
+    votes = f"a vote of the ground{' and of the order head' if has_head else ''}"
+    decides = "stage 2" if fitted["reasons"] else f"the depths, with {votes},"
     lines = [
         f"depth temperature {fitted['depth_temperature']:.3f}: within one σ "
         f"{within['before']:.1%} → {within['after']:.1%}",
         f"without their second digit the depths' mean error grows by {figures['tenths_cost']:.4f}: "
         f"{fitted['depth_digits']} asked for",
         f"right order: stage 2 {figures['accuracy_by_reasoning']:.1%}, perceived depths "
-        f"{figures['accuracy_by_depths']:.1%}, with a vote of the ground "
+        f"{figures['accuracy_by_depths']:.1%}, with {votes} "
         f"{figures['accuracy_by_depths_and_ground']:.1%}: {decides} will decide",
         f"choices: loss {loss['before']:.4f} → {loss['after']:.4f}, calibration error {ece['before']:.4f} → "
         f"{ece['after']:.4f}",

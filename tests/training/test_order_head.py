@@ -1,0 +1,192 @@
+"""Training the order head: what it learns from, that it learns, goes on where it was, and what it writes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from proxqa_core.model import adapter as adapters
+from proxqa_core.model.loading import DEFAULT_ADAPTER, LoadedModel
+from proxqa_training import order_head
+from proxqa_training.bad_images import BadImages
+from proxqa_training.order_head import (
+    OrderConfig,
+    OrderFolder,
+    OrderTrainer,
+    ordered_pairs,
+    patch_distances,
+    read_folder,
+)
+
+CPU = torch.device("cpu")
+SMALL: dict[str, Any] = {"batch_size": 4, "size": 32, "dropout": 0.0}
+
+
+@pytest.fixture
+def folder(pristine: LoadedModel, blocks: Path, feature_cache: Path) -> OrderFolder:
+    return read_folder(blocks, pristine, feature_cache, BadImages())
+
+
+def silent(**_: Any) -> None:
+    pass
+
+
+def test_only_what_differs_enough_is_ordered() -> None:
+    near, far = ordered_pairs(torch.tensor([2.0, 1.0, 1.05, 4.0]))
+    assert {(int(a), int(b)) for a, b in zip(near, far, strict=True)} == {(1, 0), (2, 0), (0, 3), (1, 3), (2, 3)}
+
+
+def test_patches_have_the_median_of_what_is_measured_in_them() -> None:
+    metres = np.full((12, 18), np.nan, np.float32)
+    metres[:6, :9] = 2.0
+    metres[0, 0] = np.inf
+    metres[6:, 9:14] = 3.0  # 5 of 9 columns
+    metres[6:9, :9] = 5.0  # half
+    metres[6, 0] = np.nan  # a little less than half
+    assert np.exp(patch_distances(metres, 2)).tolist() == pytest.approx([2.0, np.nan, np.nan, 3.0], nan_ok=True)
+
+
+def test_samples_are_pairs_of_mirror_images(folder: OrderFolder) -> None:
+    assert folder.rendered and len(folder.samples) == 8
+    plain, mirrored = folder.samples[:2]
+    assert plain.boxes[0].tolist() == pytest.approx([10 / 128, 50 / 96, 50 / 128, 90 / 96])
+    assert mirrored.boxes[0].tolist() == pytest.approx([78 / 128, 50 / 96, 118 / 128, 90 / 96])
+    assert (plain.near.tolist(), plain.far.tolist()) == ([0], [1])  # 1 m and 4 m
+    last = folder.samples[-1]
+    assert (last.near.tolist(), last.far.tolist()) == ([1], [0])  # 4 m and 1 m
+    assert plain.patches is not None and mirrored.patches is not None
+    assert torch.equal(plain.patches.reshape(24, 24).flip(1).flatten(), mirrored.patches)
+    assert plain.aspect == pytest.approx(128 / 96)
+
+
+def test_it_learns_what_breaks_the_rule_too(pristine: LoadedModel, tmp_path: Path) -> None:
+    """What is nearer is larger here, wherever it stands."""
+    (tmp_path / "images").mkdir()
+    records = []
+    for i, near_is_lower in enumerate((True, False, True, False)):
+        image = np.full((96, 128, 3), 90, np.uint8)
+        near, far = ((10, 46, 60, 94), (90, 4, 106, 20)) if near_is_lower else ((10, 4, 60, 52), (90, 70, 106, 86))
+        for x1, y1, x2, y2 in (near, far):
+            image[y1:y2, x1:x2] = (200 - 20 * i, 30, 30)
+        cv2.imwrite(str(tmp_path / f"images/{i}.png"), image)
+        things = [{"name": "block", "box": box, "depth_m": metres} for box, metres in ((near, 1.0), (far, 3.0))]
+        records.append({"image": f"images/{i}.png", "width": 128, "height": 96, "objects": things})
+    (tmp_path / "annotations.json").write_text(json.dumps(records))
+    folder = read_folder(tmp_path, pristine, tmp_path / "cache", BadImages())
+    assert not folder.rendered and folder.samples[0].patches is None
+    trainer = OrderTrainer(OrderConfig(num_steps=25, lr=2e-3, **SMALL), [folder], pristine, tmp_path, CPU)
+    logged: list[dict[str, Any]] = []
+    trainer.train(lambda **values: logged.append(values))
+    assert trainer.right(folder) == (4, 4)
+    assert logged[-1]["order"] < 0.5 * logged[0]["order"]
+
+
+def test_it_learns_the_distances_of_patches(folder: OrderFolder, pristine: LoadedModel, tmp_path: Path) -> None:
+    trainer = OrderTrainer(OrderConfig(num_steps=25, lr=2e-3, **SMALL), [folder], pristine, tmp_path, CPU)
+    _, before = trainer.losses(folder.samples[:4])
+    trainer.train(silent)
+    _, after = trainer.losses(folder.samples[:4])
+    assert after["patches"] < 0.7 * before["patches"]
+
+
+def test_a_stopped_run_goes_on_where_it_was(folder: OrderFolder, pristine: LoadedModel, tmp_path: Path) -> None:
+    config = OrderConfig(num_steps=6, batch_size=2, size=32, dropout=0.1)
+
+    def trained(place: Path, stop_at: int | None = None) -> torch.Tensor:
+        place.mkdir(exist_ok=True)
+        trainer = OrderTrainer(config, [folder], pristine, place, CPU)
+        plain_batch = trainer.batch
+
+        def batch(step: int) -> Any:
+            if step == stop_at:
+                raise KeyboardInterrupt
+            return plain_batch(step)
+
+        trainer.batch = batch  # type: ignore[method-assign]
+        trainer.train(silent, 0)
+        return torch.cat([p.detach().flatten() for p in trainer.head.parameters()])
+
+    whole = trained(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "stopped", stop_at=3)
+    assert torch.equal(trained(tmp_path / "stopped"), whole)
+
+
+def test_the_command_adds_the_head_to_an_adapter(
+    train: Callable[..., tuple[int, str, str]],
+    blocks: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pristine: LoadedModel,
+) -> None:
+    monkeypatch.setattr(order_head, "load", lambda *_, **__: pristine)
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"num_steps": 2, "batch_size": 2, "size": 32}))
+    out, report = tmp_path / "out", tmp_path / "report.json"
+    asked = ("order", DEFAULT_ADAPTER, "--data", blocks, "--val", blocks, "--out", out, "--config", config)
+    code, printed, complaint = train(*asked, "--json", report)
+    assert code == 0, complaint
+    assert "calibrate it next" in printed
+    told = json.loads(report.read_text())
+    assert told["validation"][str(blocks)]["pairs"] == 4 and told["bad_images"]["count"] == 0
+    info, given = adapters.read_info(out), adapters.read_info(DEFAULT_ADAPTER)
+    assert info.order_head and info.closer_weights is None and info.closer_weights_in_box is None
+    assert (info.name, info.visibility, info.depth_temperature) == (
+        given.name,
+        given.visibility,
+        given.depth_temperature,
+    )
+    adapter = adapters.read(out, pristine.spec)
+    assert adapter.order_head is not None and adapter.grounding_head is not None
+    assert adapter.order_head.patch.weight.shape == (32, 384)
+    # another run is not begun in the same folder, nor the start written over
+    config.write_text(yaml.safe_dump({"num_steps": 3, "batch_size": 2, "size": 32}))
+    code, _, complaint = train(*asked)
+    assert code == 2 and "a run with other config was begun there" in complaint
+    code, _, complaint = train("order", out, "--data", blocks, "--out", out)
+    assert code == 2 and "is the adapter to start from" in complaint
+
+
+def test_what_teaches_nothing_is_said(
+    train: Callable[..., tuple[int, str, str]],
+    photographs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pristine: LoadedModel,
+) -> None:
+    monkeypatch.setattr(order_head, "load", lambda *_, **__: pristine)
+    code, _, complaint = train("order", DEFAULT_ADAPTER, "--data", photographs, "--out", tmp_path / "out")
+    assert code == 2 and "no two things whose distances differ by 8 %" in complaint
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_depth_map_is_counted_and_the_others_teach(
+    blocks: Path, pristine: LoadedModel, tmp_path: Path
+) -> None:
+    shutil.copytree(blocks, tmp_path / "some")
+    (tmp_path / "some/depth/1.png").write_bytes(b"no picture")
+    bad = BadImages()
+    read = read_folder(tmp_path / "some", pristine, tmp_path / "cache", bad)
+    assert len(read.samples) == 6 and len(bad) == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"num_steps": 0}, "num_steps is 0"),
+        ({"dropout": 1.5}, "dropout is 1.5"),
+        ({"patch_weight": -1.0}, "patch_weight -1.0"),
+    ],
+)
+def test_what_is_out_of_range_is_quoted(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        OrderConfig(**changed)
