@@ -16,8 +16,8 @@ import yaml
 
 from proxqa_core.model import adapter as adapters
 from proxqa_core.model.loading import DEFAULT_ADAPTER, LoadedModel
-from proxqa_training import order_head
-from proxqa_training.bad_images import BadImages
+from proxqa_training import frozen_tower
+from proxqa_training.frozen_tower import HeadRun
 from proxqa_training.order_head import (
     OrderConfig,
     OrderFolder,
@@ -31,9 +31,15 @@ CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {"batch_size": 4, "size": 32, "dropout": 0.0}
 
 
+def run_in(work: Path, model: LoadedModel) -> HeadRun:
+    return HeadRun(DEFAULT_ADAPTER, adapters.read_info(DEFAULT_ADAPTER), work / "out", work, model, CPU)
+
+
 @pytest.fixture
-def folder(pristine: LoadedModel, blocks: Path, feature_cache: Path) -> OrderFolder:
-    return read_folder(blocks, pristine, feature_cache, BadImages())
+def folder(pristine: LoadedModel, blocks: Path, feature_cache: Path, tmp_path: Path) -> OrderFolder:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / frozen_tower.FEATURES).symlink_to(feature_cache)
+    return read_folder(run_in(tmp_path / "run", pristine), blocks)
 
 
 def silent(**_: Any) -> None:
@@ -81,7 +87,7 @@ def test_it_learns_what_breaks_the_rule_too(pristine: LoadedModel, tmp_path: Pat
         things = [{"name": "block", "box": box, "depth_m": metres} for box, metres in ((near, 1.0), (far, 3.0))]
         records.append({"image": f"images/{i}.png", "width": 128, "height": 96, "objects": things})
     (tmp_path / "annotations.json").write_text(json.dumps(records))
-    folder = read_folder(tmp_path, pristine, tmp_path / "cache", BadImages())
+    folder = read_folder(run_in(tmp_path / "run", pristine), tmp_path)
     assert not folder.rendered and folder.samples[0].patches is None
     trainer = OrderTrainer(OrderConfig(num_steps=25, lr=2e-3, **SMALL), [folder], pristine, tmp_path, CPU)
     logged: list[dict[str, Any]] = []
@@ -128,7 +134,7 @@ def test_the_command_adds_the_head_to_an_adapter(
     monkeypatch: pytest.MonkeyPatch,
     pristine: LoadedModel,
 ) -> None:
-    monkeypatch.setattr(order_head, "load", lambda *_, **__: pristine)
+    monkeypatch.setattr(frozen_tower, "load", lambda *_, **__: pristine)
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump({"num_steps": 2, "batch_size": 2, "size": 32}))
     out, report = tmp_path / "out", tmp_path / "report.json"
@@ -163,7 +169,7 @@ def test_what_teaches_nothing_is_said(
     monkeypatch: pytest.MonkeyPatch,
     pristine: LoadedModel,
 ) -> None:
-    monkeypatch.setattr(order_head, "load", lambda *_, **__: pristine)
+    monkeypatch.setattr(frozen_tower, "load", lambda *_, **__: pristine)
     code, _, complaint = train("order", DEFAULT_ADAPTER, "--data", photographs, "--out", tmp_path / "out")
     assert code == 2 and "no two things whose distances differ by 8 %" in complaint
     assert not (tmp_path / "out").exists()
@@ -174,9 +180,9 @@ def test_a_damaged_depth_map_is_counted_and_the_others_teach(
 ) -> None:
     shutil.copytree(blocks, tmp_path / "some")
     (tmp_path / "some/depth/1.png").write_bytes(b"no picture")
-    bad = BadImages()
-    read = read_folder(tmp_path / "some", pristine, tmp_path / "cache", bad)
-    assert len(read.samples) == 6 and len(bad) == 1
+    run = run_in(tmp_path / "run", pristine)
+    read = read_folder(run, tmp_path / "some")
+    assert len(read.samples) == 6 and len(run.bad) == 1
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,8 @@ def add_commands(
         parser.set_defaults(stage=stage)
         _add_stage(parser)
     _add_convert(add("convert", convert, "make an adapter of a LoRA folder of LLaVA's own code"))
-    _add_order(add("order", order, "train the head that tells which of two boxes is nearer", workers))
+    _add_head(add("grounding", grounding, "teach an adapter's grounding head more names", workers), "grounding")
+    _add_head(add("order", order, "train the head that tells which of two boxes is nearer", workers), "order")
     _add_calibrate(add("calibrate", calibrate, "make an adapter as sure as it is right", inference))
     _add_names(add("names", names, "measure how well an adapter finds each name that it was taught", inference, models))
     _add_colours(add("colours", colours, "train the reader of colours"))
@@ -369,15 +370,27 @@ def convert(options: Options) -> None:
     )
 
 
-def _add_order(parser: argparse.ArgumentParser) -> None:
+def _add_head(parser: argparse.ArgumentParser, head: str) -> None:
     add = parser.add_argument
-    add("adapter", metavar="ADAPTER", type=input_folder, help="of the default model, to which the head is added")
-    add("--data", metavar="DIR", type=labelled_folder, nargs="+", required=True, help="with depths or distances")
+    add("adapter", metavar="ADAPTER", type=input_folder, help="of the default model; it stays as it is")
+    add("--data", metavar="DIR", type=labelled_folder, nargs="+", required=True, help="labelled folders to train on")
     add("--val", metavar="DIR", type=labelled_folder, nargs="+", default=[], help="others, judged on at the end")
     add("--out", metavar="ADAPTER", type=Path, required=True, help="where to write the adapter")
-    add("--config", metavar="FILE", type=input_file, help="YAML (default: configs/order.yaml)")
+    add("--config", metavar="FILE", type=input_file, help=f"YAML (default: configs/{head}.yaml)")
     add("--run", metavar="DIR", type=Path, help="checkpoint, log and features (default: .NAME.run beside ADAPTER)")
     add("--device", default="auto", choices=TRAINING_DEVICES, help="where to train (default: auto)")
+
+
+def grounding(options: Options) -> None:
+    """Train a grounding head."""
+    from proxqa_training import grounding as training
+    from proxqa_training.config_file import read_config
+
+    config = read_config(options.config or training.CONFIG, training.GroundingConfig)
+    report = training.train_grounding(
+        config, options.adapter, options.data, options.out, options.val, options.run, options.workers, options.device
+    )
+    write_report(options, report, training.as_text(report))
 
 
 def order(options: Options) -> None:

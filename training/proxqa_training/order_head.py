@@ -1,9 +1,7 @@
 """Train the order head of an adapter: which of the things in one image are nearer, from the frozen tower's patches.
 
-Promises: the tower, the projector and the language model stay as they are, so that all else that the adapter answers
-does; every image goes through the tower once (`proxqa_training.stages.data.FeatureCache`). Stopped at any time it goes
-on from its last checkpoint. Rendered folders and photographs teach alike: objects with a distance, boxes at random
-where there is depth without labels, and where there is depth every patch.
+Promises: stopped at any time it goes on from its last checkpoint. Rendered folders and photographs teach alike: objects
+with a distance, boxes at random where there is depth without labels, and where there is depth every patch.
 
 What it writes decides nothing before it has been calibrated: `proxqa train calibrate`, on images not trained on here.
 
@@ -12,13 +10,7 @@ Sources: as of `proxqa_core.vision.order_head`.
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import logging
 import random
-import shutil
-import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,33 +19,29 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from torch.nn import functional as F
 
-from proxqa_core.datasets.folder import LabelledFolder, Record
-from proxqa_core.errors import BadImageError, BadModelError
+from proxqa_core.datasets.folder import Record
+from proxqa_core.errors import BadImageError
 from proxqa_core.evaluation.metrics import MIN_GAP
-from proxqa_core.files import atomic_folder
-from proxqa_core.model.adapter import INFO, ORDER_HEAD, AdapterInfo, read_info
-from proxqa_core.model.base_weights import base_identity
-from proxqa_core.model.loading import DEFAULT, NO_ADAPTER, LoadedModel, load
+from proxqa_core.model.adapter import ORDER_HEAD
+from proxqa_core.model.loading import LoadedModel
 from proxqa_core.vision.order_head import OrderHead
 from proxqa_core.vision.tower import split_grid
-from proxqa_training.bad_images import BadImages
-from proxqa_training.checkpoints import load_checkpoint, save_checkpoint, write_tensors
 from proxqa_training.config_file import require_fraction, require_positive
-from proxqa_training.labels import LabelledImage, read_images
-from proxqa_training.logs import LOG_FILE, MetricsLogger, RunningMean, progress
-from proxqa_training.schedules import cosine_with_warmup
-from proxqa_training.stages.data import FeatureCache
-from proxqa_training.stages.dense import with_boxes
-from proxqa_training.stages.finetune import begin, run_folder
-
-log = logging.getLogger(__name__)
+from proxqa_training.frozen_tower import (
+    CHECKPOINT,
+    CHECKPOINT_MINUTES,
+    Features,
+    HeadRun,
+    SeenFolder,
+    begin_run,
+    train_steps,
+)
+from proxqa_training.labels import LabelledImage
+from proxqa_training.logs import LOG_FILE, MetricsLogger
 
 CONFIG = Path(__file__).with_name("configs") / "order.yaml"
-FEATURES, CHECKPOINT = "features", "order_head_checkpoint.safetensors"
-"""Of the folder of a run."""
 MIN_MEASURED = 0.5
 """Share of a patch that must be measured before it has a distance."""
 MIN_PATCHES = 50
@@ -62,10 +50,6 @@ PATCH_PAIRS = 400
 """Pairs of patches drawn from an image."""
 BOX_JITTER = 0.005
 """Standard deviation of the edges of boxes while training, as share of the image's side."""
-LR_FLOOR = 0.02
-LOG_EVERY_STEPS = 10
-CHECKPOINT_MINUTES = 2.0
-MAX_GRADIENT_NORM = 1.0
 
 
 @dataclass(frozen=True)
@@ -121,7 +105,7 @@ class OrderSample:
         patches: Logarithm of the distance of the patches, [side²]; NaN = not measured; None = there is no depth.
     """
 
-    features: NDArray[np.float16]
+    features: Features
     aspect: float
     boxes: torch.Tensor
     near: torch.Tensor
@@ -177,55 +161,36 @@ def patch_distances(metres: NDArray[np.float32], side: int) -> torch.Tensor:
     return torch.from_numpy(found.flatten())
 
 
-def read_folder(path: Path, model: LoadedModel, cache: Path, bad: BadImages, num_workers: int = 0) -> OrderFolder:
-    """Read a labelled folder, and run its images through the tower where that has not been done.
+def read_folder(run: HeadRun, path: Path, num_workers: int = 0) -> OrderFolder:
+    """Read a labelled folder as samples.
 
     Args:
+        run: Of which it is.
         path: In the format of `proxqa_core.datasets.folder`.
-        model: Whose tower it is.
-        cache: Where the features go.
-        bad: Takes the images that cannot be used.
         num_workers: Processes that read images ahead.
 
     Raises:
         BadDatasetError: The folder is at fault.
     """
-    images = [image for image in read_images(LabelledFolder(path)) if _teaches(image.record)]
-    images = [dataclasses.replace(i, record=record) for i in images if (record := _boxed(i, bad)) is not None]
-    made = FeatureCache(path, [i.record for i in images], model, cache)
-    features, _ = made.fill(num_workers)
-    for name, reason in made.bad.items():
-        bad.add(str(path / name), reason)
+    seen: SeenFolder = run.see(path, _teaches, num_workers)
     samples: list[OrderSample] = []
-    for row, image in enumerate(images):
-        if image.record.image not in made.bad:
-            samples += _samples(image.record, features[2 * row : 2 * row + 2], model.patches_per_side, bad)
-    return OrderFolder(str(path), all(i.rendered for i in images), tuple(samples))
-
-
-def _teaches(record: Record) -> bool:
-    """Whether there is depth, or two things with a distance."""
-    return record.depth_map is not None or sum(o.depth_m is not None for o in record.objects) > 1
-
-
-def _boxed(image: LabelledImage, bad: BadImages) -> Record | None:
-    """The record with boxes, at random where there are no labels; None where that fails."""
-    try:
-        return with_boxes(image.record)
-    except BadImageError as error:
-        bad.add(str(image.record.folder / image.record.image), str(error))
-        return None
-
-
-def _samples(record: Record, features: NDArray[np.float16], side: int, bad: BadImages) -> list[OrderSample]:
-    """The sample of an image and that of its mirror image. features: of both, [2, tokens, hidden]."""
-    patches = None
-    if record.depth_map is not None:
+    for image in seen.images:
+        record = image.image.record
         try:
-            patches = patch_distances(record.load_depth(), side)
+            samples += _samples(record, image.features, run.model.patches_per_side)
         except BadImageError as error:
-            bad.add(str(record.folder / record.image), str(error))
-            return []
+            run.bad.add(str(record.folder / record.image), str(error))
+    return OrderFolder(str(path), all(i.image.rendered for i in seen.images), tuple(samples))
+
+
+def _teaches(image: LabelledImage) -> bool:
+    """Whether there is depth, or two things with a distance."""
+    return image.record.depth_map is not None or sum(o.depth_m is not None for o in image.record.objects) > 1
+
+
+def _samples(record: Record, features: Features, side: int) -> list[OrderSample]:
+    """The sample of an image and that of its mirror image. features: of both, [2, tokens, hidden]."""
+    patches = None if record.depth_map is None else patch_distances(record.load_depth(), side)
     things = [o for o in record.objects if o.depth_m is not None]
     size = torch.tensor([record.width, record.height] * 2)
     boxes = (torch.tensor([o.box.xyxy for o in things]).reshape(-1, 4) / size).clamp(0, 1)
@@ -267,34 +232,13 @@ class OrderTrainer:
         self.head = OrderHead(model.spec.patch, config.size, config.dropout).to(device)
 
     def train(self, metrics: Callable[..., None], minutes_between_checkpoints: float = CHECKPOINT_MINUTES) -> None:
-        """Train, or what is left of it.
+        """Train, or what is left of it. Arguments are those of `frozen_tower.train_steps`."""
 
-        Args:
-            metrics: Called with `stage`, `step` and the figures of every tenth step.
-            minutes_between_checkpoints: 0 = after every step.
-        """
-        config, head = self.config, self.head.train()
-        optimizer = torch.optim.AdamW(head.parameters(), config.lr, (0.9, 0.98), weight_decay=config.weight_decay)
-        first, saved, smooth = load_checkpoint(self.out / CHECKPOINT, optimizer), time.perf_counter(), RunningMean(0.97)
-        bar = progress(range(first, config.num_steps), initial=first, total=config.num_steps, desc="order", unit="step")
-        for step in bar:
-            for group in optimizer.param_groups:
-                group["lr"] = config.lr * cosine_with_warmup(step, config.num_steps, config.warmup_ratio, LR_FLOOR)
-            torch.manual_seed(step)  # dropout and jitter of a resumed run are those of an unbroken one
-            loss, figures = self.losses(self.batch(step))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(head.parameters(), MAX_GRADIENT_NORM)
-            optimizer.step()
-            smooth.update(figures)
-            if step % LOG_EVERY_STEPS == 0:
-                bar.set_postfix(smooth.as_text())
-                metrics(stage="order", step=step, **figures)
-            if time.perf_counter() - saved > 60 * minutes_between_checkpoints:
-                save_checkpoint(self.out / CHECKPOINT, step + 1, optimizer)
-                saved = time.perf_counter()
-        save_checkpoint(self.out / CHECKPOINT, config.num_steps, optimizer)
-        head.eval()
+        def losses(step: int) -> tuple[torch.Tensor, dict[str, float]]:
+            return self.losses(self.batch(step))
+
+        checkpoint = self.out / CHECKPOINT
+        train_steps(self.config, self.head, losses, checkpoint, metrics, "order", minutes_between_checkpoints)
 
     def batch(self, step: int) -> list[OrderSample]:
         """The images of a step, drawn from (seed, step) alone.
@@ -400,45 +344,17 @@ def train_order_head(
         ProxqaError: The adapter or a folder is at fault.
         ValueError: There is nothing to train on.
     """
-    info, work = read_info(adapter), work or run_folder(out)
-    if info.base != base_identity():
-        raise BadModelError(f"adapter {info.name!r} was made for base {info.base!r}, not for {base_identity()!r}")
-    if out.resolve() == adapter.resolve():
-        raise ValueError(f"--out {out}: is the adapter to start from; choose another")
-    if out.exists() and not (out / INFO).is_file():
-        raise ValueError(f"--out {out}: exists and is no adapter; choose another")
-    begin(work, config, adapter, folders, 0.0)
-    model = load(DEFAULT, NO_ADAPTER, device="cpu", dtype="float32")
-    where = torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
-    model.llava.to(where)
-    bad, read, occurrences = BadImages(), list[OrderFolder](), Counter[str]()
-    for path in [*folders, *val_folders]:
-        place = work / FEATURES / str(occurrences[path.name])  # folders of the same name
-        occurrences[path.name] += 1
-        read.append(read_folder(path, model, place, bad, num_workers))
-    trainer = OrderTrainer(config, read[: len(folders)], model, work, where)
-    log.info("%d images", sum(len(f.samples) // 2 for f in trainer.folders))
-    trainer.train(MetricsLogger(work / LOG_FILE))
+    run = begin_run(config, adapter, folders, out, work, device)
+    read = [read_folder(run, path, num_workers) for path in [*folders, *val_folders]]
+    trainer = OrderTrainer(config, read[: len(folders)], run.model, run.work, run.device)
+    trainer.train(MetricsLogger(run.work / LOG_FILE))
     validation = {}
     for folder in read[len(folders) :]:
         right, total = trainer.right(folder)
         validation[folder.name] = {"right": right / max(1, total), "pairs": total}
-    _write(out, adapter, info, trainer.head)
-    return {"adapter": str(out), "validation": validation, "bad_images": bad.report()}
-
-
-def _write(out: Path, adapter: Path, info: AdapterInfo, head: OrderHead) -> None:
-    """The adapter with the head, which has no say until it is calibrated."""
-    changed = dataclasses.replace(info, order_head=True, closer_weights=None, closer_weights_in_box=None)
-    needed_bytes = sum(p.stat().st_size for p in adapter.iterdir() if p.is_file())
-    with atomic_folder(out, needed_bytes) as work:
-        for path in adapter.iterdir():
-            if path.is_file():
-                shutil.copyfile(path, work / path.name)
-        write_tensors(
-            work / ORDER_HEAD, {k: v.detach().cpu().half().contiguous() for k, v in head.state_dict().items()}
-        )
-        (work / INFO).write_text(json.dumps(dataclasses.asdict(changed), indent=1) + "\n")
+    # no say until it is calibrated
+    run.write(ORDER_HEAD, trainer.head, order_head=True, closer_weights=None, closer_weights_in_box=None)
+    return {"adapter": str(out), "validation": validation, "bad_images": run.bad.report()}
 
 
 def as_text(report: dict[str, Any]) -> str:

@@ -74,6 +74,21 @@ class Losses:
         with self.device:  # where new tensors are made
             return self._total(batch.to(self.device))
 
+    def of_names(self, batch: Batch, patches: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+        """The losses of the grounding head alone.
+
+        Args:
+            batch: Its pixels are not looked at; at least one object.
+            patches: What the tower makes of its views, [n, side², hidden].
+
+        Returns:
+            As of a call.
+        """
+        with self.device:  # where new tensors are made
+            batch = batch.to(self.device)
+            losses, shown = self._grounding(batch, patches, self._other_words(batch), self.rarity[batch.labels])
+            return self._summed(losses, shown)
+
     def _total(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
         tower = self.tower
         # 1. patches [n, side², hidden] and projected tokens [n, (side / merge)², words]
@@ -95,8 +110,12 @@ class Losses:
             ):
                 losses |= part[0]
                 shown |= part[1]
+        return self._summed(losses, shown)
+
+    @staticmethod
+    def _summed(losses: Figures, shown: Figures) -> tuple[torch.Tensor, dict[str, float]]:
         total = torch.stack(list(losses.values())).sum()
-        shown |= losses
+        shown = shown | losses
         values = torch.stack([v.detach().float() for v in shown.values()]).tolist()
         return total, dict(zip(shown, values, strict=True))
 

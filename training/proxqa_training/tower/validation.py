@@ -9,6 +9,7 @@ import torch
 from proxqa_core.datasets.folder import LabelledObject
 from proxqa_core.errors import BadImageError
 from proxqa_core.model.loading import LoadedModel
+from proxqa_core.vision.grounding_head import GroundingHead
 from proxqa_training.bad_images import BadImages
 from proxqa_training.depth_digits import expected_depth
 from proxqa_training.labels import LabelledImage
@@ -60,7 +61,7 @@ def validate(
         with mixed_precision(device, dtype):
             patches = tower.patches(sample.pixels[None].to(device))  # [1, side², hidden]
         patches = patches.float()
-        found += _names_found(tower, model, sample, patches[0])
+        found += names_found(tower.grounding_head, model, sample, patches[0])
         if torch.isfinite(sample.depths).any():
             depths = _region_depths(tower, sample, patches, device)
             errors += (depths - sample.depths).abs().tolist()
@@ -71,9 +72,19 @@ def validate(
     return report
 
 
-def _names_found(tower: TowerModel, model: LoadedModel, sample: TowerSample, patches: torch.Tensor) -> list[bool]:
-    """For each name of a view, whether its likeliest patch of [side², hidden] is on an object that is called so."""
-    head, found = tower.grounding_head, []
+def names_found(head: GroundingHead, model: LoadedModel, sample: TowerSample, patches: torch.Tensor) -> list[bool]:
+    """Whether names are found in a view.
+
+    Args:
+        head: Finds them.
+        model: Whose words they are.
+        sample: The view; its pixels are not looked at.
+        patches: What the tower makes of it, [side², hidden].
+
+    Returns:
+        For each name in it whether its likeliest patch is on an object that is called so.
+    """
+    found = []
     vectors, _ = head.patch_vectors(patches)
     masks = sample.masks.to(patches.device)  # [n, side²]
     table = model.llava.get_input_embeddings().weight.detach().float()
