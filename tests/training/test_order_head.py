@@ -145,6 +145,7 @@ def test_the_command_adds_the_head_to_an_adapter(
     told = json.loads(report.read_text())
     assert told["validation"][str(blocks)]["pairs"] == 4 and told["bad_images"]["count"] == 0
     info, given = adapters.read_info(out), adapters.read_info(DEFAULT_ADAPTER)
+    assert info.training["order_head"]["images"] == 4 and info.training["order_head"]["config"]["num_steps"] == 2
     assert info.order_head and info.closer_weights is None and info.closer_weights_in_box is None
     assert (info.name, info.visibility, info.depth_temperature) == (
         given.name,

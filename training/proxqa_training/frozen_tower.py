@@ -126,14 +126,16 @@ class HeadRun:
             self.bad.add(str(image.record.folder / image.record.image), str(error))
             return None
 
-    def write(self, file: str, network: nn.Module, **changes: Any) -> None:
+    def write(self, file: str, network: nn.Module, record: dict[str, Any], **changes: Any) -> None:
         """Write the adapter with the network.
 
         Args:
             file: The network's, in the folder of the adapter.
             network: What was trained, written as float16.
+            record: What it was made from: goes into `AdapterInfo.training` under the file's name.
             **changes: To the description.
         """
+        changes["training"] = self.info.training | {Path(file).stem: record}
         weights = {k: v.detach().cpu().half().contiguous() for k, v in network.state_dict().items()}
         needed_bytes = sum(p.stat().st_size for p in self.adapter.iterdir() if p.is_file())
         with atomic_folder(self.out, needed_bytes) as folder:

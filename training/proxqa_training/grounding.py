@@ -262,7 +262,9 @@ def train_grounding(
         for name, views in judged.items()
         if views
     }
-    run.write(GROUNDING_HEAD, trainer.head)
+    images, photographs = len(trainer.photos) + len(trainer.rendered), len(trainer.photos)
+    record = {"images": images, "photographs": photographs, "config": dataclasses.asdict(config)}
+    run.write(GROUNDING_HEAD, trainer.head, record)
     return {"adapter": str(out), "validation": validation, "bad_images": run.bad.report()}
 
 

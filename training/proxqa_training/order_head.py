@@ -10,6 +10,7 @@ Sources: as of `proxqa_core.vision.order_head`.
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -352,8 +353,11 @@ def train_order_head(
     for folder in read[len(folders) :]:
         right, total = trainer.right(folder)
         validation[folder.name] = {"right": right / max(1, total), "pairs": total}
+    images = {rendered: [f for f in trainer.folders if f.rendered is rendered] for rendered in (True, False)}
+    counts = {rendered: sum(len(f.samples) // 2 for f in of) for rendered, of in images.items()}
+    record = {"images": sum(counts.values()), "photographs": counts[False], "config": dataclasses.asdict(config)}
     # no say until it is calibrated
-    run.write(ORDER_HEAD, trainer.head, order_head=True, closer_weights=None, closer_weights_in_box=None)
+    run.write(ORDER_HEAD, trainer.head, record, order_head=True, closer_weights=None, closer_weights_in_box=None)
     return {"adapter": str(out), "validation": validation, "bad_images": run.bad.report()}
 
 
