@@ -1,7 +1,7 @@
 """A node as a process of its own.
 
 Promises: the process and everything it started are gone when the `with` ends, however it ends; it imports the same
-modules as its caller; its output is kept in a log file.
+modules as its caller, unless others are given; its output is kept in a log file.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ REPLAY_NODE = "replay.node"
 GOVERNOR_NODE = "governor.node"
 
 
-def node_environment(domain: int) -> dict[str, str]:
+def node_environment(domain: int, modules: Path = MODULES) -> dict[str, str]:
     """The environment of a node's process.
 
     Args:
         domain: The ROS domain id.
+        modules: Folder that it imports from: that of its caller, or another installation's.
     """
-    path = [str(MODULES), *filter(None, [os.environ.get("PYTHONPATH")])]
+    path = [str(modules), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         **os.environ,
         **ros_environment(domain),
@@ -78,18 +79,19 @@ class NodeProcess:
         command: The command line, such as `node_command` gives.
         domain: The ROS domain id.
         log: The file that its output is written to; its folder is made.
+        modules: As of `node_environment`.
 
     Attributes:
         log: That file.
     """
 
-    def __init__(self, command: Sequence[str], domain: int, log: Path) -> None:
+    def __init__(self, command: Sequence[str], domain: int, log: Path, modules: Path = MODULES) -> None:
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as out:
             self._process = subprocess.Popen(
                 command,
-                env=node_environment(domain),
+                env=node_environment(domain, modules),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
