@@ -217,12 +217,15 @@ def test_the_ground_votes_where_depths_are_unsure(engine):
     high, low = ObjectQuery("box", Box(40, 60, 100, 110)), ObjectQuery("cup", Box(200, 90, 260, 140))
     a, b = engine.encode_image(image).depths([high, low])
     assert abs(a.depth - b.depth) < 0.3 * min(a.depth_stddev, b.depth_stddev)
-    answer = engine.encode_image(image).closer(high, low)
+
+    def closer(weights):  # of depths and ground, without an order head
+        adapter = replace(engine.model.adapter, order_head=False, closer_weights=None, closer_weights_in_box=weights)
+        other = ProximityEngine(replace(engine.model, adapter=adapter, order_head=None), engine.networks)
+        return other.encode_image(image).closer(high, low)
+
+    answer, by_depths = closer((2.8, 1.2)), closer(None)
     assert answer.objects[0].name == "cup" and 0.6 < answer.raw_probability < 0.95
-    adapter = replace(engine.model.adapter, closer_weights_in_box=None)
-    by_depths = ProximityEngine(replace(engine.model, adapter=adapter), engine.networks)
-    alone = by_depths.encode_image(image).closer(high, low)
-    assert alone.raw_probability < answer.raw_probability
+    assert by_depths.raw_probability < answer.raw_probability
 
 
 def test_what_several_questions_need_is_perceived_in_two_passes(engine, monkeypatch):

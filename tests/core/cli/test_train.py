@@ -107,7 +107,7 @@ def test_where_something_is_not_installed(
 
 OF_TRAINING = {
     "scenes", "drive", "contact-sheet", "tower", "run", "finetune", "calibrate", "colours", "compare", "curves",
-    "perceive", "reason", "convert", "names",
+    "perceive", "reason", "convert", "names", "grounding", "order",
 }  # fmt: skip
 
 
