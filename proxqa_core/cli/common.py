@@ -20,6 +20,7 @@ from proxqa_core.jsontext import to_json
 
 if TYPE_CHECKING:
     from proxqa_core.engine import ProximityEngine
+    from proxqa_core.evaluation.html import Provenance
     from proxqa_core.types import ObjectQuery
 
     SubParsers = argparse._SubParsersAction["Parser"]
@@ -322,6 +323,13 @@ def _boxed_query(text: str) -> ObjectQuery:
     if not separator:
         raise BadObjectError(f"box {text!r} cannot be read; expected NAME=X1,Y1,X2,Y2 in pixels")
     return ObjectQuery(name, Box(x1, y1, x2, y2))
+
+
+def made_by(options: argparse.Namespace) -> Provenance:
+    """What a page says that it was made by: the command as it was given, version and date."""
+    from proxqa_core.evaluation.html import Provenance
+
+    return Provenance.now(["proxqa", *options.given])
 
 
 def write_report(options: argparse.Namespace, report: Any, text: str) -> None:

@@ -91,7 +91,8 @@ def run_compare(options: argparse.Namespace) -> None:
     if options.html:
         from proxqa_core.comparison.page import render
 
-        write_text(options.html, render(f"Which is closer: {options.data.name}", scores, left_out.lines()))
+        title, made_by = f"Which is closer: {options.data.name}", common.made_by(options)
+        write_text(options.html, render(title, scores, left_out.lines(), made_by))
     common.write_report(options, report, tables.comparison_table(report))
 
 

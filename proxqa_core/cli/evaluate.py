@@ -17,7 +17,6 @@ from proxqa_core.files import write_text
 
 if TYPE_CHECKING:
     from proxqa_core.evaluation.benchmarks import BenchmarkSource
-    from proxqa_core.evaluation.html import Provenance
     from proxqa_core.evaluation.sequence import Run
 
 log = logging.getLogger(__name__)
@@ -88,7 +87,7 @@ def _eval_folder(options: argparse.Namespace, path: Path) -> None:
     if options.html:
         from proxqa_core.evaluation.html import render
 
-        write_text(options.html, render(report, measured, folder.path.name, folder, _made_by(options)))
+        write_text(options.html, render(report, measured, folder.path.name, folder, common.made_by(options)))
     common.write_report(options, report, tables.report_table(report))
 
 
@@ -119,7 +118,7 @@ def _eval_benchmark(options: argparse.Namespace, kind: str, data: Path) -> None:
         from proxqa_core.evaluation.html import render
 
         measured = measurements_of(run, engine.model_name, prompt)
-        write_text(options.html, render(report, measured, kind, pictures_of(benchmark.items), _made_by(options)))
+        write_text(options.html, render(report, measured, kind, pictures_of(benchmark.items), common.made_by(options)))
     common.write_report(options, report, tables.benchmark_table(report))
 
 
@@ -168,16 +167,9 @@ def run_eval_bag(options: argparse.Namespace) -> None:
         if options.html:
             from proxqa_core.evaluation.bag_html import render, stamps_to_show
 
-            page = render(found, run, pictures(bag, topic, stamps_to_show(run)), _made_by(options))
+            page = render(found, run, pictures(bag, topic, stamps_to_show(run)), common.made_by(options))
             write_text(options.html, page)
     common.write_report(options, found, tables.report_table(found) + "\n\n" + tables.sequence_table(found))
-
-
-def _made_by(options: argparse.Namespace) -> Provenance:
-    """What the page says that it was made by."""
-    from proxqa_core.evaluation.html import Provenance
-
-    return Provenance.now(["proxqa", *options.given])
 
 
 def _add_eval(commands: common.SubParsers) -> None:

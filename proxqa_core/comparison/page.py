@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from proxqa_core.evaluation.html import escaped, number, page
+from proxqa_core.evaluation.html import Provenance, escaped, number, page
 
 COLUMNS = {
     "questions": "questions",
@@ -23,17 +23,20 @@ COLUMNS = {
 COUNTS = ("questions", "unparsed", "failed")
 
 
-def render(title: str, scores: Sequence[dict[str, Any]], notes: Sequence[str] = ()) -> str:
+def render(
+    title: str, scores: Sequence[dict[str, Any]], notes: Sequence[str] = (), provenance: Provenance | None = None
+) -> str:
     """The page.
 
     Args:
         title: Of the page.
         scores: Of models (`scores.score`) and of rules (`scores.rule_scores`).
         notes: Lines on what was left out.
+        provenance: What made it.
     """
     parts = [_table(scores), "<h2>Share of right answers, with 95 % intervals by image</h2>", _plot(scores)]
     parts += [f"<p class=note>{escaped(note)}</p>" for note in notes]
-    return page(title, parts)
+    return page(title, parts, provenance)
 
 
 def cell(score: dict[str, Any], key: str) -> str:

@@ -39,7 +39,8 @@ LEGEND = {
 }
 """What the columns beside the model are."""
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;color:#222}
-table{border-collapse:collapse;margin:1rem 0}td,th{padding:.25rem .8rem;border-bottom:1px solid #ddd;text-align:left}
+table{border-collapse:collapse;margin:1rem 0;display:block;width:fit-content;max-width:100%;overflow-x:auto}
+svg{max-width:100%;height:auto}td,th{padding:.25rem .8rem;border-bottom:1px solid #ddd;text-align:left}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}.pairs{display:flex;flex-wrap:wrap;gap:1.5rem}
 figure{margin:0;width:28rem;max-width:100%}figure img,figure svg{max-width:100%;border-radius:4px}
 figcaption{font-size:13px}dl{display:grid;grid-template-columns:max-content auto;gap:0 .8rem;font-size:13px;color:#444}
@@ -47,7 +48,7 @@ dt{font-weight:600}dd{margin:0}.note{color:#666;font-size:13px}code{overflow-wra
 svg text{font:12px system-ui,sans-serif;fill:#444}.open input{position:absolute;opacity:0}.open img{cursor:zoom-in}
 .open input:focus-visible+img{outline:3px solid #2a788e}.open input:checked+img{position:fixed;inset:0;width:100vw;
 height:100vh;max-width:none;object-fit:contain;background:#000e;z-index:9;cursor:zoom-out;border-radius:0}
-@media(max-width:45rem){table{display:block;overflow-x:auto}td,th{padding:.25rem .5rem}h1{overflow-wrap:anywhere}}"""
+@media(max-width:45rem){td,th{padding:.25rem .5rem}h1{overflow-wrap:anywhere}}"""
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,7 @@ def page(title: str, parts: Sequence[str], provenance: Provenance | None = None)
         made = [f"<p class=note>Made by {by}, {escaped(provenance.date)}.</p>"]
     head = [
         "<!doctype html><html lang=en><head><meta charset=utf-8>",
+        "<meta name=viewport content='width=device-width,initial-scale=1'>",
         f"<title>{escaped(title)}</title><style>{_STYLE}</style></head><body><h1>{escaped(title)}</h1>",
     ]
     return "\n".join([*head, *made, *parts, "</body></html>\n"])

@@ -48,7 +48,10 @@ def test_our_engine_beside_rules_and_recorded_answers(
     assert by_name["fake <model> (by box)"]["accuracy"] == 1.0 and by_name["fake <model> (by box)"]["consistent"] == 1.0
     # recorded in one order only: A is right for chair-table and chair-lamp, not for table-lamp
     assert by_name["always-a"]["accuracy_one_order"] == pytest.approx(2 / 3) and by_name["always-a"]["failed"] == 6
-    assert "<svg" in (tmp_path / "page.html").read_text() and len(list((tmp_path / "answers").iterdir())) == 2
+    page = (tmp_path / "page.html").read_text()
+    assert (
+        "<svg" in page and "Made by <code>proxqa compare " in page and len(list((tmp_path / "answers").iterdir())) == 2
+    )
     monkeypatch.setattr(FakeEngine, "encode_image", lambda *_: pytest.fail("asked again"))
     assert main(arguments) == 0  # what was answered is kept
     assert json.loads(capsys.readouterr().out) == report

@@ -33,6 +33,7 @@ STYLE = (
     "article{display:grid;grid-template-columns:480px 1fr;gap:1.4em;border-top:1px solid #ddd;padding:1em 0}"
     "dt{color:#555}dd{margin:0 0 .4em 1em;font-weight:600}img{max-width:480px;height:auto}.bar{background:#21918c;"
     "height:.8em;display:inline-block}"
+    "@media(max-width:50rem){article{grid-template-columns:minmax(0,1fr)}img{max-width:100%}dd,dt{overflow-wrap:anywhere}}"
 )
 TABLES = (
     ("Images", "images"),
@@ -61,7 +62,8 @@ def render(out: Path, images: Path, count: int = 24) -> str:
     shown = "".join(_article(images, row) for row in _spread(out, count))
     tables = "".join(_table(title, about[key]) for title, key in TABLES)
     return (
-        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>Proximity data</title><style>{STYLE}</style>"
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>Proximity data</title>"
+        f"<meta name='viewport' content='width=device-width,initial-scale=1'><style>{STYLE}</style>"
         f"<h1>Proximity data</h1><p>{about['questions_per_image']:.1f} questions an image, "
         f"{about['words_per_question']} words a question, {about['words_per_answer']} an answer; "
         f"{about['absent_answers']} answers that something is not in view; {about['mixed_in']} samples mixed in.</p>"
