@@ -60,8 +60,8 @@ def add_commands(commands: common.SubParsers) -> None:
 
 def run_serve(options: argparse.Namespace) -> None:
     """Serve until it is interrupted."""
-    if options.no_model and options.node is None:
-        raise common.BadUsageError("--no-model leaves nothing to ask; give --node too")
+    if options.no_model and options.node is None and options.boxes is None:
+        raise common.BadUsageError("--no-model leaves nothing to do; give --node or --boxes DIR too")
     try:
         from proxqa_core.serving.config import ServeConfig
         from proxqa_core.serving.run import serve
