@@ -35,7 +35,9 @@ def add_commands(commands: common.SubParsers) -> None:
     parser.add_argument(
         "--node", nargs="?", const="proximity", metavar="NAME", help="show a running node (default: /proximity)"
     )
-    parser.add_argument("--no-model", action="store_true", help="load no model: the running node alone is asked")
+    parser.add_argument(
+        "--no-model", action="store_true", help="load no model: only --node is asked, or boxes are drawn"
+    )
     limits = parser.add_argument_group("limits")
     limits.add_argument("--max-mb", metavar="MB", type=common.positive, default=20.0, help="largest request (20)")
     limits.add_argument(

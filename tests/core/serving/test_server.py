@@ -206,7 +206,7 @@ def test_images_are_fetched_from_hosts_that_were_named(serve: Callable[..., str]
         (["--port", "70000"], "0 to 65535"),
         (["--host", "203.0.113.7"], "no address of this machine"),
         (["--boxes", "/nowhere"], "is no folder"),
-        (["--no-model"], "give --node too"),
+        (["--no-model"], "give --node or --boxes DIR too"),
         (["--max-mb", "0"], "above 0"),
         (["--queue", "0"], "from 1"),
     ],
@@ -223,6 +223,15 @@ def test_a_command_line_that_cannot_be_used(
     assert main(["serve", *arguments]) == 2
     error = capsys.readouterr().err
     assert says in error and error.count("\n") == 1
+
+
+def test_boxes_are_drawn_without_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from proxqa_core.serving import run
+
+    made: list[Any] = []
+    monkeypatch.setattr(run, "serve", lambda config, engine, node: made.extend([config.boxes_folder, engine(), node()]))
+    assert main(["serve", "--no-model", "--boxes", str(tmp_path)]) == 0
+    assert made == [tmp_path, None, None]
 
 
 def test_a_port_that_is_taken(serve: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
