@@ -129,6 +129,9 @@ class Encoded:
     def depths(self, queries: Sequence[ObjectQuery]) -> list[Any]:
         return [SimpleNamespace(found_at=None) for _ in queries]
 
+    def box_order(self, boxes: Sequence[Any]) -> None:
+        return None
+
     def choice_odds(self, pairs: Sequence[Any], _: Sequence[Any]) -> np.ndarray:
         return np.zeros((len(pairs), 2))
 

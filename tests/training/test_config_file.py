@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from proxqa_training.config_file import read_config
+from proxqa_training.grounding import GroundingConfig
+from proxqa_training.order_head import OrderConfig
 from proxqa_training.stages.config import LoraSettings, RunConfig, StageConfig
 from proxqa_training.stages.finetune import CONFIG
 from proxqa_training.tower.config import TowerConfig
@@ -38,6 +40,9 @@ OURS = [path for path in sorted(CONFIGS.glob("*.yaml")) if not path.stem.startsw
 def test_the_configurations_that_are_bundled(path: Path) -> None:
     if path.stem.startswith("tower"):
         assert read_config(path, TowerConfig).num_samples >= 24000
+    elif path.stem in ("grounding", "order"):
+        kind = GroundingConfig if path.stem == "grounding" else OrderConfig
+        assert read_config(path, kind).num_steps >= 600
     else:
         assert sum(stage.num_samples for stage in read_config(path, RunConfig).stages) >= 800
 

@@ -64,7 +64,7 @@ class GroundingConfig:
         ValueError: Quotes a value that is out of range.
     """
 
-    num_steps: int = 900
+    num_steps: int = 600
     batch_size: int = 24
     lr: float = 6e-4
     weight_decay: float = 0.02

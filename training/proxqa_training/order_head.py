@@ -73,7 +73,7 @@ class OrderConfig:
         ValueError: Quotes a value that is out of range.
     """
 
-    num_steps: int = 600
+    num_steps: int = 700
     batch_size: int = 8
     lr: float = 1e-3
     weight_decay: float = 0.05

@@ -251,7 +251,10 @@ class Client:
     """Of the action; feedback is kept."""
 
     def __init__(self, graph: Any) -> None:
-        self.client = ActionClient(graph.client, EvaluateBag, "evaluate_bag")
+        # on a node that is not spun yet: rclpy shows the executor the client before the client has its lock
+        node = rclpy.create_node("action_client", context=graph.context)
+        self.client = ActionClient(node, EvaluateBag, "evaluate_bag")
+        graph.add(node)
         assert self.client.wait_for_server(30)
         self.feedback: list[Any] = []
 
