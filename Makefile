@@ -104,7 +104,7 @@ test: export HF_HUB_OFFLINE := 1
 test: setup
 	@rm -f $(UNSTEADY)
 	$(MAKE) --no-print-directory -j2 lint types docs
-	code=0; { $(MAKE) --no-print-directory --keep-going -j2 test-core test-ros test-training test-stages && \
+	code=0; { $(MAKE) --no-print-directory --keep-going -j2 test-core test-ros test-stages test-training && \
 	  $(MAKE) --no-print-directory test-timing; } || code=$$?; \
 	if [ -s $(UNSTEADY) ]; then sed 's/^/!!! /' $(UNSTEADY); fi; exit $$code
 

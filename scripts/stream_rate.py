@@ -128,7 +128,10 @@ def measure(checkout: Path, image: Image, hz: float, seconds: float, names: Sequ
                 process.check()
                 return bool(listener.heard)
 
-            wait_until(begun, START_TIMEOUT_S)
+            if not wait_until(begun, START_TIMEOUT_S):
+                raise HarnessError(
+                    f"no depths after {START_TIMEOUT_S:.0f} s; the node's log says:\n{process.log_tail()}"
+                )
             turn.first_s = listener.heard[0][0] - started
             time.sleep(WARM_UP_S)
             since = time.monotonic()

@@ -142,6 +142,11 @@ def main() -> int:
     add("--json", type=Path, help="file to write")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if not options.tiny and not torch.cuda.is_available():
+        log.error(
+            "no GPU is seen: a model of 7 billion parameters is measured on one; --tiny tries the script on a CPU"
+        )
+        return 1
     try:
         report = measure(options)
     except (ProxqaError, ValueError, OSError) as error:

@@ -40,6 +40,8 @@ POINT_SHARE = 0.06
 POINT_NAME = "point"
 """What a point is called where a name is needed: what lies under it is not known."""
 _LETTER = re.compile(r"\(?([AB])\)?\.?")
+BLINK_TASK = "Relative_Depth"
+_POINT_CLOSER = re.compile(r"\s*(?:point\s+)?([AB])\s+is\s+closer\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -223,17 +225,41 @@ def read_cv_bench(path: Path, images: Path | None = None, report: ReadReport | N
 def read_blink(path: Path, images: Path | None = None, report: ReadReport | None = None) -> Iterator[WhichCloser]:
     """BLINK's Relative_Depth items: points A and B are drawn into the image, nothing is named.
 
+    Items of another sub-task, and those whose choices are others than that A or B is closer, are counted and left out.
     Arguments and errors are those of `read_cv_bench`.
     """
     for number, raw in enumerate(_rows(path)):
         answer, image = letter(raw.get("answer")), _image_of(raw, images or path.parent, "image_1", "image")
         item_id = str(raw.get("idx", number))
-        if image is None or (answer is None and "hidden" not in str(raw.get("answer"))):
+        reason = _not_relative_depth(raw)
+        if not reason and (image is None or (answer is None and "hidden" not in str(raw.get("answer")))):
+            reason = "item without image and answer"
+        if reason or image is None:
             if report is not None:
-                report.add("item without image and answer", item_id)
+                report.add(reason, item_id)
             continue
+        if answer is not None and _points_of_choices(raw) == ["B", "A"]:  # the answer is the place of a choice
+            answer = "B" if answer == "A" else "A"
         # `prompt` is the question with its choices, which are written anew
         yield WhichCloser(item_id, image, answer, str(raw.get("question") or ""))
+
+
+def _not_relative_depth(raw: dict[str, Any]) -> str:
+    """Why a row of BLINK is no item of its Relative_Depth; '' where it is one, or does not say."""
+    if raw.get("sub_task") not in (None, "", BLINK_TASK):
+        return f"item of another sub-task than {BLINK_TASK}"
+    if raw.get("choices") is not None and _points_of_choices(raw) not in (["A", "B"], ["B", "A"]):
+        return "item whose choices are not that A or that B is closer"
+    return ""
+
+
+def _points_of_choices(raw: dict[str, Any]) -> list[str]:
+    """The points that the choices of a row of BLINK name, in order; [] where it lists none."""
+    choices = raw.get("choices")
+    if not isinstance(choices, list):
+        return []
+    found = [_POINT_CLOSER.match(choice) if isinstance(choice, str) else None for choice in choices]
+    return ["" if match is None else match.group(1) for match in found]
 
 
 def read_points(path: Path) -> dict[str, tuple[tuple[float, float], tuple[float, float]]]:
@@ -276,6 +302,8 @@ def _finite_pair(raw: Any) -> tuple[float, float] | None:
 def read_vlmeval_tsv(path: Path, report: ReadReport | None = None) -> Iterator[WhichCloser]:
     """A two-option multiple-choice TSV as VLMEvalKit reads it: columns index, image, question, A, B, answer.
 
+    Rows with a third option are counted and left out.
+
     Raises:
         BadDatasetError: The file cannot be read, or lacks one of the columns (without both A and B, VLMEvalKit takes
             the file for free questions).
@@ -285,11 +313,15 @@ def read_vlmeval_tsv(path: Path, report: ReadReport | None = None) -> Iterator[W
         index, coded = raw["index"], raw["image"]
         image = images.get(coded) if len(coded) <= SHORTEST_IMAGE else _decoded(coded)
         answer = letter(raw["answer"])
-        if image is None or answer is None:
+        if image is not None:
+            images[index] = image
+        more = any(raw.get(option, "").strip() for option in "CD")
+        if image is None or answer is None or more:
             if report is not None:
-                report.add("row without image and answer A or B", f"row {index}")
+                report.add(
+                    "row of more than two options" if more else "row without image and answer A or B", f"row {index}"
+                )
             continue
-        images[index] = image
         names = (usable_name(raw["A"]) or "", usable_name(raw["B"]) or "")
         yield WhichCloser(index, image, answer, raw["question"], names)
 

@@ -53,7 +53,11 @@ class VisualGenome:
 
     def _sizes(self, path: Path) -> Iterator[tuple[int, tuple[int, int]]]:
         for raw in stream_list(path, "item"):
-            key, width, height = (raw.get(k) for k in ("image_id", "width", "height"))
+            if not isinstance(raw, dict):
+                self.report.add("entry of image_data that is no object", str(raw)[:60])
+                continue
+            found: tuple[Any, Any, Any] = (raw.get("image_id", raw.get("id")), raw.get("width"), raw.get("height"))
+            key, width, height = found
             if all(isinstance(v, int) for v in (key, width, height)) and min(width, height) > 0:
                 yield key, (width, height)
 

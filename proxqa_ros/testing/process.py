@@ -36,8 +36,10 @@ def node_environment(domain: int, modules: Path = MODULES) -> dict[str, str]:
         modules: Folder that it imports from: that of its caller, or another installation's.
     """
     path = [str(modules), *filter(None, [os.environ.get("PYTHONPATH")])]
+    # another installation has messages of its own, which these would hide
+    hidden = () if modules == MODULES else ("AMENT_PREFIX_PATH", "LD_LIBRARY_PATH", "_ROS_WHEELS_BOOTSTRAP_COMPLETE")
     return {
-        **os.environ,
+        **{key: value for key, value in os.environ.items() if key not in hidden},
         **ros_environment(domain),
         "PYTHONPATH": os.pathsep.join(path),
         "PYTHONUNBUFFERED": "1",

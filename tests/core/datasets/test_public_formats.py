@@ -146,8 +146,8 @@ def test_visual_genome_names_sizes_and_boxes(tmp_path: Path) -> None:
         {"names": ["cat"], "x": 500, "y": 5, "w": 5, "h": 5},
     ]
     records = [{"image_id": i, "objects": things} for i in (1, 2, 3)] + [{"objects": 3}]
-    data_file = write(tmp_path / "image_data.json", [{"image_id": 1, "width": 30, "height": 40},
-                                                     {"image_id": 2, "width": 300, "height": 200}])  # fmt: skip
+    data_file = write(tmp_path / "image_data.json", [7, {"image_id": 1, "width": 30, "height": 40},
+                                                     {"id": 2, "width": 300, "height": 200}])  # fmt: skip
     (tmp_path / "VG_100K").mkdir()
     Image.new("RGB", (64, 48)).save(tmp_path / "VG_100K/1.jpg")  # not what image_data says
     data = VisualGenome(write(tmp_path / "objects.json", records), tmp_path, data_file)
@@ -157,6 +157,7 @@ def test_visual_genome_names_sizes_and_boxes(tmp_path: Path) -> None:
     assert (second.width, second.height) == (300, 200) and len(second.objects) == 2
     assert data.report.counts["size in image_data is not the file's (the file's is used)"] == 1
     assert data.report.counts["image of unknown size (no file, and not in image_data)"] == 1
+    assert data.report.counts["entry of image_data that is no object"] == 1
     assert data.report.counts["object without a name"] == 2
     assert data.report.counts["box without area in the image"] == 2
     assert data.report.counts["record without image_id and objects"] == 1
@@ -344,6 +345,39 @@ def test_blink_items(tmp_path: Path) -> None:
     assert first.answer == "A" and hidden.answer is None and sum(report.counts.values()) == 1
     with pytest.raises(BadImageError):
         first.load_image()
+
+
+def test_blink_reads_its_sub_task_and_its_choices(tmp_path: Path) -> None:
+    def row(name: str, **more: Any) -> dict[str, Any]:
+        return {"idx": name, "image_1": "a.png", "answer": "(A)", "sub_task": "Relative_Depth"} | more
+
+    rows = [
+        row("as_published", choices=["A is closer", "B is closer"]),
+        row("swapped", choices=["Point B is closer", "Point A is closer"]),
+        row("swapped_hidden", choices=["B is closer", "A is closer"], answer="hidden"),
+        row("elsewhere", sub_task="Spatial_Relation", choices=["yes", "no"]),
+        row("yes_or_no", choices=["yes", "no"]),
+        row("twice", choices=["A is closer", "A is closer"]),
+        row("four", choices=["A is closer", "B is closer", "both", "none"]),
+        row("odd", choices="A is closer"),
+    ]
+    (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    report = ReadReport()
+    items = {item.item_id: item.answer for item in read_blink(tmp_path / "b.jsonl", report=report)}
+    assert items == {"as_published": "A", "swapped": "B", "swapped_hidden": None}
+    assert report.counts["item of another sub-task than Relative_Depth"] == 1
+    assert report.counts["item whose choices are not that A or that B is closer"] == 4
+
+
+def test_a_row_of_four_options_is_no_pair(tmp_path: Path) -> None:
+    coded = base64.b64encode(png()).decode()
+    lines = ["index\timage\tquestion\tA\tB\tC\tD\tanswer", f"0\t{coded}\tq\tcup\tdog\tcat\tcow\tA",
+             "1\t0\tq\tcup\tdog\t\t\tB"]  # fmt: skip
+    (tmp_path / "x.tsv").write_text("\n".join(lines))
+    report = ReadReport()
+    (item,) = read_vlmeval_tsv(tmp_path / "x.tsv", report)
+    assert (item.item_id, item.answer) == ("1", "B")  # whose image the row that is left out has
+    assert report.counts["row of more than two options"] == 1
 
 
 def test_vlmeval_tsv_shares_images(tmp_path: Path) -> None:
