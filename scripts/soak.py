@@ -44,7 +44,7 @@ from proxqa_ros.srv import ProximityQuery
 from proxqa_ros.testing.camera import Camera, at_rate
 from proxqa_ros.testing.domain import own_domain, ros_environment
 from proxqa_ros.testing.errors import HarnessError
-from proxqa_ros.testing.process import NodeProcess, node_command
+from proxqa_ros.testing.process import NodeProcess, node_command, resident
 from proxqa_ros.testing.waiting import wait_until
 from proxqa_ros.testing.watcher import NodeWatcher
 
@@ -175,12 +175,6 @@ def judge(
 
 def _answered(a: Asked) -> bool:
     return a.outcome in ("NONE", "NOT_VISIBLE")
-
-
-def resident(pid: int) -> float:
-    """Resident memory of a process in megabytes."""
-    with open(f"/proc/{pid}/status") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS:")) / 1024
 
 
 class Client(NodeWatcher):

@@ -27,7 +27,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout's m
 
 import cv2
 import numpy as np
-import psutil
 import rclpy
 from rclpy.time import Time
 from sensor_msgs.msg import Image
@@ -42,7 +41,7 @@ from proxqa_ros.msg import ObjectDepthArray
 from proxqa_ros.testing.camera import Camera, at_rate
 from proxqa_ros.testing.domain import own_domain
 from proxqa_ros.testing.errors import HarnessError
-from proxqa_ros.testing.process import NodeProcess
+from proxqa_ros.testing.process import NodeProcess, resident
 from proxqa_ros.testing.waiting import wait_until
 from proxqa_ros.testing.watcher import NodeWatcher
 
@@ -52,7 +51,6 @@ START_TIMEOUT_S = 300.0
 """Longest time until the first message: the first start ever converts the model's weights."""
 WARM_UP_S = 5.0
 """Left out after the first message."""
-BYTES_PER_MB = 1e6
 
 
 @dataclass
@@ -63,13 +61,13 @@ class Turn:
         first_s: From its start to its first message.
         seconds: That were measured.
         ages_ms: Of the images that were told of in that time.
-        peak_mb: Most memory that its process had (resident).
+        peak_mib: Most memory that its process had (resident).
     """
 
     first_s: float = 0.0
     seconds: float = 0.0
     ages_ms: list[float] = field(default_factory=list)
-    peak_mb: float = 0.0
+    peak_mib: float = 0.0
 
     @property
     def hz(self) -> float:
@@ -84,7 +82,7 @@ class Turn:
             "age_p50_ms": round(float(p50), 1),
             "age_p95_ms": round(float(p95), 1),
             "first_s": round(self.first_s, 2),
-            "peak_mb": round(self.peak_mb, 1),
+            "peak_mib": round(self.peak_mib, 1),
         }
 
 
@@ -135,10 +133,9 @@ def measure(checkout: Path, image: Image, hz: float, seconds: float, names: Sequ
             turn.first_s = listener.heard[0][0] - started
             time.sleep(WARM_UP_S)
             since = time.monotonic()
-            memory = psutil.Process(process.pid)
             while time.monotonic() < since + seconds:
                 process.check()
-                turn.peak_mb = max(turn.peak_mb, memory.memory_info().rss / BYTES_PER_MB)
+                turn.peak_mib = max(turn.peak_mib, resident(process.pid))
                 time.sleep(0.2)
             turn.seconds = time.monotonic() - since
             turn.ages_ms = [age for at, age in list(listener.heard) if since <= at <= since + turn.seconds]
@@ -194,7 +191,7 @@ def _together(turns: Sequence[Turn]) -> Turn:
         float(np.median([t.first_s for t in turns])),
         sum(t.seconds for t in turns),
         [age for t in turns for age in t.ages_ms],
-        max(t.peak_mb for t in turns),
+        max(t.peak_mib for t in turns),
     )
 
 

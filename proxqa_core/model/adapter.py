@@ -571,12 +571,9 @@ def _read(folder: Path, spec: AdapterSpec, get: Callable[[Path, Callable[[Shapes
         if not config.layers(spec.linear):
             raise BadModelError(f"adapter {info.name!r}: the model has no layers {', '.join(config.targets)[:80]!r}")
         lora = get(folder / LORA, lambda _: config.shapes(spec.linear))
-    if info.grounding_head:
-        _GROUNDING_HEAD.check(folder, spec)
-    if info.box_embedding:
-        _BOX_EMBEDDING.check(folder, spec)
-    if info.order_head:
-        _ORDER_HEAD.check(folder, spec)
+    for key, network in _NETWORKS.items():
+        if getattr(info, key):
+            network.check(folder, spec)
     return info, config, projector, lora
 
 
@@ -758,6 +755,11 @@ _ORDER_HEAD = _NetworkFile(
     from_weights=OrderHead.from_weights,
     build=lambda spec, sizes: OrderHead(spec.patch, sizes[0]),
 )
+_NETWORKS: dict[str, _NetworkFile[Any]] = {
+    "grounding_head": _GROUNDING_HEAD,
+    "box_embedding": _BOX_EMBEDDING,
+    "order_head": _ORDER_HEAD,
+}
 
 
 def _header(path: Path, expected: Callable[[Shapes], Shapes] | None = None) -> Shapes:

@@ -384,25 +384,26 @@ def _add_head(parser: argparse.ArgumentParser, head: str) -> None:
 def grounding(options: Options) -> None:
     """Train a grounding head."""
     from proxqa_training import grounding as training
-    from proxqa_training.config_file import read_config
 
-    config = read_config(options.config or training.CONFIG, training.GroundingConfig)
-    report = training.train_grounding(
-        config, options.adapter, options.data, options.out, options.val, options.run, options.workers, options.device
-    )
-    write_report(options, report, training.as_text(report))
+    _train_head(options, training, training.GroundingConfig, training.train_grounding)
 
 
 def order(options: Options) -> None:
     """Train an order head."""
-    from proxqa_training import order_head
+    from proxqa_training import order_head as training
+
+    _train_head(options, training, training.OrderConfig, training.train_order_head)
+
+
+def _train_head(options: Options, module: Any, kind: type[Any], train: Callable[..., dict[str, Any]]) -> None:
+    """Train what a module trains, by its configuration."""
     from proxqa_training.config_file import read_config
 
-    config = read_config(options.config or order_head.CONFIG, order_head.OrderConfig)
-    report = order_head.train_order_head(
+    config = read_config(options.config or module.CONFIG, kind)
+    report = train(
         config, options.adapter, options.data, options.out, options.val, options.run, options.workers, options.device
     )
-    write_report(options, report, order_head.as_text(report))
+    write_report(options, report, module.as_text(report))
 
 
 def _add_calibrate(parser: argparse.ArgumentParser) -> None:

@@ -28,9 +28,11 @@ from proxqa_core.errors import BadImageError, BadModelError
 from proxqa_core.files import atomic_folder
 from proxqa_core.model.adapter import INFO, AdapterInfo, read_info
 from proxqa_core.model.base_weights import base_identity
-from proxqa_core.model.loading import DEFAULT, NO_ADAPTER, LoadedModel, load
+from proxqa_core.model.loading import DEFAULT, NO_ADAPTER, LoadedModel, choose_device, load
+from proxqa_core.vision.tower import split_grid
 from proxqa_training.bad_images import BadImages
 from proxqa_training.checkpoints import load_checkpoint, save_checkpoint, write_tensors
+from proxqa_training.config_file import require_fraction, require_positive
 from proxqa_training.labels import LabelledImage, read_images
 from proxqa_training.logs import RunningMean, progress
 from proxqa_training.schedules import cosine_with_warmup
@@ -48,6 +50,48 @@ CHECKPOINT_MINUTES = 2.0
 MAX_GRADIENT_NORM = 1.0
 
 Features = NDArray[np.float16]
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """What every training of such a network is shaped by.
+
+    Attributes:
+        num_steps: Steps.
+        batch_size: Images of a step.
+        lr: Peak learning rate of a cosine with warm-up.
+        weight_decay: Of AdamW.
+        warmup_ratio: Share of the steps over which the rate rises.
+        real_fraction: Share of photographs among the images of a step.
+        seed: Of everything that is drawn.
+
+    Raises:
+        ValueError: Quotes a value that is out of range.
+    """
+
+    num_steps: int = 600
+    batch_size: int = 24
+    lr: float = 6e-4
+    weight_decay: float = 0.02
+    warmup_ratio: float = 0.03
+    real_fraction: float = 0.7
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_positive(self, "num_steps", "batch_size", "lr")
+        require_fraction(self, "warmup_ratio", "real_fraction")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay is {self.weight_decay}; expected 0 or more")
+
+
+def patches_of(features: torch.Tensor, spatial_merge_size: int) -> torch.Tensor:
+    """Features as the tower gives them [n, tokens, hidden · m²] → patches row by row [n, side², hidden], float32."""
+    return split_grid(features.float(), spatial_merge_size).flatten(1, 2)
+
+
+def mirrored(boxes: torch.Tensor) -> torch.Tensor:
+    """Boxes [n, 4] in [0, 1] → those of the same things in the mirror image."""
+    return torch.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +143,7 @@ class HeadRun:
 
         Args:
             path: In the format of `proxqa_core.datasets.folder`.
-            wanted: Whether an image is of use.
+            wanted: Whether an image, as it is labelled, is of use.
             num_workers: Processes that read images ahead.
 
         Raises:
@@ -107,8 +151,8 @@ class HeadRun:
         """
         place = self.work / FEATURES / str(self._occurrences[path.name])  # folders of the same name
         self._occurrences[path.name] += 1
-        boxed = (self._boxed(image) for image in read_images(LabelledFolder(path)))
-        images = [image for image in boxed if image is not None and wanted(image)]
+        boxed = (self._boxed(image) for image in read_images(LabelledFolder(path)) if wanted(image))
+        images = [image for image in boxed if image is not None]
         if not images:
             return SeenFolder(path, ())
         made = FeatureCache(path, [i.record for i in images], self.model, place)
@@ -148,12 +192,12 @@ class HeadRun:
 
 
 def begin_run(
-    config: Any, adapter: Path, folders: Sequence[Path], out: Path, work: Path | None, device: str
+    config: HeadConfig, adapter: Path, folders: Sequence[Path], out: Path, work: Path | None, device: str
 ) -> HeadRun:
     """Begin a run, or go on with it.
 
     Args:
-        config: What shapes it, a dataclass.
+        config: What shapes it.
         adapter: Folder of the adapter that it starts from.
         folders: What it is trained on.
         out: Folder to write.
@@ -161,7 +205,7 @@ def begin_run(
         device: 'auto', 'cpu' or 'cuda'.
 
     Raises:
-        ProxqaError: The adapter is at fault, or of another base.
+        ProxqaError: The adapter is at fault, or of another base, or the device cannot be used.
         ValueError: `out` is something else or the adapter itself, or another run was begun in `work`.
     """
     info = read_info(adapter)
@@ -174,13 +218,13 @@ def begin_run(
     work = work or run_folder(out)
     begin(work, config, adapter, folders, 0.0)
     model = load(DEFAULT, NO_ADAPTER, device="cpu", dtype="float32")
-    where = torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
+    where = choose_device(device)
     model.llava.to(where)
     return HeadRun(adapter, info, out, work, model, where)
 
 
 def train_steps(
-    config: Any,
+    config: HeadConfig,
     network: nn.Module,
     losses: Callable[[int], tuple[torch.Tensor, dict[str, float]]],
     checkpoint: Path,
@@ -191,7 +235,7 @@ def train_steps(
     """Train a network, or what is left of it, by AdamW with a cosine of the learning rate.
 
     Args:
-        config: With `num_steps`, `lr`, `weight_decay` and `warmup_ratio`.
+        config: Says how many steps, and the rates.
         network: What is trained; in eval mode afterwards.
         losses: The loss of a step, and figures.
         checkpoint: The file; read where there is one.

@@ -26,9 +26,18 @@ import torch
 
 from proxqa_core.errors import BadImageError
 from proxqa_core.model.adapter import GROUNDING_HEAD, read_grounding_head
-from proxqa_core.vision.tower import split_grid
 from proxqa_training.config_file import require_fraction, require_positive
-from proxqa_training.frozen_tower import CHECKPOINT, CHECKPOINT_MINUTES, Features, HeadRun, begin_run, train_steps
+from proxqa_training.frozen_tower import (
+    CHECKPOINT,
+    CHECKPOINT_MINUTES,
+    Features,
+    HeadConfig,
+    HeadRun,
+    begin_run,
+    mirrored,
+    patches_of,
+    train_steps,
+)
 from proxqa_training.labels import LabelledImage, hash_share
 from proxqa_training.logs import LOG_FILE, MetricsLogger
 from proxqa_training.tower.config import TowerConfig
@@ -44,42 +53,27 @@ FEATURE_NOISE = 0.05
 
 
 @dataclass(frozen=True)
-class GroundingConfig:
+class GroundingConfig(HeadConfig):
     """One training of a grounding head.
 
     Attributes:
-        num_steps: Steps.
-        batch_size: Images of a step.
-        lr: Peak learning rate of a cosine with warm-up.
-        weight_decay: Of AdamW.
-        warmup_ratio: Share of the steps over which the rate rises.
-        real_fraction: Share of photographs among the images of a step.
         by_name_fraction: Share of the photographs that is drawn by a name first, each as often as another; of the
             others each image comes as often as another.
         mix: Share of the trained weights in the result; the rest is what they were before.
         val_fraction: Share of the photographs, by hash of their path, that is judged on.
-        seed: Of everything that is drawn.
 
     Raises:
         ValueError: Quotes a value that is out of range.
     """
 
-    num_steps: int = 600
-    batch_size: int = 24
-    lr: float = 6e-4
-    weight_decay: float = 0.02
-    warmup_ratio: float = 0.03
-    real_fraction: float = 0.7
     by_name_fraction: float = 0.6
     mix: float = 0.75
     val_fraction: float = 0.04
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        require_positive(self, "num_steps", "batch_size", "lr", "mix")
-        require_fraction(self, "warmup_ratio", "real_fraction", "by_name_fraction", "mix", "val_fraction")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay is {self.weight_decay}; expected 0 or more")
+        super().__post_init__()
+        require_positive(self, "mix")
+        require_fraction(self, "by_name_fraction", "mix", "val_fraction")
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,8 +188,8 @@ class GroundingTrainer:
 
     def _patches(self, view: NamedView, flipped: bool = False) -> torch.Tensor:
         """[side², hidden], float32."""
-        features = torch.from_numpy(np.array(view.features[int(flipped)]))[None].to(self.run.device).float()
-        return split_grid(features, self.merge)[0].flatten(0, 1)
+        features = torch.from_numpy(np.array(view.features[int(flipped)]))[None].to(self.run.device)
+        return patches_of(features, self.merge)[0]
 
     @torch.no_grad()
     def found(self, views: Sequence[NamedView], before: bool = False) -> dict[str, float]:
@@ -212,11 +206,10 @@ class GroundingTrainer:
 def _flipped(sample: TowerSample) -> TowerSample:
     """The sample of the mirror image."""
     side = sample.depth.shape[0]
-    boxes = sample.boxes
     return dataclasses.replace(
         sample,
         depth=sample.depth.flip(1),
-        boxes=torch.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], 1),
+        boxes=mirrored(sample.boxes),
         masks=sample.masks.reshape(-1, side, side).flip(2).reshape(-1, side * side),
     )
 

@@ -28,15 +28,16 @@ from proxqa_core.evaluation.metrics import MIN_GAP
 from proxqa_core.model.adapter import ORDER_HEAD
 from proxqa_core.model.loading import LoadedModel
 from proxqa_core.vision.order_head import OrderHead
-from proxqa_core.vision.tower import split_grid
 from proxqa_training.config_file import require_fraction, require_positive
 from proxqa_training.frozen_tower import (
     CHECKPOINT,
     CHECKPOINT_MINUTES,
     Features,
+    HeadConfig,
     HeadRun,
-    SeenFolder,
     begin_run,
+    mirrored,
+    patches_of,
     train_steps,
 )
 from proxqa_training.labels import LabelledImage
@@ -54,20 +55,13 @@ BOX_JITTER = 0.005
 
 
 @dataclass(frozen=True)
-class OrderConfig:
+class OrderConfig(HeadConfig):
     """One training of an order head.
 
     Attributes:
-        num_steps: Steps.
-        batch_size: Images of a step.
-        lr: Peak learning rate of a cosine with warm-up.
-        weight_decay: Of AdamW.
-        warmup_ratio: Share of the steps over which the rate rises.
         dropout: Of patches and inside.
-        real_fraction: Share of photographs among the images of a step.
         patch_weight: Weight of the distances of patches beside the order of boxes.
         size: Channels inside.
-        seed: Of everything that is drawn.
 
     Raises:
         ValueError: Quotes a value that is out of range.
@@ -78,19 +72,17 @@ class OrderConfig:
     lr: float = 1e-3
     weight_decay: float = 0.05
     warmup_ratio: float = 0.1
-    dropout: float = 0.2
     real_fraction: float = 0.4
+    dropout: float = 0.2
     patch_weight: float = 1.0
     size: int = 160
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        require_positive(self, "num_steps", "batch_size", "lr", "size")
-        require_fraction(self, "warmup_ratio", "dropout", "real_fraction")
-        if self.weight_decay < 0 or self.patch_weight < 0:
-            raise ValueError(
-                f"weight_decay is {self.weight_decay}, patch_weight {self.patch_weight}; expected 0 or more"
-            )
+        super().__post_init__()
+        require_positive(self, "size")
+        require_fraction(self, "dropout")
+        if self.patch_weight < 0:
+            raise ValueError(f"patch_weight {self.patch_weight}; expected 0 or more")
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +165,7 @@ def read_folder(run: HeadRun, path: Path, num_workers: int = 0) -> OrderFolder:
     Raises:
         BadDatasetError: The folder is at fault.
     """
-    seen: SeenFolder = run.see(path, _teaches, num_workers)
+    seen = run.see(path, _teaches, num_workers)
     samples: list[OrderSample] = []
     for image in seen.images:
         record = image.image.record
@@ -196,12 +188,11 @@ def _samples(record: Record, features: Features, side: int) -> list[OrderSample]
     size = torch.tensor([record.width, record.height] * 2)
     boxes = (torch.tensor([o.box.xyxy for o in things]).reshape(-1, 4) / size).clamp(0, 1)
     near, far = ordered_pairs(torch.tensor([o.depth_m for o in things]))
-    mirrored = torch.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], 1)
     turned = None if patches is None else patches.reshape(side, side).flip(1).flatten()
     aspect = record.width / record.height
     return [
         OrderSample(features[0], aspect, boxes, near, far, patches),
-        OrderSample(features[1], aspect, mirrored, near, far, turned),
+        OrderSample(features[1], aspect, mirrored(boxes), near, far, turned),
     ]
 
 
@@ -264,9 +255,9 @@ class OrderTrainer:
         """
         with self.device:  # where new tensors are made
             # 1. All images at once, [n, side², size], and the distances of their patches, [n, side²].
-            features = torch.from_numpy(np.stack([s.features for s in batch])).to(self.device).float()
+            features = torch.from_numpy(np.stack([s.features for s in batch])).to(self.device)
             aspects = torch.tensor([s.aspect for s in batch])
-            tokens = self.head.tokens(split_grid(features, self.merge).flatten(1, 2), aspects)
+            tokens = self.head.tokens(patches_of(features, self.merge), aspects)
             distances = self.head.distances(tokens)
             # 2. Each image's boxes and patches, the images' means.
             order, patches, right = [], [], []
@@ -296,9 +287,9 @@ class OrderTrainer:
         """How many pairs of a folder's images, as they are, the head puts in order, and how many there are."""
         right = total = 0
         for sample in folder.samples[::2]:
-            features = torch.from_numpy(np.array(sample.features))[None].to(self.device).float()
+            features = torch.from_numpy(np.array(sample.features))[None].to(self.device)
             aspect = torch.tensor([sample.aspect], device=self.device)
-            tokens = self.head.tokens(split_grid(features, self.merge).flatten(1, 2), aspect)[0]
+            tokens = self.head.tokens(patches_of(features, self.merge), aspect)[0]
             order = self.head(tokens, sample.boxes.to(self.device), aspect).cpu()
             right += int((order[sample.far] > order[sample.near]).sum())
             total += len(sample.near)

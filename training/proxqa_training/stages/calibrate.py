@@ -311,16 +311,12 @@ def evidence(data: CalibrationData, depth_temperature: float) -> Floats:
     has_head = bool(np.isfinite(data.order).any())
     rows = []
     for pair in data.pairs:
-        edges, order = ([*values] if np.isfinite(values).all() else [0.0, 0.0] for values in _standing(data, pair))
+        both = (data.lower_edges[pair], data.order[pair])
+        edges, order = ([*values] if np.isfinite(values).all() else [0.0, 0.0] for values in both)
         orders = order if has_head else [None, None]
         a, b = (Standing(reads[i].mean, reads[i].stddev, e, o) for i, e, o in zip(pair, edges, orders, strict=True))
         rows.append(closer_evidence(a, b))
     return np.array(rows).reshape(len(rows), 3 if has_head else 2)
-
-
-def _standing(data: CalibrationData, pair: NDArray[np.int64]) -> tuple[Floats, Floats]:
-    """The lower edges and what the order head says, of both of a pair."""
-    return data.lower_edges[pair], data.order[pair]
 
 
 def closer_weights(evidence: Floats, first: Bools, weights: Floats) -> tuple[float, ...] | None:
@@ -336,7 +332,6 @@ def closer_weights(evidence: Floats, first: Bools, weights: Floats) -> tuple[flo
     """
     if not len(first):
         return None
-    weights = weights / weights.sum()
     weights = weights / weights.sum()
     # 1. Whether the depths alone speak for the truth.
     if round(float(_newton(evidence[:, :1], first, weights)[0]), 3) <= 0:
