@@ -12,13 +12,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import csv
 import hashlib
 import io
-import json
 import math
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,9 +24,11 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from proxqa_core.datasets.folder import BadDatasetError
-from proxqa_core.datasets.reading import ReadReport, opened, stream_object, usable_name
-from proxqa_core.errors import BadImageError, BadObjectError, ProxqaError, reason_of
+from proxqa_core.datasets.folder import BadDatasetError, is_finite
+from proxqa_core.datasets.json_stream import stream_object
+from proxqa_core.datasets.reading import ReadReport, is_inside, usable_name
+from proxqa_core.datasets.rows import object_rows, tsv_rows
+from proxqa_core.errors import BadImageError, BadObjectError
 from proxqa_core.types import Box, check_image
 
 Letter = Literal["A", "B"]
@@ -41,6 +40,7 @@ POINT_NAME = "point"
 """What a point is called where a name is needed: what lies under it is not known."""
 _LETTER = re.compile(r"\(?([AB])\)?\.?")
 BLINK_TASK = "Relative_Depth"
+TSV_COLUMNS = {"index", "image", "question", "A", "B", "answer"}
 _POINT_CLOSER = re.compile(r"\s*(?:point\s+)?([AB])\s+is\s+closer\b", re.IGNORECASE)
 
 
@@ -165,7 +165,7 @@ def read_da2k(annotations: Path, seed: int = 0, report: ReadReport | None = None
     Raises:
         BadDatasetError: The file cannot be read.
     """
-    for name, raws in stream_object(annotations):
+    for name, raws in stream_object(annotations, "DA-2K's object of pairs of points by image"):
         for number, raw in enumerate(raws if isinstance(raws, list) else [raws]):
             item_id = f"{name}#{number}"
             item = _da2k_item(annotations.parent, name, raw, item_id, seed)
@@ -177,7 +177,7 @@ def read_da2k(annotations: Path, seed: int = 0, report: ReadReport | None = None
 
 def _da2k_item(folder: Path, name: str, raw: Any, item_id: str, seed: int) -> WhichCloser | None:
     points = [_point(raw.get(key)) for key in ("point1", "point2")] if isinstance(raw, dict) else [None]
-    if None in points or raw.get("closer_point") not in ("point1", "point2") or not _inside(name):
+    if None in points or raw.get("closer_point") not in ("point1", "point2") or not is_inside(name):
         return None
     first, second = (p for p in points if p is not None)
     answer: Letter = "A" if raw["closer_point"] == "point1" else "B"
@@ -209,7 +209,7 @@ def read_cv_bench(path: Path, images: Path | None = None, report: ReadReport | N
         BadDatasetError: The file cannot be read.
         ProxqaError: It is a parquet file and pyarrow is not installed.
     """
-    for number, raw in enumerate(_rows(path)):
+    for number, raw in enumerate(object_rows(path, report or ReadReport())):
         if raw.get("task") != "Depth":
             continue
         answer, image = letter(raw.get("answer")), _image_of(raw, images or path.parent, "image", "filename")
@@ -228,7 +228,7 @@ def read_blink(path: Path, images: Path | None = None, report: ReadReport | None
     Items of another sub-task, and those whose choices are others than that A or B is closer, are counted and left out.
     Arguments and errors are those of `read_cv_bench`.
     """
-    for number, raw in enumerate(_rows(path)):
+    for number, raw in enumerate(object_rows(path, report or ReadReport())):
         answer, image = letter(raw.get("answer")), _image_of(raw, images or path.parent, "image_1", "image")
         item_id = str(raw.get("idx", number))
         reason = _not_relative_depth(raw)
@@ -271,7 +271,7 @@ def read_points(path: Path) -> dict[str, tuple[tuple[float, float], tuple[float,
         BadDatasetError: The file cannot be read, or a line is something else.
     """
     found = {}
-    for number, raw in enumerate(_rows(path)):
+    for number, raw in enumerate(object_rows(path)):
         first, second = (_finite_pair(raw.get(key)) for key in "AB")
         if not isinstance(raw.get("id"), str | int) or first is None or second is None:
             raise BadDatasetError(
@@ -292,9 +292,7 @@ def with_points(
 
 
 def _finite_pair(raw: Any) -> tuple[float, float] | None:
-    if not isinstance(raw, list) or len(raw) != 2:
-        return None
-    if not all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in raw):
+    if not isinstance(raw, list) or len(raw) != 2 or not all(map(is_finite, raw)):
         return None
     return float(raw[0]), float(raw[1])
 
@@ -302,14 +300,14 @@ def _finite_pair(raw: Any) -> tuple[float, float] | None:
 def read_vlmeval_tsv(path: Path, report: ReadReport | None = None) -> Iterator[WhichCloser]:
     """A two-option multiple-choice TSV as VLMEvalKit reads it: columns index, image, question, A, B, answer.
 
-    Rows with a third option are counted and left out.
+    Rows with a third option, and rows that are damaged, are counted and left out.
 
     Raises:
         BadDatasetError: The file cannot be read, or lacks one of the columns (without both A and B, VLMEvalKit takes
             the file for free questions).
     """
     images: dict[str, bytes] = {}
-    for raw in _tsv_rows(path):
+    for raw in tsv_rows(path, TSV_COLUMNS, report):
         index, coded = raw["index"], raw["image"]
         image = images.get(coded) if len(coded) <= SHORTEST_IMAGE else _decoded(coded)
         answer = letter(raw["answer"])
@@ -326,17 +324,6 @@ def read_vlmeval_tsv(path: Path, report: ReadReport | None = None) -> Iterator[W
         yield WhichCloser(index, image, answer, raw["question"], names)
 
 
-def _tsv_rows(path: Path) -> Iterator[dict[str, str]]:
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # images are in the cells
-    with opened(path) as file:
-        rows = csv.DictReader(io.TextIOWrapper(file, encoding="utf-8", newline=""), delimiter="\t")
-        missing = {"index", "image", "question", "A", "B", "answer"} - set(rows.fieldnames or ())
-        if missing:
-            raise BadDatasetError(f"{path}: has no column {', '.join(sorted(missing))}; expected a two-option TSV")
-        for row in rows:
-            yield {key: value or "" for key, value in row.items() if isinstance(key, str)}
-
-
 def _decoded(text: str) -> bytes | None:
     try:
         return base64.b64decode(text, validate=True)
@@ -350,48 +337,15 @@ def letter(text: Any) -> Letter | None:
     return None if match is None else "A" if match.group(1) == "A" else "B"
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a .jsonl or .parquet file."""
-    if path.suffix == ".parquet":
-        yield from _parquet_rows(path)
-        return
-    with opened(path) as file:
-        for number, line in enumerate(file):
-            try:
-                row = json.loads(line) if line.strip() else None
-            except (ValueError, RecursionError) as error:
-                raise BadDatasetError(f"{path}: line {number + 1} is no JSON") from error
-            if isinstance(row, dict):
-                yield row
-
-
-def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError as error:
-        raise ProxqaError(f"{path}: needs pyarrow; pip install pyarrow") from error
-    try:
-        with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=16):
-                yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise BadDatasetError(f"{path}: cannot be read as parquet ({reason_of(error)[:80]})") from error
-
-
 def _image_of(raw: dict[str, Any], folder: Path, *keys: str) -> Path | bytes | None:
     """The image of a row: bytes as Hugging Face data sets embed them, else a file."""
     for key in keys:
         value = raw.get(key)
         if isinstance(value, dict) and isinstance(value.get("bytes"), bytes):
             return value["bytes"]
-        if isinstance(value, str) and _inside(value):
+        if isinstance(value, str) and is_inside(value):
             return folder / value
     return None
-
-
-def _inside(name: str) -> bool:
-    return bool(name) and "\x00" not in name and not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
 def _two_names(raw: Any) -> tuple[str, str] | None:
@@ -404,5 +358,5 @@ def _two_boxes(raw: Any) -> tuple[Box, Box] | None:
     try:
         first, second = raw
         return Box(*(float(v) for v in first)), Box(*(float(v) for v in second))
-    except (TypeError, ValueError, BadObjectError):
+    except (TypeError, ValueError, OverflowError, BadObjectError):
         return None

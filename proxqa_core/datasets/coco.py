@@ -17,18 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from proxqa_core.datasets.folder import BadDatasetError, Record
-from proxqa_core.datasets.reading import (
-    ReadReport,
-    clipped_box,
-    size_of,
-    stream_list,
-    top_level_keys,
-    usable_name,
-    with_refs,
-)
+from proxqa_core.datasets.folder import BadDatasetError, Record, is_finite
+from proxqa_core.datasets.json_stream import KINDS, stream_list_at, top_level_kinds
+from proxqa_core.datasets.reading import ReadReport, brief, clipped_box, is_inside, size_of, usable_name, with_refs
 
 SOURCE = "coco"
+PARTS = ("images", "annotations", "categories")
+EXPECTED = "a COCO instances file with images, annotations and categories"
 CROWD = "crowd"
 """Why an annotation of many things at once is left out."""
 
@@ -41,19 +36,19 @@ class CocoInstances:
         images: Folder that the ``file_name`` of its images is in.
 
     Raises:
-        BadDatasetError: The file is no COCO instances file (when it is iterated: it is no whole JSON).
+        BadDatasetError: The file is no COCO instances file, or no whole JSON.
     """
 
     def __init__(self, annotations: Path, images: Path) -> None:
         self.annotations, self.images = Path(annotations), Path(images)
         self.report = ReadReport()
         self._crowds: dict[int, set[str]] = {}
-        missing = {"images", "annotations", "categories"} - set(top_level_keys(self.annotations))
-        if missing:
-            raise BadDatasetError(
-                f"{self.annotations}: has no {', '.join(sorted(missing))}; expected a COCO instances file "
-                "with images, annotations and categories"
-            )
+        kinds = top_level_kinds(self.annotations, EXPECTED)
+        if missing := sorted(set(PARTS) - set(kinds)):
+            raise BadDatasetError(f"{self.annotations}: has no {', '.join(missing)}; expected {EXPECTED}")
+        for part in PARTS:
+            if kinds[part] != KINDS[b"["]:
+                raise BadDatasetError(f"{self.annotations}: {part} is {kinds[part]}; expected a list")
 
     def __iter__(self) -> Iterator[Record]:
         self.report = ReadReport()
@@ -81,7 +76,7 @@ class CocoInstances:
 
     def _categories(self) -> dict[int, str]:
         names = {}
-        for raw in stream_list(self.annotations, "categories.item"):
+        for raw in stream_list_at(self.annotations, "categories"):
             name = usable_name(raw.get("name")) if isinstance(raw, dict) else None
             if name is None or not isinstance(raw.get("id"), int):
                 self.report.add("category without id and name", raw)
@@ -93,10 +88,10 @@ class CocoInstances:
 
     def _image_rows(self) -> Iterator[tuple[int, str, int, int]]:
         seen = set()
-        for raw in stream_list(self.annotations, "images.item"):
+        for raw in stream_list_at(self.annotations, "images"):
             row = _image_row(raw)
             if row is None:
-                self.report.add("image without id, file_name, width, height", str(raw)[:60])
+                self.report.add("image without id, file_name, width, height", brief(raw))
             elif row[0] in seen:
                 self.report.add("image listed twice", row[1])
             else:
@@ -107,10 +102,10 @@ class CocoInstances:
         image, category, corners = array("q"), array("q"), array("d")
         crowds: dict[int, set[str]] = {}
         index = {key: i for i, key in enumerate(names)}
-        for raw in stream_list(self.annotations, "annotations.item"):
+        for raw in stream_list_at(self.annotations, "annotations"):
             reason = _why_not(raw, index, image_of)
             if reason:
-                self.report.add(reason, f"annotation {raw.get('id') if isinstance(raw, dict) else raw}")
+                self.report.add(reason, f"annotation {brief(raw.get('id') if isinstance(raw, dict) else raw)}")
                 if reason == CROWD:
                     crowds.setdefault(image_of[raw["image_id"]], set()).add(names[raw["category_id"]])
                 continue
@@ -141,7 +136,7 @@ def _image_row(raw: Any) -> tuple[int, str, int, int] | None:
     if not isinstance(raw, dict):
         return None
     name = raw.get("file_name")
-    if not isinstance(name, str) or not name or Path(name).is_absolute() or ".." in Path(name).parts:
+    if not isinstance(name, str) or not is_inside(name):
         return None
     whole = [v for v in (raw.get("id"), *size_of(raw)) if isinstance(v, int) and not isinstance(v, bool)]
     return (whole[0], name, whole[1], whole[2]) if len(whole) == 3 else None
@@ -158,7 +153,7 @@ def _why_not(raw: Any, categories: dict[int, int], images: dict[int, int]) -> st
     if raw.get("iscrowd"):
         return CROWD
     box = raw.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, int | float) for v in box):
+    if not isinstance(box, list) or len(box) != 4 or not all(map(is_finite, box)):
         return "annotation without bbox"
     return ""
 

@@ -21,6 +21,7 @@ import copy
 import json
 import math
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -228,7 +229,7 @@ class LabelledFolder:
         self.path = Path(path)
         self._file = self.path / ANNOTATIONS
         try:
-            raw = json.loads(self._file.read_text(encoding="utf-8"))
+            raw = json.loads(self._file.read_text(encoding="utf-8-sig"))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise BadDatasetError(f"{self._file}: no such file; expected a folder with {ANNOTATIONS}") from error
         except OSError as error:
@@ -368,7 +369,7 @@ class _RecordReader:
     def box(self, width: int, height: int) -> Box:
         expected = "[x1, y1, x2, y2] in pixels, x1 < x2, y1 < y2, inside the image"
         raw = self.raw.get("box")
-        if not isinstance(raw, list) or len(raw) != 4 or not all(_is_number(v) for v in raw):
+        if not isinstance(raw, list) or len(raw) != 4 or not all(map(is_finite, raw)):
             raise self.fail("box", expected)
         try:
             box = Box(*(float(v) for v in raw))
@@ -395,7 +396,7 @@ class _RecordReader:
         value = self.raw.get(name)
         if value is None:
             return None
-        if not _is_number(value) or not math.isfinite(value):
+        if not is_finite(value):
             raise self.fail(name, "a finite number")
         return float(value)
 
@@ -416,10 +417,16 @@ class _RecordReader:
         return value
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def is_finite(value: object) -> bool:
+    """Whether it is a number that a float can be, of which whole numbers of 400 digits are none."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:  # nested too deep to be written
+        text = type(value).__name__
     return text if len(text) <= 60 else text[:57] + "…"

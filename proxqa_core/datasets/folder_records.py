@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from proxqa_core.datasets.folder import ANNOTATIONS, BadDatasetError, Record, record_of
-from proxqa_core.datasets.reading import ReadReport, stream_list, top_level_keys
+from proxqa_core.datasets.json_stream import stream_list
+from proxqa_core.datasets.reading import ReadReport
 
 
 @dataclass
@@ -30,9 +31,7 @@ class FolderRecords:
         file = self.path / ANNOTATIONS
         if not file.is_file():
             raise BadDatasetError(f"{file}: no such file; expected a folder with {ANNOTATIONS}")
-        if top_level_keys(file):
-            raise BadDatasetError(f"{file}: holds an object; expected a list of records")
-        for number, raw in enumerate(stream_list(file, "item")):
+        for number, raw in enumerate(stream_list(file)):
             try:
                 yield record_of(self.path, f"record {number}", raw)
             except BadDatasetError as error:

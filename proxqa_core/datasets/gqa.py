@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from proxqa_core.datasets.folder import Record
-from proxqa_core.datasets.reading import ReadReport, clipped_box, size_of, stream_object, usable_name, with_refs
+from proxqa_core.datasets.json_stream import stream_object
+from proxqa_core.datasets.reading import ReadReport, clipped_box, is_inside, size_of, usable_name, with_refs
 from proxqa_core.language.referring import TERMS
 from proxqa_core.types import Box
 
 SOURCE = "gqa"
+GRAPHS = "GQA's object of scene graphs by the id of their image"
+QUESTIONS = "GQA's object of questions by their id"
 
 
 class GqaSceneGraphs:
@@ -35,9 +38,9 @@ class GqaSceneGraphs:
 
     def __iter__(self) -> Iterator[Record]:
         self.report = ReadReport()
-        for key, raw in stream_object(self.scene_graphs):
+        for key, raw in stream_object(self.scene_graphs, GRAPHS):
             size = size_of(raw)
-            if not size or Path(key).name != key:
+            if not size or Path(key).name != key or not is_inside(key):
                 self.report.add("image without a usable id, width and height", key)
                 continue
             objects = raw.get("objects")
@@ -85,7 +88,7 @@ def read_questions(path: Path, report: ReadReport | None = None) -> Iterator[Gqa
     Raises:
         BadDatasetError: The file cannot be read.
     """
-    for key, raw in stream_object(path):
+    for key, raw in stream_object(path, QUESTIONS):
         given = [raw.get(k) for k in ("imageId", "question", "answer")] if isinstance(raw, dict) else []
         values = [v for v in given if isinstance(v, str) and v]
         if len(values) < 3:

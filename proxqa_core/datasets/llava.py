@@ -3,6 +3,7 @@
 Promises: read as a stream, 1.5 GB as well as 1 kB; a sample that is handed out has as many ``<image>`` marks as images,
 a human's turn first and turns that alternate. ``<image>`` may stand anywhere in a human's turn; one image that is
 marked nowhere comes before the first. Images are named, not read. Samples without an image are text only, and fine.
+A first turn that is the model's is left out, as in LLaVA's own training, and counted.
 
 Source: LLaVA, Liu et al. 2023: ``llava_v1_5_mix665k.json``.
 """
@@ -15,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from proxqa_core.datasets.folder import BadDatasetError
-from proxqa_core.datasets.reading import ReadReport, opened, stream_list
+from proxqa_core.datasets.json_stream import opened, stream_list
+from proxqa_core.datasets.reading import ReadReport, brief, is_inside
 
 IMAGE_MARK = "<image>"
 ROLES: dict[str, Literal["user", "assistant"]] = {"human": "user", "user": "user", "gpt": "assistant"}
 ROLES |= {"assistant": "assistant"}
+BEGUN_BY_GPT = "conversation begun by gpt (kept without that turn)"
 
 
 @dataclass(frozen=True)
@@ -64,20 +66,22 @@ def read_conversations(path: Path, report: ReadReport | None = None) -> Iterator
 def read_samples(path: Path, report: ReadReport | None = None) -> Iterator[tuple[dict[str, Any], Conversation]]:
     """As `read_conversations`, each with the object that it was read from and whatever else that holds."""
     report = ReadReport() if report is None else report
-    for number, raw in enumerate(_samples(Path(path), report)):
+    for number, given in enumerate(_samples(Path(path), report)):
+        raw = _from_the_human_on(given)
         made = _conversation(raw, number)
-        if isinstance(made, Conversation):
-            yield raw, made
-        else:
-            name = raw.get("id") if isinstance(raw, dict) else None
-            report.add(made, f"sample {number}" if name is None else f"sample {number} ({name})")
+        name = raw.get("id") if isinstance(raw, dict) else None
+        label = f"sample {number}" if name is None else f"sample {number} ({brief(name)})"
+        if not isinstance(made, Conversation):
+            report.add(made, label)
+            continue
+        if raw is not given:
+            report.add(BEGUN_BY_GPT, label)
+        yield raw, made
 
 
 def _samples(path: Path, report: ReadReport) -> Iterator[Any]:
     if ".jsonl" not in path.suffixes:
-        if _first_character(path) != b"[":
-            raise BadDatasetError(f"{path}: does not begin with '['; expected a list of samples, or a .jsonl file")
-        yield from stream_list(path, "item")
+        yield from stream_list(path, "LLaVA's list of samples, or JSON lines in a .jsonl file")
         return
     with opened(path) as file:
         for number, line in enumerate(file):
@@ -88,9 +92,12 @@ def _samples(path: Path, report: ReadReport) -> Iterator[Any]:
                     report.add("line that is no JSON", f"line {number + 1}")
 
 
-def _first_character(path: Path) -> bytes:
-    with opened(path) as file:
-        return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+def _from_the_human_on(raw: Any) -> Any:
+    """The sample without a first turn that is the model's, which LLaVA's own training leaves out as well."""
+    turns = raw.get("conversations") if isinstance(raw, dict) else None
+    first = turns[0].get("from") if isinstance(turns, list) and turns and isinstance(turns[0], dict) else None
+    is_answer = isinstance(first, str) and ROLES.get(first) == "assistant"
+    return raw | {"conversations": turns[1:]} if is_answer and turns else raw
 
 
 def _conversation(raw: Any, number: int) -> Conversation | str:
@@ -119,7 +126,7 @@ def _images(raw: Any) -> tuple[str, ...] | None:
     """Paths of a sample's images; none where it has none, None where one leads out of the folder."""
     named = [] if raw is None else raw if isinstance(raw, list) else [raw]
     for name in named:
-        if not isinstance(name, str) or not name or Path(name).is_absolute() or ".." in Path(name).parts:
+        if not isinstance(name, str) or not is_inside(name):
             return None
     return tuple(named)
 

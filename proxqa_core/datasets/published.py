@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from proxqa_core.datasets.benchmarks import HowDeep, Item, WhichCloser, letter
-from proxqa_core.datasets.folder import BadDatasetError
-from proxqa_core.datasets.reading import ReadReport, opened, usable_name
+from proxqa_core.datasets.folder import BadDatasetError, is_finite
+from proxqa_core.datasets.json_stream import opened
+from proxqa_core.datasets.reading import ReadReport, usable_name
 from proxqa_core.errors import BadObjectError, reason_of
 from proxqa_core.files import atomic_write
 from proxqa_core.types import Box
@@ -139,7 +140,7 @@ def _name(value: Any) -> str:
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not is_finite(value):
         raise BadDatasetError(f"{str(value)[:40]} is no number")
     return float(value)
 

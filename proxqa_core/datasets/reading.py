@@ -1,23 +1,18 @@
-"""What the readers of published data sets share: streaming JSON, and a count of what was left out.
+"""What the readers of published data sets share: a count of what was left out, and checks of names, sizes and boxes.
 
-Promises: no file is held in memory as a whole; a bad record is counted and named in a `ReadReport` and never ends the
-reading; a file that cannot be read at all is a `BadDatasetError` of one line. Knows nothing of any one format.
+Promises: a bad record is counted and named in a `ReadReport` and never ends the reading, whatever is in it. Knows
+nothing of any one format.
 """
 
 from __future__ import annotations
 
-import contextlib
-import gzip
-import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import ijson
-
-from proxqa_core.datasets.folder import BadDatasetError, LabelledObject
-from proxqa_core.errors import BadObjectError, reason_of
+from proxqa_core.datasets.folder import LabelledObject, is_finite
+from proxqa_core.errors import BadObjectError
 from proxqa_core.types import Box, ObjectQuery
 
 MAX_EXAMPLES = 3
@@ -43,7 +38,7 @@ class ReadReport:
         self.counts[reason] += 1
         named = self.examples.setdefault(reason, [])
         if len(named) < MAX_EXAMPLES:
-            named.append(str(record)[:80])
+            named.append(brief(record, 80))
 
     def merge(self, other: ReadReport) -> None:
         """Count what another report counted too."""
@@ -60,52 +55,17 @@ class ReadReport:
         ]
 
 
-@contextlib.contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
-    """A file's bytes, of a ``.gz`` its content.
-
-    Raises:
-        BadDatasetError: There is no such file, it may not be read, or what is read of it is no JSON.
-    """
+def brief(value: object, length: int = 60) -> str:
+    """The beginning of a value's text, of what is nested too deep to be written its type."""
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            yield file  # type: ignore[misc]
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise BadDatasetError(f"{path}: no such file") from error
-    except (ijson.JSONError, UnicodeDecodeError) as error:
-        raise BadDatasetError(f"{path}: is no whole JSON ({reason_of(error)[:100]})") from error
-    except (OSError, EOFError) as error:
-        raise BadDatasetError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+        return str(value)[:length]
+    except RecursionError:
+        return type(value).__name__
 
 
-def stream_list(path: Path, prefix: str) -> Iterator[Any]:
-    """The elements of a JSON array one by one, such as those of ``images`` with prefix ``images.item``.
-
-    Raises:
-        BadDatasetError: See `opened`.
-    """
-    with opened(path) as file:
-        yield from ijson.items(file, prefix, use_float=True)
-
-
-def stream_object(path: Path) -> Iterator[tuple[str, Any]]:
-    """The keys and values of a JSON object one by one.
-
-    Raises:
-        BadDatasetError: See `opened`.
-    """
-    with opened(path) as file:
-        yield from ijson.kvitems(file, "", use_float=True)
-
-
-def top_level_keys(path: Path) -> tuple[str, ...]:
-    """The keys of a JSON object, none of an array; their values are passed over, not kept.
-
-    Raises:
-        BadDatasetError: See `opened`.
-    """
-    with opened(path) as file:
-        return tuple(value for prefix, event, value in ijson.parse(file) if event == "map_key" and not prefix)
+def is_inside(name: str) -> bool:
+    """Whether a path that data name leads nowhere but into the folder that it is relative to."""
+    return bool(name) and "\x00" not in name and not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
 def clipped_box(xywh: Sequence[Any], size: tuple[int, int]) -> Box | None:
@@ -114,7 +74,7 @@ def clipped_box(xywh: Sequence[Any], size: tuple[int, int]) -> Box | None:
     Returns:
         None where a number is none, the box has no area, or less than a pixel of it is inside.
     """
-    if not all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in xywh):
+    if not all(map(is_finite, xywh)):
         return None
     x, y, width, height = (float(v) for v in xywh)
     x1, y1 = max(0.0, x), max(0.0, y)

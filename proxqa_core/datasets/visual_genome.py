@@ -16,10 +16,13 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from proxqa_core.datasets.folder import Record
-from proxqa_core.datasets.reading import ReadReport, clipped_box, stream_list, usable_name, with_refs
+from proxqa_core.datasets.json_stream import stream_list
+from proxqa_core.datasets.reading import ReadReport, brief, clipped_box, size_of, usable_name, with_refs
 from proxqa_core.types import Box
 
 SOURCE = "visual_genome"
+OBJECTS = "Visual Genome's list of images, with image_id and objects of each"
+SIZES = "Visual Genome's list of images, with image_id, width and height of each"
 
 
 class VisualGenome:
@@ -38,10 +41,10 @@ class VisualGenome:
     def __iter__(self) -> Iterator[Record]:
         self.report = ReadReport()
         sizes = {} if self.image_data is None else dict(self._sizes(self.image_data))
-        for raw in stream_list(self.objects, "item"):
+        for raw in stream_list(self.objects, OBJECTS):
             key = raw.get("image_id", raw.get("id")) if isinstance(raw, dict) else None
             if not isinstance(key, int) or not isinstance(raw.get("objects"), list):
-                self.report.add("record without image_id and objects", str(raw)[:60])
+                self.report.add("record without image_id and objects", brief(raw))
                 continue
             image = self._file_of(key)
             size = self._size_of(image, sizes.get(key))
@@ -52,14 +55,15 @@ class VisualGenome:
             yield Record(self.images, image, *size, with_refs(things), source=SOURCE)
 
     def _sizes(self, path: Path) -> Iterator[tuple[int, tuple[int, int]]]:
-        for raw in stream_list(path, "item"):
+        for raw in stream_list(path, SIZES):
             if not isinstance(raw, dict):
-                self.report.add("entry of image_data that is no object", str(raw)[:60])
+                self.report.add("entry of image_data that is no object", brief(raw))
                 continue
-            found: tuple[Any, Any, Any] = (raw.get("image_id", raw.get("id")), raw.get("width"), raw.get("height"))
-            key, width, height = found
-            if all(isinstance(v, int) for v in (key, width, height)) and min(width, height) > 0:
-                yield key, (width, height)
+            key, size = raw.get("image_id", raw.get("id")), size_of(raw)
+            if isinstance(key, int) and size:
+                yield key, size
+            else:
+                self.report.add("entry of image_data without image_id, width and height", brief(raw))
 
     def _file_of(self, key: int) -> str:
         names = (f"{key}.jpg", f"VG_100K/{key}.jpg", f"VG_100K_2/{key}.jpg")

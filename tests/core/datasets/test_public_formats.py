@@ -103,7 +103,7 @@ def test_what_coco_cannot_use_is_counted_and_named(tmp_path: Path) -> None:
     "content, expected",
     [
         ('{"images": [], "annotations": []}', "has no categories"),
-        ("[1, 2]", "has no annotations, categories, images"),
+        ("[1, 2]", "is a list; expected a COCO instances file"),
         ('{"images": [{"id": 1', "no whole JSON"),
         ("", "no whole JSON"),
         ('{"images": [], "annotations": [], "categories": []}', "no usable category"),
@@ -279,7 +279,7 @@ def test_llava_samples(tmp_path: Path) -> None:
 
 
 def test_a_file_that_holds_no_list_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(BadDatasetError, match="expected a list of samples"):
+    with pytest.raises(BadDatasetError, match="is an object; expected LLaVA's list of samples"):
         list(read_conversations(write(tmp_path / "a.json", {"id": 1})))
 
 

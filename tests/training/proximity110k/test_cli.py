@@ -184,7 +184,7 @@ def test_make3d_by_regions_and_by_boxes(tmp_path: Path) -> None:
         (["folder", "{}/images"], "no such file"),
         (["folder", "{}", "--mix-share", "0.2"], "--mix-share has no effect without --mix"),
         (["folder", "{}", "--mix", "{}/none.json"], "no such file; expected LLaVA instructions"),
-        (["folder", "{}", "--mix", "{}/gqa.json"], "does not begin with '['"),
+        (["folder", "{}", "--mix", "{}/gqa.json"], "is an object; expected LLaVA's list"),
         (["folder", "{}", "--mix", "{}/vg.json"], "holds no sample that can be used (10 x sample without"),
         (["folder", "{}", "--mix", "{}/vg.json", "--mix-share", "1"], "above 0 and below 1"),
         (["folder", "{}", "--gpus-per-worker", "1"], "no effect without --ray"),

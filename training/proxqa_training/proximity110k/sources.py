@@ -18,10 +18,11 @@ from proxqa_core.datasets.coco import CocoInstances
 from proxqa_core.datasets.depth_source import DepthMaps, DepthModel, DepthSource, DepthUnit, FolderMaps, Make3DGrids
 from proxqa_core.datasets.folder import ANNOTATIONS, Record
 from proxqa_core.datasets.folder_records import FolderRecords
-from proxqa_core.datasets.gqa import GqaSceneGraphs
+from proxqa_core.datasets.gqa import GRAPHS, GqaSceneGraphs
+from proxqa_core.datasets.json_stream import stream_list, stream_list_at, stream_object
 from proxqa_core.datasets.make3d import make3d_images
-from proxqa_core.datasets.reading import ReadReport, stream_list, stream_object
-from proxqa_core.datasets.visual_genome import VisualGenome
+from proxqa_core.datasets.reading import ReadReport
+from proxqa_core.datasets.visual_genome import OBJECTS, VisualGenome
 from proxqa_core.errors import ProxqaError
 from proxqa_core.evaluation.conversions import regions_of
 from proxqa_core.files import sha256
@@ -189,27 +190,27 @@ KINDS = {
     "coco": _Kind(
         "a COCO instances file",
         lambda s: CocoInstances(s.data, _images_of(s)),
-        lambda s: stream_list(s.data, "images.item"),
+        lambda s: stream_list_at(s.data, "images"),
         needs=("images",),
         names=lambda s: CocoInstances(s.data, _images_of(s)).category_names(),
     ),
     "visual-genome": _Kind(
         "Visual Genome's objects.json",
         lambda s: VisualGenome(s.data, _images_of(s), s.image_data),
-        lambda s: stream_list(s.data, "item"),
+        lambda s: stream_list(s.data, OBJECTS),
         needs=("images",),
         takes=("image_data",),
     ),
     "gqa": _Kind(
         "GQA's scene graphs",
         lambda s: GqaSceneGraphs(s.data, _images_of(s)),
-        lambda s: stream_object(s.data),
+        lambda s: stream_object(s.data, GRAPHS),
         needs=("images",),
     ),
     "folder": _Kind(
         f"a folder with {ANNOTATIONS}",
         lambda s: FolderRecords(s.data),
-        lambda s: stream_list(s.data / ANNOTATIONS, "item"),
+        lambda s: stream_list(s.data / ANNOTATIONS),
         of_folder=True,
         names=_names_of_folder,
     ),
