@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import html
 import math
+import os
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -68,7 +70,18 @@ class Provenance:
     @classmethod
     def now(cls, words: Sequence[str]) -> Provenance:
         """That of a command that ends now. words: the program and its arguments."""
-        return cls(shlex.join(words), __version__, datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
+        return cls(shlex.join(words), __version__, _now().strftime("%Y-%m-%d %H:%M UTC"))
+
+    def as_html(self) -> str:
+        """A line for a page."""
+        by = f"<code>{escaped(self.command)}</code>, version {escaped(self.version)}"
+        return f"<p class=note>Made by {by}, {escaped(self.date)}.</p>"
+
+
+def _now() -> datetime:
+    """The time, or that of ``SOURCE_DATE_EPOCH``, by which builds are made to give the same bytes at any time."""
+    seconds = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return datetime.fromtimestamp(int(seconds), UTC) if re.fullmatch(r"\d{1,11}", seconds) else datetime.now(UTC)
 
 
 class Picture(Protocol):
@@ -163,8 +176,7 @@ def page(title: str, parts: Sequence[str], provenance: Provenance | None = None)
     """A whole page of parts that are HTML already; the title, and what made the page, are escaped here."""
     made = []
     if provenance is not None:
-        by = f"<code>{escaped(provenance.command)}</code>, version {escaped(provenance.version)}"
-        made = [f"<p class=note>Made by {by}, {escaped(provenance.date)}.</p>"]
+        made = [provenance.as_html()]
     head = [
         "<!doctype html><html lang=en><head><meta charset=utf-8>",
         "<meta name=viewport content='width=device-width,initial-scale=1'>",

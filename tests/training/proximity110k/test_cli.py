@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from proxqa_core import __version__
 from proxqa_core.cli import main
 from proxqa_core.datasets.depth_source import DepthUnit
 from proxqa_core.errors import ProxqaError
@@ -273,6 +275,28 @@ def test_the_page_shows_what_was_built(data: Path) -> None:
     arguments = ["data", "page", data / "out", "--images", data / "images", "--html", data / "p.html", "--count", 3]
     assert main([*map(str, arguments), "-q"]) == 0
     assert (data / "p.html").read_text().count("<article>") == 3
+
+
+def test_the_page_says_what_built_the_data_which_have_no_date(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    pages, files = [], []
+    for _ in range(2):
+        build(data, *maps(data, "m"), "--limit", 2, "--html", data / "<b>.html")
+        pages.append((data / "<b>.html").read_text())
+        files.append({p.name: p.read_bytes() for p in (data / "out").rglob("*") if p.is_file()})
+        shutil.rmtree(data / "out") if len(files) == 1 else None
+    assert pages[0] == pages[1] and files[0] == files[1]
+    built = f"proxqa data build coco {data}/coco.json"
+    assert pages[0].count(f"<code>{built}") == 2 and f"version {__version__}, 2023-11-14 22:13 UTC" in pages[0]
+    assert "&lt;b&gt;.html" in pages[0] and "<td>unit</td><td><code>m</code>" in pages[0]
+    assert not any(b"2023-11" in content for content in files[0].values())
+    monkeypatch.delenv("SOURCE_DATE_EPOCH")
+    arguments = ["data", "page", data / "out", "--images", data / "images", "--html", data / "p.html", "-q"]
+    assert main(list(map(str, arguments))) == 0
+    page = (data / "p.html").read_text()
+    assert f"<code>{built}" in page and "Made by <code>proxqa data page" in page and "2023-11-14" not in page
+    (data / "out/built_by.json").unlink()  # of a version that did not keep it
+    assert main(list(map(str, arguments))) == 0 and "not recorded" in (data / "p.html").read_text()
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="PROXQA_REAL_DATA names no folder with formats/coco")

@@ -20,6 +20,7 @@ from proxqa_core.cli.common import (
     DEPTH_UNITS,
     BadUsageError,
     count,
+    made_by,
     not_negative,
     output_file,
     report_options,
@@ -134,11 +135,18 @@ def build(options: Options) -> None:
     report = build_all(
         source.records(), depth.open, options.out, labelling, config, label_all, progress, identity
     ).as_dict()
-    if options.html:
-        from proxqa_training.proximity110k.page import render
-
-        write_text(options.html, render(options.out, source.image_folder))
+    _write_page(options, source.image_folder)
     write_report(options, {"out": str(options.out), **report}, _build_text(options.out, report))
+
+
+def _write_page(options: Options, images: Path) -> None:
+    """Keep by which command the folder was built, and write the page that says so where one is wanted."""
+    from proxqa_training.proximity110k.page import render, write_built_by
+
+    provenance = made_by(options)
+    write_built_by(options.out, provenance.command)
+    if options.html:
+        write_text(options.html, render(options.out, images, provenance=provenance))
 
 
 def _depth(options: Options, source: ImageSource) -> DepthConfig:
@@ -290,5 +298,5 @@ def page(options: Options) -> None:
     """Show a built data set."""
     from proxqa_training.proximity110k.page import render
 
-    write_text(options.html, render(options.data, options.images, options.count))
+    write_text(options.html, render(options.data, options.images, options.count, made_by(options)))
     write_report(options, {"html": str(options.html)}, f"wrote {options.html}")

@@ -1,6 +1,8 @@
 """A page to look at what was built: counts, and some images with their boxes, depths and conversations.
 
-Promises: one HTML file that needs nothing else; all text from the data is escaped.
+Promises: one HTML file that needs nothing else; all text from the data is escaped. It says what the data were built
+from and by which command, and what made the page. The date is the page's alone: what is built has none, so that the
+same command builds the same bytes.
 """
 
 from __future__ import annotations
@@ -17,19 +19,27 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from proxqa_core import __version__
 from proxqa_core.errors import BadImageError, BadObjectError
+from proxqa_core.evaluation.html import Provenance
+from proxqa_core.files import write_text
 from proxqa_core.types import Box, ObjectDepth
 from proxqa_core.vision.drawing import annotate
 from proxqa_core.vision.image_file import read_image
-from proxqa_training.proximity110k.build import REPORT, SHARDS, BadBuildError
+from proxqa_training.proximity110k.build import RECIPE, REPORT, SHARDS, BadBuildError
 
 SIDE_PX = 480
 """Longer side of the pictures on the page."""
 JPEG_QUALITY = 85
+BUILT_BY = "built_by.json"
+"""Which command and version built a folder."""
+LONGEST = 300
+"""Characters of one value of the recipe on the page."""
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:1150px;padding:0 1em;color:#222}"
     "section{display:flex;flex-wrap:wrap;gap:0 2.5em}table{border-collapse:collapse}h3{margin:.4em 0}"
     "td{border-bottom:1px solid #ddd;padding:.15em .8em .15em 0}td+td{text-align:right}"
+    ".words td+td{text-align:left}code{overflow-wrap:anywhere}.note{color:#666;font-size:13px}"
     "article{display:grid;grid-template-columns:480px 1fr;gap:1.4em;border-top:1px solid #ddd;padding:1em 0}"
     "dt{color:#555}dd{margin:0 0 .4em 1em;font-weight:600}img{max-width:480px;height:auto}.bar{background:#21918c;"
     "height:.8em;display:inline-block}"
@@ -47,13 +57,23 @@ TABLES = (
 """Titles, and keys of `BuildReport.as_dict`."""
 
 
-def render(out: Path, images: Path, count: int = 24) -> str:
+def write_built_by(out: Path, command: str) -> None:
+    """Keep which command and version built a folder, for its page.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    write_text(out / BUILT_BY, json.dumps({"command": command, "version": __version__}, indent=1) + "\n")
+
+
+def render(out: Path, images: Path, count: int = 24, provenance: Provenance | None = None) -> str:
     """The page about a built data set.
 
     Args:
         out: Folder that `build` wrote.
         images: Folder that the images are in.
         count: How many images are shown, evenly spread over the shards.
+        provenance: What makes the page; None = it is not said.
 
     Raises:
         BadBuildError: The folder holds no finished build.
@@ -67,8 +87,33 @@ def render(out: Path, images: Path, count: int = 24) -> str:
         f"<h1>Proximity data</h1><p>{about['questions_per_image']:.1f} questions an image, "
         f"{about['words_per_question']} words a question, {about['words_per_answer']} an answer; "
         f"{about['absent_answers']} answers that something is not in view; {about['mixed_in']} samples mixed in.</p>"
-        f"<section>{tables}{_histogram(about['depths_by_tenth'])}</section><h2>Some images</h2>{shown}</html>"
+        f"<section>{tables}{_histogram(about['depths_by_tenth'])}</section>{_made_of(out)}"
+        f"<h2>Some images</h2>{shown}{'' if provenance is None else provenance.as_html()}</html>"
     )
+
+
+def _made_of(out: Path) -> str:
+    """What the data were built from, and by which command, as far as the folder says."""
+    built_by, recipe = (_object_in(out / name) for name in (BUILT_BY, RECIPE))
+    known = {"built by": built_by.get("command", "not recorded"), "version": built_by.get("version", "not recorded")}
+    rows = "".join(
+        f"<tr><td>{html.escape(str(key))}</td><td><code>{html.escape(_shortened(value))}</code></td></tr>"
+        for key, value in {**known, **recipe}.items()
+    )
+    return f"<h2>What it was built from</h2><table class=words>{rows}</table>"
+
+
+def _object_in(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _shortened(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _report(out: Path) -> dict[str, Any]:
