@@ -1,7 +1,7 @@
 """From a question to its answer, given something that perceives depths and compares objects.
 
-Promises: every kind of question gets a sentence, or one line that says why not; what is not seen is not compared. Knows
-nothing of images or of models.
+Promises: every kind of question gets a sentence, or one line that says why not; what is not seen is not compared; what
+is called nearest, and every order, is as "which is closer" tells of two. Knows nothing of images or of models.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from proxqa_core.language.questions import Question, understand
 from proxqa_core.language.referring import related_to
 from proxqa_core.language.short_answers import shortened
 from proxqa_core.protocols import ObjectLike
+from proxqa_core.ranking import EVEN
 from proxqa_core.types import MAX_OBJECTS, VISIBLE, ObjectDepth, ObjectQuery, ProximityAnswer, QuestionKind
 
 OVER_ALL = (QuestionKind.NEAREST, QuestionKind.FARTHEST, QuestionKind.SORT)
@@ -45,6 +46,10 @@ class Perceiver(Protocol):
 
     def closer(self, a: ObjectQuery, b: ObjectQuery) -> ProximityAnswer:
         """Which of two objects is closer."""
+        ...
+
+    def ranking(self, objects: Sequence[ObjectQuery]) -> list[int]:
+        """Numbers of objects, the nearest first as `closer` tells; what is not seen last."""
         ...
 
     def instances(self, name: str) -> list[ObjectQuery]:
@@ -80,6 +85,30 @@ def as_queries(objects: Sequence[ObjectLike]) -> list[ObjectQuery]:
     if len(objects) > MAX_OBJECTS:
         raise BadObjectError(f"{len(objects)} objects are too many for one request; at most {MAX_OBJECTS}")
     return [as_query(o) for o in objects]
+
+
+class Ranker(Protocol):
+    """What depths in order are made from; every Perceiver is one, and every encoded image."""
+
+    def depths(self, objects: Sequence[ObjectQuery]) -> tuple[ObjectDepth, ...]:
+        """See Perceiver."""
+        ...
+
+    def ranking(self, objects: Sequence[ObjectQuery]) -> list[int]:
+        """See Perceiver."""
+        ...
+
+
+def nearest_first(ranker: Ranker, objects: Sequence[ObjectQuery]) -> tuple[ObjectDepth, ...]:
+    """Objects with their depths, the nearest first; what is not seen last."""
+    found = ranker.depths(objects)
+    return tuple(found[i] for i in ranker.ranking(objects))
+
+
+def depths_answer(ranker: Ranker, objects: Sequence[ObjectQuery]) -> ProximityAnswer:
+    """The answer to a request that has objects and no question."""
+    found = nearest_first(ranker, objects)
+    return ProximityAnswer("", QuestionKind.DEPTH, sentences.say_depths(found), found)
 
 
 def answer(
@@ -198,14 +227,12 @@ def _answered(
     targets = named or list(known)
     if not targets:
         return _familiar_answer(perceiver, question)
-    nearest_first = sorted(perceiver.depths(targets), key=lambda o: (not o.is_answered, o.depth))
+    found = nearest_first(perceiver, targets)
     if question.kind is QuestionKind.EQUAL:
-        return _equal_answer(perceiver, question, nearest_first)
+        return _equal_answer(perceiver, question, found)
     if question.kind is QuestionKind.VISIBLE:
-        return ProximityAnswer(
-            question.asked, question.kind, sentences.say_visible(nearest_first[0]), tuple(nearest_first)
-        )
-    return _depth_answer(question, nearest_first)
+        return ProximityAnswer(question.asked, question.kind, sentences.say_visible(found[0]), found)
+    return _depth_answer(question, found)
 
 
 @dataclass(frozen=True)
@@ -230,13 +257,19 @@ def needs(question: Question, known: Sequence[ObjectQuery] = ()) -> Needs:
     named = tuple(_pick(name, known) for name in question.names)
     if question.kind in (QuestionKind.CLOSER, QuestionKind.FARTHER):
         return Needs(named[:2], named[:2])
-    return Needs(named or tuple(known), ends_compared=question.kind is QuestionKind.EQUAL)
+    wanted = needs_of_depths(named or known)
+    return replace(wanted, ends_compared=question.kind is QuestionKind.EQUAL)
+
+
+def needs_of_depths(objects: Sequence[ObjectQuery]) -> Needs:
+    """What `nearest_first` will ask for: two objects are put in order by comparing them."""
+    each = tuple(objects)
+    return Needs(each, each if len(each) == 2 else ())
 
 
 def ends(found: Sequence[ObjectDepth]) -> tuple[ObjectQuery, ObjectQuery]:
-    """The nearest and the farthest of some objects, as they were asked for; what is not seen comes last."""
-    nearest_first = sorted(found, key=lambda o: (not o.is_answered, o.depth))
-    near, far = nearest_first[0], nearest_first[-1]
+    """The nearest and the farthest of some objects, nearest first, as they were asked for."""
+    near, far = found[0], found[-1]
     return ObjectQuery(near.name, near.box), ObjectQuery(far.name, far.box)
 
 
@@ -319,8 +352,12 @@ def _kind_answer(perceiver: Perceiver, question: Question, known: Sequence[Objec
         replace(o, name=label) if given else replace(o, name=label, box=None, found_at=o.box)
         for o, label in zip(perceiver.depths(found), labels, strict=True)
     ]
-    nearest_first = sorted(read, key=lambda o: (not o.is_answered, o.depth))
-    return _depth_answer(question, nearest_first)
+    return _depth_answer(question, _seen_first([read[i] for i in perceiver.ranking(found)]))
+
+
+def _seen_first(found: Sequence[ObjectDepth]) -> list[ObjectDepth]:
+    """The same, else in order; what was found and not given is not seen where its score is low."""
+    return sorted(found, key=lambda o: not o.is_answered)
 
 
 def _familiar_answer(perceiver: Perceiver, question: Question) -> ProximityAnswer:
@@ -329,15 +366,16 @@ def _familiar_answer(perceiver: Perceiver, question: Question) -> ProximityAnswe
     if familiar is None:
         raise _names_nothing(question)
     labelled = _with_places(familiar.things)
-    read = perceiver.depths([thing for thing, _ in labelled]) if labelled else ()
+    things = [thing for thing, _ in labelled]
+    read = perceiver.depths(things) if things else ()
     seen = [
-        replace(o, name=label, box=None, found_at=o.box)
-        for o, (_, label) in zip(read, labelled, strict=True)
-        if o.score >= VISIBLE and math.isfinite(o.depth)
+        replace(read[i], name=labelled[i][1], box=None, found_at=read[i].box)
+        for i in (perceiver.ranking(things) if things else ())
+        if read[i].score >= VISIBLE and math.isfinite(read[i].depth)
     ]
     if not seen:
         return ProximityAnswer(question.asked, question.kind, sentences.say_nothing_familiar(familiar.names))
-    found = _depth_answer(question, sorted(seen, key=lambda o: o.depth))
+    found = _depth_answer(question, seen)
     return replace(found, answer=f"{found.answer} {sentences.say_familiar(familiar.names)}")
 
 
@@ -357,14 +395,16 @@ def _seen(answer: ProximityAnswer) -> bool:
 
 def _equal_answer(perceiver: Perceiver, question: Question, found: Sequence[ObjectDepth]) -> ProximityAnswer:
     """Whether all of some objects, nearest first, are about equally far: the two ends are compared."""
+    near, far = found[0], found[-1]
     closer = perceiver.closer(*ends(found))
-    near, far = closer.objects
-    if all(o.is_answered for o in found):
-        text = " ".join([sentences.say_equal(found, near, far, closer.probability), *sentences.say_doubts(found)])
-    else:
+    if not all(o.is_answered for o in found):
+        objects = closer.objects if len(found) == 2 else tuple(found)
         text = sentences.say_depths(found)
-    objects = (near, far) if len(found) == 2 else tuple(found)
-    return replace(closer, question=question.asked, kind=question.kind, answer=text, objects=objects)
+        return replace(closer, question=question.asked, kind=question.kind, answer=text, objects=objects)
+    if closer.objects[0] != near:  # the order is a circle, or stage 2 tells another: the ends are no more certain
+        closer = closer_answer((near, far), EVEN)
+    text = " ".join([sentences.say_equal(found, near, far, closer.probability), *sentences.say_doubts(found)])
+    return replace(closer, question=question.asked, kind=question.kind, answer=text, objects=tuple(found))
 
 
 def _general_answer(question: Question, generate: Callable[[str], str] | None) -> ProximityAnswer:

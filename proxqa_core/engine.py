@@ -24,7 +24,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from proxqa_core.answering import Familiar, Needs, answer, as_queries, as_query, closer_answer, ends, needs
+from proxqa_core.answering import (
+    Familiar,
+    answer,
+    as_queries,
+    as_query,
+    closer_answer,
+    ends,
+    nearest_first,
+    needs,
+    needs_of_depths,
+)
 from proxqa_core.backends.choice import Networks, choose
 from proxqa_core.backends.config import BackendConfig
 from proxqa_core.backends.protocols import LanguageModel
@@ -34,20 +44,11 @@ from proxqa_core.inference import Inference, PlainPrompts, PromptStart
 from proxqa_core.language.questions import understand
 from proxqa_core.llm import readout
 from proxqa_core.llm.branching import Branch
-from proxqa_core.llm.readout import (
-    DigitTree,
-    Standing,
-    closer_evidence,
-    compare_depths,
-    read_choice,
-    read_closer,
-    read_depth,
-    read_visibility,
-)
-from proxqa_core.model.adapter import AdapterInfo
+from proxqa_core.llm.readout import DigitTree, read_choice, read_depth, read_visibility
 from proxqa_core.model.loading import DEFAULT, LoadedModel, check_adapter, load, with_adapter
 from proxqa_core.ordering import Ordering
 from proxqa_core.protocols import ObjectLike
+from proxqa_core.ranking import by_depth, pairs_of, rank
 from proxqa_core.types import MAX_OBJECTS, Box, ObjectDepth, ObjectQuery, ProximityAnswer, check_image
 from proxqa_core.vision.colours import patch_colours, reader
 from proxqa_core.vision.features import ImageFeatures
@@ -317,6 +318,38 @@ class EncodedImage:
             first = self._first_is_closer(inside, seen, direct)
             return [closer_answer(of, first.get(pair, 0.5)) for pair, of in zip(queries, found, strict=True)]
 
+    def ranking(self, objects: Sequence[ObjectLike]) -> list[int]:
+        """Objects in order, as `closer` tells of every two of them (`proxqa_core.ranking`).
+
+        A model that compares by stage 2 is asked about two objects; of more, whose every pair would take two branches
+        of the language model, the depths alone tell the order.
+
+        Args:
+            objects: As of `depths`, whose errors these are.
+
+        Returns:
+            Their numbers in `objects`, the nearest first; what is not seen last.
+        """
+        queries = as_queries(objects)
+        with self._running():
+            found = self.depths(queries)
+            order = by_depth(found)
+            seen = sorted(i for i in order if found[i].is_answered)
+            return [*self._ranked(seen, queries, found), *order[len(seen) :]]
+
+    def _ranked(self, seen: list[int], queries: Sequence[ObjectQuery], found: Sequence[ObjectDepth]) -> list[int]:
+        """Numbers of objects, all of them seen, the nearest first."""
+        pairs, of_seen = pairs_of(len(seen)), [found[i] for i in seen]
+        adapter = self._model.adapter
+        if adapter is not None and not adapter.reasons:
+            closer = self._ordering.closer(of_seen, pairs, adapter)
+        elif len(seen) == 2 and queries[seen[0]] != queries[seen[1]]:
+            pair = (queries[seen[0]], queries[seen[1]])
+            closer = [self._first_is_closer([pair], dict(zip(pair, of_seen, strict=True)), direct=False)[pair]]
+        else:
+            return [seen[i] for i in by_depth(of_seen)]
+        return [seen[i] for i in rank(len(seen), dict(zip(pairs, closer, strict=True)))]
+
     def prepare(self, questions: Sequence[tuple[str, Sequence[ObjectLike]]]) -> None:
         """Perceive what several questions need in as few passes as that takes; answers are remembered.
 
@@ -328,12 +361,12 @@ class EncodedImage:
         for text, objects in questions:
             with contextlib.suppress(BadObjectError, NotUnderstoodError):
                 known = as_queries(objects) if objects else []
-                asked = needs(understand(text, [q.name for q in known]), known) if text else Needs(tuple(known))
+                asked = needs(understand(text, [q.name for q in known]), known) if text else needs_of_depths(known)
                 wanted.append(asked)
         with self._running():
-            seen = self._depths_of_all([q for w in wanted for q in (*w.objects, *w.compared)])
+            self._depths_of_all([q for w in wanted for q in (*w.objects, *w.compared)])
             pairs = [w.compared for w in wanted if w.compared]
-            pairs += [ends([seen[q] for q in w.objects]) for w in wanted if w.ends_compared and len(w.objects) > 1]
+            pairs += [ends(nearest_first(self, w.objects)) for w in wanted if w.ends_compared and len(w.objects) > 1]
             self.closer_many([(a, b) for a, b in dict.fromkeys(pairs) if a != b])
 
     def _depths_of_all(self, queries: Sequence[ObjectQuery]) -> dict[ObjectQuery, ObjectDepth]:
@@ -554,35 +587,10 @@ class EncodedImage:
         temperature = adapter.choice_temperature if adapter else 1.0
         found = [(seen[a], seen[b]) for a, b in pairs]
         if adapter is not None and not adapter.reasons and not direct:
-            return self._closer_by_depths(found, adapter)
+            each = [o for pair in found for o in pair]
+            return self._ordering.closer(each, [(2 * i, 2 * i + 1) for i in range(len(found))], adapter)
         probabilities: list[float] = read_choice(self.choice_odds(pairs, found, direct), temperature).tolist()
         return probabilities
-
-    def _closer_by_depths(self, pairs: Sequence[tuple[ObjectDepth, ObjectDepth]], adapter: AdapterInfo) -> list[float]:
-        """Probability of each pair that its first is closer, without the language model.
-
-        By the depths; and as the adapter has it by the boxes' lower edges and by what the order head says of the boxes.
-        """
-        boxes = [box for pair in pairs for o in pair if (box := o.box or o.found_at) is not None]
-        order = self._ordering.of(boxes)
-        return [self._one_closer_by_depths(a, b, order, adapter) for a, b in pairs]
-
-    def _one_closer_by_depths(
-        self, a: ObjectDepth, b: ObjectDepth, order: Mapping[Box, float], adapter: AdapterInfo
-    ) -> float:
-        given = a.box is not None and b.box is not None
-        weights = adapter.closer_weights_in_box if given else adapter.closer_weights
-        first, second = self._standing(a, order), self._standing(b, order)
-        if weights is None or first is None or second is None:
-            return compare_depths(a.depth, a.depth_stddev, b.depth, b.depth_stddev, adapter.choice_temperature)
-        return read_closer(closer_evidence(first, second), weights)
-
-    def _standing(self, o: ObjectDepth, order: Mapping[Box, float]) -> Standing | None:
-        """How an object stands beside others; None where nobody knows where it is."""
-        box = o.box or o.found_at
-        if box is None:
-            return None
-        return Standing(o.depth, o.depth_stddev, min(box.y2, self.height) / self.height, order.get(box))
 
 
 def perceive_together(

@@ -1,18 +1,20 @@
-"""What the order head says of the boxes in one image.
+"""Which of the things in one image are closer, told without the language model: by depths, ground and order head.
 
-Promises: an image is read by the head once, with the first question that compares boxes, and a box once. Not safe for
-several threads by itself: `proxqa_core.engine` lets one in at a time.
+Promises: an image is read by the order head once, with the first question that compares boxes, and a box once. Not safe
+for several threads by itself: `proxqa_core.engine` lets one in at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
 import torch
 
+from proxqa_core.llm.readout import Standing, closer_evidence, compare_depths, read_closer
+from proxqa_core.model.adapter import AdapterInfo
 from proxqa_core.model.loading import LoadedModel
-from proxqa_core.types import Box
+from proxqa_core.types import Box, ObjectDepth
 from proxqa_core.vision.features import ImageFeatures
 from proxqa_core.vision.order_head import OrderHead
 from proxqa_core.vision.tower import split_grid
@@ -53,6 +55,34 @@ class Ordering:
         self._known |= dict(zip(new, order.tolist(), strict=True))
         return self._known
 
+    def closer(
+        self, found: Sequence[ObjectDepth], pairs: Sequence[tuple[int, int]], adapter: AdapterInfo
+    ) -> list[float]:
+        """Which of two objects is closer, of many pairs.
+
+        By the depths; and as the adapter has it by the boxes' lower edges and by what the order head says of the boxes.
+
+        Args:
+            found: The objects with their depths.
+            pairs: Numbers of two objects each.
+            adapter: Says what weighs how much.
+
+        Returns:
+            For each pair the probability in [0, 1] that its first is the closer one.
+        """
+        boxes = [box for i in dict.fromkeys(i for pair in pairs for i in pair) if (box := _place(found[i])) is not None]
+        order = self.of(boxes)
+        standings = [self._standing(o, order) for o in found]
+        return [_closer((found[i], standings[i]), (found[j], standings[j]), adapter) for i, j in pairs]
+
+    def _standing(self, o: ObjectDepth, order: Mapping[Box, float]) -> Standing | None:
+        """How an object stands beside others; None where nobody knows where it is."""
+        box = _place(o)
+        if box is None:
+            return None
+        height = self._image.height
+        return Standing(o.depth, o.depth_stddev, min(box.y2, height) / height, order.get(box))
+
     @cached_property
     def _aspect(self) -> torch.Tensor:
         return torch.tensor([self._image.width / self._image.height])
@@ -63,3 +93,19 @@ class Ordering:
             grid = split_grid(self._image.features[None].float(), self._model.spatial_merge_size)
             self._read = head.tokens(grid.flatten(1, 2), self._aspect.to(grid))[0]
         return self._read
+
+
+def _place(o: ObjectDepth) -> Box | None:
+    return o.box or o.found_at
+
+
+def _closer(
+    first: tuple[ObjectDepth, Standing | None], second: tuple[ObjectDepth, Standing | None], adapter: AdapterInfo
+) -> float:
+    """Probability that the first of two objects is the closer one."""
+    (a, of_a), (b, of_b) = first, second
+    given = a.box is not None and b.box is not None
+    weights = adapter.closer_weights_in_box if given else adapter.closer_weights
+    if weights is None or of_a is None or of_b is None:
+        return compare_depths(a.depth, a.depth_stddev, b.depth, b.depth_stddev, adapter.choice_temperature)
+    return read_closer(closer_evidence(of_a, of_b), weights)

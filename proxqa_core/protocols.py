@@ -29,6 +29,10 @@ class EncodedImage(Protocol):
         """Which of two objects is closer."""
         ...
 
+    def ranking(self, objects: Sequence[ObjectLike]) -> list[int]:
+        """Numbers of objects, the nearest first as `closer` tells of every two; what is not seen last."""
+        ...
+
     def ask(self, question: str, objects: Sequence[ObjectLike] = ()) -> ProximityAnswer:
         """The answer to a question in words; `objects` are those known already."""
         ...

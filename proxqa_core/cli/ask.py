@@ -103,8 +103,9 @@ def run_depths(options: argparse.Namespace) -> None:
     engine = _loaded(options, sources.is_single)
 
     def answered(image: NDArray[np.uint8]) -> tuple[dict[str, Any], str, Sequence[ObjectDepth], str]:
-        found = engine.encode_image(image).depths(queries)
-        nearest_first = sorted(found, key=lambda o: (not o.is_answered, o.depth))
+        encoded = engine.encode_image(image)
+        found = encoded.depths(queries)
+        nearest_first = [found[i] for i in encoded.ranking(queries)]
         return {"objects": [_object_json(o) for o in found]}, tables.object_table(nearest_first), found, ""
 
     _answer_all(options, sources, engine.model_name, answered)

@@ -18,24 +18,26 @@ SURE = 0.6
 SCALE = "relative depth: 0 nearest, 1 farthest; not metres"
 """What the numbers of relative depth are, said in every sentence that has one."""
 METRES_UNKNOWN = "Metres are not known: nothing that measures distances has been learned from."
+MORE_THAN_DEPTHS = "The order is told by more than these depths."
+"""Said where things are not in the order of their depths."""
 _ARTICLES = ("the ", "a ", "an ", "my ", "your ", "our ", "this ", "that ")
 
 
 def say_depths(objects: Sequence[ObjectDepth]) -> str:
-    """How far some objects are, nearest first, and what the numbers are.
+    """How far some objects are, nearest first, what the numbers are, and where the order is not theirs.
 
     "The chair is nearest, at 0.21 ± 0.05 of the view's depth; the table 0.60 ± 0.08 (relative depth: 0
     nearest, 1 farthest; not metres)."
 
     Args:
-        objects: The objects, in any order. Those that are not seen come last: "I see no lamp.".
+        objects: The objects, nearest first. Those that are not seen come last: "I see no lamp.".
 
     Returns:
         One or several sentences.
     """
     if not objects:
         return "There is no object to speak of."
-    seen = sorted((o for o in objects if o.is_answered), key=lambda o: o.depth)
+    seen = [o for o in objects if o.is_answered]
     unknown = [o for o in objects if o.score >= VISIBLE and not o.is_answered]
     unseen = [o for o in objects if not o.score >= VISIBLE and not o.is_answered]
     sentences = []
@@ -43,12 +45,19 @@ def say_depths(objects: Sequence[ObjectDepth]) -> str:
         lead = "is at" if len(seen) == 1 else "is nearest, at"
         first = f"{_capital(_the(seen[0].name))} {lead} {_how_far(seen[0])}{_of_the_view(seen)}"
         sentences.append("; ".join([first, *(f"{_the(o.name)} {_how_far(o)}" for o in seen[1:])]) + f" ({SCALE}).")
+        sentences += [MORE_THAN_DEPTHS] if _is_out_of_order(seen) else []
         sentences += say_doubts(seen)
     if unknown:
         sentences.append(f"I cannot tell how far {_and([_the(o.name) for o in unknown])} {_is(unknown)}.")
     if unseen:
         sentences.append(f"I see no {_and([_bare(o.name) for o in unseen], 'or')}.")
     return " ".join(sentences)
+
+
+def _is_out_of_order(seen: Sequence[ObjectDepth]) -> bool:
+    """Whether the depths, as they are said, are not in order."""
+    said = [round(o.depth, 2) for o in seen]
+    return said != sorted(said)
 
 
 def say_doubts(objects: Sequence[ObjectDepth]) -> list[str]:

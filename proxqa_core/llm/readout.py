@@ -191,7 +191,7 @@ def closer_evidence(a: Standing, b: Standing) -> NDArray[np.float64]:
     spread = math.hypot(a.depth_stddev, b.depth_stddev)
     evidence = [(b.depth - a.depth) / spread, math.tanh((a.lower_edge - b.lower_edge) / EDGE_SCALE)]
     if a.order is not None and b.order is not None:
-        evidence.append(float(np.clip(b.order - a.order, -MAX_ORDER_LOG_ODDS, MAX_ORDER_LOG_ODDS)))
+        evidence.append(max(min(b.order - a.order, MAX_ORDER_LOG_ODDS), -MAX_ORDER_LOG_ODDS))
     return np.array(evidence)
 
 

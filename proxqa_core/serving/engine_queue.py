@@ -14,10 +14,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from proxqa_core.language.sentences import say_depths
+from proxqa_core.answering import depths_answer
 from proxqa_core.protocols import EncodedImage, Engine
 from proxqa_core.serving.errors import NOT_FOUND, TIMED_OUT, TOO_MANY, ApiError
-from proxqa_core.types import ObjectQuery, ProximityAnswer, QuestionKind
+from proxqa_core.types import ObjectQuery, ProximityAnswer
 from proxqa_core.vision.image_file import decode_image
 
 T = TypeVar("T")
@@ -94,8 +94,7 @@ class EngineQueue:
         encoded = (self._encoded(image) if isinstance(image, bytes) else self._remembered(image)).encoded
         if question.strip():
             return encoded.ask(question, objects)
-        found = tuple(sorted(encoded.depths(objects), key=lambda o: (not o.is_answered, o.depth)))
-        return ProximityAnswer("", QuestionKind.DEPTH, say_depths(found), found)
+        return depths_answer(encoded, objects)
 
     def _encoded(self, content: bytes) -> RememberedImage:
         key = hashlib.sha256(content).hexdigest()

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 from builtin_interfaces.msg import Time as TimeMessage
 
-from proxqa_core.answering import OVER_ALL, is_of_one_kind, is_over_all
+from proxqa_core.answering import OVER_ALL, depths_answer, is_of_one_kind, is_over_all
 from proxqa_core.errors import BadImageError, BadObjectError, NotUnderstoodError, ProxqaError
 from proxqa_core.language.questions import understand
-from proxqa_core.language.sentences import place_labels, say_choice, say_configured, say_depths, say_detected
+from proxqa_core.language.sentences import place_labels, say_choice, say_configured, say_detected
 from proxqa_core.protocols import EncodedImage
 from proxqa_core.types import (
     MAX_QUESTION_LENGTH,
@@ -193,13 +193,7 @@ def answer(question: Question, encoded: EncodedImage) -> ProximityAnswer:
     if question.text:
         found = encoded.ask(question.text, question.objects)
         return replace(found, answer=" ".join(filter(None, [found.answer, *question.chosen, question.looked_for])))
-    depths = nearest_first(encoded.depths(question.objects))
-    return ProximityAnswer(question="", kind=QuestionKind.DEPTH, answer=say_depths(depths), objects=depths)
-
-
-def nearest_first(depths: Sequence[ObjectDepth]) -> tuple[ObjectDepth, ...]:
-    """Objects in view by relative depth, then those that are not."""
-    return tuple(sorted(depths, key=lambda d: (not d.is_answered, math.isnan(d.depth), d.depth)))
+    return depths_answer(encoded, question.objects)
 
 
 def fill_answer(response: ProximityQuery.Response, reply: Reply, latency_s: float) -> ProximityQuery.Response:

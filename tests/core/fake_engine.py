@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxqa_core.language.sentences import say_closer, say_depths
+from proxqa_core.ranking import by_depth
 from proxqa_core.types import ObjectDepth, ObjectQuery, ProximityAnswer, QuestionKind, check_image
 
 
@@ -19,6 +20,9 @@ class FakeEncodedImage:
     def depths(self, objects: Sequence[ObjectQuery | str]) -> tuple[ObjectDepth, ...]:
         self.engine.calls.append(("depths", len(objects)))
         return tuple(self._depth(o if isinstance(o, ObjectQuery) else ObjectQuery(o)) for o in objects)
+
+    def ranking(self, objects: Sequence[ObjectQuery | str]) -> list[int]:
+        return by_depth([self._depth(o if isinstance(o, ObjectQuery) else ObjectQuery(o)) for o in objects])
 
     def _depth(self, query: ObjectQuery) -> ObjectDepth:
         depth = self.engine.known.get(query.name)
@@ -33,7 +37,7 @@ class FakeEncodedImage:
 
     def ask(self, question: str, objects: Sequence[ObjectQuery] = ()) -> ProximityAnswer:
         found = self.depths(objects or [ObjectQuery(n) for n in self.engine.known])
-        return ProximityAnswer(question, QuestionKind.SORT, say_depths(found), found)
+        return ProximityAnswer(question, QuestionKind.SORT, say_depths(sorted(found, key=lambda o: o.depth)), found)
 
 
 class BatchEncodedImage(FakeEncodedImage):

@@ -9,10 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxqa_core.answering import Familiar, answer, as_queries, check_question, closer_answer, is_over_all
+from proxqa_core.answering import (
+    Familiar,
+    answer,
+    as_queries,
+    check_question,
+    closer_answer,
+    depths_answer,
+    is_over_all,
+)
 from proxqa_core.errors import NotUnderstoodError
 from proxqa_core.language.questions import understand
 from proxqa_core.protocols import ObjectLike
+from proxqa_core.ranking import by_depth, pairs_of, rank
 from proxqa_core.types import Box, ObjectDepth, ObjectQuery, ProximityAnswer, QuestionKind
 
 DEPTHS = {"jug": 0.2, "plate": 0.23, "stove": 0.5, "tent": 0.8}
@@ -40,7 +49,20 @@ class KnownPerceiver:
 
     def closer(self, a: ObjectQuery, b: ObjectQuery) -> ProximityAnswer:
         first, second = self.depths([a, b])
-        return closer_answer((first, second), self.probability if first.depth <= second.depth else 1 - self.probability)
+        return closer_answer((first, second), self._first_is_closer(first, second))
+
+    def ranking(self, objects: Sequence[ObjectQuery]) -> list[int]:
+        found = self.depths(objects)
+        order = by_depth(found)
+        seen = sorted(i for i in order if found[i].is_answered)
+        return [*(seen[i] for i in self._ranked([found[i] for i in seen])), *order[len(seen) :]]
+
+    def _ranked(self, seen: Sequence[ObjectDepth]) -> list[int]:
+        pairs = pairs_of(len(seen))
+        return rank(len(seen), {(i, j): self._first_is_closer(seen[i], seen[j]) for i, j in pairs})
+
+    def _first_is_closer(self, first: ObjectDepth, second: ObjectDepth) -> float:
+        return self.probability if first.depth <= second.depth else 1 - self.probability
 
     def instances(self, name: str) -> list[ObjectQuery]:
         return [ObjectQuery(name, box) for box in self.seen.get(name, [])]
@@ -84,6 +106,70 @@ def test_answers(question: str, kind: str, text: str, names: list[str]) -> None:
     assert (answer.closer, answer.farther) == (names[0], names[-1])
     chosen = answer.kind in (QuestionKind.CLOSER, QuestionKind.FARTHER, QuestionKind.EQUAL)
     assert answer.probability == pytest.approx(0.9) if chosen else math.isnan(answer.probability)
+
+
+class DecidedPerceiver(KnownPerceiver):
+    """Which is closer is known by heart too, and has nothing to do with the depths."""
+
+    def __init__(self, depths: Mapping[str, float], decided: Mapping[tuple[str, str], float]) -> None:
+        super().__init__(depths)
+        self.decided = decided
+
+    def _first_is_closer(self, first: ObjectDepth, second: ObjectDepth) -> float:
+        pair = (first.name, second.name)
+        return self.decided[pair] if pair in self.decided else 1 - self.decided[pair[::-1]]
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_of_two_every_question_gets_the_same_decision(jug: float, tent: float, first: float) -> None:
+    view = DecidedPerceiver({"jug": jug, "tent": tent}, {("jug", "tent"): first})
+    closer = view.ask("Which is closer, the jug or the tent?")
+    for question in (
+        "What is nearest?",
+        "What is farthest?",
+        "Sort the jug and the tent by distance.",
+        "How far are the jug and the tent?",
+        "Are the jug and the tent equally far?",
+    ):
+        answer = view.ask(question, ["jug", "tent"])
+        assert (answer.closer, answer.farther) == (closer.closer, closer.farther)
+        assert answer.objects == closer.objects
+        if answer.kind is QuestionKind.EQUAL:
+            assert answer.probability == closer.probability
+        elif answer.kind is QuestionKind.FARTHEST:
+            assert answer.answer.startswith(f"The farthest is the {closer.farther}.")
+        else:
+            assert answer.answer.startswith(f"The {closer.closer} is nearest")
+    assert depths_answer(view, [ObjectQuery("jug"), ObjectQuery("tent")]).objects == closer.objects
+
+
+def test_of_several_what_is_nearest_is_closer_than_each_whatever_the_depths_say() -> None:
+    decided = {("jug", "plate"): 0.2, ("jug", "stove"): 0.45, ("plate", "stove"): 0.9}
+    view = DecidedPerceiver(DEPTHS, decided)
+    answer = view.ask("What is nearest?", ["jug", "ghost", "plate", "stove"])
+    assert [o.name for o in answer.objects] == ["plate", "stove", "jug", "ghost"]
+    assert (answer.closer, answer.farther) == ("plate", "jug")
+    assert "The order is told by more than these depths." in answer.answer
+    assert view.ask("Sort the jug, the stove and the plate by distance.").objects == answer.objects[:3]
+
+
+def test_which_of_a_kind_and_what_is_familiar_go_by_the_same_decisions() -> None:
+    view = DecidedPerceiver({}, {("cup", "cup"): 0.3})
+    view.seen = {"cup": [Box(0, 0, 20, 90), Box(60, 0, 80, 40)]}  # by depth the left one is nearer
+    assert view.ask("Which cup is closer?").closer == "right cup"
+    view.known = Familiar(3, tuple(view.instances("cup")))
+    assert view.ask("What is nearest?").closer == "right cup"
+
+
+def test_whether_several_are_equally_far_is_about_the_ends_of_the_order() -> None:
+    view = DecidedPerceiver(DEPTHS, {("jug", "stove"): 0.2, ("jug", "tent"): 0.3, ("stove", "tent"): 0.7})
+    answer = view.ask("Are the jug, the stove and the tent equally far?")
+    assert [o.name for o in answer.objects] == ["stove", "tent", "jug"]
+    assert (answer.closer, answer.farther) == ("stove", "jug") and answer.probability == pytest.approx(0.8)
+    circle = DecidedPerceiver(DEPTHS, {("jug", "stove"): 0.9, ("stove", "tent"): 0.8, ("jug", "tent"): 0.4})
+    answer = circle.ask("Are the jug, the stove and the tent equally far?")
+    assert (answer.closer, answer.farther, answer.probability) == ("jug", "tent", 0.5)
+    assert answer.answer.startswith("Yes.")  # by the decisions either end is closer
 
 
 def test_known_objects_are_what_nearest_farthest_and_sort_range_over() -> None:
@@ -152,7 +238,9 @@ def test_what_is_not_seen_is_not_compared(question: str) -> None:
     assert "I see no ghost." in answer.answer and not answer.answer.startswith(("Yes", "No"))
 
 
-@given(st.dictionaries(st.sampled_from(["ax", "bo", "cy", "du", "el"]), st.floats(0, 1), min_size=2), st.floats(0.5, 1))
+@given(
+    st.dictionaries(st.sampled_from(["ax", "bo", "cy", "du", "el"]), st.floats(0, 1), min_size=2), st.floats(0.51, 1)
+)
 def test_sorting_is_nearest_first_and_equal_is_yes_or_no(depths: dict[str, float], probability: float) -> None:
     view = KnownPerceiver(depths, probability)
     listed = view.ask("Sort by distance.", [ObjectQuery(n) for n in depths])

@@ -1,5 +1,6 @@
 """The engine with the real default model: one encoding, many answers, equal to asking one by one."""
 
+import itertools
 import math
 import threading
 from dataclasses import replace
@@ -128,10 +129,57 @@ def test_free_questions_are_answered(view, question, kind):
     assert answer.kind is kind and answer.answer and answer.objects
 
 
-def test_nearest_ranges_over_the_known_objects_nearest_first(view):
+def test_nearest_ranges_over_the_known_objects(view):
     answer = view.ask("what is nearest?", NAMES)
-    seen = [o.depth for o in answer.objects if o.score >= 0.5]
-    assert seen == sorted(seen) and len(answer.objects) == len(NAMES)
+    seen = [o.is_answered for o in answer.objects]
+    assert seen == sorted(seen, reverse=True) and len(answer.objects) == len(NAMES)
+
+
+# Boxes of a picture, each lower than that before: where they stand tells another order than their depths do.
+STANDING = [ObjectQuery(f"box {i}", Box(20 + 128 * i, 96 + 58 * i, 126 + 128 * i, 168 + 58 * i)) for i in range(4)]
+
+
+def _is_closer(view, near, far):
+    return view.closer(near, far).objects[0].name == near.name
+
+
+def test_nearest_farthest_and_sorting_agree_with_closer(view):
+    order = [STANDING[i] for i in view.ranking(STANDING)]
+    assert all(_is_closer(view, a, b) for a, b in itertools.combinations(order, 2))  # there is no circle
+    names = [q.name for q in order]
+    for question in ("what is nearest?", "what is farthest?", "sort everything by distance", "are they equally far?"):
+        answer = view.ask(question, STANDING)
+        assert [o.name for o in answer.objects] == names
+        assert (answer.closer, answer.farther) == (names[0], names[-1])
+    assert "more than these depths" in view.ask("what is nearest?", STANDING).answer
+
+
+def test_of_two_all_questions_are_decided_alike_in_a_picture(view):
+    for pair in itertools.permutations(STANDING, 2):
+        closer = view.closer(*pair)
+        for question in ("what is nearest?", "how far are they?", "are they equally far?"):
+            answer = view.ask(question, pair)
+            assert (answer.closer, answer.farther) == (closer.closer, closer.farther)
+
+
+def test_an_adapter_that_reasons_puts_two_in_order_by_stage_2_and_more_by_depths(engine, monkeypatch):
+    model = replace(engine.model, adapter=replace(engine.model.adapter, reasons=True))
+    view = ProximityEngine(model, engine.networks).encode_image(picture(3))
+    stage_2 = []
+    monkeypatch.setattr(view, "choice_odds", lambda pairs, *a: stage_2.append(pairs) or np.full((len(pairs), 2), odds))
+    for a, b, odds in ((*STANDING[:2], 3.0), (*STANDING[2:], -3.0)):
+        order = view.ranking([a, b])
+        assert order == ([0, 1] if odds > 0 else [1, 0]) and view.closer(a, b).objects[0].name == (a, b)[order[0]].name
+    assert stage_2 == [[tuple(STANDING[:2])], [tuple(STANDING[2:])]]
+    assert view.ranking([STANDING[0], STANDING[0]]) == [0, 1]  # the same twice is nothing to be compared
+    depths = [o.depth for o in view.depths(STANDING)]
+    assert [depths[i] for i in view.ranking(STANDING)] == sorted(depths) and len(stage_2) == 2
+
+
+def test_objects_outside_the_image_come_last(view):
+    outside = ObjectQuery("moon", Box(1000, 10, 1100, 90))
+    assert view.ranking([outside, *STANDING[:2]])[-1] == 0
+    assert view.ranking([outside]) == [0]
 
 
 def test_known_objects_lend_their_boxes_to_names_in_the_question(view):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from proxqa_core.language.questions import understand
+from proxqa_core.ranking import by_depth
 from proxqa_core.types import ObjectDepth, ObjectQuery, ProximityAnswer
 from proxqa_ros.testing.engine import main_with_engine
 
@@ -15,6 +16,9 @@ from proxqa_ros.testing.engine import main_with_engine
 class FakeEncodedImage:
     def depths(self, objects: Sequence[ObjectQuery]) -> tuple[ObjectDepth, ...]:
         return tuple(ObjectDepth(o.name, len(o.name) / 20, 0.05, 0.9, "fake", o.box) for o in objects)
+
+    def ranking(self, objects: Sequence[ObjectQuery]) -> list[int]:
+        return by_depth(self.depths(objects))
 
     def ask(self, question: str, objects: Sequence[ObjectQuery] = ()) -> ProximityAnswer:
         asked = understand(question, [o.name for o in objects])

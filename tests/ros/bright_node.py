@@ -27,6 +27,9 @@ class BrightImage:
         time.sleep(DELAY_S)
         return tuple(ObjectDepth(o.name, self.brightness, 0.05, 0.9, "bright", o.box) for o in objects)
 
+    def ranking(self, objects: Sequence[ObjectQuery]) -> list[int]:
+        return list(range(len(objects)))
+
 
 class BrightEngine:
     model_name = "bright"

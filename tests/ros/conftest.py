@@ -30,6 +30,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
 
 from proxqa_core.errors import BadModelError, BadObjectError, NotUnderstoodError
+from proxqa_core.ranking import by_depth
 from proxqa_core.types import ObjectDepth, ObjectQuery, ProximityAnswer, QuestionKind
 from proxqa_ros.common.executor import HandoverExecutor
 from proxqa_ros.common.parameters import Spec
@@ -115,6 +116,9 @@ class FakeEncodedImage:
     def depths(self, objects):
         self.engine.work()
         return tuple(self.depth(ObjectQuery(o) if isinstance(o, str) else o) for o in objects)
+
+    def ranking(self, objects):
+        return by_depth([self.depth(ObjectQuery(o) if isinstance(o, str) else o) for o in objects])
 
     def depth(self, query):
         depth, score = (ord(query.name[0].lower()) - 97) % 26 / 26, 0.1 if query.name.startswith("ghost") else 0.9

@@ -10,6 +10,7 @@ from proxqa_core.answering import answer, closer_answer
 from proxqa_core.errors import NotUnderstoodError
 from proxqa_core.language.formats import AnswerStyle, read_request
 from proxqa_core.language.questions import understand
+from proxqa_core.ranking import by_depth
 from proxqa_core.types import ObjectDepth, ObjectQuery, ProximityAnswer
 
 DEPTHS = {"jug": 0.2, "stove": 0.5, "tent": 0.8}
@@ -26,6 +27,9 @@ class Perceiver:
     def closer(self, a: ObjectQuery, b: ObjectQuery) -> ProximityAnswer:
         first, second = self.depths([a, b])
         return closer_answer((first, second), 0.9 if first.depth <= second.depth else 0.1)
+
+    def ranking(self, objects: Sequence[ObjectQuery]) -> list[int]:
+        return by_depth(self.depths(objects))
 
 
 def said(question: str, known: Sequence[str] = ()) -> str:

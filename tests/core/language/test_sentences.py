@@ -27,8 +27,18 @@ def thing(name: str, depth: float, score: float = 0.9, distance: float = math.na
 
 
 def test_depths_nearest_first() -> None:
-    sentence = say_depths([thing("table", 0.6), thing("chair", 0.21)])
+    sentence = say_depths([thing("chair", 0.21), thing("table", 0.6)])
     assert sentence == f"The chair is nearest, at 0.21 ± 0.05 of the view's depth; the table 0.60 ± 0.05 ({SCALE})."
+
+
+def test_an_order_that_is_not_that_of_the_depths_is_said_so() -> None:
+    """What is called nearest has the larger number there, which would look like a mistake."""
+    sentence = say_depths([thing("cup", 0.43), thing("box", 0.41), thing("lamp", 0.8, score=0.1)])
+    assert sentence == (
+        f"The cup is nearest, at 0.43 ± 0.05 of the view's depth; the box 0.41 ± 0.05 ({SCALE}). "
+        "The order is told by more than these depths. I see no lamp."
+    )
+    assert "more than" not in say_depths([thing("cup", 0.412), thing("box", 0.409)])  # both are said to be 0.41
 
 
 def test_one_object_is_not_called_nearest() -> None:
