@@ -53,6 +53,9 @@ class HandoverExecutor(MultiThreadedExecutor):
         **kwargs: As of rclpy's.
     """
 
+    # looked at by rclpy's destructor, also of an executor that could not be made since the context had ended
+    _sigint_gc = None
+
     def __init__(self, num_threads: int, **kwargs: Any) -> None:
         super().__init__(num_threads, **kwargs)
         self._executor.shutdown(wait=False)  # it has no thread yet

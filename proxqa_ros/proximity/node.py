@@ -16,6 +16,7 @@ import math
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -407,6 +408,29 @@ class ProximityNode(AutostartNode):
         return self.set_parameters([Parameter("objects", Parameter.Type.STRING_ARRAY, names)])[0]
 
 
+def run(node: ProximityNode) -> bool:
+    """Spin a node until its context is shut down, which may have been before, and take it down.
+
+    Returns:
+        Whether the thread that owns the model has ended.
+    """
+    executor = None
+    try:
+        executor = HandoverExecutor(node.threads_needed, context=node.context)
+        executor.add_node(node)
+        spin(executor, node, lambda: False, SPIN_PERIOD_S)
+    except Exception:
+        if node.context.ok():
+            raise
+        # interrupted before it spins: without a context rclpy makes no executor
+    finally:
+        ended = node.release(timeout_s=SHUTDOWN_TIMEOUT_S)
+        if executor is not None:
+            executor.shutdown(timeout_sec=SHUTDOWN_TIMEOUT_S)
+        node.destroy_node()
+    return ended
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until it is interrupted.
 
@@ -420,11 +444,15 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0
     # rclpy ends its context on SIGINT and then calls the handler that was there before: not the one that raises
     # KeyboardInterrupt wherever the program happens to be
-    signal.signal(signal.SIGINT, lambda *_: None)
+    interrupted = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: interrupted.set())
     keep_one_heap()
     removed = shared_memory.remove_leftovers()
     if not init_ros("proximity_node", args):
         return CANNOT_START
+    if interrupted.is_set():  # before rclpy had its handler, which would have ended the context
+        rclpy.try_shutdown()
+        return 0
     try:
         node = ProximityNode(arguments=sys.argv if args is None else args)
     except ParameterException as error:
@@ -435,14 +463,9 @@ def main(args: Sequence[str] | None = None) -> int:
             raise
         return 0  # interrupted while starting
     shared_memory.log_state(node.get_logger(), removed)
-    executor = HandoverExecutor(node.threads_needed)
-    executor.add_node(node)
     try:
-        spin(executor, node, lambda: False, SPIN_PERIOD_S)
+        ended = run(node)
     finally:
-        ended = node.release(timeout_s=SHUTDOWN_TIMEOUT_S)
-        executor.shutdown(timeout_sec=SHUTDOWN_TIMEOUT_S)
-        node.destroy_node()
         rclpy.try_shutdown()
     if not ended:  # the model is still loading or computing, and native code cannot be interrupted
         sys.stdout.flush()

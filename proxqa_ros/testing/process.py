@@ -1,7 +1,8 @@
 """A node as a process of its own.
 
-Promises: the process and everything it started are gone when the `with` ends, however it ends; it imports the same
-modules as its caller, unless others are given; its output is kept in a log file.
+Promises: the process and everything it started are gone when the `with` ends, however it ends, and soon after its
+caller ends, whatever ends that; it imports the same modules as its caller, unless others are given; its output is kept
+in a log file.
 """
 
 from __future__ import annotations
@@ -22,6 +23,13 @@ from proxqa_ros.testing.errors import HarnessError
 
 SHUTDOWN_TIMEOUT_S = 5.0
 """Seconds the node gets to end by itself."""
+_GUARD = """
+read -r _  # until the caller ends: nobody else holds the other end of this pipe
+kill -s INT -- "-$1" || exit 0
+for _ in $(seq "$2"); do sleep 1; kill -s 0 -- "-$1" || exit 0; done
+kill -s KILL -- "-$1"
+"""
+"""Shell script that ends a group of processes, $1, as `NodeProcess` does; the group has $2 seconds."""
 PROXIMITY_NODE = "proximity.node"
 """Modules of proxqa_ros that have a node's `main`."""
 REPLAY_NODE = "replay.node"
@@ -99,6 +107,7 @@ class NodeProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._guard = _guard_of(self._process.pid)
 
     def __enter__(self) -> Self:
         return self
@@ -109,6 +118,8 @@ class NodeProcess:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(SHUTDOWN_TIMEOUT_S)
         finally:
+            self._guard.kill()  # before the group's number can be another's
+            self._guard.communicate()
             self._signal(signal.SIGKILL)
             self._process.wait()
 
@@ -134,6 +145,13 @@ class NodeProcess:
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
+
+
+def _guard_of(group: int) -> subprocess.Popen[bytes]:
+    """A process that ends a group of processes when this one ends, by whatever signal."""
+    command = ["sh", "-c", _GUARD, "guard", str(group), f"{SHUTDOWN_TIMEOUT_S:.0f}"]
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True)
 
 
 def resident(pid: int) -> float:

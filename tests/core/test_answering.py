@@ -17,6 +17,8 @@ from proxqa_core.answering import (
     closer_answer,
     depths_answer,
     is_over_all,
+    needs,
+    needs_of_depths,
 )
 from proxqa_core.errors import NotUnderstoodError
 from proxqa_core.language.questions import understand
@@ -170,6 +172,15 @@ def test_whether_several_are_equally_far_is_about_the_ends_of_the_order() -> Non
     answer = circle.ask("Are the jug, the stove and the tent equally far?")
     assert (answer.closer, answer.farther, answer.probability) == ("jug", "tent", 0.5)
     assert answer.answer.startswith("Yes.")  # by the decisions either end is closer
+
+
+@pytest.mark.parametrize("question", ["Sort the jug and the tent.", "How far are the jug and the tent?"])
+def test_two_in_order_are_a_comparison_to_be_made_with_others(question: str) -> None:
+    """So that a model that compares by stage 2 does so for all questions that wait, in one batch."""
+    two = (ObjectQuery("jug"), ObjectQuery("tent"))
+    assert needs(understand(question)).compared == needs_of_depths(two).compared == two
+    assert needs(understand("How far is the jug?")).compared == ()
+    assert needs(understand("Sort the jug, the tent and the stove.")).compared == ()
 
 
 def test_known_objects_are_what_nearest_farthest_and_sort_range_over() -> None:

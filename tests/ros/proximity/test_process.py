@@ -9,7 +9,10 @@ import pytest
 import rclpy
 from lifecycle_msgs.srv import GetState
 from rclpy.context import Context
+from rclpy.parameter import Parameter
 
+from proxqa_ros.proximity import node as proximity_node
+from proxqa_ros.proximity.node import ProximityNode
 from tests.ros.conftest import start_process, wait_until
 
 MODULE = "proximity.node"
@@ -56,6 +59,28 @@ def test_ends_soon_when_it_is_interrupted_while_the_model_loads(root):
     finally:
         process.kill()
     assert process.returncode == 0 and "Traceback" not in output and "Failed" not in output, output
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_ends_cleanly_when_it_is_interrupted_before_it_spins():
+    """rclpy's handler has ended the context then, and without one rclpy makes no executor."""
+    with domain_coordinator.domain_id() as domain:
+        context = Context()
+        rclpy.init(context=context, domain_id=int(domain))
+        node = ProximityNode(context=context, parameter_overrides=[Parameter("autostart", value=False)])
+        rclpy.shutdown(context=context)
+        assert proximity_node.run(node)
+
+
+def test_an_interrupt_before_ros_is_there_is_not_lost(monkeypatch):
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(proximity_node.shared_memory, "remove_leftovers", lambda: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(proximity_node, "init_ros", lambda *_: True)
+    monkeypatch.setattr(proximity_node, "ProximityNode", lambda **_: pytest.fail("the node was made"))
+    try:
+        assert proximity_node.main([]) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,19 @@ def test_nothing_is_left_behind(tmp_path, monkeypatch):
     assert wait_until(lambda: not any(map(runs, left)))  # a busy machine takes its time to end what was killed
 
 
+@pytest.mark.parametrize("trap", ["", "trap '' INT; "])
+def test_nothing_is_left_behind_by_a_caller_that_is_killed(tmp_path, monkeypatch, trap):
+    monkeypatch.setattr(process_module, "SHUTDOWN_TIMEOUT_S", 1.0)
+    pids = tmp_path / "pids"
+    node = NodeProcess(["bash", "-c", f"{trap}sleep 300 & echo $! $$ > {pids}; wait"], 1, tmp_path / "node.log")
+    with node:
+        wait_until(lambda: pids.exists() and pids.read_text().strip())
+        node.check()
+        node._guard.stdin.close()  # as the kernel does when the caller ends
+        assert wait_until(lambda: node._process.poll() is not None)
+        assert wait_until(lambda: not any(map(runs, pids.read_text().split())))
+
+
 def test_the_first_true_value_is_given_and_the_last_one_when_the_time_is_up():
     values = iter([0, None, 7])
     assert wait_until(lambda: next(values)) == 7
