@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import re
+import runpy
+import shutil
+import sys
 import tomllib
 import xml.etree.ElementTree as ET
 
@@ -94,6 +98,21 @@ def test_every_command_is_installed_either_way(root, project):
         (module,) = (m for m in imported(script) if m.startswith("proxqa"))
         assert re.fullmatch(rf"{module}(\.\w+)*:main", project["scripts"][name])
     assert "install(PROGRAMS scripts/proxqa DESTINATION bin)" in cmake
+
+
+@pytest.mark.parametrize("name", ["proximity_node", "proxqa", "replay_evaluation", "speed_governor"])
+def test_a_script_runs_its_checkout_and_an_installed_one_what_is_installed(root, tmp_path, monkeypatch, name):
+    script = root / "scripts" / name
+    (module,) = re.findall(r"^from (\S+) import main$", script.read_text(), re.M)
+    monkeypatch.setattr(importlib.import_module(module), "main", lambda: 7)
+    installed = tmp_path / "lib/proxqa_ros" / name  # where CMakeLists.txt puts it
+    installed.parent.mkdir(parents=True)
+    shutil.copy(script, installed)
+    for path, first in ((script, str(root)), (installed, "elsewhere")):
+        monkeypatch.setattr(sys, "path", ["elsewhere", *sys.path])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(path))
+        assert end.value.code == 7 and sys.path[0] == first
 
 
 def test_the_bundled_adapter_names_no_folder_of_a_machine(root):
