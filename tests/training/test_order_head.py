@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import torch
 import yaml
 
+from proxqa_core.datasets.folder import LabelledFolder, Record
 from proxqa_core.model import adapter as adapters
 from proxqa_core.model.loading import DEFAULT_ADAPTER, LoadedModel
 from proxqa_training import frozen_tower
@@ -72,6 +74,23 @@ def test_samples_are_pairs_of_mirror_images(folder: OrderFolder) -> None:
     assert plain.patches is not None and mirrored.patches is not None
     assert torch.equal(plain.patches.reshape(24, 24).flip(1).flatten(), mirrored.patches)
     assert plain.aspect == pytest.approx(128 / 96)
+
+
+def test_of_an_image_without_labels_the_depth_map_is_read_once(
+    pristine: LoadedModel, blocks: Path, feature_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = json.loads((blocks / "annotations.json").read_text())
+    (blocks / "annotations.json").write_text(json.dumps([{**r, "objects": []} for r in records]))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / frozen_tower.FEATURES).symlink_to(feature_cache)
+    read: list[str] = []
+    load = Record.load_depth
+    monkeypatch.setattr(Record, "load_depth", lambda record: read.append(record.image) or load(record))
+    folder = read_folder(run_in(tmp_path / "run", pristine), blocks)
+    assert sorted(read) == [f"images/{i}.png" for i in range(4)]
+    assert len(folder.samples) == 8 and all(len(s.boxes) for s in folder.samples)
+    first, metres = folder.samples[0].patches, load(LabelledFolder(blocks).records[0])
+    assert first is not None and torch.equal(first, patch_distances(metres, pristine.patches_per_side))
 
 
 def test_it_learns_what_breaks_the_rule_too(pristine: LoadedModel, tmp_path: Path) -> None:
@@ -191,7 +210,9 @@ def test_a_damaged_depth_map_is_counted_and_the_others_teach(
     [
         ({"num_steps": 0}, "num_steps is 0"),
         ({"dropout": 1.5}, "dropout is 1.5"),
-        ({"patch_weight": -1.0}, "patch_weight -1.0"),
+        ({"patch_weight": -1.0}, "patch_weight is -1.0; expected a number of 0 or more"),
+        ({"patch_weight": math.nan}, "patch_weight is nan"),
+        ({"weight_decay": math.inf}, "weight_decay is inf"),
     ],
 )
 def test_what_is_out_of_range_is_quoted(changed: dict[str, Any], message: str) -> None:

@@ -6,6 +6,7 @@ Promises: what is unknown, of the wrong kind or out of range is quoted in one li
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -64,6 +65,14 @@ def require_positive(config: Any, *names: str, where: str = "") -> None:
         value = getattr(config, name)
         if not value > 0:
             raise ValueError(f"{where}{name} is {value}; expected more than 0")
+
+
+def require_weight(config: Any, *names: str, where: str = "") -> None:
+    """Check fields that must be 0 or more, and finite. Arguments and errors are those of `require_positive`."""
+    for name in names:
+        value = getattr(config, name)
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{where}{name} is {value}; expected a number of 0 or more")
 
 
 def require_fraction(config: Any, *names: str, where: str = "") -> None:

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from proxqa_core.datasets.folder import LabelledFolder
+from proxqa_core.datasets.folder import LabelledFolder, Record
 from proxqa_core.errors import BadImageError, BadModelError
 from proxqa_core.files import atomic_folder
 from proxqa_core.model.adapter import INFO, AdapterInfo, read_info
@@ -32,12 +32,12 @@ from proxqa_core.model.loading import DEFAULT, NO_ADAPTER, LoadedModel, choose_d
 from proxqa_core.vision.tower import split_grid
 from proxqa_training.bad_images import BadImages
 from proxqa_training.checkpoints import load_checkpoint, save_checkpoint, write_tensors
-from proxqa_training.config_file import require_fraction, require_positive
+from proxqa_training.config_file import require_fraction, require_positive, require_weight
 from proxqa_training.labels import LabelledImage, read_images
 from proxqa_training.logs import RunningMean, progress
 from proxqa_training.schedules import cosine_with_warmup
 from proxqa_training.stages.data import FeatureCache
-from proxqa_training.stages.dense import with_boxes
+from proxqa_training.stages.dense import LoadDepth, with_boxes
 from proxqa_training.stages.finetune import begin, run_folder
 
 log = logging.getLogger(__name__)
@@ -80,8 +80,7 @@ class HeadConfig:
     def __post_init__(self) -> None:
         require_positive(self, "num_steps", "batch_size", "lr")
         require_fraction(self, "warmup_ratio", "real_fraction")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay is {self.weight_decay}; expected 0 or more")
+        require_weight(self, "weight_decay")
 
 
 def patches_of(features: torch.Tensor, spatial_merge_size: int) -> torch.Tensor:
@@ -138,20 +137,27 @@ class HeadRun:
     bad: BadImages = field(default_factory=BadImages)
     _occurrences: Counter[str] = field(default_factory=Counter)
 
-    def see(self, path: Path, wanted: Callable[[LabelledImage], bool], num_workers: int = 0) -> SeenFolder:
+    def see(
+        self,
+        path: Path,
+        wanted: Callable[[LabelledImage], bool],
+        num_workers: int = 0,
+        load_depth: LoadDepth = Record.load_depth,
+    ) -> SeenFolder:
         """Read a labelled folder, and run its images through the tower where that has not been done.
 
         Args:
             path: In the format of `proxqa_core.datasets.folder`.
             wanted: Whether an image, as it is labelled, is of use.
             num_workers: Processes that read images ahead.
+            load_depth: Reads the depth map of an image that has no labels.
 
         Raises:
             BadDatasetError: The folder is at fault.
         """
         place = self.work / FEATURES / str(self._occurrences[path.name])  # folders of the same name
         self._occurrences[path.name] += 1
-        boxed = (self._boxed(image) for image in read_images(LabelledFolder(path)) if wanted(image))
+        boxed = (self._boxed(image, load_depth) for image in read_images(LabelledFolder(path)) if wanted(image))
         images = [image for image in boxed if image is not None]
         if not images:
             return SeenFolder(path, ())
@@ -162,10 +168,10 @@ class HeadRun:
         seen = [SeenImage(image, features[2 * row : 2 * row + 2]) for row, image in enumerate(images)]
         return SeenFolder(path, tuple(s for s in seen if s.image.record.image not in made.bad))
 
-    def _boxed(self, image: LabelledImage) -> LabelledImage | None:
+    def _boxed(self, image: LabelledImage, load_depth: LoadDepth) -> LabelledImage | None:
         """The image with boxes, at random where there are no labels; None where that fails."""
         try:
-            return dataclasses.replace(image, record=with_boxes(image.record))
+            return dataclasses.replace(image, record=with_boxes(image.record, load_depth))
         except BadImageError as error:
             self.bad.add(str(image.record.folder / image.record.image), str(error))
             return None

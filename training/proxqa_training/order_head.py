@@ -11,6 +11,7 @@ Sources: as of `proxqa_core.vision.order_head`.
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from proxqa_core.evaluation.metrics import MIN_GAP
 from proxqa_core.model.adapter import ORDER_HEAD
 from proxqa_core.model.loading import LoadedModel
 from proxqa_core.vision.order_head import OrderHead
-from proxqa_training.config_file import require_fraction, require_positive
+from proxqa_training.config_file import require_fraction, require_positive, require_weight
 from proxqa_training.frozen_tower import (
     CHECKPOINT,
     CHECKPOINT_MINUTES,
@@ -81,8 +82,7 @@ class OrderConfig(HeadConfig):
         super().__post_init__()
         require_positive(self, "size")
         require_fraction(self, "dropout")
-        if self.patch_weight < 0:
-            raise ValueError(f"patch_weight {self.patch_weight}; expected 0 or more")
+        require_weight(self, "patch_weight")
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +154,29 @@ def patch_distances(metres: NDArray[np.float32], side: int) -> torch.Tensor:
     return torch.from_numpy(found.flatten())
 
 
+class PatchReader:
+    """Reads depth maps as distances of patches; one that was read for the boxes of its image is not read again.
+
+    Args:
+        side: Patches across and down.
+    """
+
+    def __init__(self, side: int):
+        self._side = side
+        self._known: dict[tuple[str, str | None], torch.Tensor] = {}
+
+    def load(self, record: Record) -> NDArray[np.float32]:
+        """The depth map of a record, whose patches are kept. Its errors are those of `Record.load_depth`."""
+        metres = record.load_depth()
+        self._known[record.image, record.depth_map] = patch_distances(metres, self._side)
+        return metres
+
+    def patches(self, record: Record) -> torch.Tensor:
+        """The distances of a record's patches, [side²], see `patch_distances`. Errors as of `load`."""
+        known = self._known.get((record.image, record.depth_map))
+        return patch_distances(record.load_depth(), self._side) if known is None else known
+
+
 def read_folder(run: HeadRun, path: Path, num_workers: int = 0) -> OrderFolder:
     """Read a labelled folder as samples.
 
@@ -165,12 +188,13 @@ def read_folder(run: HeadRun, path: Path, num_workers: int = 0) -> OrderFolder:
     Raises:
         BadDatasetError: The folder is at fault.
     """
-    seen = run.see(path, _teaches, num_workers)
+    reader = PatchReader(run.model.patches_per_side)
+    seen = run.see(path, _teaches, num_workers, reader.load)
     samples: list[OrderSample] = []
     for image in seen.images:
         record = image.image.record
         try:
-            samples += _samples(record, image.features, run.model.patches_per_side)
+            samples += _samples(record, image.features, reader)
         except BadImageError as error:
             run.bad.add(str(record.folder / record.image), str(error))
     return OrderFolder(str(path), all(i.image.rendered for i in seen.images), tuple(samples))
@@ -181,19 +205,25 @@ def _teaches(image: LabelledImage) -> bool:
     return image.record.depth_map is not None or sum(o.depth_m is not None for o in image.record.objects) > 1
 
 
-def _samples(record: Record, features: Features, side: int) -> list[OrderSample]:
+def _samples(record: Record, features: Features, reader: PatchReader) -> list[OrderSample]:
     """The sample of an image and that of its mirror image. features: of both, [2, tokens, hidden]."""
-    patches = None if record.depth_map is None else patch_distances(record.load_depth(), side)
+    patches = None if record.depth_map is None else reader.patches(record)
     things = [o for o in record.objects if o.depth_m is not None]
     size = torch.tensor([record.width, record.height] * 2)
     boxes = (torch.tensor([o.box.xyxy for o in things]).reshape(-1, 4) / size).clamp(0, 1)
     near, far = ordered_pairs(torch.tensor([o.depth_m for o in things]))
-    turned = None if patches is None else patches.reshape(side, side).flip(1).flatten()
+    turned = None if patches is None else _turned(patches)
     aspect = record.width / record.height
     return [
         OrderSample(features[0], aspect, boxes, near, far, patches),
         OrderSample(features[1], aspect, mirrored(boxes), near, far, turned),
     ]
+
+
+def _turned(patches: torch.Tensor) -> torch.Tensor:
+    """What is known of the patches [side²] of an image, of its mirror image's."""
+    side = math.isqrt(len(patches))
+    return patches.reshape(side, side).flip(1).flatten()
 
 
 class OrderTrainer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from proxqa_training.config_file import require_fraction, require_positive
+from proxqa_training.config_file import require_fraction, require_positive, require_weight
 from proxqa_training.instructions.build import Recipe
 
 
@@ -54,8 +54,7 @@ class StageConfig:
         require_fraction(self, "warmup_ratio", "real_fraction", where=where)
         if self.measured_photo_fraction is not None:
             require_fraction(self, "measured_photo_fraction", where=where)
-        if self.order_weight < 0:
-            raise ValueError(f"{where}order_weight is {self.order_weight}; expected 0 or more")
+        require_weight(self, "order_weight", where=where)
 
 
 @dataclass(frozen=True)

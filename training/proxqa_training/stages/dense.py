@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,18 +28,25 @@ MIN_MEASURED = 0.8
 MAX_SPREAD = 0.1
 """Most that the middle half of the distances in a box may differ by, as share of their median."""
 
+LoadDepth = Callable[[Record], NDArray[np.float32]]
+"""Reads the depth map of a record: metres, [rows, columns]."""
 
-def with_boxes(record: Record) -> Record:
+
+def with_boxes(record: Record, load_depth: LoadDepth = Record.load_depth) -> Record:
     """A record with boxes where it has depth and no objects, else the record itself.
 
     Its distances are in the unit of the depth map, whatever that is.
+
+    Args:
+        record: The record.
+        load_depth: Reads its depth map, where there are no objects.
 
     Raises:
         BadImageError: The depth map is missing or damaged.
     """
     if record.objects or record.depth_map is None:
         return record
-    metres = record.load_depth()
+    metres = load_depth(record)
     disparity = disparity_of(metres)
     low, high = disparity_percentiles(disparity)
     if not high > low:
