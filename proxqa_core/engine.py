@@ -40,10 +40,9 @@ from proxqa_core.backends.config import BackendConfig
 from proxqa_core.backends.protocols import LanguageModel
 from proxqa_core.errors import BadModelError, BadObjectError, NotUnderstoodError
 from proxqa_core.grounding import Grounding
-from proxqa_core.inference import Inference, PlainPrompts, PromptStart
+from proxqa_core.inference import Inference, Perceiving, PlainPrompts, PromptStart, run_perceiving
 from proxqa_core.language.questions import understand
 from proxqa_core.llm import readout
-from proxqa_core.llm.branching import Branch
 from proxqa_core.llm.readout import DigitTree, read_choice, read_depth, read_visibility
 from proxqa_core.model.loading import DEFAULT, LoadedModel, check_adapter, load, with_adapter
 from proxqa_core.ordering import Ordering
@@ -500,21 +499,14 @@ class EncodedImage:
         with self._running():
             return readout.visibility_evidence(tree, self._grounding.score(query))
 
-    def unread_prefix(self) -> Branch | None:
-        """What must be read before the first question; None where it has been."""
-        return self._inference.prefix_branch() if self._inference.prefix is None else None
-
-    def take_prefix(self, prefix: Any) -> None:
-        """Take what was read of `unread_prefix`."""
-        self._inference.prefix = prefix
-
-    def to_perceive(self, queries: Sequence[ObjectQuery]) -> tuple[list[ObjectQuery], list[Branch]]:
-        """Those of some objects that have not been perceived, and the branches that do."""
+    def to_perceive(self, queries: Sequence[ObjectQuery]) -> tuple[list[ObjectQuery], Perceiving]:
+        """Those of some objects that have not been perceived, and what is to be run for them."""
         new = [q for q in dict.fromkeys(queries) if q not in self._perceived and self._in_image(q)]
-        return new, self._inference.perceive_branches(self._grounding.locate_all(new), self._hundredths)
+        branches = self._inference.perceive_branches(self._grounding.locate_all(new), self._hundredths)
+        return new, Perceiving(self._inference, branches)
 
     def take_perceived(self, queries: Sequence[ObjectQuery], hidden_states: Sequence[torch.Tensor]) -> None:
-        """Take what came out of the branches of `to_perceive`."""
+        """Take what came out of `to_perceive`."""
         trees = self._inference.read_trees(hidden_states, self._hundredths)
         self._perceived |= {q: self._read(q, tree) for q, tree in zip(queries, trees, strict=True)}
 
@@ -596,16 +588,9 @@ class EncodedImage:
 def perceive_together(
     language_model: LanguageModel[Any], images: Sequence[EncodedImage], queries: Sequence[ObjectQuery]
 ) -> None:
-    """Perceive the same objects in several images: all images are read in one batch, all objects in another."""
-    # 1. The images that nothing was asked about yet.
-    unread = [(image, image.unread_prefix()) for image in dict.fromkeys(images)]
-    new = [(image, branch) for image, branch in unread if branch is not None]
-    if new:
-        for (image, _), prefix in zip(new, language_model.run_prefixes([b for _, b in new]), strict=True):
-            image.take_prefix(prefix)
-    # 2. The objects.
-    asked = [(image, *image.to_perceive(queries)) for image, _ in unread]
-    branches = [branch for _, _, of_image in asked for branch in of_image]
-    hidden = iter(language_model.run_branches(branches) if branches else [])
-    for image, perceived, of_image in asked:
-        image.take_perceived(perceived, [next(hidden) for _ in of_image])
+    """Perceive the same objects in several images, in one batch."""
+    each = list(dict.fromkeys(images))
+    asked = [image.to_perceive(queries) for image in each]
+    hidden_states = run_perceiving(language_model, [of_image for _, of_image in asked])
+    for image, (perceived, _), hidden in zip(each, asked, hidden_states, strict=True):
+        image.take_perceived(perceived, hidden)

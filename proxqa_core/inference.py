@@ -1,16 +1,16 @@
 """What is run through the language model about one image.
 
-Promises: what all prompts begin with is read once for all images, an image once, as a prefix, with the first question;
-all objects of a request are branches of one batch, all choices branches of another, and what several of them begin with
-alike is read once. Nothing of this changes an answer. What comes out is raw: `proxqa_core.llm.readout` makes numbers of
-it. An object whose box is known is asked about with its box. Not safe for several threads by itself:
+Promises: what all prompts begin with is read once for all images, an image once, as a prefix, in one pass with the
+first objects; all objects of a request are branches of one batch, all choices branches of another, and what several of
+them begin with alike is read once. Nothing of this changes an answer. What comes out is raw: `proxqa_core.llm.readout`
+makes numbers of it. An object whose box is known is asked about with its box. Not safe for several threads by itself:
 `proxqa_core.engine` lets one in at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from proxqa_core.backends.protocols import LanguageModel
 from proxqa_core.language import templates
-from proxqa_core.llm.branching import Branch, common_length, common_starts
+from proxqa_core.llm.branching import MAX_TREE_TOKENS, Branch, Tree, common_length, common_starts
 from proxqa_core.llm.prompts import Suffix
 from proxqa_core.llm.readout import DigitTree
 from proxqa_core.model.loading import LoadedModel
@@ -117,6 +117,10 @@ class Inference:
         rows = torch.cat([self._image_embeddings, self._language_model.embed(self._start.perceive)])
         return Branch(self._start.prefix, rows)
 
+    def continued(self, branch: Branch) -> Branch:
+        """A branch of stage 1, behind the prefix that has been read."""
+        return branch if branch.after is not None else replace(branch, after=self.prefix)
+
     @property
     def _perceive_prefix(self) -> Any:
         """The language model's handle of `prefix_branch`, made with the first question unless it was given."""
@@ -139,12 +143,14 @@ class Inference:
         Returns:
             One digit tree for every query.
         """
-        branches = self.perceive_branches(queries, hundredths)
-        hidden = self._language_model.run_branches(branches) if branches else []
-        return self.read_trees(hidden, hundredths)
+        asked = Perceiving(self, self.perceive_branches(queries, hundredths))
+        return self.read_trees(run_perceiving(self._language_model, [asked])[0], hundredths)
 
     def perceive_branches(self, queries: Sequence[ObjectQuery], hundredths: bool) -> list[Branch]:
-        """Stage 1's branches, one per object: question and "0.", for the hundredths ten digits as tails."""
+        """Stage 1's branches, one per object: question and "0.", for the hundredths ten digits as tails.
+
+        As long as `prefix_branch` has not been read they name no prefix, and are what continues it.
+        """
         lead = self._prompter.depth_lead
         digits = self._language_model.embed(self._prompter.digits) if hundredths else None
         suffixes = []
@@ -153,25 +159,29 @@ class Inference:
             question = self._prompter.question(templates.perceive_question(mention), boxes)
             suffixes.append(Suffix((*question.ids, *lead), question.boxes))
         rows = self._embed_all(suffixes)
+        if not all(self._begins_alike(s) for s in suffixes):
+            _ = self._perceive_prefix  # one of them continues a part of it
         return [self._perceive_branch(s, r, digits) for s, r in zip(suffixes, rows, strict=True)]
 
     def read_trees(self, hidden_states: Sequence[torch.Tensor], hundredths: bool) -> list[DigitTree]:
         """The digit trees of what ran of `perceive_branches`."""
+        if not hidden_states:
+            return []
         prompter, lm, lead = self._prompter, self._language_model, self._prompter.depth_lead
-        # hidden [tokens + 10, hidden] of each: where the lead starts, after the lead, and after each first digit.
-        decides = prompter.decides
-        starts = [lead[decides], prompter.not_visible[decides]]
-        trees = []
-        for hidden in hidden_states:
-            end = len(hidden) - (len(prompter.digits) if hundredths else 0)
-            trees.append(
-                DigitTree(
-                    visible=lm.logits(hidden[end - len(lead) - 1 + decides], starts),  # [2]
-                    tenths=lm.logits(hidden[end - 1], prompter.digits),  # [10]
-                    hundredths=lm.logits(hidden[end:], prompter.digits) if hundredths else None,  # [10, 10]
-                )
-            )
-        return trees
+        # 1. Where the lead starts, and after the lead, [n, hidden] each of n objects.
+        digits = len(prompter.digits) if hundredths else 0
+        ends = [len(hidden) - digits for hidden in hidden_states]
+        at_start, at_end = (
+            torch.stack([hidden[end - back] for hidden, end in zip(hidden_states, ends, strict=True)])
+            for back in (len(lead) + 1 - prompter.decides, 1)
+        )
+        visible = lm.logits(at_start, [lead[prompter.decides], prompter.not_visible[prompter.decides]])  # [n, 2]
+        tenths = lm.logits(at_end, prompter.digits)  # [n, 10]
+        if not hundredths:
+            return [DigitTree(v, t, None) for v, t in zip(visible, tenths, strict=True)]
+        # 2. After each first digit, [n, 10, hidden] → [n, 10, 10].
+        tails = lm.logits(torch.stack([h[end:] for h, end in zip(hidden_states, ends, strict=True)]), prompter.digits)
+        return [DigitTree(*of_one) for of_one in zip(visible, tenths, tails, strict=True)]
 
     def choice_odds(
         self, pairs: Sequence[tuple[ObjectQuery, ObjectQuery]], depths: Sequence[tuple[float, float]] | None
@@ -233,11 +243,14 @@ class Inference:
         text: str = self._prompter.tokenizer.decode(tokens, skip_special_tokens=True)
         return text.strip()
 
+    def _begins_alike(self, suffix: Suffix) -> bool:
+        """Whether a question begins as all of stage 1 do."""
+        return suffix.ids[: len(self._start.perceive)] == self._start.perceive
+
     def _perceive_branch(self, suffix: Suffix, rows: torch.Tensor, tails: torch.Tensor | None) -> Branch:
         """A branch of stage 1 of its embeddings, behind the start of its question where it begins as they all do."""
-        shared = len(self._start.perceive)
-        if suffix.ids[:shared] == self._start.perceive:
-            return Branch(self._perceive_prefix, rows[shared:], tails)
+        if self._begins_alike(suffix):
+            return Branch(self.prefix, rows[len(self._start.perceive) :], tails)
         return Branch(self._image_prefix, rows, tails)
 
     def _run_sharing(self, suffixes: Sequence[Suffix], groups: Sequence[Hashable]) -> list[torch.Tensor]:
@@ -286,3 +299,56 @@ class Inference:
         if self._model.box_embedding is not None:
             tokens = tokens + self._model.box_embedding(boxes.to(tokens.device)).to(tokens.dtype)
         return tokens
+
+
+@dataclass(frozen=True, eq=False)
+class Perceiving:
+    """Stage 1 of some objects in one image, to be run.
+
+    Attributes:
+        inference: The image's.
+        branches: From its `perceive_branches`.
+    """
+
+    inference: Inference
+    branches: list[Branch]
+
+    @property
+    def unread(self) -> bool:
+        """Whether the image is read with these."""
+        return self.inference.prefix is None and bool(self.branches)
+
+    @property
+    def as_tree(self) -> Tree:
+        """The image with its objects, as one pass reads them."""
+        return Tree(self.inference.prefix_branch(), tuple(self.branches))
+
+
+def run_perceiving(language_model: LanguageModel[Any], asked: Sequence[Perceiving]) -> list[list[torch.Tensor]]:
+    """Run stage 1 of one or several images.
+
+    Args:
+        language_model: Runs it.
+        asked: Of different images.
+
+    Returns:
+        For each of them the hidden states of its branches, for `Inference.read_trees`.
+    """
+    # 1. Images that are read with few objects: both in one pass.
+    trees = [p for p in asked if p.unread and sum(b.size for b in p.branches) <= MAX_TREE_TOKENS]
+    found: dict[int, list[torch.Tensor]] = {}
+    for p, (prefix, hidden) in zip(
+        trees, language_model.run_trees([p.as_tree for p in trees]) if trees else [], strict=True
+    ):
+        p.inference.prefix, found[id(p)] = prefix, hidden
+    # 2. Images that are read with many: first all images, then all objects.
+    unread = [p for p in asked if p.unread]
+    prefixes = language_model.run_prefixes([p.inference.prefix_branch() for p in unread]) if unread else []
+    for p, prefix in zip(unread, prefixes, strict=True):
+        p.inference.prefix = prefix
+    rest = [p for p in asked if id(p) not in found]
+    branches = [p.inference.continued(b) for p in rest for b in p.branches]
+    hidden_states = iter(language_model.run_branches(branches) if branches else [])
+    for p in rest:
+        found[id(p)] = [next(hidden_states) for _ in p.branches]
+    return [found[id(p)] for p in asked]

@@ -11,8 +11,8 @@ import pytest
 from proxqa_core.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
-TOLERANCE = 0.05
-"""How far a figure may be from the one shown: backends and processors round differently."""
+TOLERANCE = 0.1
+"""How far a figure may be from the one shown: bfloat16, where a processor has it, moves a probability by up to this."""
 CONSOLES = re.findall(r"^```console\n(.*?)^```$", (ROOT / "docs/quick-start.md").read_text(), re.M | re.S)
 COMMANDS = [part for console in CONSOLES for part in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", console, re.M)]
 

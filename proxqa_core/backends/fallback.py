@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from proxqa_core.backends.protocols import LanguageModel, VisionEncoder
 from proxqa_core.backends.torch_backend import TorchPrefix
 from proxqa_core.errors import ProxqaError, reason_of
-from proxqa_core.llm.branching import Branch
+from proxqa_core.llm.branching import Branch, Tree
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +121,15 @@ class FallbackLanguageModel:
     def run_branches(self, branches: Sequence[Branch]) -> list[torch.Tensor]:
         """See `LanguageModel.run_branches`."""
         return self._current.run(lambda network: network.run_branches(self._taken_over(branches)))
+
+    def run_trees(self, trees: Sequence[Tree]) -> list[tuple[Any, list[torch.Tensor]]]:
+        """See `LanguageModel.run_trees`."""
+
+        def run(network: LanguageModel[Any]) -> list[tuple[Any, list[torch.Tensor]]]:
+            trunks = self._taken_over([tree.trunk for tree in trees])
+            return network.run_trees([replace(t, trunk=trunk) for t, trunk in zip(trees, trunks, strict=True)])
+
+        return self._current.run(run)
 
     def logits(self, hidden: torch.Tensor, tokens: Sequence[int]) -> NDArray[np.float64]:
         """See `LanguageModel.logits`."""

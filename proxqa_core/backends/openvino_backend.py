@@ -28,7 +28,7 @@ from proxqa_core.backends.openvino_import import import_openvino
 from proxqa_core.backends.protocols import LanguageModel, Networks, Progress
 from proxqa_core.backends.torch_backend import TorchLanguageModel, TorchPrefix, VisionFeatures
 from proxqa_core.errors import BackendError, WriteError, reason_of
-from proxqa_core.llm.branching import Branch, in_passes, lay_out
+from proxqa_core.llm.branching import Branch, Row, Tree, in_passes, lay_out
 from proxqa_core.memory import MB, available
 from proxqa_core.model.loading import LoadedModel
 
@@ -237,34 +237,36 @@ class OpenVinoLanguageModel(TorchLanguageModel):
         """See `LanguageModel.run_branches`."""
         return in_passes(branches, self._hidden_of_pass)
 
+    def run_trees(self, trees: Sequence[Tree]) -> list[tuple[Any, list[torch.Tensor]]]:
+        """See `LanguageModel.run_trees`."""
+        return in_passes(trees, self._trees_of_pass)
+
     def _hidden_of_pass(self, branches: list[Branch]) -> list[torch.Tensor]:
         hidden = torch.from_numpy(np.array(self._run_pass(branches)[0]))
         return [hidden[row, : branch.size] for row, branch in enumerate(branches)]
 
     def _prefixes_of_pass(self, branches: list[Branch]) -> list[OpenVinoPrefix]:
         _, *own = self._run_pass(branches)
-        prefixes = []
-        for row, branch in enumerate(branches):
-            parts = [part[:, row, :, : branch.tokens] for part in own]
-            if branch.after is not None:
-                before = (branch.after.keys, branch.after.values)
-                parts = [np.concatenate(both, axis=2) for both in zip(before, parts, strict=True)]
-            prefixes.append(OpenVinoPrefix(*(np.array(part) for part in parts)))
-        return prefixes
+        return [_extended(branch, own, row) for row, branch in enumerate(branches)]
+
+    def _trees_of_pass(self, trees: list[Tree]) -> list[tuple[OpenVinoPrefix, list[torch.Tensor]]]:
+        hidden, *own = self._run_pass(trees)
+        states = torch.from_numpy(np.array(hidden))
+        return [(_extended(tree.trunk, own, row), tree.split(states[row])) for row, tree in enumerate(trees)]
 
     @torch.inference_mode()
-    def _run_pass(self, branches: list[Branch]) -> list[Floats]:
-        """Branches side by side → hidden states, keys and values, as `language_graph` gives them; read at once."""
-        # 1. Rows [branches, longest, hidden], padded; where each stands, and what it attends to.
-        rows = torch.nn.utils.rnn.pad_sequence([b.rows().float() for b in branches], batch_first=True)
-        lengths = [0 if b.after is None else b.after.length for b in branches]
-        layout = lay_out([(b.tokens, b.size - b.tokens) for b in branches], lengths)
+    def _run_pass(self, asked: Sequence[Row]) -> list[Floats]:
+        """Rows side by side → hidden states, keys and values, as `language_graph` gives them; read at once."""
+        # 1. Rows [rows, longest, hidden], padded; where each stands, and what it attends to.
+        rows = torch.nn.utils.rnn.pad_sequence([r.rows().float() for r in asked], batch_first=True)
+        lengths = [0 if r.after is None else r.after.length for r in asked]
+        layout = lay_out(asked, lengths)
         mask = np.where(layout.allowed, np.float32(0), np.float32(BLOCKED))[:, None]
         cos, sin = self._layers.rotary_emb(rows, torch.from_numpy(layout.position))
-        # 2. The prefixes, each once, and which of them each branch continues.
-        prefixes = list({id(b.after): b.after for b in branches}.values())
+        # 2. The prefixes, each once, and which of them each row continues.
+        prefixes = list({id(r.after): r.after for r in asked}.values())
         which = {id(p): n for n, p in enumerate(prefixes)}
-        index = np.array([which[id(b.after)] for b in branches], np.int64)
+        index = np.array([which[id(r.after)] for r in asked], np.int64)
         keys, values = (self._joined(prefixes, part, max(lengths)) for part in ("keys", "values"))
         # 3. One pass.
         angles = (part.numpy()[:, :, None] for part in (cos, sin))
@@ -292,6 +294,15 @@ class OpenVinoLanguageModel(TorchLanguageModel):
         (prefix,) = self.run_prefixes([Branch(None, rows[:half])])
         (ours,) = self.run_branches([Branch(prefix, rows[half:])])
         return ours, self._layers(inputs_embeds=rows[None]).last_hidden_state[0, half:]
+
+
+def _extended(branch: Branch, own: Sequence[Floats], row: int) -> OpenVinoPrefix:
+    """The prefix that ends with a branch, with which this row of a pass began; in memory of its own."""
+    parts = [part[:, row, :, : branch.tokens] for part in own]
+    if branch.after is not None:
+        before = (branch.after.keys, branch.after.values)
+        parts = [np.concatenate(both, axis=2) for both in zip(before, parts, strict=True)]
+    return OpenVinoPrefix(*(np.array(part) for part in parts))
 
 
 @contextlib.contextmanager

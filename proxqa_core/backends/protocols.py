@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from proxqa_core.backends.config import BackendConfig
-from proxqa_core.llm.branching import Branch
+from proxqa_core.llm.branching import Branch, Tree
 from proxqa_core.model.loading import LoadedModel
 
 
@@ -91,6 +91,17 @@ class LanguageModel(Protocol[PrefixT]):
 
         Returns:
             For every branch, in order, the hidden states after the last norm, [branch.size, hidden].
+        """
+        ...
+
+    def run_trees(self, trees: Sequence[Tree]) -> list[tuple[PrefixT, list[torch.Tensor]]]:
+        """Read prefixes and what continues each of them at once.
+
+        Args:
+            trees: Each with the prefix that its trunk continues, None = none.
+
+        Returns:
+            For every tree, in order, what `run_prefixes` would give for its trunk, and `run_branches` for its branches.
         """
         ...
 

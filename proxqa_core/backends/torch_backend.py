@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import DynamicCache
 
-from proxqa_core.llm.branching import Branch, in_passes, lay_out
+from proxqa_core.llm.branching import Branch, Row, Tree, in_passes, lay_out
 
 
 def describe(dtype: torch.dtype) -> str:
@@ -178,17 +178,27 @@ class TorchLanguageModel:
 
         return in_passes(branches, run)
 
-    def _run_pass(self, branches: Sequence[Branch], keep: bool) -> tuple[torch.Tensor, BranchCache]:
-        """Branches side by side → hidden states [branches, longest, hidden], and what keys and values were kept."""
-        # 1. Rows [branches, longest, hidden], padded.
-        rows = torch.nn.utils.rnn.pad_sequence([b.rows() for b in branches], batch_first=True)
-        # 2. Where each token stands, and an additive mask [branches, 1, longest, prefix + longest].
-        layout = lay_out([(b.tokens, b.size - b.tokens) for b in branches], [_length(b) for b in branches])
+    @torch.inference_mode()
+    def run_trees(self, trees: Sequence[Tree]) -> list[tuple[TorchPrefix, list[torch.Tensor]]]:
+        """See `LanguageModel.run_trees`."""
+
+        def run(some: list[Tree]) -> list[tuple[TorchPrefix, list[torch.Tensor]]]:
+            hidden, cache = self._run_pass(some, keep=True)
+            return [(_extended(tree.trunk, cache, row), tree.split(hidden[row])) for row, tree in enumerate(some)]
+
+        return in_passes(trees, run)
+
+    def _run_pass(self, asked: Sequence[Row], keep: bool) -> tuple[torch.Tensor, BranchCache]:
+        """Branches or trees side by side → hidden states [rows, longest, hidden], and the keys and values kept."""
+        # 1. Rows [rows, longest, hidden], padded.
+        rows = torch.nn.utils.rnn.pad_sequence([r.rows() for r in asked], batch_first=True)
+        # 2. Where each token stands, and an additive mask [rows, 1, longest, prefix + longest].
+        layout = lay_out(asked, [_length(r) for r in asked])
         blocked = torch.from_numpy(~layout.allowed).to(rows.device)[:, None]
         mask = torch.zeros(blocked.shape, dtype=rows.dtype, device=rows.device)
         mask.masked_fill_(blocked, torch.finfo(rows.dtype).min)
-        # 3. One pass: linear layers over all tokens at once, attention branch by branch.
-        cache = BranchCache([b.after for b in branches], keep)
+        # 3. One pass: linear layers over all tokens at once, attention row by row.
+        cache = BranchCache([r.after for r in asked], keep)
         hidden = self._llava.model.language_model(
             inputs_embeds=rows,
             attention_mask=mask,
@@ -218,13 +228,13 @@ class TorchLanguageModel:
         return ids
 
 
-def _length(branch: Branch) -> int:
-    """Tokens of the prefix that a branch continues."""
-    return 0 if branch.after is None else int(branch.after.length)
+def _length(row: Row) -> int:
+    """Tokens of the prefix that a branch or tree continues."""
+    return 0 if row.after is None else int(row.after.length)
 
 
 def _extended(branch: Branch, cache: BranchCache, row: int) -> TorchPrefix:
-    """The prefix that ends with a branch, which was this row of a pass; in memory of its own."""
+    """The prefix that ends with a branch, with which this row of a pass began; in memory of its own."""
     layers = []
     for layer, (keys, values) in enumerate(cache.own):
         before = ((), ()) if branch.after is None else branch.after.layers[layer]

@@ -3,7 +3,8 @@
 Promises: branches do not see one another, and the tails of a branch (the leaves of the digit tree) do not see one
 another. All branches that continue the same prefix share its keys and values. `lay_out` lets every branch attend to its
 own prefix and itself only, so that attention grows with the branches' number, not with its square; `pack` puts branches
-into one row, as training does. Knows nothing of words, of images or of backends.
+into one row, as training does, and as a `Tree` is read: a prefix and its first branches in one pass, which reads the
+weights once. Knows nothing of words, of images or of backends.
 
 Source: tree attention as in SpecInfer, Miao et al. 2024, arXiv 2305.09781.
 """
@@ -12,17 +13,45 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 T = TypeVar("T")
+MAX_TREE_TOKENS = 256
+"""Most tokens of a tree's branches: every one of them is held against all others, which costs more than another pass
+over the weights where they are many."""
 MAX_PASS_TOKENS = 2048
 """Most tokens in one pass, padding included: more make nothing faster, and take memory."""
 MAX_PADDING_RATIO = 1.25
 """Most tokens, padding included, for each one that is asked for, before a pass is cut."""
+
+
+class Row(Protocol):
+    """What is one row of a pass: a branch, or a tree."""
+
+    @property
+    def after(self) -> Any:
+        """The prefix that it continues, a backend's handle; None = it begins the prompt."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """All of its tokens."""
+        ...
+
+    def rows(self) -> torch.Tensor:
+        """All of its embeddings, [size, hidden]."""
+        ...
+
+    def packed(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Positions [size] from the end of its prefix, and who may attend to whom within it, [size, size]."""
+        ...
+
+
+RowT = TypeVar("RowT", bound=Row)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,40 +82,85 @@ class Branch:
         """All of its embeddings, [size, hidden]."""
         return self.embeddings if self.tails is None else torch.cat([self.embeddings, self.tails])
 
+    def packed(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """See `Row.packed`."""
+        return pack([(self.tokens, self.size - self.tokens)])
+
+
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """A prefix that is read, and what continues it in the same pass.
+
+    Attributes:
+        trunk: What is read; no tails.
+        branches: They continue the trunk, whatever prefix they name.
+    """
+
+    trunk: Branch
+    branches: tuple[Branch, ...]
+
+    @property
+    def after(self) -> Any:
+        """What the trunk continues."""
+        return self.trunk.after
+
+    @property
+    def size(self) -> int:
+        """All tokens."""
+        return self.trunk.size + sum(b.size for b in self.branches)
+
+    def rows(self) -> torch.Tensor:
+        """The trunk's embeddings, then the branches', [size, hidden]."""
+        return torch.cat([self.trunk.rows(), *(b.rows() for b in self.branches)])
+
+    def packed(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """See `Row.packed`."""
+        # 1. Trunk and branches side by side, none of which sees another.
+        trunk = self.trunk.tokens
+        position, allowed = pack([(trunk, 0), *((b.tokens, b.size - b.tokens) for b in self.branches)])
+        # 2. The branches see the whole trunk and stand behind it.
+        position[trunk:] += trunk
+        allowed[trunk:, :trunk] = True
+        return position, allowed
+
+    def split(self, states: torch.Tensor) -> list[torch.Tensor]:
+        """What came out of a pass, [size or more, hidden] → that of each branch, [branch.size, hidden]."""
+        own = states[self.trunk.tokens : self.size]
+        return list(own.split([b.size for b in self.branches]))
+
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Branches side by side, as a batch.
+    """Branches or trees side by side, as a batch.
 
     Attributes:
-        position: Of every token in its prompt, [branches, longest].
-        allowed: Whether a token may attend to another, [branches, longest, prefix + longest], the longest prefix first.
+        position: Of every token in its prompt, [rows, longest].
+        allowed: Whether a token may attend to another, [rows, longest, prefix + longest], the longest prefix first.
     """
 
     position: NDArray[np.int64]
     allowed: NDArray[np.bool_]
 
 
-def lay_out(sizes: Sequence[tuple[int, int]], prefixes: Sequence[int]) -> Layout:
-    """Lay branches side by side, each padded at its end to the longest.
+def lay_out(rows: Sequence[Row], prefixes: Sequence[int]) -> Layout:
+    """Lay rows side by side, each padded at its end to the longest.
 
     Args:
-        sizes: Of every branch (tokens, tails).
-        prefixes: Tokens of the prefix that it continues.
+        rows: The branches or trees.
+        prefixes: Tokens of the prefix that each continues.
 
     Returns:
         Positions and who may attend to whom. Padding attends to itself, so that nothing is divided by 0.
     """
-    longest, longest_prefix = max(t + n for t, n in sizes), max(prefixes)
-    position = np.zeros((len(sizes), longest), np.int64)
-    allowed = np.zeros((len(sizes), longest, longest_prefix + longest), np.bool_)
+    longest, longest_prefix = max(r.size for r in rows), max(prefixes)
+    position = np.zeros((len(rows), longest), np.int64)
+    allowed = np.zeros((len(rows), longest, longest_prefix + longest), np.bool_)
     allowed[:, np.arange(longest), longest_prefix + np.arange(longest)] = True
-    for index, ((tokens, tails), before) in enumerate(zip(sizes, prefixes, strict=True)):
-        size = tokens + tails
-        own_position, own_allowed = pack([(tokens, tails)])
-        position[index, :size] = before + own_position
-        allowed[index, :size, :before] = True
-        allowed[index, :size, longest_prefix : longest_prefix + size] = own_allowed
+    for index, (row, before) in enumerate(zip(rows, prefixes, strict=True)):
+        own_position, own_allowed = row.packed()
+        position[index, : row.size] = before + own_position
+        allowed[index, : row.size, :before] = True
+        allowed[index, : row.size, longest_prefix : longest_prefix + row.size] = own_allowed
     return Layout(position, allowed)
 
 
@@ -137,12 +211,12 @@ def split_into_passes(sizes: Sequence[int]) -> Iterator[list[int]]:
         yield some
 
 
-def in_passes(branches: Sequence[Branch], run: Callable[[list[Branch]], list[T]]) -> list[T]:
-    """What `run` gives for every branch, pass by pass, in the order of the branches."""
+def in_passes(rows: Sequence[RowT], run: Callable[[list[RowT]], list[T]]) -> list[T]:
+    """What `run` gives for every branch or tree, pass by pass, in their order."""
     found: dict[int, T] = {}
-    for some in split_into_passes([b.size for b in branches]):
-        found |= dict(zip(some, run([branches[i] for i in some]), strict=True))
-    return [found[i] for i in range(len(branches))]
+    for some in split_into_passes([r.size for r in rows]):
+        found |= dict(zip(some, run([rows[i] for i in some]), strict=True))
+    return [found[i] for i in range(len(rows))]
 
 
 def common_length(rows: Sequence[Sequence[Hashable]]) -> int:

@@ -14,13 +14,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
 from proxqa_core.language.places import Place
 from proxqa_core.types import Box
 
+Floats = NDArray[np.float32]
 MIN_PATCH_RATIO = 0.3
 """A patch belongs to some candidate when it is at least this share as likely as the likeliest one."""
 RIVAL_RATIO = 0.5
@@ -139,19 +142,20 @@ def inside(side: int, box: Box) -> torch.Tensor:
     return within
 
 
-def iou(box: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+def iou(box: Floats, others: Floats) -> Floats:
     """Intersection over union of one box [4] with others [n, 4]: [n]."""
-    low, high = torch.maximum(box[:2], others[:, :2]), torch.minimum(box[2:], others[:, 2:])
-    common = (high - low).clamp_min(0).prod(-1)
-    areas = (others[:, 2:] - others[:, :2]).clamp_min(0).prod(-1)
-    return common / ((box[2:] - box[:2]).clamp_min(0).prod() + areas - common).clamp_min(1e-9)
+    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
+    common = (high - low).clip(0).prod(-1)
+    areas = (others[:, 2:] - others[:, :2]).clip(0).prod(-1)
+    shares: Floats = common / ((box[2:] - box[:2]).clip(0).prod() + areas - common).clip(1e-9)
+    return shares
 
 
 def largest_iou(box: Box, others: Sequence[Box]) -> float:
     """The largest intersection over union of a box with one of others, in [0, 1]; 0 where there are none."""
     if not others:
         return 0.0
-    return float(iou(torch.tensor(box.xyxy), torch.tensor([o.xyxy for o in others])).max())
+    return float(iou(np.array(box.xyxy), np.array([o.xyxy for o in others])).max())
 
 
 def largest_share(box: Box, others: Sequence[Box]) -> float:
@@ -216,18 +220,16 @@ def ground(
     Returns:
         For every name at least one candidate, the likeliest first.
     """
-    # 1. Probability that each patch shows what each name means, [side², n].
+    # 1. Probability that each patch shows what each name means, [n, side²].
     names = grounding_head.name_vectors(words.float())
-    likely = grounding_head.similarity(patches.vectors, names).sigmoid()
-    centre, of_names = centres(patches.side).to(likely.device), grounding_head.box_word(names)
-    found = []
-    for n in range(len(names)):
-        # 2. The k patches that may be part of such a thing, and the box that each of them sees, [k, 4].
-        able = likely[:, n] >= MIN_PATCH_RATIO * likely[:, n].max()
-        boxes = to_boxes(centre[able], grounding_head.edges_between(patches.boxed[able], of_names[n]))
-        # 3. Boxes that mean the same thing become one candidate.
-        found.append(_separate(likely[able, n], boxes, most))
-    return found
+    likely = grounding_head.similarity(patches.vectors, names).sigmoid().T
+    # 2. Of all names the k patches that may be part of such a thing, and the box that each of them sees, [k, 4].
+    name, patch = (likely >= MIN_PATCH_RATIO * likely.amax(1, keepdim=True)).nonzero(as_tuple=True)
+    edges = grounding_head.edges_between(patches.boxed[patch], grounding_head.box_word(names)[name])
+    boxes = to_boxes(centres(patches.side).to(likely.device)[patch], edges).cpu().numpy()
+    # 3. Name by name, boxes that mean the same thing become one candidate.
+    scores, starts = likely[name, patch].cpu().numpy(), torch.bincount(name, minlength=len(names)).cumsum(0).tolist()
+    return [_separate(scores[i:j], boxes[i:j], most) for i, j in zip([0, *starts], starts, strict=False)]
 
 
 @torch.inference_mode()
@@ -262,16 +264,15 @@ def score_in_box(grounding_head: GroundingHead, patches: PatchFeatures, words: t
     return float(likely[inside(patches.side, box).to(likely.device)].max())
 
 
-def _separate(likely: torch.Tensor, boxes: torch.Tensor, most: int) -> list[Candidate]:
+def _separate(likely: Floats, boxes: Floats, most: int) -> list[Candidate]:
     """Greedy suppression that averages: probabilities [k] and boxes [k, 4] of patches → candidates, likeliest first."""
     left = likely >= MIN_PATCH_RATIO * likely.max()
     found: list[Candidate] = []
-    while len(found) < most and bool(left.any()):
-        best = int(torch.where(left, likely, torch.zeros_like(likely)).argmax())
+    while len(found) < most and left.any():
+        best = int(np.where(left, likely, -1).argmax())
         same = (iou(boxes[best], boxes) > SAME_THING_IOU) & left
         same[best] = True
-        weight = likely[same][:, None]
-        mean = ((boxes[same] * weight).sum(0) / weight.sum()).tolist()
+        mean = np.average(boxes[same], axis=0, weights=likely[same]).tolist()
         found.append(Candidate(_box(mean), float(likely[best])))
         left &= ~same
     return found

@@ -315,10 +315,28 @@ def test_images_of_several_cameras_are_one_batch(engine, monkeypatch):
         engine.encode_images([pictures[0], np.zeros((4, 4), np.uint8)])
 
 
+def test_an_image_is_read_alike_with_few_objects_and_with_many(exact, monkeypatch):
+    """Few are read with it in one pass, many in a pass behind it; another asks again about an image that was read."""
+    queries = [ObjectQuery(n) for n in ("chair", "red lamp")] + [ObjectQuery("table", Box(2, 2, 300, 300))]
+    view = exact.encode_image(picture(8))
+    few = view.depths(queries)
+    again = view.depths([ObjectQuery("sofa"), *queries])
+    monkeypatch.setattr("proxqa_core.inference.MAX_TREE_TOKENS", 8)
+    passes = _count_passes(exact, monkeypatch)
+    many = exact.encode_image(picture(8)).depths([*queries, ObjectQuery("sofa")])
+    assert [len(p) for p in passes] == [4]
+    for a, b in zip([*few, again[0]], many, strict=True):
+        assert a.depth == pytest.approx(b.depth, abs=1e-4) and a.score == pytest.approx(b.score, abs=1e-4)
+
+
 def _count_passes(engine, monkeypatch):
-    """The branches of every request that the language model gets from now on."""
-    passes, run = [], engine.language_model.run_branches
-    monkeypatch.setattr(engine.language_model, "run_branches", lambda b: passes.append(b) or run(b))
+    """The branches of every request that the language model gets from now on, with their images or without."""
+    passes, lm = [], engine.language_model
+    run, run_trees = lm.run_branches, lm.run_trees
+    monkeypatch.setattr(lm, "run_branches", lambda b: passes.append(b) or run(b))
+    monkeypatch.setattr(
+        lm, "run_trees", lambda t: passes.append([b for one in t for b in one.branches]) or run_trees(t)
+    )
     return passes
 
 

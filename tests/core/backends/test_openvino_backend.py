@@ -17,7 +17,7 @@ from proxqa_core.backends.graph_cache import cached, digest, is_whole
 from proxqa_core.engine import ProximityEngine
 from proxqa_core.errors import BackendError, BadModelError
 from proxqa_core.evaluation.bench import picture
-from proxqa_core.llm.branching import Branch
+from proxqa_core.llm.branching import Branch, Tree
 from proxqa_core.model.loading import LoadedModel, load
 from proxqa_core.types import Box, ObjectQuery
 from tests.core.tiny_llava import save_adapter, save_llava
@@ -89,6 +89,21 @@ def test_branches_of_different_prefixes_share_a_pass(openvino: ProximityEngine, 
         results.append(lm.run_branches([Branch(p, r, tails) for p, r in zip(after, rows, strict=True)]))
     for a, b in zip(*results, strict=True):
         assert a.shape == b.shape == (19, ours.embed([1]).shape[1]) and torch.allclose(a, b, atol=5e-3)
+
+
+def test_images_and_their_objects_are_read_in_one_pass(openvino: ProximityEngine, exact: ProximityEngine) -> None:
+    ours, theirs = openvino.language_model, exact.language_model
+    table = [theirs.embed(range(200, 200 + n)) for n in (12, 30, 9, 5, 7)]
+    results = []
+    for lm in (ours, theirs):
+        (start,) = lm.run_prefixes([Branch(None, table[0])])
+        trunks = [Branch(start, table[1]), Branch(None, table[2])]
+        read = lm.run_trees([Tree(t, (Branch(None, table[3]), Branch(None, table[4], table[2]))) for t in trunks])
+        assert [prefix.length for prefix, _ in read] == [42, 9]
+        after = lm.run_branches([Branch(prefix, table[3]) for prefix, _ in read])
+        results.append([state for _, states in read for state in states] + after)
+    for a, b in zip(*results, strict=True):
+        assert a.shape == b.shape and torch.allclose(a, b, atol=5e-3)
 
 
 def test_int8_weights_stay_close(exact: ProximityEngine) -> None:

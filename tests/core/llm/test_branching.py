@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from proxqa_core.backends.torch_backend import TorchLanguageModel
-from proxqa_core.llm.branching import MAX_PADDING_RATIO, Branch, common_length, common_starts, pack, split_into_passes
+from proxqa_core.llm.branching import (
+    MAX_PADDING_RATIO,
+    Branch,
+    Tree,
+    common_length,
+    common_starts,
+    pack,
+    split_into_passes,
+)
 from proxqa_core.model.loading import NO_ADAPTER, load
 
 
@@ -76,6 +84,25 @@ def test_branches_of_different_prefixes_share_a_pass(base):
         whole = lm.run_branches([Branch(None, torch.cat([table(torch.arange(200, 212)), rows[0]]))])[0][12:]
     assert all(torch.allclose(a, b, atol=2e-4) for a, b in zip(together, alone, strict=True))
     assert torch.allclose(shortened, whole, atol=2e-4)
+
+
+def test_a_tree_is_read_as_its_trunk_and_then_its_branches_are(base):
+    """Two of them in one pass, as of two images, one with tails; what is kept of a trunk can be continued."""
+    lm, table = TorchLanguageModel(base.llava), base.llava.get_input_embeddings()
+    with torch.inference_mode():
+        (start,) = lm.run_prefixes([Branch(None, table(torch.arange(200, 212)))])
+        trunks = [Branch(start, table(torch.arange(300, 330))), Branch(None, table(torch.arange(400, 407)))]
+        rows = [[table(torch.arange(500 + n, 505 + 2 * n)) for n in range(count)] for count in (3, 2)]
+        tails = table(torch.tensor(base.prompter.digits))
+        trees = [Tree(t, tuple(Branch(None, r, tails) for r in of)) for t, of in zip(trunks, rows, strict=True)]
+        read = lm.run_trees(trees)
+        for (prefix, hidden), trunk, of in zip(read, trunks, rows, strict=True):
+            (alone,) = lm.run_prefixes([trunk])
+            assert prefix.length == alone.length
+            expected = lm.run_branches([Branch(alone, r, tails) for r in of])
+            continued = lm.run_branches([Branch(prefix, r, tails) for r in of])
+            for a, b, c in zip(hidden, expected, continued, strict=True):
+                assert a.shape == b.shape and torch.allclose(a, b, atol=2e-4) and torch.allclose(c, b, atol=2e-4)
 
 
 def test_passes_hold_every_branch_once_and_little_padding(monkeypatch):

@@ -55,6 +55,11 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
+def alike(a, b):
+    """Equal but for the last bits, in which the matrix products of some processors differ with their order."""
+    return a.keys() == b.keys() and all(torch.allclose(a[k], b[k], rtol=1e-5, atol=1e-6) for k in a)
+
+
 def answers(engine_or_view):
     view = engine_or_view.encode_image(picture(3)) if isinstance(engine_or_view, ProximityEngine) else engine_or_view
     return view.depths(NAMES), view.closer("chair", "table").probability
@@ -65,7 +70,7 @@ def test_it_is_merged_as_peft_merges(base, tmp_path):
     engine = ProximityEngine.load(str(base), tmp_path / "it", device="cpu", dtype="float32")
     merged, theirs = engine.model.llava.model.language_model.state_dict(), lora.merge_and_unload().state_dict()
     plain = ProximityEngine.load(str(base), device="cpu", dtype="float32").model.llava.model.language_model.state_dict()
-    assert same(merged, theirs)
+    assert alike(merged, theirs)
     changed = {k for k in plain if not torch.equal(plain[k], merged[k])}
     assert changed == {k for k in plain if "q_proj" in k or "down_proj" in k}
 

@@ -51,8 +51,10 @@ def renamed(folder, change):
 
 
 def same(engine, weights):
+    """Equal but for the last bits, in which the matrix products of some processors differ with their order."""
     ours = engine.model.llava.state_dict()
-    return ours.keys() == weights.keys() and all(torch.equal(ours[k], v) for k, v in weights.items())
+    near = (torch.allclose(ours[k], v, rtol=1e-5, atol=1e-6) for k, v in weights.items())
+    return ours.keys() == weights.keys() and all(near)
 
 
 @pytest.mark.parametrize(

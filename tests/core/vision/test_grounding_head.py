@@ -1,5 +1,6 @@
 """Finding what is named: separate things, whole boxes, damaged weights."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -23,9 +24,9 @@ from proxqa_core.vision.grounding_head import (
 
 def test_two_things_of_a_name_are_two():
     """Patches of two squares, each giving its square's box with a little error, and some unlikely ones."""
-    likely = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5, 0.1, 0.02])
-    left, right = torch.tensor([0.1, 0.1, 0.4, 0.5]), torch.tensor([0.6, 0.1, 0.9, 0.5])
-    boxes = torch.stack([left, left + 0.01, right, right - 0.01, right + 0.01, left, right])
+    likely = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.1, 0.02], np.float32)
+    left, right = np.float32([0.1, 0.1, 0.4, 0.5]), np.float32([0.6, 0.1, 0.9, 0.5])
+    boxes = np.stack([left, left + 0.01, right, right - 0.01, right + 0.01, left, right])
     found = _separate(likely, boxes, 8)
     assert len(found) == 2
     assert found[0].score == pytest.approx(0.9) and found[1].score == pytest.approx(0.7)
@@ -77,7 +78,7 @@ def test_centres_and_edges_make_boxes():
     assert torch.allclose(centres(2), torch.tensor([[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]))
     box = to_boxes(torch.tensor([0.5, 0.5]), torch.tensor([0.1, 0.2, 0.9, 0.1]))
     assert torch.allclose(box, torch.tensor([0.4, 0.3, 1.0, 0.6]))
-    assert iou(box, torch.stack([box, box + 2])).tolist() == pytest.approx([1, 0])
+    assert iou(box.numpy(), torch.stack([box, box + 2]).numpy()).tolist() == pytest.approx([1, 0])
 
 
 def test_a_grounding_head_survives_its_file_and_a_damaged_one_is_one_line(tmp_path):
