@@ -232,7 +232,8 @@ def _answered(
         return _equal_answer(perceiver, question, found)
     if question.kind is QuestionKind.VISIBLE:
         return ProximityAnswer(question.asked, question.kind, sentences.say_visible(found[0]), found)
-    return _depth_answer(question, found)
+    answer = _depth_answer(question, found)
+    return _confirmed(perceiver, answer, question) if question.yes_no else answer
 
 
 @dataclass(frozen=True)
@@ -318,6 +319,20 @@ def _reworded(closer: ProximityAnswer, question: Question) -> ProximityAnswer:
         claimed = closer.closer if question.kind is QuestionKind.CLOSER else closer.farther
         text = sentences.say_yes_or_no(claimed.casefold() == first, closer.probability, text)
     return replace(closer, question=question.asked, kind=question.kind, answer=text)
+
+
+def _confirmed(perceiver: Perceiver, answer: ProximityAnswer, question: Question) -> ProximityAnswer:
+    """The same answer with a yes or no first to whether the first name is the nearest (farthest) of several.
+
+    It is as sure as that it is nearer than the next, or that the nearest is nearer than it.
+    """
+    if not all(o.is_answered for o in answer.objects):
+        return answer
+    order = answer.objects if question.kind is QuestionKind.NEAREST else answer.objects[::-1]
+    claimed = next(o for o in order if o.name.casefold() == question.names[0].casefold())
+    rival = order[1] if claimed is order[0] else order[0]
+    probability = perceiver.closer(*ends((claimed, rival))).probability
+    return replace(answer, answer=sentences.say_yes_or_no(claimed is order[0], probability, answer.answer))
 
 
 def _depth_answer(question: Question, found: Sequence[ObjectDepth]) -> ProximityAnswer:

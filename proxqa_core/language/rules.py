@@ -105,7 +105,8 @@ class Question:
             as that one is. Empty with NEAREST, FARTHEST or SORT: all objects asked for.
         asked: The question as one line of clean text.
         yes_no: It wants yes or no: whether names[0] is closer (kind CLOSER) or farther (kind FARTHER) than names[1];
-            whether all names are about equally far (kind EQUAL).
+            whether it is the nearest (NEAREST) or farthest (FARTHEST) of names; whether all names are about equally far
+            (kind EQUAL).
         style: What the answer is made of: a sentence, an option's letter, a number …
         options: The lettered choices of the question, in order; their texts are names of `names`, or yes and no.
         metres: It asks for metres, or for another unit of length.
@@ -208,13 +209,17 @@ class QuestionReader:
         names = self._completed(tuple({n.casefold(): n for n in names}.values()))
         if len(names) == 1 and not yes_no and kind is not QuestionKind.EQUAL and self._asks_which():
             kind = QuestionKind.NEAREST if kind is QuestionKind.CLOSER else QuestionKind.FARTHEST
-            return self._question(kind, (_without_number(names[0]),))  # "which chair is closer?": of the chairs in view
+            return self._question(kind, (self._kind_of(names[0]),))  # "which chair is closer?": of the chairs in view
         if len(names) < 2:
             raise _too_few_names(kind, names)
         if len(names) > 2 and kind is not QuestionKind.EQUAL:
             kind = QuestionKind.NEAREST if kind is QuestionKind.CLOSER else QuestionKind.FARTHEST
             yes_no = False
         return self._question(kind, names, yes_no)
+
+    def _kind_of(self, name: str) -> str:
+        """One of a kind, as it is looked for: "cup" for "two cups". A known name stays as it is: "stairs"."""
+        return name if name in self.known.names else _without_number(name)
 
     def _asks_which(self) -> bool:
         """Whether it asks for one of several of a kind: "which chair", "which of the two cups"."""
@@ -249,7 +254,7 @@ class QuestionReader:
         names = self._names(rest)
         if len(names) != 1:
             return None
-        return self._question(QuestionKind.VISIBLE, (_without_number(names[0]),), yes_no=True)
+        return self._question(QuestionKind.VISIBLE, (self._kind_of(names[0]),), yes_no=True)
 
     # -- sorting
 
@@ -448,11 +453,27 @@ class QuestionReader:
             return None  # "go to the nearest chair"
         # "which is the nearest of X, Y and Z" has its list after "of", "which of X, Y and Z is the nearest" before it.
         names = self._names_around(left, right)
-        if self._is_yes_no() and len(names) == 1:
-            names += tuple(n for n in self.known.names if n != names[0])  # "is the chair the nearest?": of these
+        claims = self._is_yes_no() and len(self._names(left)) == 1
+        if claims:
+            names = self._with_rivals(names)
         if len(names) == 2:
-            return self._question(QuestionKind.CLOSER if near else QuestionKind.FARTHER, names)
-        return self._question(QuestionKind.NEAREST if near else QuestionKind.FARTHEST, names)
+            return self._question(QuestionKind.CLOSER if near else QuestionKind.FARTHER, names, claims)
+        if len(names) == 1:
+            names = (self._kind_of(names[0]),)
+        return self._question(QuestionKind.NEAREST if near else QuestionKind.FARTHEST, names, claims and len(names) > 1)
+
+    def _with_rivals(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The names that "is the chair the nearest?" is about; () = whatever is in view.
+
+        Those that are known with it; of "is the red chair the nearest chair?" those of its kind, or its kind alone.
+        """
+        claimed, others = names[0], names[1:]
+        if len(others) == 1 and key_of(claimed)[-len(key_of(others[0])) :] == key_of(others[0]):
+            kind = key_of(others[0])
+            alike = tuple(n for n in self.known.names if key_of(n)[-len(kind) :] == kind and n != claimed)
+            return (claimed, *alike) if alike else others
+        others = others or tuple(n for n in self.known.names if n != claimed)
+        return (claimed, *others) if others else ()
 
     def _reached_first(self) -> Question | None:
         """'which would I reach first, X or Y', 'what is the first thing'."""

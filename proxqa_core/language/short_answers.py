@@ -60,9 +60,10 @@ def _number(objects: tuple[ObjectDepth, ...], metres: bool) -> str:
 def _yes_or_no(answer: ProximityAnswer, question: Question) -> str:
     """What is more probable; the sentence alone says that it is hard to say."""
     if question.kind is QuestionKind.EQUAL:
-        near, far = answer.objects[0], answer.objects[-1]
-        return "Yes" if sentences.about_equal(near, far, answer.probability) else "No"
-    claimed = answer.closer if question.kind is QuestionKind.CLOSER else answer.farther
+        ends = answer.objects[0], answer.objects[-1]
+        return "Yes" if sentences.about_equal(*ends, answer.probability) else "No"
+    near = question.kind in (QuestionKind.CLOSER, QuestionKind.NEAREST)
+    claimed = answer.closer if near else answer.farther
     return "Yes" if claimed.casefold() == question.names[0].casefold() else "No"
 
 

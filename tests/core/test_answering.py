@@ -174,6 +174,17 @@ def test_whether_several_are_equally_far_is_about_the_ends_of_the_order() -> Non
     assert answer.answer.startswith("Yes.")  # by the decisions either end is closer
 
 
+def test_whether_one_of_several_is_the_nearest_is_answered_by_yes_or_no() -> None:
+    view = DecidedPerceiver(DEPTHS, {("jug", "plate"): 0.9, ("jug", "stove"): 0.9, ("plate", "stove"): 0.55})
+    known = ["plate", "jug", "stove"]
+    assert view.ask("Is the jug the nearest?", known).answer.startswith("Yes. The jug is nearest")
+    assert view.ask("Is the plate the nearest?", known).answer.startswith("No. The jug is nearest")
+    assert view.ask("Is the stove the farthest?", known).answer.startswith("Hard to say. The farthest is the stove.")
+    assert view.ask("Is the jug the farthest? Answer yes or no.", known).answer == "No"
+    assert view.ask("Is the jug the nearest? Answer yes or no.", known).answer == "Yes"
+    assert view.ask("Is the jug the nearest?", [*known, "ghost"]).answer.startswith("The jug is nearest")
+
+
 @pytest.mark.parametrize("question", ["Sort the jug and the tent.", "How far are the jug and the tent?"])
 def test_two_in_order_are_a_comparison_to_be_made_with_others(question: str) -> None:
     """So that a model that compares by stage 2 does so for all questions that wait, in one batch."""

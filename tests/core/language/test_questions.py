@@ -230,6 +230,33 @@ def test_yes_no_is_told_from_a_choice(question: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("question", "known", "kind", "names", "yes_no"),
+    [
+        ("Is the jug the nearest?", ["plate", "jug", "tent"], N, ("jug", "plate", "tent"), True),
+        ("Is the jug the nearest?", ["plate", "jug"], C, ("jug", "plate"), True),
+        ("Is the dog the farthest of the dog, the cat and the cow?", [], X, ("dog", "cat", "cow"), True),
+        ("Is the jug or the plate the nearest?", [], C, ("jug", "plate"), False),
+        ("Is the jug the nearest?", [], N, (), False),  # of whatever is in view
+        ("Is the red car the closest car?", ["red car", "blue car", "tent"], C, ("red car", "blue car"), True),
+        ("Is the red car the closest car?", [], N, ("car",), False),  # not the red car against whatever car is found
+    ],
+)
+def test_whether_one_is_the_nearest(
+    question: str, known: list[str], kind: QuestionKind, names: tuple[str, ...], yes_no: bool
+) -> None:
+    found = understand(question, known)
+    assert (found.kind, found.names, found.yes_no) == (kind, names, yes_no)
+
+
+@pytest.mark.parametrize("question", ["are there stairs?", "which stairs are closer?", "what are the nearest stairs?"])
+def test_one_of_a_kind_keeps_the_name_that_is_known(question: str) -> None:
+    """Else its box would be lost, and something of another name looked for."""
+    assert understand(question, ["stairs", "door"]).names == ("stairs",)
+    assert understand(question.replace("stairs", "cups")).names == ("cup",)
+    assert understand("what is the nearest of the two cups?").names == ("cup",)
+
+
+@pytest.mark.parametrize(
     ("question", "known", "kind", "names"),
     [
         ("how far is the salt and pepper mill?", ["salt and pepper mill"], D, ("salt and pepper mill",)),
