@@ -32,6 +32,16 @@ def test_nested_configurations(tmp_path: Path) -> None:
     assert (first.lora_lr, first.recipe.reason) == (1, 2) and second == StageConfig("b", 1)
 
 
+def test_what_may_be_left_out_may_be_given_and_left_empty(tmp_path: Path) -> None:
+    path = tmp_path / "optional.yaml"
+    stage = "{name: a, num_samples: 4, measured_photo_fraction: 0.5, per_device_batch_size: 2}"
+    path.write_text(f"name: x\nbox_coordinates: true\nstages:\n  - {stage}\n  - {{name: b, num_samples: 1, "
+                    "measured_photo_fraction: }\n")  # fmt: skip
+    config = read_config(path, RunConfig)
+    assert config.box_coordinates is True and config.stages[1].measured_photo_fraction is None
+    assert (config.stages[0].measured_photo_fraction, config.stages[0].per_device_batch_size) == (0.5, 2)
+
+
 OURS = [path for path in sorted(CONFIGS.glob("*.yaml")) if not path.stem.startswith(("accelerate", "llava"))]
 """Accelerate's are its own; that of any LLaVA is read in tests/training/llava."""
 
@@ -59,6 +69,8 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
         ("name: x\nalign: {speed: 3}", "unknown \\['align'\\]"),
         ("name: x\nstages: [{name: a, num_samples: 0}]", "num_samples is 0"),
         ("name: x\nstages: [{name: a, num_samples: 1, recipe: {perceive: -1}}]", "perceive is -1"),
+        ("name: x\nbox_coordinates: 3", "box_coordinates is 3; expected true or false"),
+        ("name: x\nstages: [{name: a, num_samples: 1, per_device_batch_size: 0}]", "per_device_batch_size is 0"),
         ("name: x\nlora: 3", "expected a mapping"),
         ("name: x\nstages: 3", "stages is 3; expected a list"),
         ("name: x\nstages: [3]", "number 1 of stages is 3; expected a mapping"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import types
 import typing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -110,6 +111,8 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     """What a field of this type is given."""
     if dataclasses.is_dataclass(kind):
         return _build(kind, value, where)
+    if types.NoneType in (parts := typing.get_args(kind)):  # what may be left out may be left empty
+        return None if value is None else _value(parts[0], value, where)
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, list):
             raise ValueError(f"{where} is {value!r}; expected a list")

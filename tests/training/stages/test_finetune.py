@@ -24,7 +24,7 @@ from proxqa_core.model.taught_names import NAMES
 from proxqa_training.config_file import read_config
 from proxqa_training.stages import held_out
 from proxqa_training.stages.config import RunConfig, StageConfig
-from proxqa_training.stages.finetune import CONFIG, with_num_samples
+from proxqa_training.stages.finetune import CONFIG, begin, with_num_samples
 from proxqa_training.stages.trainer import Trainer
 
 BAG = Path(__file__).resolve().parents[3] / "demo" / "bag"
@@ -197,3 +197,13 @@ def test_a_folder_without_objects_is_refused(tmp_path: Path, train: Train) -> No
         "9 of 9 images have no boxes and no depth and are left out: 0.png, 1.png, 2.png" in error
         and "8.png" not in error
     )
+
+
+def test_a_run_goes_on_with_less_at_once_in_memory(blocks: Path, tmp_path: Path) -> None:
+    """A run that had too little memory is not another run."""
+    stage = StageConfig("finetune", 8)
+    for at_once in (None, 4, 1):
+        config = RunConfig("mine", stages=(dataclasses.replace(stage, per_device_batch_size=at_once),))
+        begin(tmp_path / "run", config, DEFAULT_ADAPTER, [blocks], 0.2)
+    with pytest.raises(ValueError, match="a run with other config"):
+        begin(tmp_path / "run", RunConfig("mine", stages=(stage, stage)), DEFAULT_ADAPTER, [blocks], 0.2)

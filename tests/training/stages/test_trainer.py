@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import signal
@@ -115,6 +116,54 @@ def test_what_is_trained_is_what_is_asked(
     # an image of which nothing is asked beside it changes nothing
     empty = PackedSample([], torch.zeros(0, 4), [], [], [])
     assert trainer.loss([(0, sample), (1, empty)], stage)[0].item() == pytest.approx(whole.item(), rel=1e-3)
+
+
+def test_parts_of_a_step_train_what_the_whole_step_does(
+    blocks: Path, tmp_path: Path, feature_cache: Path, fresh_model: Fresh
+) -> None:
+    """Of three images that are asked unlike things: a mean of their means would be another."""
+    model = fresh_model()
+    data = open_dataset(blocks, model, feature_cache)
+    trainer = Trainer(model, data, LORA, tmp_path / "run", seed=0, dtype="float32")
+    whole = StageConfig("perceive", 3, batch_size=3, max_seq_len=192, real_fraction=0, order_weight=0.5)
+    batch = []
+    for i, counts in enumerate(({"perceive": 3}, {"perceive": 2, "direct": 1}, {"direct": 3})):
+        asked = Recipe(**({"perceive": 0, "absent": 0, "box_fraction": 1.0} | counts))
+        batch.append((i, trainer.pack_sample(i, dataclasses.replace(whole, recipe=asked), random.Random(i))))
+
+    def steps(at_once: int | None) -> tuple[list[torch.Tensor], list[torch.Tensor], dict[str, float]]:
+        optimizer = MasterAdamW([(trainer.lora, 2e-3), (trainer.beside, 2e-3)])
+        begun = [m.clone() for m in optimizer.masters]
+        stage = dataclasses.replace(whole, per_device_batch_size=at_once)
+        figures = trainer.backward(batch, stage, optimizer)
+        gradients = [m.grad.clone() for m in optimizer.masters if m.grad is not None]
+        optimizer.step(1.0)
+        moved = [m - b for m, b in zip(optimizer.masters, begun, strict=True)]
+        for master, before in zip(optimizer.masters, begun, strict=True):
+            master.copy_(before)
+        optimizer.write_back()
+        return gradients, moved, figures
+
+    gradients, moved, figures = steps(None)
+    assert {"mae", "choice", "order", "loss"} == figures.keys()
+    others, theirs, same = steps(2)
+    assert same == pytest.approx(figures, rel=1e-4)
+    for one, other, within in ((gradients, others, 2e-3), (moved, theirs, 2e-2)):  # AdamW steps by signs at first
+        apart = torch.cat([(a - b).flatten() for a, b in zip(one, other, strict=True)]).norm()
+        assert apart < within * torch.cat([a.flatten() for a in one]).norm()
+
+
+def test_a_step_of_which_nothing_is_asked_changes_nothing(
+    blocks: Path, tmp_path: Path, feature_cache: Path, fresh_model: Fresh
+) -> None:
+    model = fresh_model()
+    trainer = Trainer(model, open_dataset(blocks, model, feature_cache), LORA, tmp_path / "run", seed=0)
+    optimizer = MasterAdamW([(trainer.lora, 2e-3), (trainer.beside, 2e-3)])
+    before = [m.clone() for m in optimizer.masters]
+    empty = PackedSample([], torch.zeros(0, 4), [], [], [])
+    assert trainer.backward([(0, empty)], PERCEIVE, optimizer) == {"loss": 0.0}  # not 0 / 0
+    optimizer.step(1.0)
+    assert all(torch.equal(a, b) for a, b in zip(optimizer.masters, before, strict=True))
 
 
 def test_training_begins_with_the_weights_of_the_start(

@@ -16,7 +16,9 @@ class StageConfig:
         name: Of its checkpoint and in the log.
         num_samples: Image conversations seen in all.
         recipe: The turns of a conversation.
-        batch_size: Image conversations of a step.
+        batch_size: Image conversations of a step, of each process.
+        per_device_batch_size: Of them at once in memory; the rest of a step is accumulated, to the same weights. None =
+            all.
         lora_lr: Learning rate of the LoRA weights.
         projector_lr: Learning rate of the projector.
         warmup_ratio: Share of the steps over which the rates rise.
@@ -36,6 +38,7 @@ class StageConfig:
     num_samples: int
     recipe: Recipe = field(default_factory=Recipe)
     batch_size: int = 8
+    per_device_batch_size: int | None = None
     lora_lr: float = 6e-4
     projector_lr: float = 3e-4
     warmup_ratio: float = 0.05
@@ -52,6 +55,8 @@ class StageConfig:
         require_positive(self, "depth_label_std", where=where)
         require_positive(self, "order_scale", where=where)
         require_fraction(self, "warmup_ratio", "real_fraction", where=where)
+        if self.per_device_batch_size is not None:
+            require_positive(self, "per_device_batch_size", where=where)
         if self.measured_photo_fraction is not None:
             require_fraction(self, "measured_photo_fraction", where=where)
         require_weight(self, "order_weight", where=where)

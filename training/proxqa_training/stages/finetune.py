@@ -104,7 +104,7 @@ def begin(work: Path, config: Any, start: Path, folders: Sequence[Path], val_fra
     about = {
         "start": {name: sha256(start / name) for name in (adapters.LORA, adapters.PROJECTOR)},
         "folders": [{"name": f.name, ANNOTATIONS: sha256(f / ANNOTATIONS)} for f in folders],
-        "config": dataclasses.asdict(config),
+        "config": _what_shapes(config),
         "val_fraction": val_fraction,
     }
     about = json.loads(json.dumps(about))  # tuples are lists when they come back
@@ -117,6 +117,14 @@ def begin(work: Path, config: Any, start: Path, folders: Sequence[Path], val_fra
     changed = [k for k in about if earlier.get(k) != about[k]]
     if changed:
         raise ValueError(f"{work}: a run with other {changed[0]} was begun there; delete it, or choose another --run")
+
+
+def _what_shapes(config: Any) -> dict[str, Any]:
+    """A configuration without what changes memory and not the result: a run that had too little goes on with less."""
+    values = dataclasses.asdict(config)
+    for stage in values.get("stages", ()):
+        stage.pop("per_device_batch_size", None)
+    return values
 
 
 def _begun(work: Path) -> dict[str, Any]:

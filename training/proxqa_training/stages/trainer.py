@@ -15,9 +15,11 @@ import logging
 import math
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain, combinations
 from pathlib import Path
 
 import torch
@@ -80,8 +82,15 @@ class MasterAdamW:
             start += len(parameters)
         self.inner = torch.optim.AdamW(made, betas=(0.9, 0.98), weight_decay=0.0)
 
+    def gather(self) -> None:
+        """Add the weights' gradients to those of their copies, where small ones are not lost to rounding either."""
+        for master, parameter in zip(self.masters, self.parameters, strict=True):
+            if parameter.grad is not None:
+                master.grad = parameter.grad.float() if master.grad is None else master.grad + parameter.grad
+            parameter.grad = None
+
     def step(self, lr_factor: float, max_norm: float = 1.0) -> float:
-        """Clip the gradients and step.
+        """Gather and clip the gradients, and step.
 
         Args:
             lr_factor: On the peak learning rates.
@@ -90,13 +99,12 @@ class MasterAdamW:
         Returns:
             The gradient's norm before clipping.
         """
-        for master, parameter in zip(self.masters, self.parameters, strict=True):
-            master.grad = None if parameter.grad is None else parameter.grad.float()
-            parameter.grad = None
+        self.gather()
         norm = float(torch.nn.utils.clip_grad_norm_(self.masters, max_norm))
         for group in self.inner.param_groups:
             group["lr"] = group["peak_lr"] * lr_factor
         self.inner.step()
+        self.inner.zero_grad()
         self.write_back()
         return norm
 
@@ -124,6 +132,10 @@ class PackedSample:
     targets: list[list[int]]
     depths: list[float | None]
     distances: list[float | None]
+
+
+Batch = list[tuple[int, PackedSample]]
+"""Of each image of a step: the index of its features, and its conversation."""
 
 
 @dataclass
@@ -161,6 +173,39 @@ class _Supervised:
             self.depths += [depth] * len(supervised)
             self.distances += [distance] * len(supervised)
             start += len(suffix)
+
+    def rows(self, digit: str) -> list[int]:
+        """Which of them are that digit of a depth."""
+        return [i for i, found in enumerate(self.digits) if found == digit]
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """(near, far): the tenths of things of one image whose distances can be told apart."""
+        of_image: dict[int, list[int]] = {}
+        for i, (digit, distance) in enumerate(zip(self.digits, self.distances, strict=True)):
+            if digit in (TENTHS, ORDER) and distance is not None:
+                of_image.setdefault(self.where[i][0], []).append(i)
+        found = []
+        for i, j in chain.from_iterable(combinations(rows, 2) for rows in of_image.values()):
+            a, b = self.distances[i] or 0.0, self.distances[j] or 0.0
+            if abs(a - b) >= MIN_ORDER_GAP * max(a, b):
+                found.append((i, j) if a < b else (j, i))
+        return found
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What the loss and the figures of a step are shares of, however many parts it is computed in.
+
+    Attributes:
+        weight: Sum of the weights of its supervised tokens.
+        depths, choices: How many answers are a depth, and a choice.
+        pairs: Of things whose order is supervised.
+    """
+
+    weight: float
+    depths: int
+    choices: int
+    pairs: int
 
 
 class Trainer:
@@ -240,7 +285,7 @@ class Trainer:
         return llm
 
     # ---------------------------------------------------------------- samples
-    def batch(self, stage: StageConfig, step: int) -> list[tuple[int, PackedSample]]:
+    def batch(self, stage: StageConfig, step: int) -> Batch:
         """A step's images, each with its conversation.
 
         Drawn from (seed, stage, step) alone: a resumed run sees what an unbroken one would.
@@ -303,20 +348,51 @@ class Trainer:
         return ids, [IGNORE] * (len(start) - 1) + answer
 
     # ---------------------------------------------------------------- one step
-    def loss(self, batch: list[tuple[int, PackedSample]], stage: StageConfig) -> tuple[torch.Tensor, dict[str, float]]:
+    def backward(self, batch: Batch, stage: StageConfig, optimizer: MasterAdamW) -> dict[str, float]:
+        """The gradients of a step, in as many parts as the stage wants; they are those of the step as one.
+
+        Args:
+            batch: See `loss`.
+            stage: How much of it is computed at once, too.
+            optimizer: Gathers the gradients.
+
+        Returns:
+            The figures for the log.
+        """
+        whole, at_once = self.totals(batch), stage.per_device_batch_size or len(batch)
+        figures: Counter[str] = Counter()
+        for start in range(0, len(batch), at_once):
+            loss, shares = self.loss(batch[start : start + at_once], stage, whole)
+            loss.backward()
+            optimizer.gather()
+            figures.update(shares)
+        return dict(figures)
+
+    def totals(self, batch: Batch) -> Totals:
+        """What the losses of the parts of a batch are shares of."""
+        supervised = _Supervised()
+        for number, (_, sample) in enumerate(batch):
+            supervised.add(number, 0, sample)
+        weight, choices = self._weights(supervised)
+        return Totals(weight.sum().item(), len(supervised.rows(TENTHS)), int(choices.sum()), len(supervised.pairs()))
+
+    def loss(
+        self, batch: Batch, stage: StageConfig, whole: Totals | None = None
+    ) -> tuple[torch.Tensor, dict[str, float]]:
         """The loss of a batch.
 
         Args:
             batch: Index of each image's features, and its conversation.
             stage: Its length of sequences and its soft targets.
+            whole: Of the step that the batch is a part of; None = it is all of it.
 
         Returns:
-            The mean loss, and the figures for the log.
+            Its share of the step's mean loss, and of the figures for the log: the parts add up to the whole.
         """
         with self.context.device:  # where new tensors are made
-            return self._loss(batch, stage)
+            return self._loss(batch, stage, whole or self.totals(batch))
 
-    def _loss(self, batch: list[tuple[int, PackedSample]], stage: StageConfig) -> tuple[torch.Tensor, dict[str, float]]:
+    def _loss(self, batch: Batch, stage: StageConfig, whole: Totals) -> tuple[torch.Tensor, dict[str, float]]:
         prefix, longest = self.model.prompter.prefix_length, stage.max_seq_len
         # 1. each sequence of l tokens by itself: embeddings [l, hidden], positions [l], mask [l, l], what is supervised
         embeddings, positions, masks, supervised = [], [], [], _Supervised()
@@ -340,7 +416,7 @@ class Trainer:
         where = torch.tensor(supervised.where, dtype=torch.long).reshape(-1, 2)
         logits = self.model.llava.lm_head(hidden[where[:, 0], where[:, 1]]).float()
         # 4. their losses
-        return self._answer_loss(logits, supervised, stage)
+        return self._answer_loss(logits, supervised, stage, whole)
 
     def _embed(self, index: int, sample: PackedSample) -> torch.Tensor:
         """Embeddings [tokens, hidden] of a conversation: what stands before the image, image, after it, the turns."""
@@ -371,75 +447,70 @@ class Trainer:
         mask[length:, length:] = torch.from_numpy(allowed).to(device)
         return torch.cat([torch.arange(length), torch.from_numpy(position).to(device) + length]), mask
 
+    def _weights(self, supervised: _Supervised) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight [t] of each supervised token, and whether it is a choice [t]."""
+        targets = torch.tensor(supervised.targets, dtype=torch.long)
+        is_choice = (targets[:, None] == torch.tensor(self.model.prompter.choices)).any(-1)
+        weight = torch.full((len(targets),), PLAIN_WEIGHT)
+        weight[is_choice] = 1.0
+        weight[supervised.rows(TENTHS)] = 1.0
+        weight[supervised.rows(ORDER)] = 0.0
+        return weight, is_choice
+
     def _answer_loss(
-        self, logits: torch.Tensor, supervised: _Supervised, stage: StageConfig
+        self, logits: torch.Tensor, supervised: _Supervised, stage: StageConfig, whole: Totals
     ) -> tuple[torch.Tensor, dict[str, float]]:
         """Cross-entropy of the answers, with soft targets for the digits of a depth, so that near misses cost less.
 
         The depth that the tenths amount to should be near the truth too, and those of an image in the right order.
         logits: [t, vocabulary].
         """
-        choices = self.model.prompter.choices
         targets = torch.tensor(supervised.targets, dtype=torch.long)
         # 1. plain cross-entropy and weights, [t] each
         losses = F.cross_entropy(logits, targets, reduction="none")
-        weight = torch.full_like(losses, PLAIN_WEIGHT)
-        is_choice = (targets[:, None] == torch.tensor(choices)).any(-1)
-        weight[is_choice] = 1.0
+        weight, is_choice = self._weights(supervised)
         # 2. the d answers that are a depth
         figures: dict[str, float] = {}
-        tenths = torch.tensor([i for i, digit in enumerate(supervised.digits) if digit == TENTHS], dtype=torch.long)
+        tenths = torch.tensor(supervised.rows(TENTHS), dtype=torch.long)
         if len(tenths):
             depth = torch.tensor([supervised.depths[i] for i in tenths.tolist()])
-            soft, figures["mae"] = self._depth_losses(logits, targets, tenths, depth, stage.depth_label_std)
+            soft, error = self._depth_losses(logits, targets, tenths, depth, stage.depth_label_std)
             losses = losses.index_put((torch.cat([tenths, tenths + 1]),), soft)
-            weight[tenths] = 1.0
-        unknown = [i for i, digit in enumerate(supervised.digits) if digit == ORDER]
-        weight[unknown] = 0.0
-        # 3. the order of the things of an image
-        order = None if stage.order_weight == 0 else self._order_loss(logits, supervised, stage.order_scale)
-        # 4. for the log: how many choices are right
-        with torch.no_grad():
-            if is_choice.any():
-                predicted = logits[is_choice][:, choices].argmax(-1)
-                truth = (targets[is_choice] == choices[1]).long()
-                figures["choice"] = (predicted == truth).float().mean().item()
-        total = (losses * weight).sum() / weight.sum()
-        if order is not None:
-            total = total + stage.order_weight * order[0]
-            figures["order"] = order[1]
+            figures["mae"] = error / whole.depths
+        # 3. for the log: how many choices are right
+        if is_choice.any():
+            figures["choice"] = self._right_choices(logits[is_choice], targets[is_choice]) / whole.choices
+        # 4. a step of which nothing is asked has no loss; the order of the things of an image
+        total = (losses * weight).sum() / max(whole.weight, PLAIN_WEIGHT)
+        if stage.order_weight and (pairs := supervised.pairs()):
+            order, right = self._order_loss(logits, pairs, stage.order_scale)
+            total = total + stage.order_weight * order / whole.pairs
+            figures["order"] = right / whole.pairs
         figures["loss"] = total.item()
         return total, figures
 
-    def _order_loss(
-        self, logits: torch.Tensor, supervised: _Supervised, scale: float
-    ) -> tuple[torch.Tensor, float] | None:
-        """The mean logistic loss of the pairs of things of one image by their depths, and the share in the right order.
+    @torch.no_grad()
+    def _right_choices(self, logits: torch.Tensor, targets: torch.Tensor) -> float:
+        """How many of c choices are right. logits: [c, vocabulary]; targets: [c]."""
+        choices = self.model.prompter.choices
+        return (logits[:, choices].argmax(-1) == (targets == choices[1]).long()).float().sum().item()
 
-        logits: [t, vocabulary]; scale: of the difference of depths. None where there is no pair.
+    def _order_loss(
+        self, logits: torch.Tensor, pairs: list[tuple[int, int]], scale: float
+    ) -> tuple[torch.Tensor, float]:
+        """The sum of the logistic losses of pairs of things by their depths, and how many are in the right order.
+
+        logits: [t, vocabulary]; pairs: (near, far), which of the t; scale: of the difference of depths.
         """
-        of_image: dict[int, list[int]] = {}
-        for i, (digit, distance) in enumerate(zip(supervised.digits, supervised.distances, strict=True)):
-            if digit in (TENTHS, ORDER) and distance is not None:
-                of_image.setdefault(supervised.where[i][0], []).append(i)
-        near, far = [], []
-        for rows in of_image.values():
-            for n, i in enumerate(rows):
-                for j in rows[n + 1 :]:
-                    a, b = supervised.distances[i] or 0.0, supervised.distances[j] or 0.0
-                    if abs(a - b) >= MIN_ORDER_GAP * max(a, b):
-                        near.append(i if a < b else j)
-                        far.append(j if a < b else i)
-        if not near:
-            return None
-        depth = expected_depth(logits[torch.tensor(near + far)][:, self.digits]).reshape(2, -1)
+        near, far = torch.tensor(pairs).T
+        depth = expected_depth(logits[torch.cat([near, far])][:, self.digits]).reshape(2, -1)
         apart = depth[1] - depth[0]  # of every pair, > 0 = in the right order
-        return F.softplus(-apart / scale).mean(), (apart > 0).float().mean().item()
+        return F.softplus(-apart / scale).sum(), (apart > 0).float().sum().item()
 
     def _depth_losses(
         self, logits: torch.Tensor, targets: torch.Tensor, tenths: torch.Tensor, depth: torch.Tensor, std: float
     ) -> tuple[torch.Tensor, float]:
-        """Losses [2 · d] of the tenths, then of the hundredths, of d depths; and the mean error of the tenths.
+        """Losses [2 · d] of the tenths, then of the hundredths, of d depths; and the sum of the tenths' errors.
 
         logits: [t, vocabulary]; tenths: [d], which of the t; depth: [d], true.
         """
@@ -452,7 +523,7 @@ class Trainer:
         within = ((depth - tenth) * 10).clamp(0, 0.99)
         log = logits[tenths + 1].log_softmax(-1)[:, self.digits]
         second = -(soft_digits(within, max(std * 10, 0.1)) * log).sum(-1)
-        return torch.cat([first, second]), error.mean().item()
+        return torch.cat([first, second]), error.sum().item()
 
     # ---------------------------------------------------------------- a stage
     def run(
@@ -486,9 +557,8 @@ class Trainer:
         bar = progress(batches, initial=first, total=num_steps, desc=stage.name, unit="step")
         with stop_between_steps(self.context.world_size == 1) as stop:
             for step, batch in enumerate(bar, first):
-                loss, figures = self.loss(batch, stage)
-                loss.backward()
-                self.context.all_reduce_mean(optimizer.parameters)
+                figures = self.backward(batch, stage, optimizer)
+                self.context.all_reduce_mean(optimizer.masters)
                 optimizer.step(cosine_with_warmup(step, num_steps, stage.warmup_ratio, LR_FLOOR))
                 smooth.update(figures)
                 bar.set_postfix(smooth.as_text())
