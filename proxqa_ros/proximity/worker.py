@@ -10,6 +10,8 @@ Promises:
 - a frame is encoded once by each engine, however many queries are about it;
 - queries that wait together are answered from one frame, in as few passes of the model as they need;
 - another engine takes over between two steps, whole or not at all, and no encoded image outlives its engine;
+- it goes before the queries that wait, but the next one after a step of theirs or of the stream: who swaps again and
+  again keeps nobody waiting;
 - received = answered + dropped + bad + failed + at most two that are being processed.
 
 Independent of ROS: a frame is any message with a `header`, and `decode` makes the image of it.
@@ -127,9 +129,10 @@ class _Query:
 
 @dataclass(eq=False)
 class _EngineTask:
-    """Something done to the engine itself, not about a frame. run: settles the future."""
+    """Something done to the engine itself, not about a frame. run: settles the future. swaps: another takes over."""
 
     run: Callable[[Future[Any]], None]
+    swaps: bool = False
     future: Future[Any] = field(default_factory=Future)
 
 
@@ -171,6 +174,7 @@ class Worker:
         self._stream = Stream()
         self._next_due = 0.0
         self._stream_turn = False  # the step before was a query's
+        self._swapped = False  # the engine, since the last step of a query or the stream
         self._stopping = False
         self._counts = Counts()
         self._newest_header: Any = None
@@ -298,7 +302,7 @@ class Worker:
     def swap_engine(
         self, make: Callable[[AdaptableEngine], AdaptableEngine], then: Callable[[AdaptableEngine], None]
     ) -> Future[None]:
-        """Have another engine take over before the waiting queries are answered.
+        """Have another engine take over before the waiting queries are answered; after them where one just did.
 
         Args:
             make: Makes the next engine of the current one, on the worker's thread. Where it raises, the current one
@@ -333,10 +337,10 @@ class Worker:
             del other
             _free_engine()
 
-        return self._submit_engine_task(run)
+        return self._submit_engine_task(run, swaps=True)
 
-    def _submit_engine_task(self, run: Callable[[Future[Any]], None]) -> Future[Any]:
-        task = _EngineTask(run)
+    def _submit_engine_task(self, run: Callable[[Future[Any]], None], swaps: bool = False) -> Future[Any]:
+        task = _EngineTask(run, swaps)
         with self._wake:
             if self._stopping:
                 raise StoppedError("not done: the node is being shut down or cleaned up")
@@ -392,22 +396,24 @@ class Worker:
         """Wait for work: an engine task, else the oldest query and the stream's frame, in turns; None = stop."""
         with self._wake:
             while not self._stopping:
-                if self._engine_tasks:
-                    task = self._engine_tasks.popleft()
-                    return lambda: task.run(task.future)
                 timeout_s = None
                 if self._stream.runs and self._stream_has_frame():
                     timeout_s = max(0.0, self._next_due - time.perf_counter())
+                others_turn = self._swapped and (bool(self._queries) or timeout_s == 0)
+                if self._engine_tasks and not (others_turn and self._engine_tasks[0].swaps):
+                    task = self._engine_tasks.popleft()
+                    self._swapped = self._swapped or task.swaps
+                    return lambda: task.run(task.future)
                 if self._queries and not (timeout_s == 0 and self._stream_turn):
                     wait_s = self._wait_for_others_s()
                     if wait_s > 0:
                         self._wake.wait(wait_s)
                         continue
                     query = self._queries.popleft()
-                    self._running, self._stream_turn = 1, True
+                    self._running, self._stream_turn, self._swapped = 1, True, False
                     return lambda: self._answer_together(query, self._engine)
                 if timeout_s == 0:
-                    self._stream_turn, queries_waiting = False, bool(self._queries)
+                    self._stream_turn, self._swapped, queries_waiting = False, False, bool(self._queries)
                     return lambda: self._step_stream(self._engine, queries_waiting)
                 self._wake.wait(timeout_s)
             return None

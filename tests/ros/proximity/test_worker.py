@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -64,6 +65,35 @@ def test_queries_and_the_stream_take_turns(stream, order, looks):
         assert engine.looks == looks
     finally:
         engine.gate.set()
+        assert worker.stop(TIMEOUT_S)
+
+
+@pytest.mark.parametrize(
+    ("stream", "order"), [(Stream(enabled=False), "xqqxx"), (Stream(CHAIR, rate_hz=0.001, enabled=True), "xqqxsx")]
+)
+def test_engines_that_are_swapped_again_and_again_keep_nobody_waiting(stream, order):
+    """A swap goes before what waits, the next one after one step of it."""
+    engine, steps = FakeEngine(), []
+    loaded = threading.Event()
+    worker = Worker(
+        load=lambda: loaded.wait(TIMEOUT_S) and engine,
+        decode=lambda message: np.full((48, 64, 3), 127, np.uint8),
+        publish=lambda *_: steps.append("s"),
+        report=steps.append,
+        max_queries=2,
+    )
+    worker.start()
+    try:
+        worker.set_stream(stream)
+        worker.push_frame(SimpleNamespace(header=object()))
+        swaps = [worker.swap_engine(lambda engine: engine, lambda _: steps.append("x")) for _ in range(3)]
+        queries = [worker.submit(lambda *_: steps.append("q")) for _ in range(2)]
+        loaded.set()
+        for future in (*swaps, *queries):
+            future.result(TIMEOUT_S)
+        assert "".join(steps) == order
+    finally:
+        loaded.set()
         assert worker.stop(TIMEOUT_S)
 
 
