@@ -231,8 +231,11 @@ def bench_table(report: dict[str, Any]) -> str:
         f"({floor['gbytes']:.0f} GB/s of memory)",
     ]
     for name, ratio in report.get("ratios", {}).items():
-        same = report["same_answers"][name]
-        lines.append(f"{ratio:.1f} times as fast as {name}; {100 * same:.0f} % of the answers are the same")
+        both, same = report["ratios_both_digits"][name], report["same_answers"][name]
+        lines.append(
+            f"{ratio:.1f} times as fast as {name}; with both digits of every depth {both:.1f} times, and "
+            f"{100 * same:.0f} % of the answers are the same"
+        )
     return "\n".join(lines)
 
 
@@ -243,7 +246,13 @@ def against_table(report: dict[str, Any]) -> str:
         (case, *(f"{of[case][q]:.0f}" for of in (ours, theirs) for q in ("p50", "p95")), f"{times:.2f}")
         for case, times in report["times_faster"].items()
     ]
-    return columns([("milliseconds", "this p50", "p95", "other p50", "p95", "times as fast"), *rows])
+    table = columns([("milliseconds", "this p50", "p95", "other p50", "p95", "times as fast"), *rows])
+    starts = [
+        f"{name}: {of['first_answer_s']:.1f} s from its start to the first answer, "
+        f"at most {of['peak_mb']:.0f} MB of memory"
+        for name, of in report["starts"].items()
+    ]
+    return "\n".join([table, *starts])
 
 
 def info_table(info: dict[str, Any], everything: bool = False) -> str:

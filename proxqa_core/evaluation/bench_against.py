@@ -6,10 +6,14 @@ but its Python is used.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
+import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +21,14 @@ from typing import Any
 import proxqa_core
 from proxqa_core.errors import ProxqaError, reason_of
 from proxqa_core.evaluation.bench import Progress, percentiles
+from proxqa_core.memory import MB
 
-CASES = ("image + 8 names", "28 pairs", "8 callers")
+FIRST = "image + 8 names"
+"""What the first answer of a process is to."""
+CASES = (FIRST, "28 pairs", "8 callers")
 """What both are measured on; see `WORKER`."""
+STARTS = 3
+"""Processes of each installation that are started, in turns; the last of them are measured further."""
 
 WORKER = """
 import itertools, json, sys, threading, time
@@ -85,12 +94,16 @@ class Installation:
         options: What `WORKER` takes.
         packages: The folder that its packages are imported from; None = where they are installed.
 
+    Attributes:
+        facts: What it says of itself.
+        first_answer_s: Seconds from its start to its first answer, to FIRST.
+
     Raises:
         BadInstallationError: It does not start.
     """
 
     def __init__(self, python: Path, options: dict[str, Any], packages: Path | None = None):
-        self._python = python
+        self._python, started = python, time.perf_counter()
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         if packages is not None:
             environment["PYTHONPATH"] = str(packages)
@@ -107,6 +120,8 @@ class Installation:
         except OSError as error:
             raise BadInstallationError(f"{str(python)!r} cannot be run: {reason_of(error)}") from error
         self.facts: dict[str, Any] = self._answer()
+        self.run(FIRST, 0)
+        self.first_answer_s = time.perf_counter() - started
 
     def run(self, case: str, seed: int) -> float:
         """Milliseconds of a case."""
@@ -123,6 +138,13 @@ class Installation:
                 f"the proxqa of {str(self._python)!r} has ended; expected an installation that answers"
             )
         return json.loads(line)
+
+    def peak_mb(self) -> float:
+        """The most memory that it has had so far, in MB; NaN where the system does not say."""
+        with contextlib.suppress(OSError, StopIteration):
+            lines = Path(f"/proc/{self._process.pid}/status").read_text(encoding="utf-8").splitlines()
+            return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) / MB
+        return math.nan
 
     def stop(self) -> None:
         """End the process."""
@@ -151,31 +173,56 @@ def against(
         cases: Some of CASES.
 
     Returns:
-        For both `facts` and percentiles of milliseconds by case, and `times_faster` by case: the other's median
-        divided by this one's.
+        For both `facts`, percentiles of milliseconds by case, and `starts`: the median of seconds to the first answer
+        and the most memory. `times_faster` by case: the other's median divided by this one's.
 
     Raises:
         BadInstallationError: The other one is none, or fails.
     """
     other_python = python_of(venv)
-    ours = {"device": device, "backend": backend, "int8": int8}
-    sides = {"this": Installation(Path(sys.executable), ours, Path(proxqa_core.__file__).parents[1])}
-    try:
-        sides["other"] = Installation(other_python, {"device": device})
-        spans: dict[str, dict[str, list[float]]] = {name: {case: [] for case in cases} for name in sides}
-        for index in range(-1, repeats):
-            for case in cases:
-                for name, side in sides.items():
-                    took = side.run(case, index + 1)
-                    if index >= 0:
-                        spans[name][case].append(took)
-            on_progress(f"{index + 1}/{repeats}")
+    makers = {
+        "this": lambda: Installation(
+            Path(sys.executable),
+            {"device": device, "backend": backend, "int8": int8},
+            Path(proxqa_core.__file__).parents[1],
+        ),
+        "other": lambda: Installation(other_python, {"device": device}),
+    }
+    first_answers: dict[str, list[float]] = {name: [] for name in makers}
+    for _ in range(STARTS - 1):
+        for name, make in makers.items():
+            side = make()
+            first_answers[name].append(side.first_answer_s)
+            side.stop()
+    with contextlib.ExitStack() as stack:
+        sides: dict[str, Installation] = {}
+        for name, make in makers.items():
+            sides[name] = make()
+            stack.callback(sides[name].stop)
+            first_answers[name].append(sides[name].first_answer_s)
+        spans = _in_turns(sides, cases, repeats, on_progress)
         figures = {name: {case: percentiles(values) for case, values in of.items()} for name, of in spans.items()}
         return {
             "facts": {name: side.facts for name, side in sides.items()},
             "milliseconds": figures,
             "times_faster": {case: figures["other"][case]["p50"] / figures["this"][case]["p50"] for case in cases},
+            "starts": {
+                name: {"first_answer_s": statistics.median(first_answers[name]), "peak_mb": side.peak_mb()}
+                for name, side in sides.items()
+            },
         }
-    finally:
-        for side in sides.values():
-            side.stop()
+
+
+def _in_turns(
+    sides: dict[str, Installation], cases: Sequence[str], repeats: int, on_progress: Progress
+) -> dict[str, dict[str, list[float]]]:
+    """Milliseconds of every round that counts, by installation and case."""
+    spans: dict[str, dict[str, list[float]]] = {name: {case: [] for case in cases} for name in sides}
+    for index in range(-1, repeats):
+        for case in cases:
+            for name, side in sides.items():
+                took = side.run(case, index + 1)
+                if index >= 0:
+                    spans[name][case].append(took)
+        on_progress(f"{index + 1}/{repeats}")
+    return spans

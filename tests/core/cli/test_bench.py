@@ -27,8 +27,9 @@ def measured(fake: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> list[BenchCon
         times = {name: {"p50": v, "p95": 1.2 * v, "p99": 1.3 * v} for name, v in p50.items()}
         facts = dict.fromkeys(("model", "device", "vision_encoder", "language_model"), "fake")
         floor = {"gflop": 90.0, "gflops": 900.0, "gbytes": 20.0, "image_ms": 100.0}
+        peers = {"ratios": {"y": 9.0}, "ratios_both_digits": {"y": 7.0}, "same_answers": {"y": 1.0}}
         report = {"milliseconds": times, "floor": floor, "times_floor": 1.5, "objects": 8, "threads": 2}
-        return {**facts, **report, "repeats": config.repeats, "ratios": {"y": 9.0}, "same_answers": {"y": 1.0}}
+        return {**facts, **report, "repeats": config.repeats, **peers}
 
     monkeypatch.setattr("proxqa_core.evaluation.bench.bench", bench)
     return asked
@@ -51,11 +52,14 @@ def test_against_another_installation(monkeypatch: pytest.MonkeyPatch, capsys: p
     def against(venv: Path, repeats: int, *given: Any) -> dict[str, Any]:
         assert (str(venv), repeats, given[:3]) == ("old", 4, ("auto", "openvino", True))
         sides = {"this": {"a": {"p50": 50, "p95": 60}}, "other": {"a": {"p50": 150, "p95": 160}}}
-        return {"milliseconds": sides, "times_faster": {"a": 3.0}}
+        starts = {"this": {"first_answer_s": 4.0, "peak_mb": 900.0}, "other": {"first_answer_s": 9.0, "peak_mb": 800.0}}
+        return {"milliseconds": sides, "times_faster": {"a": 3.0}, "starts": starts}
 
     monkeypatch.setattr("proxqa_core.evaluation.bench_against.against", against)
     assert main(["bench", "--against", "old", "--repeats", "4", "--backend", "openvino", "--int8"]) == 0
-    assert "a 50 60 150 160 3.00" in " ".join(capsys.readouterr().out.split())
+    output = capsys.readouterr().out
+    assert "a 50 60 150 160 3.00" in " ".join(output.split())
+    assert "other: 9.0 s from its start to the first answer, at most 800 MB of memory" in output
 
 
 def test_quietly(measured: list[BenchConfig], capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,6 +28,8 @@ def test_all_ways_say_the_same_and_sharing_is_faster(exact, monkeypatch):
         assert 0 < spans["p50"] <= spans["p95"] <= spans["p99"] and spans["rounds"] == 2
     for name, ratio in report["ratios"].items():
         assert ratio == pytest.approx(times[f"peer: {name}"]["p50"] / times["peer: engine"]["p50"])
+        both = times["peer: engine, both digits"]["p50"]
+        assert report["ratios_both_digits"][name] == pytest.approx(times[f"peer: {name}"]["p50"] / both)
         assert report["same_answers"][name] >= 3 / 4, name  # in float32; near ties may fall either way
     assert report["ratios"]["loop of generate"] > 1.5
     floor = report["floor"]
@@ -56,7 +58,8 @@ def test_a_plot_has_a_bar_for_every_case_and_escapes_names():
     assert widths[0] < widths[1]
 
 
-def test_two_installations_take_turns(tmp_path: Path):
+def test_two_installations_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("proxqa_core.evaluation.bench_against.STARTS", 1)
     (tmp_path / "bin").mkdir()
     program = "import json, sys\nprint(json.dumps({'model': 'old'}), flush=True)\n"
     program += "for line in sys.stdin: print(100 + json.loads(line)[1], flush=True)\n"
@@ -67,6 +70,8 @@ def test_two_installations_take_turns(tmp_path: Path):
     other, this = (report["milliseconds"][side]["image + 8 names"] for side in ("other", "this"))
     assert other["p50"] == 101.5 and this["rounds"] == 2 and len(lines) == 3
     assert report["times_faster"]["image + 8 names"] == pytest.approx(101.5 / this["p50"])
+    ours, theirs = report["starts"]["this"], report["starts"]["other"]
+    assert ours["first_answer_s"] > theirs["first_answer_s"] > 0 and ours["peak_mb"] > 300 > theirs["peak_mb"] > 5
 
 
 def test_what_is_no_installation_is_one_line(tmp_path: Path):
