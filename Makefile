@@ -33,6 +33,9 @@ SOURCES := CMakeLists.txt package.xml setup.py pyproject.toml \
 ifdef _ROS_WHEELS_BOOTSTRAP_COMPLETE
 unexport LD_LIBRARY_PATH
 endif
+# What a process imports is compiled once, not in every process: of hundreds that the tests start, each would take seconds
+# longer.
+unexport PYTHONDONTWRITEBYTECODE
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE PYTHONPATH PYTHONHOME AMENT_PREFIX_PATH CMAKE_PREFIX_PATH
 
 export FASTDDS_DEFAULT_PROFILES_FILE := $(CURDIR)/config/fastdds_shm.xml

@@ -50,9 +50,9 @@ Floats = NDArray[np.float32]
 
 def openvino_networks(model: LoadedModel, config: BackendConfig, on_progress: Progress) -> Networks:
     """Both networks by OpenVINO; see `proxqa_core.backends.choice.Maker`."""
-    if config.name == AUTO:
-        _check_size(model, config)
     runtime = Runtime.of(model, config)
+    if config.name == AUTO:
+        _check_size(model, runtime)
     with ThreadPoolExecutor(1) as pool:  # both take a second, mostly on one core
         ready = [(model, pool.submit(OpenVinoLanguageModel, model, runtime))]
         encoder = OpenVinoVisionEncoder(model, runtime, on_progress)
@@ -224,7 +224,8 @@ class OpenVinoLanguageModel(TorchLanguageModel):
         self._layers = model.llava.model.language_model
         self._shape = LanguageShape.of(self._layers.config)
         _check_memory(self._layers, runtime)
-        self._request = runtime.compile(language_graph(self._layers, runtime.int8), runtime.int8)
+        graph = language_graph(self._layers, runtime.precision == "bf16", runtime.int8)
+        self._request = runtime.compile(graph, runtime.int8)
         self.description = runtime.describe(runtime.int8)
         ours, theirs = self._tried()
         _check("language model", ours, theirs, MIN_COSINE_INT8 if runtime.int8 else MIN_COSINE)
@@ -327,9 +328,14 @@ def _check(what: str, ours: torch.Tensor, theirs: torch.Tensor, least: float) ->
         raise BackendError(f"the {what}'s graph computes something else: cosine {cosine:.4f}, expected {least} or more")
 
 
-def _check_size(model: LoadedModel, config: BackendConfig) -> None:
+def _bytes_per_weight(runtime: Runtime) -> int:
+    """What a weight of the language model takes in OpenVINO's copy."""
+    return 1 if runtime.int8 else 2 if runtime.precision == "bf16" else 4
+
+
+def _check_size(model: LoadedModel, runtime: Runtime) -> None:
     """Raise BackendError where OpenVINO's copy of the weights is too large for being taken unasked."""
-    parts = ((4, model.llava.model.vision_tower), (1 if config.int8 else 4, model.llava.model.language_model))
+    parts = ((4, model.llava.model.vision_tower), (_bytes_per_weight(runtime), model.llava.model.language_model))
     copy = sum(size * p.numel() for size, part in parts for p in part.parameters())
     if copy > MAX_AUTO_COPY_MB * MB:
         raise BackendError(
@@ -340,8 +346,7 @@ def _check_size(model: LoadedModel, config: BackendConfig) -> None:
 
 def _check_memory(module: torch.nn.Module, runtime: Runtime) -> None:
     """Raise BackendError where a second copy of the weights does not fit into half of what is available."""
-    weights = sum(p.numel() for p in module.parameters())
-    needed = weights * (1 if runtime.int8 else 4)
+    needed = _bytes_per_weight(runtime) * sum(p.numel() for p in module.parameters())
     free = available()
     if free is not None and needed > free / 2:
         raise BackendError(f"its copy of the weights takes {needed / MB:.0f} MB, {free / MB:.0f} MB are available")

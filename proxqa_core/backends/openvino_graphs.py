@@ -83,11 +83,14 @@ def vision_graph(encoder: Any, size: int) -> Any:
         return ov.convert_model(encoder, example_input=example, input=[ov.PartialShape([-1, 3, size, size])])
 
 
-def language_graph(language_model: Any, int8: bool = False) -> Any:
+def language_graph(language_model: Any, bf16: bool = False, int8: bool = False) -> Any:
     """The layers of a language model of one of ARCHITECTURES, with its last norm.
 
     Args:
-        language_model: The module of `transformers`, without embeddings and output layer.
+        language_model: The module of `transformers`, without embeddings and output layer; it must stay, with its
+            weights as they are, as long as the graph and what is compiled of it: their memory is shared.
+        bf16: Whether linear layers are written down in bfloat16 where the weights are in it. A graph in float32 that is
+            compiled for bfloat16 computes the same and keeps the weights in float32 beside it.
         int8: Whether the weights of the linear layers are rounded to 8 bits, in groups of INT8_GROUP.
 
     Returns:
@@ -97,14 +100,14 @@ def language_graph(language_model: Any, int8: bool = False) -> Any:
         Its outputs are the hidden states [branches, tokens, hidden], and the keys and values
         [layers, branches, kv_heads, tokens, head_size] of the rows.
     """
-    return _LanguageGraph(language_model, int8).build()
+    return _LanguageGraph(language_model, bf16, int8).build()
 
 
 class _LanguageGraph:
     """Writes the graph down, see `language_graph`."""
 
-    def __init__(self, language_model: Any, int8: bool):
-        self._module, self._int8 = language_model, int8
+    def __init__(self, language_model: Any, bf16: bool, int8: bool):
+        self._module, self._bf16, self._int8 = language_model, bf16, int8
         self._shape = s = LanguageShape.of(language_model.config)
         self._rows = op.parameter([-1, -1, s.hidden], np.float32, "rows")
         self._cos, self._sin = (op.parameter([-1, -1, 1, s.head_size], np.float32, n) for n in ("cos", "sin"))
@@ -172,14 +175,22 @@ class _LanguageGraph:
         return op.multiply(op.multiply(rows, op.divide(op.constant(_ONE), root)), _constant(module.weight))
 
     def _linear(self, module: Any, rows: Any) -> Any:
-        weight = _int8(module.weight) if self._int8 else _constant(module.weight)
-        out = op.matmul(rows, weight, False, True)
+        if self._bf16 and not self._int8 and module.weight.dtype == torch.bfloat16:
+            out = op.convert(op.matmul(op.convert(rows, "bf16"), _as_it_is(module.weight), False, True), "f32")
+        else:
+            out = op.matmul(rows, _int8(module.weight) if self._int8 else _constant(module.weight), False, True)
         return out if module.bias is None else op.add(out, _constant(module.bias))
 
 
 def _constant(weight: torch.Tensor) -> Any:
     """A weight in float32; its memory is shared where it is in float32 already."""
     return op.constant(weight.detach().float().contiguous().numpy(), shared_memory=True)
+
+
+def _as_it_is(weight: torch.Tensor) -> Any:
+    """A weight in bfloat16, which NumPy does not know; its memory is shared."""
+    bits = weight.detach().contiguous().view(torch.int16).numpy()
+    return op.constant(ov.Tensor(bits, ov.Shape(list(weight.shape)), ov.Type.bf16), shared_memory=True)
 
 
 def _int8(weight: torch.Tensor) -> Any:

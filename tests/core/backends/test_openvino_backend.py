@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,6 +114,20 @@ def test_int8_weights_stay_close(exact: ProximityEngine) -> None:
     ours, theirs = small.encode_image(picture(3)), exact.encode_image(picture(3))
     for a, b in zip(ours.depths(QUERIES), theirs.depths(QUERIES), strict=True):
         assert a.depth == pytest.approx(b.depth, abs=0.03)
+
+
+def test_weights_in_bfloat16_stay_as_they_are(base: Path) -> None:
+    """Written down in float32 they would be held twice, once of them in twice the memory."""
+    _need_openvino()
+    from proxqa_core.backends.openvino_graphs import language_graph
+
+    layers = load(str(base), device="cpu", dtype="bfloat16").llava.model.language_model
+
+    def matrices(graph: Any) -> set[str]:
+        constants = (o for o in graph.get_ops() if o.get_type_name() == "Constant" and len(o.shape) == 2)
+        return {o.get_element_type().get_type_name() for o in constants}
+
+    assert matrices(language_graph(layers, bf16=True)) == {"bf16"} and matrices(language_graph(layers)) == {"f32"}
 
 
 def test_another_adapter_is_another_graph(base: Path, tmp_path: Path) -> None:
