@@ -39,7 +39,7 @@ class Answer:
 
 
 class Answerer(Protocol):
-    """A model that can be asked. name: what reports call it. batch_size: questions that it takes at once."""
+    """A model that can be asked. name: what reports call it. batch_size: questions it takes at once, or one more."""
 
     name: str
     batch_size: int

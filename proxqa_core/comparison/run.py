@@ -2,12 +2,14 @@
 
 Promises: answers are appended to one JSON-lines file a model as they come; a run that was ended at any moment goes on
 where it was and ends with the same result. Errors are asked again, answers are not; an answer to another question of
-the same name (another data set, other words) is not taken for one to this. A torn last line is left out.
+the same name (another data set, other words) is not taken for one to this. A torn last line is left out. Both orders
+of a pair are answered in one go.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -48,18 +50,32 @@ def ask_all(
     with path.open("a", encoding="utf-8") as file:
         if path.stat().st_size and not _ends_a_line(path):
             file.write("\n")  # what was torn stays behind
-        for start in range(0, len(left), answerer.batch_size):
-            batch = left[start : start + answerer.batch_size]
-            for question, answer in zip(batch, answerer.answer(batch), strict=True):
-                answers[question.key] = answer
-                row = {"key": question.key, "asked": question.fingerprint, **asdict(answer)}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        for batch in _batches(left, answerer.batch_size):
+            new = answerer.answer(batch)
+            answers |= {question.key: answer for question, answer in zip(batch, new, strict=True)}
+            file.write("".join(_line(*both) for both in zip(batch, new, strict=True)))
             file.flush()
             os.fsync(file.fileno())
             done += len(batch)
             if on_progress is not None:
                 on_progress(answerer.name, done, len(questions))
     return answers
+
+
+def _batches(questions: Sequence[ComparisonQuestion], size: int) -> Iterator[list[ComparisonQuestion]]:
+    """At least so many questions at a time, those about one item together.
+
+    A model that reads an image once for both of them answers the second one up to rounding alike only where it has
+    answered the first: they are kept together or not at all.
+    """
+    batch: list[ComparisonQuestion] = []
+    for _, of_item in itertools.groupby(questions, key=lambda q: q.item.item_id):
+        batch += of_item
+        if len(batch) >= size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def _kept(path: Path) -> Iterator[tuple[str, str, Answer]]:
@@ -72,6 +88,11 @@ def _kept(path: Path) -> Iterator[tuple[str, str, Answer]]:
             yield str(raw.pop("key")), str(raw.pop("asked")), Answer(**raw)
         except (ValueError, TypeError, KeyError, AttributeError):
             continue  # torn while it was written
+
+
+def _line(question: ComparisonQuestion, answer: Answer) -> str:
+    row = {"key": question.key, "asked": question.fingerprint, **asdict(answer)}
+    return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def _ends_a_line(path: Path) -> bool:

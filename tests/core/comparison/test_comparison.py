@@ -141,6 +141,30 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert score("x", judge(questions, whole))["accuracy"] == 1.0
 
 
+class OnceForBoth(Talker):
+    """As our engine, which reads an image for the first of its questions; the next is answered alike but for rounding."""
+
+    def answer(self, questions: Sequence[ComparisonQuestion]) -> list[Answer]:
+        answers, before = super().answer(questions), ""
+        for i, question in enumerate(questions):
+            answers[i] = replace(answers[i], probability=0.75 if question.item.item_id != before else 0.75 + 1e-8)
+            before = question.item.item_id
+        return answers
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("stopped", [1, 2])
+def test_both_orders_of_a_pair_are_answered_in_one_go(tmp_path: Path, batch_size: int, stopped: int) -> None:
+    questions = list(questions_of([item(str(i)) for i in range(6)]))
+    said = {q.key: Answer("A") for q in questions}
+    whole = ask_all(OnceForBoth(said, batch_size), questions, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        ask_all(OnceForBoth(said, batch_size, fails_after=stopped), questions, tmp_path / "cut")
+    assert ask_all(OnceForBoth(said, batch_size), questions, tmp_path / "cut") == whole
+    cut, unbroken = (answers_file(tmp_path / name, "talker/x").read_bytes() for name in ("cut", "whole"))
+    assert cut == unbroken and whole["3/BA"].probability == 0.75 + 1e-8
+
+
 def test_answers_to_other_questions_of_the_same_name_are_not_taken(tmp_path: Path) -> None:
     of_cups, of_cats = list(questions_of([item()])), list(questions_of([item(names=("cup", "cat"))]))
     other_image = list(questions_of([replace(item(), image=b"another")]))
