@@ -142,7 +142,7 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 class OnceForBoth(Talker):
-    """As our engine, which reads an image for the first of its questions; the next is answered alike but for rounding."""
+    """As our engine, which reads an image for its first question; the next is answered alike but for rounding."""
 
     def answer(self, questions: Sequence[ComparisonQuestion]) -> list[Answer]:
         answers, before = super().answer(questions), ""
