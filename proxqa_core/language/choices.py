@@ -14,7 +14,9 @@ from dataclasses import replace
 
 from proxqa_core.errors import NotUnderstoodError
 from proxqa_core.language.formats import AnswerStyle, Option, Request
+from proxqa_core.language.lexicon import FARTHEST, GENERIC, NEAREST, words_of
 from proxqa_core.language.phrases import KnownNames, key_of
+from proxqa_core.language.referring import read_expression
 from proxqa_core.language.rules import Question
 from proxqa_core.types import QuestionKind
 
@@ -28,6 +30,7 @@ _MARK = re.compile(
     r"|(?:object|box|item|thing|person|area) [a-z0-9]|[a-h]|<?(?:mask|region)s?\d*>?|[\d.,\s%]+)",
     re.I,
 )
+_ANYTHING = words_of("thing things object objects item items obstacle obstacles stuff")
 _BEFORE_ARTICLE = (
     "of|on|in|with|at|to|by|near|under|behind|over|above|below|beside|from|and|for|against|around|inside|into|through"
     "|across|off|like|up|down|between|along|all|both|as|onto|without|beneath|beyond|atop|upon"
@@ -39,6 +42,7 @@ _NO_NAME = re.compile(
     r"|.*\b(?:which is|these objects|the one|is the|are the|looks? (?:like|young|old|big|small)|identify|choose|answer|respond|provide|pinpoint|than|whether|name of the|bounding box|the camera|in order|(?:this|the) (?:photo|image|picture))\b.*"
     r"|.*\b(?:closer|nearer|farther|further)\b.*|(?:nearest|closest|farthest|furthest) (?:object|thing|item|one)"
     r"|(?:right|left|true|false|correct|wrong|forwards?|backwards?)"
+    r"|(?:average|mean|median|min|minimum|minimal|max|maximum|maximal|total|overall)"
     r"|(?:about |around |~ ?)?[\d.,]+ ?(?:m|cm|mm|km|ft|met(?:er|re)s?|centimet(?:er|re)s?|feet|foot|inch(?:es)?|yards?|steps?)(?: away)?"
     r"|.*(?<!who )(?<!that )(?<!which )\b(?:is|are|was|were|does|did)\b.+"
     r'|.*[{}"].*'
@@ -140,9 +144,20 @@ def checked(found: Question, request: Request, known: KnownNames) -> Question:
                 f"the question is not understood: {name[:60]!r} would be an object's name; ask in fewer words, for example "
                 "'which is closer, the chair or the table?'"
             )
+        if name not in known.names and _is_anything(name):
+            raise NotUnderstoodError(
+                f"{name!r} may be anything of such a place or colour; name what is there, for example 'the chair on the "
+                "left', or ask 'what is nearest?'"
+            )
     if request.marked and not re.search(r"\w", " ".join(found.names)):
         raise _only_marked("highlighted by a box")
     return found
+
+
+def _is_anything(name: str) -> bool:
+    """Whether a name has a place or a colour and no noun: "thing on the left", "red object"."""
+    words = read_expression(name).name.casefold().split()
+    return all(w in GENERIC or w in FARTHEST | NEAREST for w in words) and any(w in _ANYTHING for w in words)
 
 
 def _only_marked(name: str) -> NotUnderstoodError:

@@ -87,6 +87,7 @@ _IS_THERE = frozenset(
     )
 )
 _IN_VIEW = words_of("visible there somewhere anywhere around here")
+_ALL_OTHERS = words_of("else others other rest everything all")
 _NUMBERS = words_of("two three four five six several both many some any")
 _NOT_ONE_THING = PLACES | BESIDE | SEPARATORS | CLOSER | FARTHER | NEAREST | FARTHEST | MORE | LESS
 _NOT_ONE_THING |= words_of("two three four five six several both many than left right to of from before after")
@@ -269,7 +270,7 @@ class QuestionReader:
         return self._question(QuestionKind.SORT, self._names(rest, extra=_ORDER_WORDS | leads))
 
     def _is_list(self) -> bool:
-        return len(self.words) > 1 and self.words[0] in LISTING
+        return bool(self.words) and self.words[0] in LISTING
 
     def _asks_for_order(self) -> bool:
         return self._has("in", "what", "order") or self._has("in", "which", "order") or self._has("the", "order")
@@ -421,6 +422,8 @@ class QuestionReader:
     ) -> Question:
         """'is X closer than Y', 'is it closer to me than Y'. middle: what stands before "than"."""
         first, second = self._names([*left, _COMMA, *middle]), self._names(right)
+        if len(first) == 1 and self._is_yes_no() and _means_all_others(right):
+            return self._claim(kind is QuestionKind.CLOSER, first)
         asks_subject = bool(left) and left[0].word in ASKING and left[0].word != "how"
         if not first and second and not asks_subject and len(self.known.names) == 2:
             first = tuple(n for n in self.known.names if n not in second)
@@ -453,14 +456,25 @@ class QuestionReader:
             return None  # "go to the nearest chair"
         # "which is the nearest of X, Y and Z" has its list after "of", "which of X, Y and Z is the nearest" before it.
         names = self._names_around(left, right)
-        claims = self._is_yes_no() and len(self._names(left)) == 1
-        if claims:
-            names = self._with_rivals(names)
+        if any(t.word in (FARTHEST if near else NEAREST) for t in right):  # "what is nearest, and what farthest?"
+            rest = [t for t in right if t.word not in NEAREST | FARTHEST]
+            return self._question(QuestionKind.SORT, self._names_around(left, rest))
+        if self._is_yes_no() and len(self._names(left)) == 1:
+            return self._claim(near, names)
+        return self._of_several(near, names)
+
+    def _of_several(self, near: bool, names: tuple[str, ...], yes_no: bool = False) -> Question:
+        """The nearest (farthest) of these: of two, which is closer; of one, of its kind; of none, of all."""
         if len(names) == 2:
-            return self._question(QuestionKind.CLOSER if near else QuestionKind.FARTHER, names, claims)
+            return self._question(QuestionKind.CLOSER if near else QuestionKind.FARTHER, names, yes_no)
         if len(names) == 1:
             names = (self._kind_of(names[0]),)
-        return self._question(QuestionKind.NEAREST if near else QuestionKind.FARTHEST, names, claims and len(names) > 1)
+        return self._question(QuestionKind.NEAREST if near else QuestionKind.FARTHEST, names, yes_no)
+
+    def _claim(self, near: bool, names: tuple[str, ...]) -> Question:
+        """Whether the first of these is the nearest (farthest)."""
+        names = self._with_rivals(names)
+        return self._of_several(near, names, yes_no=len(names) > 1)
 
     def _with_rivals(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """The names that "is the chair the nearest?" is about; () = whatever is in view.
@@ -614,6 +628,12 @@ class QuestionReader:
 def _leads_in(token: Token) -> bool:
     """Whether a word before a colon only says that names or distances follow: "objects:", "the distances of these:"."""
     return strippable(token) or token.word in _LEADING_IN
+
+
+def _means_all_others(tokens: Sequence[Token]) -> bool:
+    """Whether words say "everything else", "all the others", "the rest"."""
+    words = {t.word for t in tokens if t.word not in PUNCTUATION}
+    return bool(words & _ALL_OTHERS) and words <= _ALL_OTHERS | EVERYTHING | GENERIC | words_of("the of them in view")
 
 
 def _looks_like_a_name(piece: Sequence[Token]) -> bool:

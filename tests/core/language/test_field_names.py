@@ -14,7 +14,7 @@ from proxqa_core.types import QuestionKind
     [
         "Is the chair closer than 3 meters?",
         "Is the person closer than the chair but farther than the table?",
-        "Tell me the nearest and the farthest object",
+        "How far is the closest object on the right?",
         "Does the man in front of the bus look young?",
         '{"question": "Which is closer, the pot or the pan?"}',
     ],

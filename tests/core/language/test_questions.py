@@ -230,6 +230,48 @@ def test_yes_no_is_told_from_a_choice(question: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("question", "names"),
+    [
+        ("What is nearest and what is farthest?", ()),
+        ("nearest and farthest: jug, tent, plate", ("jug", "tent", "plate")),
+    ],
+)
+def test_both_ends_are_an_order(question: str, names: tuple[str, ...]) -> None:
+    found = understand(question)
+    assert (found.kind, found.names) == (QuestionKind.SORT, names)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What is the nearest thing on the left?",
+        "how far is the object in the middle?",
+        "Which is closer, the red thing or the jug?",
+        "how far is the leftmost obstacle?",
+    ],
+)
+def test_a_place_or_a_colour_without_a_noun_is_refused(question: str) -> None:
+    """Something would be found, and be called so."""
+    with pytest.raises(NotUnderstoodError, match="may be anything"):
+        understand(question)
+    known = ["thing on the left", "object in the middle", "red thing", "leftmost obstacle"]
+    assert set(understand(question, known).names) & set(known)  # unless it is known by a box
+
+
+@pytest.mark.parametrize("question", ["What is the minimum distance?", "average depth", "max distance"])
+def test_a_word_of_statistics_is_no_name(question: str) -> None:
+    with pytest.raises(NotUnderstoodError, match="would be an object's name"):
+        understand(question)
+
+
+@pytest.mark.parametrize("question", ["sort", "please sort", "Rank", "list", "order"])
+def test_an_order_of_one_word_is_no_name(question: str) -> None:
+    found = understand(question, ["jug", "tent"])
+    assert (found.kind, found.names) == (QuestionKind.SORT, ())
+    assert understand("list", ["list", "tent"]).names == ("list",)  # unless it is known as one
+
+
+@pytest.mark.parametrize(
     ("question", "known", "kind", "names", "yes_no"),
     [
         ("Is the jug the nearest?", ["plate", "jug", "tent"], N, ("jug", "plate", "tent"), True),
@@ -238,6 +280,9 @@ def test_yes_no_is_told_from_a_choice(question: str) -> None:
         ("Is the jug or the plate the nearest?", [], C, ("jug", "plate"), False),
         ("Is the jug the nearest?", [], N, (), False),  # of whatever is in view
         ("Is the red car the closest car?", ["red car", "blue car", "tent"], C, ("red car", "blue car"), True),
+        ("Is the jug closer than everything else?", ["plate", "jug", "tent"], N, ("jug", "plate", "tent"), True),
+        ("Is the jug farther than all the others?", ["plate", "jug"], F, ("jug", "plate"), True),
+        ("Is the jug nearer than the rest of them?", [], N, (), False),
         ("Is the red car the closest car?", [], N, ("car",), False),  # not the red car against whatever car is found
     ],
 )
