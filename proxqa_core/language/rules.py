@@ -455,13 +455,23 @@ class QuestionReader:
         if left and not asking and self._names(left):
             return None  # "go to the nearest chair"
         # "which is the nearest of X, Y and Z" has its list after "of", "which of X, Y and Z is the nearest" before it.
-        names = self._names_around(left, right)
         if any(t.word in (FARTHEST if near else NEAREST) for t in right):  # "what is nearest, and what farthest?"
             rest = [t for t in right if t.word not in NEAREST | FARTHEST]
             return self._question(QuestionKind.SORT, self._names_around(left, rest))
-        if self._is_yes_no() and len(self._names(left)) == 1:
-            return self._claim(near, names)
-        return self._of_several(near, names)
+        claimed = self._claimed(left, right)
+        return self._claim(near, claimed) if claimed else self._of_several(near, self._names_around(left, right))
+
+    def _claimed(self, left: list[Token], right: list[Token]) -> tuple[str, ...]:
+        """The names around "nearest" where the first is said to be it: "is the chair the nearest?"; () = none is.
+
+        "Is the nearest object the chair?" asks what it is, unless the chair is known.
+        """
+        if not self._is_yes_no():
+            return ()
+        if len(self._names(left)) == 1:
+            return self._names_around(left, right)
+        named = self._names(right[1:]) if right and right[0].word in GENERIC else ()
+        return named if len(named) == 1 and named[0] in self.known.names else ()
 
     def _of_several(self, near: bool, names: tuple[str, ...], yes_no: bool = False) -> Question:
         """The nearest (farthest) of these: of two, which is closer; of one, of its kind; of none, of all."""
@@ -482,11 +492,11 @@ class QuestionReader:
         Those that are known with it; of "is the red chair the nearest chair?" those of its kind, or its kind alone.
         """
         claimed, others = names[0], names[1:]
-        if len(others) == 1 and key_of(claimed)[-len(key_of(others[0])) :] == key_of(others[0]):
-            kind = key_of(others[0])
-            alike = tuple(n for n in self.known.names if key_of(n)[-len(kind) :] == kind and n != claimed)
+        if len(others) == 1 and _is_one_of(claimed, others[0]):
+            alike = tuple(n for n in self.known.names if n != claimed and _is_one_of(n, others[0]))
             return (claimed, *alike) if alike else others
-        others = others or tuple(n for n in self.known.names if n != claimed)
+        # of "the left chair" a known "chair" may be the same
+        others = others or tuple(n for n in self.known.names if n != claimed and not _is_one_of(claimed, n))
         return (claimed, *others) if others else ()
 
     def _reached_first(self) -> Question | None:
@@ -628,6 +638,12 @@ class QuestionReader:
 def _leads_in(token: Token) -> bool:
     """Whether a word before a colon only says that names or distances follow: "objects:", "the distances of these:"."""
     return strippable(token) or token.word in _LEADING_IN
+
+
+def _is_one_of(name: str, kind: str) -> bool:
+    """Whether a name ends with that of a kind: "red chair" with "chair"."""
+    key = key_of(kind)
+    return key_of(name)[-len(key) :] == key
 
 
 def _means_all_others(tokens: Sequence[Token]) -> bool:

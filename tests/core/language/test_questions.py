@@ -283,6 +283,9 @@ def test_an_order_of_one_word_is_no_name(question: str) -> None:
         ("Is the jug closer than everything else?", ["plate", "jug", "tent"], N, ("jug", "plate", "tent"), True),
         ("Is the jug farther than all the others?", ["plate", "jug"], F, ("jug", "plate"), True),
         ("Is the jug nearer than the rest of them?", [], N, (), False),
+        ("Is the nearest object the jug?", ["plate", "jug"], C, ("jug", "plate"), True),
+        ("Is the nearest thing the jug?", ["plate", "jug", "tent"], N, ("jug", "plate", "tent"), True),
+        ("Is the left jug the nearest?", ["jug", "plate"], C, ("left jug", "plate"), True),
         ("Is the red car the closest car?", [], N, ("car",), False),  # not the red car against whatever car is found
     ],
 )
@@ -542,6 +545,7 @@ def test_words_before_a_colon_that_only_lead_in_are_none(lead: str) -> None:
         "What is behind the nearest chair?",
         "How many objects are closer than the chair?",
         "Is the nearest object a chair?",
+        "Is the closest thing a chair?",
         # a rest of a sentence that would be taken for a name
         "Is the chair at least as far as the table?",
         "What would I hit first driving straight, the box or the wall?",
