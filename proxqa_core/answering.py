@@ -48,8 +48,11 @@ class Perceiver(Protocol):
         """Which of two objects is closer."""
         ...
 
-    def ranking(self, objects: Sequence[ObjectQuery]) -> list[int]:
-        """Numbers of objects, the nearest first as `closer` tells; what is not seen last."""
+    def ranking(self, objects: Sequence[ObjectQuery], found: bool = False) -> list[int]:
+        """Numbers of objects, the nearest first as `closer` tells; what is not seen last.
+
+        found: Their boxes were found by their names, not given.
+        """
         ...
 
     def instances(self, name: str) -> list[ObjectQuery]:
@@ -97,6 +100,11 @@ class Ranker(Protocol):
     def ranking(self, objects: Sequence[ObjectQuery]) -> list[int]:
         """See Perceiver."""
         ...
+
+
+def as_found(thing: ObjectDepth) -> ObjectDepth:
+    """What was read in a box that had been found by a name, as if it had been asked for by that name."""
+    return replace(thing, box=None, found_at=thing.box) if thing.box is not None else thing
 
 
 def nearest_first(ranker: Ranker, objects: Sequence[ObjectQuery]) -> tuple[ObjectDepth, ...]:
@@ -364,15 +372,10 @@ def _kind_answer(perceiver: Perceiver, question: Question, known: Sequence[Objec
     boxes = [q.box for q in found if q.box is not None]
     labels = sentences.place_labels(name, boxes) if len(boxes) == len(found) else [q.name for q in found]
     read = [
-        replace(o, name=label) if given else replace(o, name=label, box=None, found_at=o.box)
+        replace(o if given else as_found(o), name=label)
         for o, label in zip(perceiver.depths(found), labels, strict=True)
     ]
-    return _depth_answer(question, _seen_first([read[i] for i in perceiver.ranking(found)]))
-
-
-def _seen_first(found: Sequence[ObjectDepth]) -> list[ObjectDepth]:
-    """The same, else in order; what was found and not given is not seen where its score is low."""
-    return sorted(found, key=lambda o: not o.is_answered)
+    return _depth_answer(question, [read[i] for i in perceiver.ranking(found, found=not given)])
 
 
 def _familiar_answer(perceiver: Perceiver, question: Question) -> ProximityAnswer:
@@ -384,8 +387,8 @@ def _familiar_answer(perceiver: Perceiver, question: Question) -> ProximityAnswe
     things = [thing for thing, _ in labelled]
     read = perceiver.depths(things) if things else ()
     seen = [
-        replace(read[i], name=labelled[i][1], box=None, found_at=read[i].box)
-        for i in (perceiver.ranking(things) if things else ())
+        replace(as_found(read[i]), name=labelled[i][1])
+        for i in (perceiver.ranking(things, found=True) if things else ())
         if read[i].score >= VISIBLE and math.isfinite(read[i].depth)
     ]
     if not seen:

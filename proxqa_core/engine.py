@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from proxqa_core.answering import (
     Familiar,
     answer,
+    as_found,
     as_queries,
     as_query,
     closer_answer,
@@ -317,7 +318,7 @@ class EncodedImage:
             first = self._first_is_closer(inside, seen, direct)
             return [closer_answer(of, first.get(pair, 0.5)) for pair, of in zip(queries, found, strict=True)]
 
-    def ranking(self, objects: Sequence[ObjectLike]) -> list[int]:
+    def ranking(self, objects: Sequence[ObjectLike], found: bool = False) -> list[int]:
         """Objects in order, as `closer` tells of every two of them (`proxqa_core.ranking`).
 
         A model that compares by stage 2 is asked about two objects; of more, whose every pair would take two branches
@@ -325,16 +326,20 @@ class EncodedImage:
 
         Args:
             objects: As of `depths`, whose errors these are.
+            found: Their boxes were found in the image by their names and not given: they are compared as those that
+                are asked about by name are, of which it is less certain that they are what is meant.
 
         Returns:
             Their numbers in `objects`, the nearest first; what is not seen last.
         """
         queries = as_queries(objects)
         with self._running():
-            found = self.depths(queries)
-            order = by_depth(found)
-            seen = sorted(i for i in order if found[i].is_answered)
-            return [*self._ranked(seen, queries, found), *order[len(seen) :]]
+            read = self.depths(queries)
+            if found:
+                read = tuple(as_found(o) for o in read)
+            order = by_depth(read)
+            seen = sorted(i for i in order if read[i].is_answered)
+            return [*self._ranked(seen, queries, read), *order[len(seen) :]]
 
     def _ranked(self, seen: list[int], queries: Sequence[ObjectQuery], found: Sequence[ObjectDepth]) -> list[int]:
         """Numbers of objects, all of them seen, the nearest first."""

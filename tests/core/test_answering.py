@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from proxqa_core.answering import (
     Familiar,
     answer,
+    as_found,
     as_queries,
     check_question,
     closer_answer,
@@ -53,11 +54,11 @@ class KnownPerceiver:
         first, second = self.depths([a, b])
         return closer_answer((first, second), self._first_is_closer(first, second))
 
-    def ranking(self, objects: Sequence[ObjectQuery]) -> list[int]:
-        found = self.depths(objects)
-        order = by_depth(found)
-        seen = sorted(i for i in order if found[i].is_answered)
-        return [*(seen[i] for i in self._ranked([found[i] for i in seen])), *order[len(seen) :]]
+    def ranking(self, objects: Sequence[ObjectQuery], found: bool = False) -> list[int]:
+        read = [as_found(o) if found else o for o in self.depths(objects)]
+        order = by_depth(read)
+        seen = sorted(i for i in order if read[i].is_answered)
+        return [*(seen[i] for i in self._ranked([read[i] for i in seen])), *order[len(seen) :]]
 
     def _ranked(self, seen: Sequence[ObjectDepth]) -> list[int]:
         pairs = pairs_of(len(seen))

@@ -176,6 +176,18 @@ def test_an_adapter_that_reasons_puts_two_in_order_by_stage_2_and_more_by_depths
     assert [depths[i] for i in view.ranking(STANDING)] == sorted(depths) and len(stage_2) == 2
 
 
+def test_what_was_found_is_put_in_order_as_by_name(engine):
+    """Boxes that are found weigh otherwise than those that are given, in an order as in "which is closer"."""
+    by_depth, by_ground, seen = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 9.0)
+    adapter = replace(
+        engine.model.adapter, closer_weights=by_depth, closer_weights_in_box=by_ground, visibility_in_box=seen
+    )
+    view = ProximityEngine(replace(engine.model, adapter=adapter), engine.networks).encode_image(picture(3))
+    assert view.ranking(STANDING) == [3, 2, 1, 0]  # the lowest first
+    depths = [o.depth for o in view.depths(STANDING)]
+    assert [depths[i] for i in view.ranking(STANDING, found=True)] == sorted(depths)
+
+
 def test_objects_outside_the_image_come_last(view):
     outside = ObjectQuery("moon", Box(1000, 10, 1100, 90))
     assert view.ranking([outside, *STANDING[:2]])[-1] == 0

@@ -28,7 +28,7 @@ class Perceiver:
         first, second = self.depths([a, b])
         return closer_answer((first, second), 0.9 if first.depth <= second.depth else 0.1)
 
-    def ranking(self, objects: Sequence[ObjectQuery]) -> list[int]:
+    def ranking(self, objects: Sequence[ObjectQuery], found: bool = False) -> list[int]:
         return by_depth(self.depths(objects))
 
 
