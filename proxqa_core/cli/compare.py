@@ -72,12 +72,14 @@ def run_compare(options: argparse.Namespace) -> None:
     servers = [_server(text) for text in options.server]
     if not (options.engine or options.hf or options.decision or servers or options.recorded):
         raise common.BadUsageError("nobody to ask; give --engine, --hf, --decision, --server or --recorded")
+    _check_places(options)
     left_out = ReadReport()
     read = READERS[options.kind](options.data, options.images, left_out)
     items = list(islice(unique_items(read, left_out), options.limit))
     questions = list(questions_of(items, both_orders=not options.one_order))
     if not questions:
-        raise common.BadUsageError(f"{options.data}: holds no pair to ask about; expected {options.kind}")
+        why = f" ({'; '.join(left_out.lines())[:300]})" if left_out.counts else ""
+        raise common.BadUsageError(f"{options.data}: holds no pair to ask about{why}; expected {options.kind}")
     scores: list[dict[str, Any]] = rule_scores(items)
     for answerer in _answerers(options, servers):
         with common.stdout_to_stderr():
@@ -118,6 +120,17 @@ def _answerers(options: argparse.Namespace, servers: Sequence[tuple[str, str]]) 
         yield by.OpenAIAnswerer(url, model, options.api_key, options.concurrency)
     for path in options.recorded:
         yield by.RecordedAnswerer(path)
+
+
+def _check_places(options: argparse.Namespace) -> None:
+    """Refuse a model or file that is not there before anybody is asked: who comes last is loaded last."""
+    for source in [*options.hf, *options.decision]:
+        is_path = source.startswith(("/", ".", "~")) or source.count("/") > 1  # an id is NAME or OWNER/NAME
+        if is_path and not Path(source).is_dir():
+            raise common.BadUsageError(f"{source}: no such folder; expected a model's, or its id on Hugging Face")
+    for path in options.recorded:
+        if not path.is_file():
+            raise common.BadUsageError(f"{path}: no such file; expected recorded answers")
 
 
 def _server(text: str) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from proxqa_core.datasets.reading import ReadReport, brief, is_inside
 IMAGE_MARK = "<image>"
 ROLES: dict[str, Literal["user", "assistant"]] = {"human": "user", "user": "user", "gpt": "assistant"}
 ROLES |= {"assistant": "assistant"}
-BEGUN_BY_GPT = "conversation begun by gpt (kept without that turn)"
+BEGUN_BY_GPT = "first turn that is gpt's (the rest is kept)"
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,9 @@ def test_our_engine_beside_rules_and_recorded_answers(
     [
         ([], 2, "nobody to ask"),
         (["--server", "localhost=x"], 2, "expected URL=MODEL"),
-        (["--recorded", "none.json"], 2, "none.json"),
+        (["--recorded", "none.json"], 2, "none.json: no such file"),
+        (["--engine", "--hf", "./no/model"], 2, "./no/model: no such folder; expected a model's"),
+        (["--engine", "--decision", "/no/model"], 2, "/no/model: no such folder"),
         (["--hf", "none/none", "--limit", "0"], 2, "whole number from 1"),
     ],
 )
@@ -72,6 +74,14 @@ def test_what_cannot_be_done_is_one_line(
     assert main(["compare", "folder", str(folder), "--out", str(tmp_path / "answers"), *more]) == code
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1 and says in said[0]
+
+
+def test_a_file_of_which_nothing_can_be_asked_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.tsv").write_text("index\timage\tquestion\tA\tB\tanswer\n0\tx\tq\tcup\tdog\tA\n")
+    (tmp_path / "r.json").write_text('{"id": "0", "answer": "A"}\n')
+    given = ["--recorded", str(tmp_path / "r.json"), "--out", str(tmp_path / "out")]
+    assert main(["compare", "tsv", str(tmp_path / "x.tsv"), *given]) == 2
+    assert "no pair to ask about (1 x row without image and answer A or B: row 0)" in capsys.readouterr().err
 
 
 def test_every_kind_of_source_can_be_named() -> None:
