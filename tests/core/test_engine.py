@@ -178,7 +178,7 @@ def test_an_adapter_that_reasons_puts_two_in_order_by_stage_2_and_more_by_depths
 
 def test_what_was_found_is_put_in_order_as_by_name(engine):
     """Boxes that are found weigh otherwise than those that are given, in an order as in "which is closer"."""
-    by_depth, by_ground, seen = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 9.0)
+    by_depth, by_ground, seen = (1.0, 0.0, 0.0), (0.01, 9.0, 0.0), (0.0, 0.0, 9.0)
     adapter = replace(
         engine.model.adapter, closer_weights=by_depth, closer_weights_in_box=by_ground, visibility_in_box=seen
     )
