@@ -2,8 +2,9 @@
 """How often the node tells depths of a camera's stream, and how old the image is by then; two installations in turns.
 
 Promises: each node runs as a process of its own, with the bundled model; images of one size, the same for both, reach
-it raw at a camera's rate from this process, over DDS, best effort; nothing is asked. The time a node takes until its
-first message is told apart and no part of the rest. Printed are a line for every turn and one for each installation.
+it raw at a camera's rate from this process, over DDS, best effort; nothing is asked. What a node tells is heard by a
+process of its installation, since DDS does not match two versions of a message. The time a node takes until its first
+message is told apart and no part of the rest. Printed are a line for every turn and one for each installation.
 
     .venv/bin/python scripts/stream_rate.py --seconds 30
     .venv/bin/python scripts/stream_rate.py --against OTHER/CHECKOUT --turns 2 --json out/stream.json
@@ -28,7 +29,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout's m
 import cv2
 import numpy as np
 import rclpy
-from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
@@ -36,8 +36,6 @@ from proxqa_core.evaluation.bench import picture
 from proxqa_core.files import write_text
 from proxqa_core.vision.image_file import as_image
 from proxqa_ros.common.conversions import rgb_to_image
-from proxqa_ros.common.qos import RELIABLE
-from proxqa_ros.msg import ObjectDepthArray
 from proxqa_ros.testing.camera import Camera, at_rate
 from proxqa_ros.testing.domain import own_domain
 from proxqa_ros.testing.errors import HarnessError
@@ -86,8 +84,46 @@ class Turn:
         }
 
 
-class Listener(NodeWatcher):
-    """Publishes the images and hears what is told of them.
+LISTENER = """
+import time
+import rclpy
+from rclpy.time import Time
+from proxqa_ros.msg import ObjectDepthArray
+
+rclpy.init()
+node = rclpy.create_node("stream_rate_listener")
+
+def heard(message):
+    age = node.get_clock().now() - Time.from_msg(message.header.stamp, node.get_clock().clock_type)
+    print("heard", time.monotonic(), age.nanoseconds / 1e6, flush=True)
+
+subscription = node.create_subscription(ObjectDepthArray, "object_depths", heard, 10)
+rclpy.spin(node)
+"""
+"""Prints when each message came, by the clock that all processes share, and how old its image was, in milliseconds."""
+
+
+class Listener:
+    """Hears what a node tells.
+
+    Args:
+        process: Runs LISTENER.
+        log: What it prints.
+    """
+
+    def __init__(self, process: NodeProcess, log: Path) -> None:
+        self._process, self._log = process, log
+
+    def heard(self) -> list[tuple[float, float]]:
+        """Of every message so far, when it came and the age in milliseconds."""
+        self._process.check()
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        parts = (line.split() for line in lines if line.startswith("heard ") and line.endswith("\n"))
+        return [(float(at), float(age)) for _, at, age in parts]
+
+
+class Source(NodeWatcher):
+    """Publishes the images.
 
     Args:
         domain: The ROS domain id.
@@ -96,41 +132,45 @@ class Listener(NodeWatcher):
     def __init__(self, domain: int) -> None:
         super().__init__(domain, "stream_rate")
         self.camera = Camera(self.node)
-        self.heard: list[tuple[float, float]] = []
-        self.node.create_subscription(ObjectDepthArray, "object_depths", self._on_depths, RELIABLE)
         self.start()
 
-    def _on_depths(self, message: ObjectDepthArray) -> None:
-        age = self.node.get_clock().now() - Time.from_msg(message.header.stamp, self.node.get_clock().clock_type)
-        self.heard.append((time.monotonic(), age.nanoseconds / 1e6))
+
+def python_of(checkout: Path) -> Path:
+    """The Python of an installation; HarnessError where there is none."""
+    python = checkout / ".venv/bin/python"
+    if not python.exists():
+        raise HarnessError(f"{checkout}: has no .venv/bin/python; expected a checkout that is set up")
+    return python
 
 
 def node_of(checkout: Path, names: Sequence[str]) -> list[str]:
     """The command that starts the node of an installation."""
-    python, script = checkout / ".venv/bin/python", checkout / "scripts/proximity_node"
-    for path in (python, script):
-        if not path.exists():
-            raise HarnessError(f"{checkout}: has no {path.relative_to(checkout)}; expected a checkout that is set up")
-    return [str(python), str(script), "--ros-args", "-p", f"objects:={json.dumps(list(names))}"]
+    script = checkout / "scripts/proximity_node"
+    if not script.exists():
+        raise HarnessError(f"{checkout}: has no scripts/proximity_node; expected a checkout of proxqa")
+    return [str(python_of(checkout)), str(script), "--ros-args", "-p", f"objects:={json.dumps(list(names))}"]
 
 
 def measure(checkout: Path, image: Image, hz: float, seconds: float, names: Sequence[str]) -> Turn:
     """One turn of one installation."""
     turn = Turn()
-    with own_domain() as domain, tempfile.TemporaryDirectory() as folder, Listener(domain) as listener:
+    with own_domain() as domain, tempfile.TemporaryDirectory() as folder, Source(domain) as source:
+        log = Path(folder) / "listener.log"
         started = time.monotonic()
         process = NodeProcess(node_of(checkout, names), domain, Path(folder) / "node.log", checkout)
-        with process, at_rate(hz, lambda _: listener.camera.publish(image)):
+        hearing = NodeProcess([str(python_of(checkout)), "-c", LISTENER], domain, log, checkout)
+        with process, hearing, at_rate(hz, lambda _: source.camera.publish(image)):
+            listener = Listener(hearing, log)
 
             def begun() -> bool:
                 process.check()
-                return bool(listener.heard)
+                return bool(listener.heard())
 
             if not wait_until(begun, START_TIMEOUT_S):
                 raise HarnessError(
                     f"no depths after {START_TIMEOUT_S:.0f} s; the node's log says:\n{process.log_tail()}"
                 )
-            turn.first_s = listener.heard[0][0] - started
+            turn.first_s = listener.heard()[0][0] - started
             time.sleep(WARM_UP_S)
             since = time.monotonic()
             while time.monotonic() < since + seconds:
@@ -138,7 +178,7 @@ def measure(checkout: Path, image: Image, hz: float, seconds: float, names: Sequ
                 turn.peak_mib = max(turn.peak_mib, resident(process.pid))
                 time.sleep(0.2)
             turn.seconds = time.monotonic() - since
-            turn.ages_ms = [age for at, age in list(listener.heard) if since <= at <= since + turn.seconds]
+            turn.ages_ms = [age for at, age in listener.heard() if since <= at <= since + turn.seconds]
     return turn
 
 
