@@ -12,7 +12,8 @@ SHELL := /bin/bash
 
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check
-# Modules are compiled when they are first imported: of torch's and transformers' most never are.
+# Modules are compiled when they are first imported: of torch's and transformers' most never are. That is so whatever
+# PYTHONDONTWRITEBYTECODE says: each of the hundreds of processes that the tests start would compile them anew, in seconds.
 INSTALL := $(PIP) install --quiet --no-compile
 CONSTRAINED := -c requirements/lock.txt
 DEPENDENCIES := $(VENV)/.proxqa-dependencies
@@ -33,8 +34,6 @@ SOURCES := CMakeLists.txt package.xml setup.py pyproject.toml \
 ifdef _ROS_WHEELS_BOOTSTRAP_COMPLETE
 unexport LD_LIBRARY_PATH
 endif
-# What a process imports is compiled once, not in every process: of hundreds that the tests start, each would take seconds
-# longer.
 unexport PYTHONDONTWRITEBYTECODE
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE PYTHONPATH PYTHONHOME AMENT_PREFIX_PATH CMAKE_PREFIX_PATH
 
@@ -60,6 +59,7 @@ $(DEPENDENCIES): requirements/lock.txt requirements/build.txt requirements/base-
 
 $(INSTALLED): $(DEPENDENCIES) $(SOURCES)
 	$(INSTALL) $(CONSTRAINED) --no-warn-conflicts --no-build-isolation .
+	@$(RUN) -c "import proxqa_core.engine"  # compiled now, for starts by who may not write here
 	@touch "$@"
 
 $(TOOLS): $(DEPENDENCIES) requirements/dev.txt
