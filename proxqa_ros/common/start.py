@@ -73,7 +73,10 @@ def said_at_start(
     Returns:
         Whether that was all that was asked for.
     """
-    own = remove_ros_args(args=list(sys.argv if args is None else args))
+    try:
+        own = remove_ros_args(args=list(sys.argv if args is None else args))
+    except Exception:  # of a private class; `init_ros` says what is wrong with them
+        return False
     if args is None or (own and not own[0].startswith("-")):
         own = own[1:]  # the program itself comes first
     if {"-h", "--help"} & set(own):
@@ -138,8 +141,15 @@ _MIXED = re.compile(r"params file: '(?:--params-file )?(.+?)'.*Sequence should b
 _EMPTY = re.compile(r"params file: '(?:--params-file )?(.+?)'.*No value at line (\d+)")
 
 
+_NO_FILE = re.compile(r"params file: '(?:--params-file )?(.+?)'.*Error opening YAML file")
+_REMAP = re.compile(r"remap rule: '(.+?)'")
+_OVERRIDE = re.compile(r"parameter override rule: '(.+?)'")
+_PLACES = re.compile(r",? at \S+\.c:\d+")
+"""Where in rcl's own source it was said."""
+
+
 def _in_plain_words(reason: str) -> str:
-    """What rcl says of a parameter file, where people write YAML that is right and ROS takes no part of the file."""
+    """What rcl says of its arguments; of what people often get wrong, what is expected."""
     if match := _MIXED.search(reason):
         return (
             f"{match[1]}, line {match[2]}: a list has values of several kinds, which no ROS parameter has; write all "
@@ -147,7 +157,13 @@ def _in_plain_words(reason: str) -> str:
         )
     if match := _EMPTY.search(reason):
         return f'{match[1]}, line {match[2]}: a parameter has no value; write one, "" for no text'
-    return reason
+    if match := _NO_FILE.search(reason):
+        return f"the parameter file {match[1]!r} cannot be opened; expected a YAML file"
+    if match := _REMAP.search(reason):
+        return f"{match[1]!r} cannot be read; expected OLD:=NEW, two names of ROS, such as '-r image:=/camera/image'"
+    if match := _OVERRIDE.search(reason):
+        return f"{match[1]!r} cannot be read; expected NAME:=VALUE, the value in YAML, such as '-p rate:=5.0'"
+    return _PLACES.sub("", reason)
 
 
 def unsecured_warning() -> str:

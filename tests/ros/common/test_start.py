@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rclpy.context import Context
 
 from proxqa_ros.common import dds_profile
 from proxqa_ros.common.dds_profile import PROFILE, fastdds_profile, use_fastdds_profile
 from proxqa_ros.common.remaps import silent_topic
-from proxqa_ros.common.start import HELP_WIDTH, said_at_start
+from proxqa_ros.common.start import HELP_WIDTH, init_ros, said_at_start
 from proxqa_ros.governor.node import main as governor
 from proxqa_ros.proximity.node import main as proximity
 from proxqa_ros.replay.node import main as replay
@@ -38,6 +39,29 @@ def test_unknown_arguments_are_named(capsys: pytest.CaptureFixture[str]) -> None
     assert not said_at_start("node", "about", ["/bin/node", "--verison", "objects=chair"], (), {})
     first, second = capsys.readouterr().err.splitlines()
     assert "did you mean --version?" in first and "--ros-args -p NAME:=VALUE" in second
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            ["--params-file", "/nowhere.yaml"],
+            "the parameter file '/nowhere.yaml' cannot be opened; expected a YAML file",
+        ),
+        (["-r", "image:=bad//name"], "'-r image:=bad//name' cannot be read; expected OLD:=NEW"),
+        (["-p", "rate"], "'-p rate' cannot be read; expected NAME:=VALUE"),
+        (["-p", "objects:=[chair"], "'-p objects:=[chair' cannot be read; expected NAME:=VALUE"),
+        (["--params-file"], "No file path provided"),
+    ],
+)
+def test_arguments_of_ros_that_cannot_be_read_are_one_line(
+    given: list[str], said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["/bin/node", "--ros-args", *given]
+    assert not said_at_start("node", "about", arguments, (), {})
+    assert not init_ros("node", arguments, context=Context())
+    (line,) = (line for line in capfd.readouterr().err.splitlines() if not line.startswith("[ERROR]"))  # rcl's own
+    assert line.startswith("node: ROS cannot be started: ") and said in line and ".c:" not in line
 
 
 def test_the_profile_is_found_in_an_environment_of_wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
