@@ -256,7 +256,10 @@ def test_blink_without_and_with_the_places_of_its_points(tmp_path: Path) -> None
     (tmp_path / "points.jsonl").write_text('{"id": "val_1", "A": [20, "x"]}\n')
     with pytest.raises(ProxqaError, match="in pixels"):
         load_benchmark("blink", replace(source, points=tmp_path / "points.jsonl"))
-    for content, says in (('{"id": "x", "A": [1, 2], "B": [3, 4]}', "'val_0'"), ("[]", "is a list; expected JSON lines")):
+    for content, says in (
+        ('{"id": "x", "A": [1, 2], "B": [3, 4]}', "'val_0'"),
+        ("[]", "is a list; expected JSON lines"),
+    ):
         (tmp_path / "points.jsonl").write_text(content)
         with pytest.raises(ProxqaError, match=says):
             load_benchmark("blink", replace(source, points=tmp_path / "points.jsonl"))

@@ -182,6 +182,8 @@ def test_make3d_by_regions_and_by_boxes(tmp_path: Path) -> None:
          "no image could be used (10 x is uint8; millimetres need"),
         (["coco", "{}/coco.json", "--images", "{}/images", "--depth-model", "{}/m", "--depth-unit", "m"],
          "cannot be loaded"),
+        (["visual-genome", "{}/vg.json", "--images", "{}/m", "--depth-maps", "{}/m", "--depth-unit", "m"],
+         "no image could be used (10 x image of unknown size (no file, and not in image_data): image "),
         (["folder", "{}", "--depth-unit", "m"], "--depth-unit has no effect"),
         (["folder", "{}/images"], "no such file"),
         (["folder", "{}", "--mix-share", "0.2"], "--mix-share has no effect without --mix"),

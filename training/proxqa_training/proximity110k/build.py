@@ -164,7 +164,8 @@ def build(
     report = put_together(out, config)
     report.annotations.merge(getattr(records, "report", ReadReport()))
     if not report.images:
-        raise BadBuildError(f"{out}: no image could be used ({'; '.join(report.left_out.lines()) or 'there is none'})")
+        why = "; ".join([*report.left_out.lines(), *report.annotations.lines()])
+        raise BadBuildError(f"{out}: no image could be used ({why or 'there is none'})")
     write_text(out / REPORT, json.dumps(report.as_dict(), indent=1, ensure_ascii=False) + "\n", "backslashreplace")
     return report
 
