@@ -374,8 +374,8 @@ def recorded_answers(path: Path) -> Iterator[RecordedAnswer]:
         BadDatasetError: It cannot be read.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        lines = [json.loads(line) for line in text.splitlines() if line.strip()] if path.suffix == ".jsonl" else None
+        text = path.read_text(encoding="utf-8-sig")
+        lines = [json.loads(line) for line in text.split("\n") if line.strip()] if path.suffix == ".jsonl" else None
         raw = json.loads(text) if lines is None else lines
     except (OSError, ValueError, RecursionError) as error:
         raise BadDatasetError(f"{path}: cannot be read as recorded answers ({str(error)[:80]})") from error

@@ -47,7 +47,8 @@ def ask_all(
     answers = {key: answer for key, mark, answer in _kept(path) if not answer.error and asked.get(key) == mark}
     left = [q for q in questions if q.key not in answers]
     done = len(questions) - len(left)
-    with path.open("a", encoding="utf-8") as file:
+    # half of a surrogate pair in an answer, which is no text, becomes JSON's own escape of it
+    with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
         if path.stat().st_size and not _ends_a_line(path):
             file.write("\n")  # what was torn stays behind
         for batch in _batches(left, answerer.batch_size):
@@ -82,7 +83,7 @@ def _kept(path: Path) -> Iterator[tuple[str, str, Answer]]:
     """(key, fingerprint of what was asked, answer) of every whole line."""
     if not path.exists():
         return
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):  # U+2028 in an answer ends no line
         try:
             raw = json.loads(line)
             yield str(raw.pop("key")), str(raw.pop("asked")), Answer(**raw)

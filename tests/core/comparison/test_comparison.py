@@ -141,6 +141,18 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert score("x", judge(questions, whole))["accuracy"] == 1.0
 
 
+def test_an_answer_of_any_characters_is_kept(tmp_path: Path) -> None:
+    """What Python takes for the end of a line is none of JSON lines, and half of a surrogate pair is no text."""
+    questions = list(questions_of([item("1")]))
+    said = {"1/AB": Answer("A\u2028\x85\x1c\n(the cup)"), "1/BA": Answer("B \ud83d")}
+    assert ask_all(Talker(said), questions, tmp_path) == said
+    talker = Talker(said)
+    assert ask_all(talker, questions, tmp_path) == said and talker.asked == 0
+    recorded = tmp_path / "r.jsonl"
+    recorded.write_text('\ufeff{"id": "1", "answer": "A\u2028"}\n', encoding="utf-8")
+    assert [a.text for a in recorded_answers(recorded)] == ["A\u2028"]
+
+
 class OnceForBoth(Talker):
     """As our engine, which reads an image for its first question; the next is answered alike but for rounding."""
 
