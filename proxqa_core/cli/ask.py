@@ -150,7 +150,7 @@ def _ask_node(options: argparse.Namespace, question: str, queries: Sequence[Obje
         module = importlib.import_module(NODE_CLIENT)
     except ImportError as error:
         raise common.NotInstalledError(f"a node is asked with ROS 2, of which {error.name} is missing") from error
-    report = module.ask(options.node_name or DEFAULT_NODE, question, queries)
+    report = module.ask(options.node_name or DEFAULT_NODE, question, queries, exact=bool(options.node_name))
     common.write_report(options, report, report["answer"])
 
 

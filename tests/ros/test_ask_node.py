@@ -21,12 +21,21 @@ def test_a_running_node_is_asked(graph, fake, capsys, monkeypatch):
     assert main(["ask", "--node", "Which is closer, the chair or the table?", *arguments]) == 0, capsys.readouterr().err
     answer = json.loads(capsys.readouterr().out)
     assert answer["closer"] and answer["node"] == "proximity" and len(answer["objects"]) == 2
-    monkeypatch.setattr(ask_node, "TIMEOUT_S", 1.0)
-    assert main(["ask", "How far is the chair?", "--node-name", "/front/proximity"]) == 1
-    assert capsys.readouterr().err.rstrip().endswith(" There is: --node-name /proximity")
+    assert main(["ask", "Which is closer, the chair or the table?", *arguments, "--node-name", "/proximity"]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(ask_node, "TIMEOUT_S", 0.0)
+    monkeypatch.setattr(ask_node, "_askable", lambda _: ["/proximity"])
+    # the second in the same namespace, where the service has the same name: the other node would answer
+    for other in ("/front/proximity", "/eye"):
+        assert main(["ask", "How far is the chair?", "--node-name", other]) == 1
+        assert capsys.readouterr().err.rstrip().endswith(" There is: --node-name /proximity")
 
 
 def test_no_node_is_one_line(capsys, monkeypatch):
     monkeypatch.setattr(ask_node, "TIMEOUT_S", 0.5)
     assert main(["ask", "How far is the chair?", "--node-name", "/nowhere/proximity"]) == 1
-    assert "there is no service '/nowhere/proximity_query'" in capsys.readouterr().err
+    assert "there is no node '/nowhere/proximity' that answers questions" in capsys.readouterr().err
+    assert main(["ask", "How far is the chair?", "--node-name", "/no where/proximity"]) == 1
+    assert "'/no where/proximity' has no name of ROS" in capsys.readouterr().err
+    assert main(["ask", "How far is the chair?", "--node"]) == 1
+    assert "there is no service '/proximity_query'" in capsys.readouterr().err
