@@ -338,9 +338,11 @@ def _confirmed(perceiver: Perceiver, answer: ProximityAnswer, question: Question
         return answer
     order = answer.objects if question.kind is QuestionKind.NEAREST else answer.objects[::-1]
     claimed = next(o for o in order if o.name.casefold() == question.names[0].casefold())
-    rival = order[1] if claimed is order[0] else order[0]
-    probability = perceiver.closer(*ends((claimed, rival))).probability
-    return replace(answer, answer=sentences.say_yes_or_no(claimed is order[0], probability, answer.answer))
+    holds = claimed is order[0]
+    pair = sorted((claimed, order[1] if holds else order[0]), key=answer.objects.index)
+    closer = perceiver.closer(*ends(pair))
+    probability = closer.probability if closer.objects[0] == pair[0] else EVEN  # in a circle, or by stage 2
+    return replace(answer, answer=sentences.say_yes_or_no(holds, probability, answer.answer))
 
 
 def _depth_answer(question: Question, found: Sequence[ObjectDepth]) -> ProximityAnswer:

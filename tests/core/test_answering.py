@@ -184,6 +184,8 @@ def test_whether_one_of_several_is_the_nearest_is_answered_by_yes_or_no() -> Non
     assert view.ask("Is the jug the farthest? Answer yes or no.", known).answer == "No"
     assert view.ask("Is the jug the nearest? Answer yes or no.", known).answer == "Yes"
     assert view.ask("Is the jug the nearest?", [*known, "ghost"]).answer.startswith("The jug is nearest")
+    circle = DecidedPerceiver(DEPTHS, {("jug", "plate"): 0.9, ("plate", "stove"): 0.8, ("jug", "stove"): 0.3})
+    assert circle.ask("Is the stove the nearest?", known).answer.startswith("Hard to say. The jug is nearest")
 
 
 @pytest.mark.parametrize("question", ["Sort the jug and the tent.", "How far are the jug and the tent?"])
