@@ -22,7 +22,8 @@ def main(photo: str, *names: str) -> None:
     """
     pixels = read_image(photo)
     image = ProximityEngine.load().encode_image(pixels)
-    for thing in sorted(image.depths(names), key=lambda o: o.depth):
+    found = image.depths(names)
+    for thing in (found[i] for i in image.ranking(names)):  # as "which is closer" tells; depths alone tell less
         if thing.score >= VISIBLE:
             # relative depth: 0 = nearest in view, 1 = farthest; it is not metres
             print(f"{thing.name}: {thing.depth:.2f} ± {thing.depth_stddev:.2f}, in view: {thing.score:.0%}")
