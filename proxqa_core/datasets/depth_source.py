@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from proxqa_core.datasets.folder import BadDatasetError, Record
 from proxqa_core.datasets.folder_records import FolderRecords
-from proxqa_core.datasets.make3d import C1_LIMIT_M, Make3DImage
+from proxqa_core.datasets.make3d import C1_LIMIT_M, ON_ITS_SIDE, Make3DImage, lies_on_its_side
 from proxqa_core.depth import disparity_of, same_aspect
 from proxqa_core.errors import BadImageError, ProxqaError, reason_of
 from proxqa_core.memory import is_out_of_memory
@@ -177,7 +177,11 @@ class Make3DGrids:
 
     def disparities(self, images: Sequence[tuple[str, NDArray[np.uint8]]]) -> list[NDArray[np.float64] | str]:
         """See `DepthSource.disparities`; of a quarter of each image's resolution."""
-        return [self._one(name, image.shape[1] // 4, image.shape[0] // 4) for name, image in images]
+        sizes = [(name, image.shape[1], image.shape[0]) for name, image in images]
+        return [
+            ON_ITS_SIDE if lies_on_its_side(width, height) else self._one(name, width // 4, height // 4)
+            for name, width, height in sizes
+        ]
 
     def _one(self, name: str, columns: int, rows: int) -> NDArray[np.float64] | str:
         grid = self.folder / f"depth_sph_corr-{Path(name).stem.removeprefix('img-')}.mat"

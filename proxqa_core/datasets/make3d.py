@@ -24,6 +24,7 @@ from proxqa_core.datasets.reading import ReadReport
 from proxqa_core.errors import ProxqaError, reason_of
 
 VARIABLE = "Position3DGrid"
+ON_ITS_SIDE = "image that lies on its side, wider than high; the grids are of upright ones"
 ROWS, COLUMNS = 55, 305
 """Of the grid: rows over the image's height, columns over its width."""
 NO_RETURN_M = 80.0
@@ -126,6 +127,14 @@ def _read_hdf5(path: Path) -> NDArray[Any]:
         if VARIABLE not in file:
             raise BadDatasetError(f"{path}: has no variable {VARIABLE}")
         return np.asarray(file[VARIABLE]).T  # MATLAB counts columns first
+
+
+def lies_on_its_side(width: int, height: int) -> bool:
+    """Whether an image of width x height is none that a grid can be laid over: those are upright, higher than wide.
+
+    A copy that was turned would get the depths of other places, without a word.
+    """
+    return width > height
 
 
 def cells_of_box(box: tuple[float, float, float, float], width: int, height: int) -> tuple[slice, slice]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from proxqa_core.datasets.benchmarks import HowDeep, WhichCloser, coin
 from proxqa_core.datasets.depth_source import DepthSource
 from proxqa_core.datasets.folder import BadDatasetError, LabelledObject, Record
-from proxqa_core.datasets.make3d import C1_LIMIT_M, Make3DImage
+from proxqa_core.datasets.make3d import C1_LIMIT_M, ON_ITS_SIDE, Make3DImage, lies_on_its_side
 from proxqa_core.datasets.reading import ReadReport
 from proxqa_core.depth import central_half, relative_depth_map, relative_disparity_map
 from proxqa_core.errors import BadImageError, ProxqaError
@@ -175,6 +175,9 @@ def scenes_of_make3d(
             report.add("image or grid that cannot be used", f"{photo.name} ({str(error).rpartition(': ')[2]})")
             continue
         size = (pixels.shape[1], pixels.shape[0])
+        if lies_on_its_side(*size):
+            report.add(ON_ITS_SIDE, f"{photo.image.name} ({size[0]}x{size[1]})")
+            continue
         objects = regions_of(*size) if boxed is None else _boxes_of(photo, boxed, size, report)
         metres[~(metres < C1_LIMIT_M)] = np.nan
         found = measured_objects(objects, relative_depth_map(metres), metres, size, config)

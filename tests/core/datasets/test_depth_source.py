@@ -98,6 +98,8 @@ def test_make3ds_grid_covers_the_whole_image(tmp_path: Path) -> None:
     assert isinstance(found, np.ndarray) and found.shape == (100, 75) and missing == "no grid of depths"
     np.testing.assert_allclose(found[[5, 25], 40], [0.1, 0.2], rtol=1e-6)
     assert np.isnan(found[41:]).all()
+    (turned,) = Make3DGrids(tmp_path).disparities([("img-a.jpg", np.zeros((300, 400, 3), np.uint8))])
+    assert isinstance(turned, str) and "lies on its side" in turned  # its depths would be those of other places
 
 
 def test_a_map_of_another_aspect_ratio_is_refused(tmp_path: Path) -> None:

@@ -219,6 +219,13 @@ def test_make3d_without_boxes_asks_about_regions(make3d: BenchmarkSource) -> Non
     assert len(benchmark.items) == 9
 
 
+def test_a_photograph_of_make3d_that_was_turned_is_named(make3d: BenchmarkSource) -> None:
+    """The grid is laid over upright ones: a turned one would be asked about the depths of other places."""
+    picture(make3d.data / "img-a.jpg", (240, 180))
+    with pytest.raises(BadConversionError, match=r"1 x image that lies on its side.*img-a\.jpg \(240x180\)"):
+        load_benchmark("make3d-proximity", make3d)
+
+
 def test_make3d_with_boxes_of_a_coco_file(make3d: BenchmarkSource, tmp_path: Path) -> None:
     boxes = [("car", [10, 180, 60, 50]), ("tree", [90, 80, 60, 40])]
     coco = {
