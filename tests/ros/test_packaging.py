@@ -10,6 +10,7 @@ import runpy
 import shutil
 import sys
 import tomllib
+import types
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -103,7 +104,7 @@ def test_every_command_is_installed_either_way(root, project):
 @pytest.mark.parametrize("name", ["proximity_node", "proxqa", "replay_evaluation", "speed_governor"])
 def test_a_script_runs_its_checkout_and_an_installed_one_what_is_installed(root, tmp_path, monkeypatch, name):
     script = root / "scripts" / name
-    (module,) = re.findall(r"^from (\S+) import main$", script.read_text(), re.M)
+    (module,) = re.findall(r"^ *from (\S+) import main$", script.read_text(), re.M)
     monkeypatch.setattr(importlib.import_module(module), "main", lambda: 7)
     installed = tmp_path / "lib/proxqa_ros" / name  # where CMakeLists.txt puts it
     installed.parent.mkdir(parents=True)
@@ -113,6 +114,23 @@ def test_a_script_runs_its_checkout_and_an_installed_one_what_is_installed(root,
         with pytest.raises(SystemExit) as end:
             runpy.run_path(str(path))
         assert end.value.code == 7 and sys.path[0] == first
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("proximity_node", 0), ("speed_governor", 0), ("replay_evaluation", 130), ("proxqa", 130)]
+)
+def test_a_script_that_is_interrupted_while_it_is_read_ends_without_a_traceback(root, monkeypatch, name, code):
+    class Interrupted(types.ModuleType):
+        def __getattr__(self, _):
+            raise KeyboardInterrupt
+
+    script = root / "scripts" / name
+    (module,) = re.findall(r"^ *from (\S+) import main$", script.read_text(), re.M)
+    monkeypatch.setitem(sys.modules, module, Interrupted(module))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(script))
+    assert end.value.code == code
 
 
 def test_the_bundled_adapter_names_no_folder_of_a_machine(root):
