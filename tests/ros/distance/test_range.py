@@ -67,9 +67,9 @@ def test_a_range_object_that_is_no_object_is_said():
 
 
 def test_a_range_sensor_teaches_over_dds(graph, fake):
-    node = graph.start(lambda *_: fake, range_object="dog", objects=["dog"], calibration_memory=5.0)
+    node = graph.start(lambda *_: fake, range_object="dog", objects=["dog"], calibration_memory=50.0)
     source = node.shared.calibrator.source(RangeSource)
-    assert source.range_object == "dog" and node.shared.calibrator._calibration.memory == 5.0
+    assert source.range_object == "dog" and node.shared.calibrator._calibration.memory == 50.0
     camera = graph.camera()
     ahead = graph.client.create_publisher(Range, "range", qos_profile_sensor_data)
     assert wait_until(lambda: ahead.get_subscription_count() > 0)
