@@ -119,18 +119,57 @@ def read_depth(tree: DigitTree, temperature: float = 1.0, visible: float | None 
         BadModelError: The logits are no finite numbers.
     """
     _check_finite(tree.visible, tree.tenths, *(() if tree.hundredths is None else (tree.hundredths,)))
-    # 1. Probabilities of the 100 numbers, [100]: of the first digit [10, 1] times of the second [10, 10].
-    tenths = softmax(tree.tenths / temperature)
-    hundredths = np.full((10, 10), 0.1) if tree.hundredths is None else softmax(tree.hundredths / temperature)
-    weights = (tenths[:, None] * hundredths).reshape(100)
-    numbers = np.arange(100) / 100
-    # 2. Expected value and standard deviation over them, and over the step that each of them stands for.
-    mean = float(weights @ numbers)
-    variance = float(weights @ (numbers - mean) ** 2) + (2 * HALF_STEP) ** 2 / 12
-    # 3. The likeliest answer; where only its tenth is known, the expected one.
+    # 1. Expected value and standard deviation.
+    weights = _number_weights(tree.tenths, tree.hundredths, temperature)
+    mean, stddev = (float(v) for v in _moments(weights))
+    # 2. The likeliest answer; where only its tenth is known, the expected one.
     visible = float(softmax(tree.visible)[0]) if visible is None else visible
     likeliest = int(weights.argmax()) if tree.hundredths is not None else min(99, round(100 * mean))
-    return DepthReadout(mean, variance**0.5, visible, f"0.{likeliest:02d}" if visible >= 0.5 else NOT_VISIBLE)
+    return DepthReadout(mean, stddev, visible, f"0.{likeliest:02d}" if visible >= 0.5 else NOT_VISIBLE)
+
+
+def read_depths(
+    trees: Sequence[DigitTree], temperature: float = 1.0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The depths that `read_depth` reads of n digit trees, at once.
+
+    Args:
+        trees: All of them with their hundredths, or all without.
+        temperature: As of `read_depth`.
+
+    Returns:
+        Means [n] and standard deviations [n].
+
+    Raises:
+        BadModelError: Logits are no finite numbers.
+        ValueError: Some trees have hundredths, and some have not.
+    """
+    if not trees:
+        return np.zeros(0), np.zeros(0)
+    known = [tree.hundredths for tree in trees if tree.hundredths is not None]
+    if len(known) not in (0, len(trees)):
+        raise ValueError(f"{len(known)} of {len(trees)} digit trees have hundredths; expected all or none")
+    tenths, hundredths = np.stack([tree.tenths for tree in trees]), np.stack(known) if known else None
+    _check_finite(np.stack([tree.visible for tree in trees]), tenths, *([] if hundredths is None else [hundredths]))
+    return _moments(_number_weights(tenths, hundredths, temperature))
+
+
+def _number_weights(
+    tenths: NDArray[np.float64], hundredths: NDArray[np.float64] | None, temperature: float
+) -> NDArray[np.float64]:
+    """Probabilities [..., 100] of 0.00 to 0.99: of the first digit [..., 10, 1] times of the second [..., 10, 10]."""
+    first = softmax(tenths / temperature)
+    second = np.full((10, 10), 0.1) if hundredths is None else softmax(hundredths / temperature)
+    weights: NDArray[np.float64] = (first[..., None] * second).reshape(*first.shape[:-1], 100)
+    return weights
+
+
+def _moments(weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation [...] over the numbers [..., 100], and over the step that each of them stands for."""
+    numbers = np.arange(100) / 100
+    mean = weights @ numbers
+    variance = (weights * (numbers - mean[..., None]) ** 2).sum(-1) + (2 * HALF_STEP) ** 2 / 12
+    return mean, np.sqrt(variance)
 
 
 def greedy(tree: DigitTree) -> str:

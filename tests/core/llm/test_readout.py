@@ -15,6 +15,7 @@ from proxqa_core.llm.readout import (
     read_choice,
     read_closer,
     read_depth,
+    read_depths,
     read_visibility,
     visibility_evidence,
 )
@@ -52,6 +53,24 @@ def test_hundredths_that_were_not_asked_for_are_equally_likely(tenths, temperatu
 def test_readings_stay_in_range(visible, tenths, hundredths, temperature):
     read = read_depth(DigitTree(visible, tenths, hundredths), temperature)
     assert 0 <= read.mean <= 0.99 + 1e-9 and 0 < read.stddev <= 0.5 and 0 <= read.visible <= 1
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_many_are_read_at_once_as_one_by_one(known):
+    rng = np.random.default_rng(0)
+    trees = []
+    for _ in range(20):
+        hundredths = rng.normal(0, 3, (10, 10)) if known else None
+        trees.append(DigitTree(rng.normal(0, 3, 2), rng.normal(0, 3, 10), hundredths))
+    mean, stddev = read_depths(trees, 1.7)
+    alone = [read_depth(tree, 1.7) for tree in trees]
+    assert mean.tolist() == pytest.approx([r.mean for r in alone], abs=1e-12)
+    assert stddev.tolist() == pytest.approx([r.stddev for r in alone], abs=1e-12)
+    assert [len(part) for part in read_depths([])] == [0, 0]
+    with pytest.raises(ValueError, match="of 21 digit trees have hundredths"):
+        read_depths(
+            [*trees, DigitTree(rng.normal(0, 3, 2), rng.normal(0, 3, 10), None if known else np.zeros((10, 10)))]
+        )
 
 
 @given(logits((7, 2)), st.floats(0.2, 5))

@@ -49,7 +49,7 @@ from proxqa_core.llm.readout import (
     compare_depths,
     read_choice,
     read_closer,
-    read_depth,
+    read_depths,
     read_visibility,
 )
 from proxqa_core.model.adapter import INFO, AdapterInfo, read_info
@@ -268,8 +268,8 @@ def mean_error(data: CalibrationData, temperature: float) -> float:
 def _errors(data: CalibrationData, temperature: float) -> tuple[Floats, Floats]:
     """Errors and σ of the depths whose truth is known, [m] each."""
     known = np.flatnonzero(np.isfinite(data.depths))
-    reads = [read_depth(data.trees[i], temperature) for i in known]
-    return np.array([r.mean for r in reads]) - data.depths[known], np.array([r.stddev for r in reads])
+    mean, stddev = read_depths([data.trees[i] for i in known], temperature)
+    return mean - data.depths[known], stddev
 
 
 def fit_depth_temperature(data: CalibrationData) -> float:
@@ -300,21 +300,20 @@ def reasoned(data: CalibrationData, temperature: float) -> Floats:
 
 def compared(data: CalibrationData, depth_temperature: float, temperature: float) -> Floats:
     """Probability [pairs] by the perceived depths that the first is closer."""
-    reads = [read_depth(tree, depth_temperature) for tree in data.trees]
-    spread = [(reads[i].mean, reads[i].stddev, reads[j].mean, reads[j].stddev) for i, j in data.pairs]
-    return np.array([compare_depths(*values, temperature) for values in spread])
+    mean, stddev = read_depths(data.trees, depth_temperature)
+    return np.array([compare_depths(mean[i], stddev[i], mean[j], stddev[j], temperature) for i, j in data.pairs])
 
 
 def evidence(data: CalibrationData, depth_temperature: float) -> Floats:
     """`closer_evidence` [pairs, 2 or 3] by the perceived depths; where a box is not known, only these have a vote."""
-    reads = [read_depth(tree, depth_temperature) for tree in data.trees]
+    mean, stddev = read_depths(data.trees, depth_temperature)
     has_head = bool(np.isfinite(data.order).any())
     rows = []
     for pair in data.pairs:
         both = (data.lower_edges[pair], data.order[pair])
         edges, order = ([*values] if np.isfinite(values).all() else [0.0, 0.0] for values in both)
         orders = order if has_head else [None, None]
-        a, b = (Standing(reads[i].mean, reads[i].stddev, e, o) for i, e, o in zip(pair, edges, orders, strict=True))
+        a, b = (Standing(float(mean[i]), float(stddev[i]), e, o) for i, e, o in zip(pair, edges, orders, strict=True))
         rows.append(closer_evidence(a, b))
     return np.array(rows).reshape(len(rows), 3 if has_head else 2)
 
