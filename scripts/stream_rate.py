@@ -36,6 +36,7 @@ from proxqa_core.evaluation.bench import picture
 from proxqa_core.files import write_text
 from proxqa_core.vision.image_file import as_image
 from proxqa_ros.common.conversions import rgb_to_image
+from proxqa_ros.common.dds_profile import use_fastdds_profile
 from proxqa_ros.testing.camera import Camera, at_rate
 from proxqa_ros.testing.domain import own_domain
 from proxqa_ros.testing.errors import HarnessError
@@ -200,6 +201,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it. Returns the exit code."""
     options = parsed(arguments)
+    use_fastdds_profile()  # without it this process's images, which are large, do not arrive
     try:
         width, height = (int(v) for v in options.size.split("x"))
         shown = picture(0) if options.image is None else as_image(options.image)
