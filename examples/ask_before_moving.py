@@ -77,6 +77,9 @@ def main() -> None:
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except Exception:
+        if rclpy.ok():  # else: Ctrl-C while a command was being published
+            raise
     finally:
         node.destroy_node()
         rclpy.try_shutdown()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -10,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -101,6 +104,26 @@ def test_a_node_that_asks_stands_still_without_answers_and_ends_cleanly():
     speeds = [m.linear.x for m in commands]
     assert len(speeds) >= 3 and set(speeds) == {0.0}
     assert code == 0 and "Traceback" not in errors
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_node_that_asks_ends_cleanly_if_interrupted_while_it_publishes(running, monkeypatch):
+    """ROS is shut down under its feet then, and publishing fails; what fails while ROS runs is not hidden."""
+    pytest.importorskip("rclpy", reason="rclpy is not installed")
+    spec = importlib.util.spec_from_file_location("ask_before_moving", EXAMPLES / "ask_before_moving.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    ended = []
+
+    def spin(node):
+        raise RuntimeError("publisher's context is invalid")
+
+    fake = SimpleNamespace(init=lambda: None, spin=spin, ok=lambda: running, try_shutdown=lambda: ended.append("ros"))
+    monkeypatch.setattr(example, "rclpy", fake)
+    monkeypatch.setattr(example, "AskBeforeMoving", lambda: SimpleNamespace(destroy_node=lambda: ended.append("node")))
+    with pytest.raises(RuntimeError) if running else contextlib.nullcontext():
+        example.main()
+    assert ended == ["node", "ros"]
 
 
 def test_a_webcam_is_a_file_that_starts_anew_at_its_end(tmp_path):
