@@ -144,6 +144,7 @@ def _add_scenes(parser: argparse.ArgumentParser) -> None:
     add("--workers", metavar="N", type=int, default=2, help="processes of one thread each (default: %(default)s)")
     add("--views", metavar="N", type=int, default=5, help="images of a scene (default: %(default)s)")
     add("--samples", metavar="N", type=int, default=7, help="samples per pixel (default: %(default)s)")
+    add("--kinds", metavar="KIND", nargs="+", default=(), help="only scenes of these kinds, each as often as another")
 
 
 def scenes(options: Options) -> None:
@@ -152,7 +153,8 @@ def scenes(options: Options) -> None:
     from proxqa_training.scenes.generate import generate
 
     names = ("out", "count", "seed", "split", "models_set", "workers", "views", "samples", "models", "cache")
-    shares = generate(RenderConfig(**{name: getattr(options, name) for name in names}))
+    kinds = tuple(options.kinds)
+    shares = generate(RenderConfig(**{name: getattr(options, name) for name in names}, kinds=kinds))
     write_report(options, shares, _lines(shares))
 
 

@@ -19,7 +19,7 @@ import pytest
 Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
 pytest.importorskip("tqdm", reason="tqdm is not installed")
 
-from proxqa_training.scenes import catalogue, dataset, layouts, placing  # noqa: E402
+from proxqa_training.scenes import catalogue, dataset, desks, layouts, placing  # noqa: E402
 from proxqa_training.scenes.camera import looking  # noqa: E402
 from proxqa_training.scenes.dataset import FAR, RenderConfig, Seen  # noqa: E402
 
@@ -231,8 +231,49 @@ def test_things_against_walls_do_not_cover_each_other() -> None:
 
 
 def test_kinds_of_scenes() -> None:
-    assert {"corridor", "kitchen", "office", "road"} <= set(layouts.KINDS)
+    assert tuple(layouts.KINDS) == dataset.KINDS
     assert sum(share for _, share in layouts.KINDS.values()) == pytest.approx(1)
+
+
+def bottle(reach: float, name: str = "bottle") -> catalogue.Model:
+    size = (reach / 2, reach / 2, reach)
+    return catalogue.Model(name, Path("m"), name, "Kitchen", size, reach, 0.0, None, False)
+
+
+def test_only_the_kinds_that_are_asked_for_are_built() -> None:
+    stage: Any = NoStage()
+    models = [bottle(0.1), bottle(0.12, "jar"), cupboard(1.0)]
+    built = [layouts.build(random.Random(i), models, stage, ("desk", "tabletop"))[0] for i in range(20)]
+    assert set(built) == {"desk", "tabletop"}
+    assert "desk" not in [layouts.build(random.Random(i), models, stage)[0] for i in range(60)]
+    with pytest.raises(ValueError, match="kinds has 'moon'; expected some of room, "):
+        RenderConfig(Path("x"), count=1, seed=1, kinds=("desk", "moon"))
+
+
+def test_a_toy_is_small_and_keeps_its_shape() -> None:
+    model = cupboard(1.0)
+    small = desks.toy(model)
+    assert small.name == "toy cupboard" and small.id != model.id and desks.toy(model) == small
+    assert desks.TOY_REACH[0] <= small.reach <= desks.TOY_REACH[1]
+    assert np.divide(small.size, model.size) == pytest.approx(small.top / model.top)
+
+
+def test_things_on_a_desk_stand_close_and_apart() -> None:
+    close = 0
+    for seed in range(8):
+        stage: Any = NoStage()
+        decorator = placing.Decorator(random.Random(seed), [bottle(0.1), cupboard(1.0)], stage)
+        views = desks.desk(decorator)
+        things = [i for i in stage.items if i.place[2] >= 0]
+        assert len(things) >= 5 and all(i.model.reach <= desks.SMALL_REACH for i in things)
+        for i, a in enumerate(things):
+            for b in things[:i]:
+                apart = np.hypot(*np.subtract(a.place[:2], b.place[:2]))
+                close += apart < 0.15
+                assert apart >= 0.05 or a.place[2] != b.place[2]  # beside each other, or one on the other
+        low = min(z for z, _, _ in views.z)
+        assert 0 < low < 0.3 and max(z for _, z, _ in views.z) <= 1.0
+    assert close > 20
 
 
 def run(out: Path, cache: Path, *more: str) -> subprocess.CompletedProcess[str]:

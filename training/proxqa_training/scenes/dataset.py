@@ -20,6 +20,10 @@ from proxqa_core.files import atomic_write
 from proxqa_training.scenes.catalogue import CACHE_DIR, MODEL_SETS, MODELS_DIR, could_mean
 
 SPLITS = ("train", "val", "test")
+KINDS = (
+    *("room", "shelves", "gallery", "tabletop", "kitchen", "office", "corridor", "street", "road", "garden", "desk"),
+)
+"""Kinds of scenes; those of `proxqa_training.scenes.layouts.KINDS`, which a test compares."""
 LICENCE = "rendered from Sweet Home 3D models (CC-BY 3.0, CC0, see NOTICE)"
 FAR = 65535
 """Depth-map value of sky and of everything beyond 65.5 m; 0 means no measurement and does not occur."""
@@ -40,6 +44,7 @@ class RenderConfig:
         workers: Processes of one thread each.
         views: Images of a scene.
         samples: Per pixel.
+        kinds: Only scenes of these, of KINDS; none: all, as often as `layouts` says.
         models: Folder with the archives of models.
         cache: Folder in which they are unpacked.
 
@@ -57,6 +62,7 @@ class RenderConfig:
     samples: int = 7
     models: Path = MODELS_DIR
     cache: Path = CACHE_DIR
+    kinds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -72,6 +78,9 @@ class RenderConfig:
         for name, allowed in (("split", SPLITS), ("models_set", MODEL_SETS)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}")
+        for kind in self.kinds:
+            if kind not in KINDS:
+                raise ValueError(f"kinds has {kind!r}; expected some of {', '.join(KINDS)}")
 
     @property
     def scenes(self) -> int:

@@ -46,7 +46,7 @@ class Worker:
 
     def _views(self, rng: random.Random, number: int, done: int, wanted: int) -> list[dict[str, Any]]:
         stage = Stage(rng, self.textures)
-        kind, views = build(rng, self.models, stage)
+        kind, views = build(rng, self.models, stage, self.config.kinds)
         records: list[dict[str, Any]] = []
         if len(stage.items) < MIN_OBJECTS:
             return records
