@@ -11,7 +11,7 @@ from functools import cached_property
 
 import torch
 
-from proxqa_core.llm.readout import Standing, closer_evidence, compare_depths, read_closer
+from proxqa_core.llm.readout import Standing, closer_evidence, compare_depths, doubted, read_closer
 from proxqa_core.model.adapter import AdapterInfo
 from proxqa_core.model.loading import LoadedModel
 from proxqa_core.types import Box, ObjectDepth
@@ -61,6 +61,7 @@ class Ordering:
         """Which of two objects is closer, of many pairs.
 
         By the depths; and as the adapter has it by the boxes' lower edges and by what the order head says of the boxes.
+        Of what was asked without a box it is the less sure, the less sure it is that it was found.
 
         Args:
             found: The objects with their depths.
@@ -104,8 +105,10 @@ def _closer(
 ) -> float:
     """Probability that the first of two objects is the closer one."""
     (a, of_a), (b, of_b) = first, second
-    given = a.box is not None and b.box is not None
-    weights = adapter.closer_weights_in_box if given else adapter.closer_weights
+    looked_for = [o.score for o in (a, b) if o.box is None]
+    weights = adapter.closer_weights if looked_for else adapter.closer_weights_in_box
     if weights is None or of_a is None or of_b is None:
-        return compare_depths(a.depth, a.depth_stddev, b.depth, b.depth_stddev, adapter.choice_temperature)
-    return read_closer(closer_evidence(of_a, of_b), weights)
+        closer = compare_depths(a.depth, a.depth_stddev, b.depth, b.depth_stddev, adapter.choice_temperature)
+    else:
+        closer = read_closer(closer_evidence(of_a, of_b), weights)
+    return doubted(closer, looked_for, adapter.closer_doubt)

@@ -247,6 +247,22 @@ def read_closer(evidence: NDArray[np.float64], weights: Sequence[float]) -> floa
     return 0.5 + 0.5 * math.tanh(float(evidence @ np.asarray(weights)) / 2)
 
 
+def doubted(probability: float, in_view: Sequence[float], doubt: float) -> float:
+    """Probability of a choice between things of which it is not sure that they were found.
+
+    Where another thing was taken for one of them, the choice is a coin's.
+
+    Args:
+        probability: That of the choice, were they found.
+        in_view: Probabilities that those that were looked for are in view.
+        doubt: Exponent of their product, 0 or more: 0 = as if they were found.
+
+    Returns:
+        A number in [0, 1], on the same side of 0.5, the nearer to it the less sure they were found.
+    """
+    return 0.5 + (probability - 0.5) * math.prod(in_view) ** doubt
+
+
 def compare_depths(a: float, a_stddev: float, b: float, b_stddev: float, temperature: float = 1.0) -> float:
     """Probability that one depth is less than another, both normally distributed.
 

@@ -114,6 +114,8 @@ class AdapterInfo:
             which box ends lower and, where there is an order head, of what that says
             (`proxqa_core.llm.readout.closer_evidence`); None = the depths alone decide.
         closer_weights_in_box: The same of things asked by box.
+        closer_doubt: Calibration of comparing things asked by name: how much less sure a choice is the less sure it is
+            that they are in view (`proxqa_core.llm.readout.doubted`), in [0, 5]; 0 = not at all.
         training: What it was made from.
 
     Raises:
@@ -136,6 +138,7 @@ class AdapterInfo:
     visibility_in_box: tuple[float, float, float] | None = None
     closer_weights: tuple[float, ...] | None = None
     closer_weights_in_box: tuple[float, ...] | None = None
+    closer_doubt: float = 0.0
     training: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -143,9 +146,8 @@ class AdapterInfo:
         if not isinstance(self.training, dict):
             raise BadModelError(f"adapter {self.name!r}: training is no object")
         for key in ("depth_temperature", "choice_temperature"):
-            value = getattr(self, key)
-            if not isinstance(value, (int, float)) or not 0.05 <= value <= 20:
-                raise BadModelError(f"adapter {self.name!r}: {key} is {value!r}; expected a number in [0.05, 20]")
+            self._check_number(key, 0.05, 20)
+        self._check_number("closer_doubt", 0, 5)
         for key in FLAGS:
             if not isinstance(getattr(self, key), bool):
                 raise BadModelError(f"adapter {self.name!r}: {key} is {getattr(self, key)!r}; expected true or false")
@@ -181,6 +183,11 @@ class AdapterInfo:
                 raise BadModelError(
                     f"adapter: {key} is {repr(value)[:60]}; expected one line of 1 to {MAX_NAME_LENGTH} characters"
                 )
+
+    def _check_number(self, key: str, low: float, high: float) -> None:
+        value = getattr(self, key)
+        if not isinstance(value, (int, float)) or not low <= value <= high:
+            raise BadModelError(f"adapter {self.name!r}: {key} is {value!r}; expected a number in [{low}, {high}]")
 
     def _check_visibility(self) -> None:
         def right(weights: Any) -> bool:

@@ -188,6 +188,18 @@ def test_what_was_found_is_put_in_order_as_by_name(engine):
     assert [depths[i] for i in view.ranking(STANDING, found=True)] == sorted(depths)
 
 
+def test_a_choice_by_name_is_less_sure_where_it_is_not_sure_that_things_were_found(engine):
+    def closer(doubt, *pair):
+        model = replace(engine.model, adapter=replace(engine.model.adapter, closer_doubt=doubt))
+        return ProximityEngine(model, engine.networks).encode_image(picture(3)).closer(*pair)
+
+    plain, less = closer(0.0, "chair", "table"), closer(0.5, "chair", "table")
+    found = math.prod(o.score for o in plain.objects)
+    assert 0 < found < 1 and [o.name for o in less.objects] == [o.name for o in plain.objects]
+    assert less.raw_probability - 0.5 == pytest.approx((plain.raw_probability - 0.5) * found**0.5)
+    assert closer(0.5, *STANDING[:2]).raw_probability == closer(0.0, *STANDING[:2]).raw_probability  # given by box
+
+
 def test_objects_outside_the_image_come_last(view):
     outside = ObjectQuery("moon", Box(1000, 10, 1100, 90))
     assert view.ranking([outside, *STANDING[:2]])[-1] == 0

@@ -11,6 +11,7 @@ from proxqa_core.llm.readout import (
     Standing,
     closer_evidence,
     compare_depths,
+    doubted,
     greedy,
     read_choice,
     read_closer,
@@ -144,3 +145,16 @@ def test_the_ground_decides_within_the_deviations_alone():
     assert read_closer(closer_evidence(near, much_lower), (2.8, 1.25)) == pytest.approx(
         read_closer(closer_evidence(near, far), (2.8, 1.25)), abs=1e-3
     )
+
+
+@given(st.floats(0, 1), st.lists(st.floats(0, 1), max_size=2), st.floats(0, 5))
+def test_doubt_brings_a_choice_nearer_to_a_coins_and_never_across(probability, in_view, doubt):
+    p = doubted(probability, in_view, doubt)
+    assert abs(p - 0.5) <= abs(probability - 0.5) + 1e-12 and (p - 0.5) * (probability - 0.5) >= 0
+    assert p + doubted(1 - probability, in_view, doubt) == pytest.approx(1)
+
+
+def test_doubt_grows_with_every_thing_that_may_not_be_in_view():
+    assert doubted(0.9, [], 2.0) == doubted(0.9, [0.1, 0.1], 0.0) == 0.9
+    assert doubted(0.9, [0.5], 1.0) == pytest.approx(0.7) and doubted(0.1, [0.5, 0.5], 1.0) == pytest.approx(0.4)
+    assert doubted(0.9, [0.25], 0.5) == pytest.approx(0.7)

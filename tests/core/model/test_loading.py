@@ -94,6 +94,7 @@ def test_weights_of_another_shape_and_not_finite(engine, adapter):
         ({"region_token": "yes"}, "region_token is 'yes'"),
         ({"region_token": False, "box_coordinates": False}, "neither region_token nor box_coordinates"),
         ({"region_token": False, "box_coordinates": True, "box_embedding": True}, "box_embedding without region_token"),
+        ({"closer_doubt": -0.1}, r"closer_doubt is -0\.1; expected a number in \[0, 5\]"),
         ({"closer_weights": [1.0]}, r"closer_weights is \[1.0\]; expected three numbers"),
         ({"closer_weights_in_box": [0.0, 1.0, 1.0]}, "the first above 0"),
         ({"order_head": False, "closer_weights": [2.0, -1.0]}, "expected two numbers in"),

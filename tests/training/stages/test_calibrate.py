@@ -154,6 +154,34 @@ def test_rendered_pairs_count_by_the_share_that_break_the_rule() -> None:
     assert (pair_weights(breaks[:40], rendered[:40]) == 1).all()  # nothing to weigh them against
 
 
+def looked_for(rng: np.random.Generator) -> CalibrationData:
+    """The same asked by name: half of the things were not found, as their evidence tells; others were taken."""
+    data = world(rng, 0.2, 400)
+    lost = rng.random(800) < 0.5
+    trees = list(rng.permutation(np.array(data.trees, object)))
+    trees = [trees[i] if lost[i] else tree for i, tree in enumerate(data.trees)]
+    edges = np.where(lost, rng.permutation(data.lower_edges), data.lower_edges)
+    evidence_of = np.where(lost, -2.0, 2.0)[:, None] + rng.normal(0, 0.5, (800, 2))
+    kinds = {"visible": (evidence_of[~lost], np.zeros((0, 2))), "absent": (evidence_of[lost], np.zeros((0, 2)))}
+    by_box = np.zeros(800, bool)
+    return dataclasses.replace(
+        data, trees=trees, lower_edges=edges, by_box=by_box, in_view=evidence_of, weights=np.ones(400), **kinds
+    )
+
+
+def test_by_name_choices_are_the_less_sure_the_less_it_is_known_that_things_were_found() -> None:
+    data = looked_for(np.random.default_rng(0))
+    fitted, figures = fit(data)
+    blind, before = fit(dataclasses.replace(data, in_view=None))
+    assert fitted["closer_doubt"] > 0.02 and blind["closer_doubt"] == 0
+    assert fitted["closer_weights"][0] > blind["closer_weights"][0]  # of what was found the depths tell more
+    assert figures["choice_loss"]["after"] < before["choice_loss"]["after"] - 0.03
+    assert "the less sure it is that" in as_text({"fitted": fitted, "figures": figures})
+    # asked by box, nobody looked for anything
+    boxed, _ = fit(dataclasses.replace(data, by_box=np.ones(800, bool)))
+    assert boxed["closer_doubt"] == 0 and boxed["closer_weights_in_box"] == blind["closer_weights"]
+
+
 def test_visibility_is_fitted_with_equal_weight() -> None:
     rng = np.random.default_rng(0)
     visible, absent = rng.normal((1, 2), 2, (900, 2)), rng.normal((1, -2), 2, (100, 2))
@@ -169,7 +197,7 @@ def test_what_is_fitted_and_told(seen: CalibrationData) -> None:
     fitted, figures = fit(dataclasses.replace(seen, visible=(log_odds, log_odds), absent=(-log_odds, log_odds[:0])))
     assert fitted["choice_temperature"] == pytest.approx(4, rel=0.15) and fitted["reasons"]
     keys = {"depth_digits", "depth_temperature", "choice_temperature", "reasons", "visibility"}
-    assert set(fitted) == keys | {"closer_weights", "closer_weights_in_box"}  # none absent by box
+    assert set(fitted) == keys | {"closer_weights", "closer_weights_in_box", "closer_doubt"}  # none absent by box
     assert fitted["closer_weights"] is None and fitted["closer_weights_in_box"] is None  # all pairs are of one thing
     assert fitted["depth_digits"] == 1 and abs(figures["tenths_cost"]) < 1e-9  # the second digit is drawn evenly
     assert figures["choice_loss"]["after"] < figures["choice_loss"]["before"]

@@ -5,7 +5,8 @@ closer is left to stage 2 where it puts more pairs in the right order than the p
 (`reasons`); the choice temperature is the one that makes the true choices likeliest (temperature scaling, Guo et al.
 2017, arXiv 1706.04599). Depths are compared with a vote of the ground, for the box that ends lower in the image, and
 one of the order head where there is one (`proxqa_core.llm.readout.closer_evidence`): by name `closer_weights`, by box
-`closer_weights_in_box`.
+`closer_weights_in_box`. Where another thing was taken for one that was named, the choice is a coin's: by name it is the
+less sure, the less sure it is that what was named is in view (`closer_doubt`).
 
 Rendered pairs break the rule of the lower edge six times as often as photographed ones. What is fitted to choices
 counts them so that the rule is broken in RULE_BREAKING of them.
@@ -47,6 +48,7 @@ from proxqa_core.llm.readout import (
     Standing,
     closer_evidence,
     compare_depths,
+    doubted,
     read_choice,
     read_closer,
     read_depths,
@@ -68,6 +70,8 @@ PAIRS_PER_IMAGE = 8
 RIDGE = 1e-4
 """Pull of the visibility weights to 0: classes that part without error would pull them to infinity."""
 NEWTON_STEPS = 50
+DOUBTS = tuple(float(v) for v in np.arange(0, 1.01, 0.02))
+"""Of which `closer_doubt` is one."""
 MAX_WEIGHT = 20.0
 """Of the difference of the depths and of the ground."""
 MIN_DEPTH_WEIGHT = 0.01
@@ -101,6 +105,7 @@ class CalibrationData:
         visible: Evidence [m, 2] (`readout.visibility_evidence`) of objects that are there, asked by name and by box;
             empty where the adapter has no grounding head.
         absent: The same of names that are not there.
+        in_view: [n, 2], that evidence of all objects; None = the adapter has no grounding head.
     """
 
     trees: list[DigitTree]
@@ -114,6 +119,7 @@ class CalibrationData:
     pairs: NDArray[np.int64]
     visible: tuple[Floats, Floats]
     absent: tuple[Floats, Floats]
+    in_view: Floats | None = None
 
 
 @dataclass
@@ -125,6 +131,7 @@ class _Collected:
     lower_edges: list[float] = field(default_factory=list)
     order: list[float] = field(default_factory=list)
     by_box: list[bool] = field(default_factory=list)
+    in_view: list[Floats] = field(default_factory=list)
     breaks: list[bool] = field(default_factory=list)
     rendered: list[bool] = field(default_factory=list)
     odds: list[Floats] = field(default_factory=list)
@@ -146,6 +153,7 @@ class _Collected:
             np.array(self.pairs, np.int64).reshape(-1, 2),
             (_evidence(self.visible[0]), _evidence(self.visible[1])),
             (_evidence(self.absent[0]), _evidence(self.absent[1])),
+            _evidence(self.in_view) if self.in_view else None,
         )
 
 
@@ -218,8 +226,10 @@ def collect(
             collected.trees += encoded.digit_trees(queries)
             collected.depths += [o.depth for o in asked]
             collected.by_box += [by_box] * len(asked)
-            if engine.model.grounding_head is not None and record.visible_names is not None:
-                _collect_visibility(collected, encoded, queries, missing, start, by_box)
+            if engine.model.grounding_head is not None:
+                collected.in_view += map(encoded.visibility_evidence, queries, collected.trees[start:])
+                if record.visible_names is not None:
+                    _collect_visibility(collected, encoded, queries, missing, start, by_box)
             _collect_choices(collected, encoded, record, asked, queries, start)
     return collected.arrays()
 
@@ -244,13 +254,23 @@ def visibility_weights(visible: Floats, absent: Floats) -> tuple[float, float, f
     return of_language, of_grounding, constant
 
 
-def _newton(x: Floats, y: Bools, w: Floats) -> Floats:
-    """Logistic regression with a ridge: evidence [n, k], labels [n], weights [n] that sum to 1 → [k]."""
-    b = np.zeros(x.shape[1])
+def _newton(x: Floats, y: Bools, w: Floats, found: Floats | None = None) -> Floats:
+    """Logistic regression with a ridge, by Fisher's scoring: [k].
+
+    Args:
+        x: Evidence [n, k].
+        y: Labels [n].
+        w: Weights [n] that sum to 1.
+        found: [n], share of the probability that comes from the evidence, the rest being a coin's; None = all of it.
+    """
+    b, found = np.zeros(x.shape[1]), np.ones(len(x)) if found is None else found
     for _ in range(NEWTON_STEPS):
         p = 1 / (1 + np.exp(-np.clip(x @ b, -30, 30)))
-        slope = x.T @ (w * (y - p)) - RIDGE * b
-        b += np.linalg.solve((x * (w * p * (1 - p))[:, None]).T @ x + RIDGE * np.eye(len(b)), slope)
+        whole = 0.5 + (p - 0.5) * found
+        rise = found * p * (1 - p)
+        spread = np.maximum(whole * (1 - whole), 1e-13)
+        slope = x.T @ (w * (y - whole) * rise / spread) - RIDGE * b
+        b += np.linalg.solve((x * (w * rise**2 / spread)[:, None]).T @ x + RIDGE * np.eye(len(b)), slope)
     return b
 
 
@@ -318,13 +338,16 @@ def evidence(data: CalibrationData, depth_temperature: float) -> Floats:
     return np.array(rows).reshape(len(rows), 3 if has_head else 2)
 
 
-def closer_weights(evidence: Floats, first: Bools, weights: Floats) -> tuple[float, ...] | None:
+def closer_weights(
+    evidence: Floats, first: Bools, weights: Floats, found: Floats | None = None
+) -> tuple[float, ...] | None:
     """Fit a logistic regression without a constant: the same two the other way round have the opposite answer.
 
     Args:
         evidence: [pairs, k], see `closer_evidence`.
         first: [pairs], whether the first is closer.
         weights: [pairs], what each counts.
+        found: [pairs], how far the choice is told by the evidence, see `doubted`; None = wholly.
 
     Returns:
         The k weights, in [0, 20], that of the depths above 0; None where the depths do not speak for the truth.
@@ -333,18 +356,52 @@ def closer_weights(evidence: Floats, first: Bools, weights: Floats) -> tuple[flo
         return None
     weights = weights / weights.sum()
     # 1. Whether the depths alone speak for the truth.
-    if round(float(_newton(evidence[:, :1], first, weights)[0]), 3) <= 0:
+    if round(float(_newton(evidence[:, :1], first, weights, found)[0]), 3) <= 0:
         return None
     # 2. Newton on [pairs, k]; who votes against the truth has no vote, and the others are fitted anew.
     voters = [*range(evidence.shape[1])]
-    b = _newton(evidence, first, weights)
+    b = _newton(evidence, first, weights, found)
     while len(voters) > 1 and b[1:].min() < 0:
         del voters[1 + int(b[1:].argmin())]
-        b = _newton(evidence[:, voters], first, weights)
-    found = np.zeros(evidence.shape[1])
-    found[voters] = np.clip(b, 0, MAX_WEIGHT)
-    found[0] = max(found[0], MIN_DEPTH_WEIGHT)  # what the depths say is not thrown away for what else is known
-    return tuple(round(float(v), 3) for v in found)
+        b = _newton(evidence[:, voters], first, weights, found)
+    fitted = np.zeros(evidence.shape[1])
+    fitted[voters] = np.clip(b, 0, MAX_WEIGHT)
+    fitted[0] = max(fitted[0], MIN_DEPTH_WEIGHT)  # what the depths say is not thrown away for what else is known
+    return tuple(round(float(v), 3) for v in fitted)
+
+
+def closer_doubt(
+    evidence: Floats, first: Bools, weights: Floats, in_view: Floats
+) -> tuple[float, tuple[float, ...] | None]:
+    """How much less sure the choices are the less sure it is that the things are in view, and the weights with that.
+
+    Args:
+        evidence: As of `closer_weights`.
+        first: As of `closer_weights`.
+        weights: As of `closer_weights`.
+        in_view: [pairs], probability that both things are in view; NaN = not known.
+
+    Returns:
+        `closer_doubt` and `closer_weights` of `AdapterInfo`: those with which the choices are likeliest; no doubt where
+        the probabilities are not known.
+    """
+    plain = 0.0, closer_weights(evidence, first, weights)
+    if plain[1] is None or not np.isfinite(in_view).all():
+        return plain
+    fits = [(doubt, closer_weights(evidence, first, weights, in_view**doubt)) for doubt in DOUBTS]
+
+    def loss(fit: tuple[float, tuple[float, ...] | None]) -> float:
+        if fit[1] is None:
+            return math.inf
+        return negative_log_likelihood(_by_evidence(evidence, fit[1], in_view, fit[0]), first, weights)
+
+    return min(fits, key=loss)
+
+
+def _by_evidence(evidence: Floats, weights: tuple[float, ...], in_view: Floats, doubt: float) -> Floats:
+    """Probability [pairs] by all votes that the first is closer. in_view: NaN is taken for 1."""
+    both = np.nan_to_num(in_view, nan=1.0)
+    return np.array([doubted(read_closer(e, weights), [v], doubt) for e, v in zip(evidence, both, strict=True)])
 
 
 def accuracy(p: Floats, first: Bools, weights: Floats | None = None) -> float:
@@ -406,12 +463,17 @@ def fit(data: CalibrationData) -> tuple[dict[str, Any], dict[str, Any]]:
         data = without_hundredths(data)
     depth = fit_depth_temperature(data)
     # 1. Which is closer by the depths and the ground, by name and by box.
+    visibility = _visibility(data)
     seen, boxed = evidence(data, depth), data.by_box[data.pairs[:, 0]]
-    by_depths, ground = compared(data, depth, 1.0), dict[str, tuple[float, ...] | None]()
+    in_view = np.where(boxed, 1.0, _both_in_view(data, visibility.get("visibility")))
+    by_depths, ground = compared(data, depth, 1.0), dict[str, Any]()
     for key, of in (("closer_weights", ~boxed), ("closer_weights_in_box", boxed)):
-        ground[key] = found = closer_weights(seen[of], data.first[of], data.weights[of])
+        doubt, found = closer_doubt(seen[of], data.first[of], data.weights[of], in_view[of])
+        ground[key] = found
+        if key == "closer_weights":
+            ground["closer_doubt"] = round(doubt, 3)
         if found is not None:
-            by_depths[of] = [read_closer(e, found) for e in seen[of]]
+            by_depths[of] = _by_evidence(seen[of], found, in_view[of], doubt)
     # 2. By stage 2, and who decides.
     by_reasoning = reasoned(data, 1.0)
     accuracies = [accuracy(p, data.first, data.weights) for p in (by_reasoning, by_depths)]
@@ -428,6 +490,7 @@ def fit(data: CalibrationData) -> tuple[dict[str, Any], dict[str, Any]]:
         "choice_temperature": round(choice, 3),
         "reasons": reasons,
         **ground,
+        **visibility,
     }
     before, after = probability(1.0), probability(choice) if reasons else by_depths
     figures: dict[str, Any] = {
@@ -442,9 +505,8 @@ def fit(data: CalibrationData) -> tuple[dict[str, Any], dict[str, Any]]:
         "choice_calibration_error": _before_after(*(calibration_error(p, data.first) for p in (before, after))),
     }
     for key, visible, absent in zip(("visibility", "visibility_in_box"), data.visible, data.absent, strict=True):
-        if len(visible) and len(absent):
-            fitted[key] = weights = visibility_weights(visible, absent)
-            is_there, is_not = (np.array([read_visibility(e, weights) for e in es]) for es in (visible, absent))
+        if key in visibility:
+            is_there, is_not = (np.array([read_visibility(e, visibility[key]) for e in es]) for es in (visible, absent))
             figures[key] = {
                 "visible": len(visible),
                 "visible_right": float((is_there >= 0.5).mean()),
@@ -452,6 +514,21 @@ def fit(data: CalibrationData) -> tuple[dict[str, Any], dict[str, Any]]:
                 "absent_right": float((is_not < 0.5).mean()),
             }
     return fitted, figures
+
+
+def _visibility(data: CalibrationData) -> dict[str, tuple[float, float, float]]:
+    """`visibility` and `visibility_in_box` of `AdapterInfo`, where there is something to fit them on."""
+    both = zip(("visibility", "visibility_in_box"), data.visible, data.absent, strict=True)
+    return {key: visibility_weights(there, absent) for key, there, absent in both if len(there) and len(absent)}
+
+
+def _both_in_view(data: CalibrationData, weights: tuple[float, float, float] | None) -> Floats:
+    """Probability [pairs] that both things of a pair are in view; NaN = not known."""
+    if weights is None or data.in_view is None:
+        return np.full(len(data.pairs), np.nan)
+    each = np.array([read_visibility(e, weights) for e in data.in_view])
+    both: Floats = each[data.pairs].prod(axis=1)
+    return both
 
 
 def save_fitted(adapter: Path, info: AdapterInfo, fitted: dict[str, Any]) -> None:
@@ -479,6 +556,11 @@ def as_text(report: dict[str, Any]) -> str:
         f"{ece['after']:.4f}",
         f"{figures['depths']} depths and {figures['choices']} choices, by name and by box",
     ]
+    if fitted["closer_doubt"]:
+        lines.append(
+            f"by name a choice is the less sure, the less sure it is that both are in view "
+            f"(to the power of {fitted['closer_doubt']:.2f})"
+        )
     for key in ("visibility", "visibility_in_box"):
         if key in fitted:
             f = figures[key]
@@ -502,7 +584,7 @@ def _collect_visibility(
     collected: _Collected, encoded: Any, queries: list[ObjectQuery], names: list[str], start: int, by_box: bool
 ) -> None:
     """Evidence of the objects whose trees begin at `start`, and of absent names in the objects' boxes."""
-    collected.visible[by_box].extend(map(encoded.visibility_evidence, queries, collected.trees[start:]))
+    collected.visible[by_box].extend(collected.in_view[start:])
     missing = [ObjectQuery(name, query.box) for name, query in zip(names, cycle(queries), strict=False)]
     trees = encoded.digit_trees(missing) if missing else []
     collected.absent[by_box].extend(map(encoded.visibility_evidence, missing, trees))
