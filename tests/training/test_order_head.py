@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
@@ -49,7 +50,8 @@ def silent(**_: Any) -> None:
 
 
 def test_only_what_differs_enough_is_ordered() -> None:
-    near, far = ordered_pairs(torch.tensor([2.0, 1.0, 1.05, 4.0]))
+    near, far, gaps = ordered_pairs(torch.tensor([2.0, 1.0, 1.05, 4.0]))
+    assert gaps.tolist() == pytest.approx([0.5, 0.475, 0.5, 0.75, 0.7375])
     assert {(int(a), int(b)) for a, b in zip(near, far, strict=True)} == {(1, 0), (2, 0), (0, 3), (1, 3), (2, 3)}
 
 
@@ -74,6 +76,46 @@ def test_samples_are_pairs_of_mirror_images(folder: OrderFolder) -> None:
     assert plain.patches is not None and mirrored.patches is not None
     assert torch.equal(plain.patches.reshape(24, 24).flip(1).flatten(), mirrored.patches)
     assert plain.aspect == pytest.approx(128 / 96)
+
+
+def test_parts_of_images_teach_and_are_not_judged_on(
+    pristine: LoadedModel, blocks: Path, feature_cache: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / frozen_tower.FEATURES).symlink_to(feature_cache)
+    folder = read_folder(run_in(tmp_path / "run", pristine), blocks, parts=1)
+    parts = folder.samples[8:]
+    assert [s.plain for s in folder.samples[:8]] == [True, False] * 4 and 0 < len(parts) <= 4
+    for part in parts:
+        assert not part.plain and len(part.near) == 1 and part.boxes.shape == (2, 4)
+        side = part.boxes[:, 3] - part.boxes[:, 1]
+        assert part.patches is not None and side.max() > 40 / 96  # larger than in the whole image
+        assert not any(np.array_equal(part.features, s.features) for s in folder.samples[:8])
+    trainer = OrderTrainer(OrderConfig(**SMALL), [folder], pristine, tmp_path, CPU)
+    assert trainer.right(folder)[1] == 4
+
+
+def test_pairs_that_break_the_rule_or_are_near_each_other_weigh_more(
+    folder: OrderFolder, pristine: LoadedModel
+) -> None:
+    config = OrderConfig(breaking_weight=3.0, near_weight=2.0, **SMALL)
+    trainer = OrderTrainer(config, [folder], pristine, Path(), CPU)
+    boxes = torch.tensor([[0.1, 0.1, 0.2, 0.9], [0.3, 0.1, 0.4, 0.5], [0.5, 0.1, 0.6, 0.3]])
+    near, far, gaps = ordered_pairs(torch.tensor([1.0, 1.1, 0.5]))  # the third is nearest, and ends highest
+    sample = dataclasses.replace(folder.samples[0], boxes=boxes, near=near, far=far, gaps=gaps)
+    weights = dict(zip(zip(near.tolist(), far.tolist(), strict=True), trainer._weights(sample).tolist(), strict=True))
+    assert weights == {(0, 1): 2.0, (2, 0): 3.0, (2, 1): 3.0}
+    near, far, gaps = ordered_pairs(torch.tensor([1.1, 1.0, 5.0]))
+    sample = dataclasses.replace(sample, near=near, far=far, gaps=gaps)
+    assert trainer._weights(sample).tolist() == [6.0, 1.0, 1.0]
+
+
+def test_it_goes_on_with_a_head_that_is_there(folder: OrderFolder, pristine: LoadedModel, tmp_path: Path) -> None:
+    given = adapters.read_order_head(DEFAULT_ADAPTER)
+    trainer = OrderTrainer(OrderConfig(size=32), [folder], pristine, tmp_path, CPU, given)
+    for key, value in given.state_dict().items():
+        assert torch.equal(trainer.head.state_dict()[key], value)
+    assert trainer.head.dropout.p == 0.2
 
 
 def test_of_an_image_without_labels_the_depth_map_is_read_once(
@@ -155,7 +197,7 @@ def test_the_command_adds_the_head_to_an_adapter(
 ) -> None:
     monkeypatch.setattr(frozen_tower, "load", lambda *_, **__: pristine)
     config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump({"num_steps": 2, "batch_size": 2, "size": 32}))
+    config.write_text(yaml.safe_dump({"num_steps": 2, "batch_size": 2, "go_on": True, "parts": 1}))
     out, report = tmp_path / "out", tmp_path / "report.json"
     asked = ("order", DEFAULT_ADAPTER, "--data", blocks, "--val", blocks, "--out", out, "--config", config)
     code, printed, complaint = train(*asked, "--json", report)
@@ -173,7 +215,7 @@ def test_the_command_adds_the_head_to_an_adapter(
     )
     adapter = adapters.read(out, pristine.spec)
     assert adapter.order_head is not None and adapter.grounding_head is not None
-    assert adapter.order_head.patch.weight.shape == (32, 384)
+    assert adapter.order_head.patch.weight.shape == (160, 384)  # that of the one it went on with
     # another run is not begun in the same folder, nor the start written over
     config.write_text(yaml.safe_dump({"num_steps": 3, "batch_size": 2, "size": 32}))
     code, _, complaint = train(*asked)
@@ -212,6 +254,9 @@ def test_a_damaged_depth_map_is_counted_and_the_others_teach(
         ({"dropout": 1.5}, "dropout is 1.5"),
         ({"patch_weight": -1.0}, "patch_weight is -1.0; expected a number of 0 or more"),
         ({"patch_weight": math.nan}, "patch_weight is nan"),
+        ({"parts": -1}, "parts is -1"),
+        ({"breaking_weight": 0.0}, "breaking_weight is 0.0"),
+        ({"near_weight": math.nan}, "near_weight is nan"),
         ({"weight_decay": math.inf}, "weight_decay is inf"),
     ],
 )

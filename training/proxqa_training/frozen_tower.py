@@ -35,6 +35,7 @@ from proxqa_training.checkpoints import load_checkpoint, save_checkpoint, write_
 from proxqa_training.config_file import require_fraction, require_positive, require_weight
 from proxqa_training.labels import LabelledImage, read_images
 from proxqa_training.logs import RunningMean, progress
+from proxqa_training.parts import parts_of
 from proxqa_training.schedules import cosine_with_warmup
 from proxqa_training.stages.data import FeatureCache
 from proxqa_training.stages.dense import LoadDepth, with_boxes
@@ -44,6 +45,8 @@ log = logging.getLogger(__name__)
 
 FEATURES, CHECKPOINT = "features", "checkpoint.safetensors"
 """In the folder of a run."""
+PARTS = "parts"
+"""In a folder of features: those of parts of its images."""
 LR_FLOOR = 0.02
 LOG_EVERY_STEPS = 10
 CHECKPOINT_MINUTES = 2.0
@@ -99,7 +102,7 @@ class SeenImage:
 
     Attributes:
         image: With boxes at random where there is depth and nothing is labelled.
-        features: Plain and flipped left to right, [2, tokens, hidden], in a file.
+        features: Plain and flipped left to right, [2, tokens, hidden], in a file; of a part of an image [1, …].
     """
 
     image: LabelledImage
@@ -143,6 +146,7 @@ class HeadRun:
         wanted: Callable[[LabelledImage], bool],
         num_workers: int = 0,
         load_depth: LoadDepth = Record.load_depth,
+        parts: int = 0,
     ) -> SeenFolder:
         """Read a labelled folder, and run its images through the tower where that has not been done.
 
@@ -151,6 +155,7 @@ class HeadRun:
             wanted: Whether an image, as it is labelled, is of use.
             num_workers: Processes that read images ahead.
             load_depth: Reads the depth map of an image that has no labels.
+            parts: Of every image, drawn at random and shown too.
 
         Raises:
             BadDatasetError: The folder is at fault.
@@ -159,14 +164,25 @@ class HeadRun:
         self._occurrences[path.name] += 1
         boxed = (self._boxed(image, load_depth) for image in read_images(LabelledFolder(path)) if wanted(image))
         images = [image for image in boxed if image is not None]
+        drawn = [dataclasses.replace(i, record=part) for i in images for part in parts_of(i.record, parts)]
+        seen = [
+            *self._seen(path, images, place, 2, num_workers),
+            *self._seen(path, drawn, place / PARTS, 1, num_workers),
+        ]
+        return SeenFolder(path, tuple(seen))
+
+    def _seen(
+        self, path: Path, images: Sequence[LabelledImage], place: Path, views: int, num_workers: int
+    ) -> list[SeenImage]:
+        """The images of a folder that can be used, with their features. views: of an image, as of `FeatureCache`."""
         if not images:
-            return SeenFolder(path, ())
-        made = FeatureCache(path, [i.record for i in images], self.model, place)
+            return []
+        made = FeatureCache(path, [i.record for i in images], self.model, place, views)
         features, _ = made.fill(num_workers)
         for name, reason in made.bad.items():
             self.bad.add(str(path / name), reason)
-        seen = [SeenImage(image, features[2 * row : 2 * row + 2]) for row, image in enumerate(images)]
-        return SeenFolder(path, tuple(s for s in seen if s.image.record.image not in made.bad))
+        seen = (SeenImage(image, features[views * i : views * (i + 1)]) for i, image in enumerate(images))
+        return [s for s in seen if s.image.record.image not in made.bad]
 
     def _boxed(self, image: LabelledImage, load_depth: LoadDepth) -> LabelledImage | None:
         """The image with boxes, at random where there are no labels; None where that fails."""

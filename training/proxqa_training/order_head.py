@@ -1,7 +1,8 @@
 """Train the order head of an adapter: which of the things in one image are nearer, from the frozen tower's patches.
 
 Promises: stopped at any time it goes on from its last checkpoint. Rendered folders and photographs teach alike: objects
-with a distance, boxes at random where there is depth without labels, and where there is depth every patch.
+with a distance, boxes at random where there is depth without labels, and where there is depth every patch; and parts of
+all these images, in which the same things are larger.
 
 What it writes decides nothing before it has been calibrated: `proxqa train calibrate`, on images not trained on here.
 
@@ -21,13 +22,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from torch.nn import functional as F
 
 from proxqa_core.datasets.folder import Record
 from proxqa_core.errors import BadImageError
 from proxqa_core.evaluation.metrics import MIN_GAP
-from proxqa_core.model.adapter import ORDER_HEAD
-from proxqa_core.model.loading import LoadedModel
+from proxqa_core.model.adapter import ORDER_HEAD, read_order_head
+from proxqa_core.model.loading import LoadedModel, choose_dtype
 from proxqa_core.vision.order_head import OrderHead
 from proxqa_training.config_file import require_fraction, require_positive, require_weight
 from proxqa_training.frozen_tower import (
@@ -43,6 +45,7 @@ from proxqa_training.frozen_tower import (
 )
 from proxqa_training.labels import LabelledImage
 from proxqa_training.logs import LOG_FILE, MetricsLogger
+from proxqa_training.parts import Part
 
 CONFIG = Path(__file__).with_name("configs") / "order.yaml"
 MIN_MEASURED = 0.5
@@ -51,6 +54,8 @@ MIN_PATCHES = 50
 """Measured patches of an image before they teach."""
 PATCH_PAIRS = 400
 """Pairs of patches drawn from an image."""
+NEAR_GAP = 0.15
+"""Things whose distances differ by less than this share of the farther one are near each other."""
 BOX_JITTER = 0.005
 """Standard deviation of the edges of boxes while training, as share of the image's side."""
 
@@ -62,7 +67,11 @@ class OrderConfig(HeadConfig):
     Attributes:
         dropout: Of patches and inside.
         patch_weight: Weight of the distances of patches beside the order of boxes.
-        size: Channels inside.
+        breaking_weight: Of a pair whose nearer thing does not end lower in the image; that of the others is 1.
+        near_weight: Of a pair that differs by less than NEAR_GAP, times the other; that of the others is 1.
+        parts: Of every image, drawn at random, that are shown too (`proxqa_training.parts`).
+        go_on: Whether it starts with the adapter's own order head, in place of a new one.
+        size: Channels inside, of a new one.
 
     Raises:
         ValueError: Quotes a value that is out of range.
@@ -76,33 +85,41 @@ class OrderConfig(HeadConfig):
     real_fraction: float = 0.4
     dropout: float = 0.2
     patch_weight: float = 1.0
+    breaking_weight: float = 1.0
+    near_weight: float = 1.0
+    parts: int = 0
+    go_on: bool = False
     size: int = 160
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(self, "size")
+        require_positive(self, "size", "breaking_weight", "near_weight")
         require_fraction(self, "dropout")
-        require_weight(self, "patch_weight")
+        require_weight(self, "patch_weight", "parts")
 
 
 @dataclass(frozen=True, eq=False)
 class OrderSample:
-    """One image, or its mirror image.
+    """One image, its mirror image, or a part of it.
 
     Attributes:
+        plain: It is the image as it is.
         features: Of the tower, [tokens, hidden], float16, in a file.
         aspect: Width over height of the image.
         boxes: [n, 4] as (x1, y1, x2, y2) in [0, 1].
         near: [pairs], which of the n is the nearer of each pair that differs enough.
         far: [pairs], the other one.
+        gaps: [pairs], by what share of the farther distance they differ.
         patches: Logarithm of the distance of the patches, [side²]; NaN = not measured; None = there is no depth.
     """
 
+    plain: bool
     features: Features
     aspect: float
     boxes: torch.Tensor
     near: torch.Tensor
     far: torch.Tensor
+    gaps: torch.Tensor
     patches: torch.Tensor | None
 
 
@@ -115,20 +132,22 @@ class OrderFolder:
     samples: tuple[OrderSample, ...]
 
 
-def ordered_pairs(distances: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def ordered_pairs(distances: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Which pairs of things are far enough apart to be ordered.
 
     Args:
         distances: [n], in one unit.
 
     Returns:
-        The nearer and the farther thing of every pair that differs by MIN_GAP of the farther or more, [pairs] each.
+        The nearer and the farther thing of every pair that differs by MIN_GAP of the farther or more, and by what share
+        of the farther it does, [pairs] each.
     """
     a, b = torch.triu_indices(len(distances), len(distances), 1)
-    apart = (distances[a] - distances[b]).abs() >= MIN_GAP * torch.maximum(distances[a], distances[b])
+    gaps = (distances[a] - distances[b]).abs() / torch.maximum(distances[a], distances[b])
+    apart = gaps >= MIN_GAP
     a, b = a[apart], b[apart]
     nearer = distances[a] < distances[b]
-    return torch.where(nearer, a, b), torch.where(nearer, b, a)
+    return torch.where(nearer, a, b), torch.where(nearer, b, a), gaps[apart]
 
 
 def patch_distances(metres: NDArray[np.float32], side: int) -> torch.Tensor:
@@ -173,23 +192,24 @@ class PatchReader:
 
     def patches(self, record: Record) -> torch.Tensor:
         """The distances of a record's patches, [side²], see `patch_distances`. Errors as of `load`."""
-        known = self._known.get((record.image, record.depth_map))
+        known = None if isinstance(record, Part) else self._known.get((record.image, record.depth_map))
         return patch_distances(record.load_depth(), self._side) if known is None else known
 
 
-def read_folder(run: HeadRun, path: Path, num_workers: int = 0) -> OrderFolder:
+def read_folder(run: HeadRun, path: Path, num_workers: int = 0, parts: int = 0) -> OrderFolder:
     """Read a labelled folder as samples.
 
     Args:
         run: Of which it is.
         path: In the format of `proxqa_core.datasets.folder`.
         num_workers: Processes that read images ahead.
+        parts: Of every image, that are samples too.
 
     Raises:
         BadDatasetError: The folder is at fault.
     """
     reader = PatchReader(run.model.patches_per_side)
-    seen = run.see(path, _teaches, num_workers, reader.load)
+    seen = run.see(path, _teaches, num_workers, reader.load, parts)
     samples: list[OrderSample] = []
     for image in seen.images:
         record = image.image.record
@@ -206,17 +226,19 @@ def _teaches(image: LabelledImage) -> bool:
 
 
 def _samples(record: Record, features: Features, reader: PatchReader) -> list[OrderSample]:
-    """The sample of an image and that of its mirror image. features: of both, [2, tokens, hidden]."""
+    """The samples of an image and its mirror image, or of a part of one. features: [2 or 1, tokens, hidden]."""
     patches = None if record.depth_map is None else reader.patches(record)
     things = [o for o in record.objects if o.depth_m is not None]
     size = torch.tensor([record.width, record.height] * 2)
     boxes = (torch.tensor([o.box.xyxy for o in things]).reshape(-1, 4) / size).clamp(0, 1)
-    near, far = ordered_pairs(torch.tensor([o.depth_m for o in things]))
-    turned = None if patches is None else _turned(patches)
+    pairs = ordered_pairs(torch.tensor([o.depth_m for o in things]))
     aspect = record.width / record.height
+    if isinstance(record, Part):
+        return [OrderSample(False, features[0], aspect, boxes, *pairs, patches)]
+    turned = None if patches is None else _turned(patches)
     return [
-        OrderSample(features[0], aspect, boxes, near, far, patches),
-        OrderSample(features[1], aspect, mirrored(boxes), near, far, turned),
+        OrderSample(True, features[0], aspect, boxes, *pairs, patches),
+        OrderSample(False, features[1], aspect, mirrored(boxes), *pairs, turned),
     ]
 
 
@@ -235,6 +257,7 @@ class OrderTrainer:
         model: Whose features they are.
         out: Folder of the run.
         device: Where it is trained.
+        start: The head to go on with; None = a new one.
 
     Attributes:
         head: What is trained.
@@ -244,14 +267,24 @@ class OrderTrainer:
     """
 
     def __init__(
-        self, config: OrderConfig, folders: Sequence[OrderFolder], model: LoadedModel, out: Path, device: torch.device
+        self,
+        config: OrderConfig,
+        folders: Sequence[OrderFolder],
+        model: LoadedModel,
+        out: Path,
+        device: torch.device,
+        start: OrderHead | None = None,
     ):
         torch.manual_seed(config.seed)
         self.config, self.out, self.device, self.merge = config, out, device, model.spatial_merge_size
         self.folders = [f for f in folders if f.samples]
         if not any(len(s.near) for f in self.folders for s in f.samples):
             raise ValueError("there are no two things whose distances differ by 8 % to train on")
-        self.head = OrderHead(model.spec.patch, config.size, config.dropout).to(device)
+        size = config.size if start is None else start.patch.out_features
+        self.head = _without_attention_dropout(OrderHead(model.spec.patch, size, config.dropout)).to(device)
+        if start is not None:
+            self.head.load_state_dict(start.state_dict())
+        self.dtype = choose_dtype("auto", device)
 
     def train(self, metrics: Callable[..., None], minutes_between_checkpoints: float = CHECKPOINT_MINUTES) -> None:
         """Train, or what is left of it. Arguments are those of `frozen_tower.train_steps`."""
@@ -287,14 +320,17 @@ class OrderTrainer:
             # 1. All images at once, [n, side², size], and the distances of their patches, [n, side²].
             features = torch.from_numpy(np.stack([s.features for s in batch])).to(self.device)
             aspects = torch.tensor([s.aspect for s in batch])
-            tokens = self.head.tokens(patches_of(features, self.merge), aspects)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+                tokens = self.head.tokens(patches_of(features, self.merge), aspects)
+            tokens = tokens.float()
             distances = self.head.distances(tokens)
             # 2. Each image's boxes and patches, the images' means.
             order, patches, right = [], [], []
             for i, sample in enumerate(batch):
                 if len(sample.near):
                     apart = self._apart(tokens[i], sample, aspects[i : i + 1])
-                    order.append(F.softplus(-apart).mean())
+                    weights = self._weights(sample).to(apart)
+                    order.append((weights * F.softplus(-apart)).sum() / weights.sum())
                     right.append((apart > 0).float().mean())
                 if sample.patches is not None:
                     patches.append(_patch_loss(distances[i], sample.patches.to(self.device)))
@@ -312,11 +348,18 @@ class OrderTrainer:
         order = self.head(tokens, boxes + BOX_JITTER * torch.randn_like(boxes), aspect)
         return order[sample.far.to(self.device)] - order[sample.near.to(self.device)]
 
+    def _weights(self, sample: OrderSample) -> torch.Tensor:
+        """What each of a sample's pairs counts, [pairs]."""
+        lower_edges = sample.boxes[:, 3]
+        breaks = lower_edges[sample.near] <= lower_edges[sample.far]
+        near = sample.gaps < NEAR_GAP
+        return self.config.breaking_weight ** breaks.float() * self.config.near_weight ** near.float()
+
     @torch.no_grad()
     def right(self, folder: OrderFolder) -> tuple[int, int]:
         """How many pairs of a folder's images, as they are, the head puts in order, and how many there are."""
         right = total = 0
-        for sample in folder.samples[::2]:
+        for sample in (s for s in folder.samples if s.plain):
             features = torch.from_numpy(np.array(sample.features))[None].to(self.device)
             aspect = torch.tensor([sample.aspect], device=self.device)
             tokens = self.head.tokens(patches_of(features, self.merge), aspect)[0]
@@ -324,6 +367,14 @@ class OrderTrainer:
             right += int((order[sample.far] > order[sample.near]).sum())
             total += len(sample.near)
         return right, total
+
+
+def _without_attention_dropout(head: OrderHead) -> OrderHead:
+    """The head with its other dropouts: attention with one of its own takes a CPU three times as long."""
+    for layer in head.layers.layers:
+        assert isinstance(layer, nn.TransformerEncoderLayer)
+        layer.self_attn.dropout = 0.0
+    return head
 
 
 def _patch_loss(distances: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
@@ -363,19 +414,21 @@ def train_order_head(
         many there are, and `bad_images`, how many were left out and why.
 
     Raises:
-        ProxqaError: The adapter or a folder is at fault.
+        ProxqaError: The adapter or a folder is at fault, or it has no order head to go on with.
         ValueError: There is nothing to train on.
     """
     run = begin_run(config, adapter, folders, out, work, device)
-    read = [read_folder(run, path, num_workers) for path in [*folders, *val_folders]]
-    trainer = OrderTrainer(config, read[: len(folders)], run.model, run.work, run.device)
+    read = [read_folder(run, path, num_workers, config.parts) for path in folders]
+    judged = [read_folder(run, path, num_workers) for path in val_folders]
+    start = read_order_head(adapter) if config.go_on else None
+    trainer = OrderTrainer(config, read, run.model, run.work, run.device, start)
     trainer.train(MetricsLogger(run.work / LOG_FILE))
     validation = {}
-    for folder in read[len(folders) :]:
+    for folder in judged:
         right, total = trainer.right(folder)
         validation[folder.name] = {"right": right / max(1, total), "pairs": total}
     images = {rendered: [f for f in trainer.folders if f.rendered is rendered] for rendered in (True, False)}
-    counts = {rendered: sum(len(f.samples) // 2 for f in of) for rendered, of in images.items()}
+    counts = {rendered: sum(s.plain for f in of for s in f.samples) for rendered, of in images.items()}
     record = {"images": sum(counts.values()), "photographs": counts[False], "config": dataclasses.asdict(config)}
     # no say until it is calibrated
     run.write(ORDER_HEAD, trainer.head, record, order_head=True, closer_weights=None, closer_weights_in_box=None)

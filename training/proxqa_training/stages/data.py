@@ -210,10 +210,11 @@ class FeatureCache:
         records: The images.
         model: Whose vision tower it is.
         cache: Folder of the files.
+        views: Of an image: 2 = plain and flipped, 1 = plain.
     """
 
-    def __init__(self, folder: Path, records: list[Record], model: LoadedModel, cache: Path):
-        self.folder, self.records, self.model = folder, records, model
+    def __init__(self, folder: Path, records: Sequence[Record], model: LoadedModel, cache: Path, views: int = 2):
+        self.folder, self.records, self.model, self.views = folder, records, model, views
         cache.mkdir(parents=True, exist_ok=True)
         digest = hashlib.sha256(json.dumps([str(r.image) for r in records]).encode())
         for weights in model.llava.model.vision_tower.state_dict().values():
@@ -230,7 +231,7 @@ class FeatureCache:
             num_workers: Processes that read images ahead.
 
         Returns:
-            Features [2 · images, tokens, hidden] and colours [2 · images, side², 3], in files.
+            Features [views · images, tokens, hidden] and colours [views · images, side², 3], in files.
         """
         done, self.bad = self._done()
         model, side = self.model, self.model.patches_per_side
@@ -243,7 +244,7 @@ class FeatureCache:
         bar = progress(batches, total=len(starts), desc=f"features of {self.folder.name}", unit="batch")
         for start, (pixels, bad) in zip(starts, bar, strict=True):
             self.bad |= bad
-            rows = slice(2 * start, 2 * start + len(pixels))
+            rows = slice(self.views * start, self.views * start + len(pixels))
             features[rows] = encoder.encode(pixels).to(torch.float16).cpu().numpy()
             seen = patch_colours(model.preprocessing.as_seen(pixels), side)
             colours[rows] = (255 * seen).round().byte().numpy()
@@ -266,13 +267,13 @@ class FeatureCache:
             return 0, {}
 
     def _array(self, number: int, kind: Any, shape: tuple[int, ...], done: int) -> Any:
-        """An array [2 · images, *shape] in a file."""
-        rows = 2 * len(self.records)
+        """An array [views · images, *shape] in a file."""
+        rows = self.views * len(self.records)
         mode = "r+" if done else "w+"
         return np.lib.format.open_memmap(self.paths[number], mode=mode, dtype=kind, shape=(rows, *shape))
 
     def _pixels(self, start: int) -> tuple[torch.Tensor, dict[str, str]]:
-        """The images from a number on, each plain and flipped, [2 · n, 3, size, size]; and why some cannot be used.
+        """The images from a number on, plain and perhaps flipped, [views · n, 3, size, size]; why some cannot be used.
 
         Those are black: their rows are there, and nobody looks at them.
         """
@@ -283,8 +284,8 @@ class FeatureCache:
             except BadImageError as error:
                 bad[record.image] = str(error)
                 images.append(np.zeros((record.height, record.width, 3), np.uint8))
-        both = [view for image in images for view in (image, np.ascontiguousarray(image[:, ::-1]))]
-        return self.model.preprocessing.pixels(both), bad
+        shown = [view for image in images for view in (image, np.ascontiguousarray(image[:, ::-1]))[: self.views]]
+        return self.model.preprocessing.pixels(shown), bad
 
 
 def _at(parts: Sequence[NDArray[Any]], index: int) -> NDArray[Any]:

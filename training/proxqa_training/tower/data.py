@@ -236,11 +236,11 @@ class TowerDataset:
         """[height, width, 3] → [3, size, size], normalised; augmented where there is a generator."""
         interpolation = cv2.INTER_AREA if max(image.shape[:2]) > self.size else cv2.INTER_CUBIC
         if rng is not None:
-            image = _degraded(image, rng)
+            image = degraded(image, rng)
         values = cv2.resize(np.ascontiguousarray(image), (self.size, self.size), interpolation=interpolation)
         values = values.astype(np.float32) / 255
         if rng is not None and rng.random() < RECOLOURED:
-            values = _recoloured(values, rng)
+            values = recoloured(values, rng)
         values = (values - self.mean) / self.std
         return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1), dtype=np.float32))
 
@@ -293,7 +293,7 @@ def _depth_of(record: Record) -> NDArray[np.float32] | None:
     return cv2.resize(depth, (record.width, record.height), interpolation=cv2.INTER_NEAREST)
 
 
-def _degraded(image: NDArray[np.uint8], rng: random.Random) -> NDArray[np.uint8]:
+def degraded(image: NDArray[np.uint8], rng: random.Random) -> NDArray[np.uint8]:
     """A share of the images softened, a share of them compressed."""
     if rng.random() < SOFTENED:
         factor = rng.uniform(0.35, 0.9)
@@ -304,7 +304,7 @@ def _degraded(image: NDArray[np.uint8], rng: random.Random) -> NDArray[np.uint8]
     return image
 
 
-def _recoloured(values: NDArray[Any], rng: random.Random) -> NDArray[Any]:
+def recoloured(values: NDArray[Any], rng: random.Random) -> NDArray[Any]:
     """Saturation, contrast, brightness and white balance changed; values in [0, 1], [height, width, 3]."""
     grey = values.mean(-1, keepdims=True)
     values = grey + (values - grey) * (0.0 if rng.random() < 0.04 else rng.uniform(0.6, 1.4))
