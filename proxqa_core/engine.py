@@ -78,6 +78,7 @@ class ProximityEngine:
         self.model = model
         self.networks = networks or choose(model, BackendConfig("torch"))
         self.encoder = self.networks.encoder
+        _ = model.prompter  # its tokenizer is read while a language model is made
         self.language_model = self.networks.make_language_model(model)
         self._start = PromptStart(model, self.language_model)
         if model.grounding_head is not None:

@@ -21,6 +21,8 @@ from pathlib import Path
 from proxqa_core.errors import WriteError
 
 MB = 10**6
+HASH_BLOCK_BYTES = 2**22
+"""Read at once to be hashed: after each block Python's lock is waited for, where others run beside it."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
 _ERRNO_IN_TEXT = re.compile(r"\(os error (\d+)\)")
@@ -33,8 +35,11 @@ def sha256(path: str | os.PathLike[str]) -> str:
     Raises:
         OSError: The file cannot be read.
     """
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    total, block = hashlib.sha256(), bytearray(HASH_BLOCK_BYTES)
+    with open(path, "rb", buffering=0) as file:
+        while count := file.readinto(block):
+            total.update(memoryview(block)[:count])
+    return total.hexdigest()
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from proxqa_core.model.loading import LoadedModel
 from proxqa_core.types import VISIBLE, Box, ObjectQuery
 from proxqa_core.vision.colours import ImageColours, by_colour
 from proxqa_core.vision.features import ImageFeatures
+from proxqa_core.vision.grid import split_grid
 from proxqa_core.vision.grounding_head import (
     Candidate,
     GroundingHead,
@@ -33,7 +34,6 @@ from proxqa_core.vision.grounding_head import (
     patch_probabilities,
     score_in_box,
 )
-from proxqa_core.vision.tower import split_grid
 
 MAX_INSTANCES = 12
 """Most things of one kind that are told apart."""

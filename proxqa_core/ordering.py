@@ -16,8 +16,8 @@ from proxqa_core.model.adapter import AdapterInfo
 from proxqa_core.model.loading import LoadedModel
 from proxqa_core.types import Box, ObjectDepth
 from proxqa_core.vision.features import ImageFeatures
+from proxqa_core.vision.grid import split_grid
 from proxqa_core.vision.order_head import OrderHead
-from proxqa_core.vision.tower import split_grid
 
 
 class Ordering:

@@ -47,6 +47,7 @@ from proxqa_core.llm.prompts import Prompter
 from proxqa_core.model.adapter import AdapterSpec
 from proxqa_core.model.base_weights import default_base
 from proxqa_core.model.loading import LoadedModel, load
+from proxqa_core.model.parts import Whole
 from proxqa_core.vision.image_file import read_image
 from proxqa_core.vision.preprocessing import Preprocessing
 
@@ -295,7 +296,8 @@ def llava_of(shapes: Shapes, device: torch.device) -> LoadedModel:
     preprocessing = Preprocessing(336, "pad", CLIP_MEAN, CLIP_STD, Image.Resampling.BICUBIC)
     llava = llava.eval().requires_grad_(False)
     prompter = Prompter(tokenizer, config.image_token_index, 24 * 24)
-    return LoadedModel(llava, prompter, preprocessing, 1, "random", AdapterSpec.of(llava, "random", 1))
+    parts = Whole(llava)
+    return LoadedModel(parts, lambda: prompter, preprocessing, 1, "random", AdapterSpec.of(parts, "random", 1))
 
 
 def _on_gpu(llava: Any, shapes: Shapes, device: torch.device) -> Any:

@@ -79,8 +79,10 @@ def _guarded(networks: Networks, model: LoadedModel, config: BackendConfig) -> N
     """The same with PyTorch behind, where a backend fails to make a language model or fails while it answers."""
     if networks.name == "torch":
         return networks
-    tower = TorchVisionEncoder(model.llava)  # not the model: its language model is another after a swap
-    encoder = Current[VisionEncoder]("vision encoder", networks.name, networks.encoder, lambda: tower)
+    tower = model.parts.tower_source()  # not the model: its language model is another after a swap
+    encoder = Current[VisionEncoder](
+        "vision encoder", networks.name, networks.encoder, lambda: TorchVisionEncoder(tower())
+    )
     made: list[Current[LanguageModel[Any]]] = []
 
     @functools.wraps(networks.make_language_model)

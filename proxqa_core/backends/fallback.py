@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from proxqa_core.backends.protocols import LanguageModel, VisionEncoder
-from proxqa_core.backends.torch_backend import TorchPrefix
+from proxqa_core.backends.torch_prefix import TorchPrefix
 from proxqa_core.errors import ProxqaError, reason_of
 from proxqa_core.llm.branching import Branch, Tree
 

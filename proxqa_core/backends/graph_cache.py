@@ -21,6 +21,11 @@ from proxqa_core.model.base_weights import MANIFEST, cache_folder, seal
 log = logging.getLogger(__name__)
 
 
+def key_of(facts: Sequence[str]) -> str:
+    """A key of an entry that follows from facts alone, as 16 hexadecimal digits."""
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
+
+
 def digest(module: torch.nn.Module, facts: Sequence[str]) -> str:
     """What a graph is made of, as 16 hexadecimal digits: names, types and bytes of all weights, and facts besides.
 
@@ -35,6 +40,16 @@ def digest(module: torch.nn.Module, facts: Sequence[str]) -> str:
     return total.hexdigest()[:16]
 
 
+def is_kept(kind: str, key: str) -> bool:
+    """Whether there is an entry of the cache; whether it is whole shows when it is read."""
+    return entry(kind, key).is_dir()
+
+
+def entry(kind: str, key: str) -> Path:
+    """The folder of an entry of the cache."""
+    return cache_folder() / f"{kind}-{key}"
+
+
 def cached(kind: str, key: str, make: Callable[[Path], None]) -> Path | None:
     """An entry of the cache, made where there is no whole one.
 
@@ -46,7 +61,7 @@ def cached(kind: str, key: str, make: Callable[[Path], None]) -> Path | None:
     Returns:
         Its folder; None where the cache cannot be written.
     """
-    folder = cache_folder() / f"{kind}-{key}"
+    folder = entry(kind, key)
     if is_whole(folder):
         return folder
     try:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib.metadata
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,19 +24,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from proxqa_core.backends import reference
 from proxqa_core.backends.config import AUTO, BackendConfig
-from proxqa_core.backends.graph_cache import cached, digest
+from proxqa_core.backends.ends import Ends
+from proxqa_core.backends.graph_cache import cached, digest, is_kept, key_of
 from proxqa_core.backends.openvino_import import import_openvino
 from proxqa_core.backends.protocols import LanguageModel, Networks, Progress
-from proxqa_core.backends.torch_backend import TorchLanguageModel, TorchPrefix, VisionFeatures
+from proxqa_core.backends.torch_backend import VisionFeatures
+from proxqa_core.backends.torch_prefix import TorchPrefix
 from proxqa_core.errors import BackendError, WriteError, reason_of
 from proxqa_core.llm.branching import Branch, Row, Tree, in_passes, lay_out
 from proxqa_core.memory import MB, available
 from proxqa_core.model.loading import LoadedModel
+from proxqa_core.model.parts import LANGUAGE_MODEL_PREFIX, VISION_PREFIX, Parts, Shapes
+from proxqa_core.model.stored_default import quiet
 
 log = logging.getLogger(__name__)
 
-GRAPH_VERSION = "1"
+GRAPH_VERSION = "2"
 """Changes whenever the vision tower's graph is made another way."""
 MIN_COSINE, MIN_COSINE_INT8 = 0.999, 0.98
 """Least cosine of what a graph computes with what PyTorch does."""
@@ -43,8 +50,8 @@ BLOCKED = -1e9
 MAX_AUTO_COPY_MB = 700
 """Largest copy of the weights that is made where nobody asked for OpenVINO; the default model's fits. Loading a model
 in bfloat16 is to cost about what its file has."""
-CHECKED_TOKENS = 16
-"""Tokens that a language model's graph is tried out on."""
+VISION, GRAPH_FILE = "openvino", "vision.xml"
+"""The kind of entry of the cache that holds a vision tower's graph, and the file in it."""
 Floats = NDArray[np.float32]
 
 
@@ -53,9 +60,12 @@ def openvino_networks(model: LoadedModel, config: BackendConfig, on_progress: Pr
     runtime = Runtime.of(model, config)
     if config.name == AUTO:
         _check_size(model, runtime)
-    with ThreadPoolExecutor(1) as pool:  # both take a second, mostly on one core
-        ready = [(model, pool.submit(OpenVinoLanguageModel, model, runtime))]
-        encoder = OpenVinoVisionEncoder(model, runtime, on_progress)
+    if config.prepared:
+        _check_prepared(model, runtime)
+    pool = ThreadPoolExecutor(1)  # both take a second, mostly on one core
+    ready = [(model, pool.submit(OpenVinoLanguageModel, model, runtime))]
+    pool.shutdown(wait=False)
+    encoder = OpenVinoVisionEncoder(model, runtime, on_progress)
 
     def make_language_model(other: LoadedModel) -> LanguageModel[Any]:
         first, made = ready.pop() if ready else (None, None)  # kept for one call only: it is memory
@@ -70,7 +80,7 @@ class Runtime:
 
     Attributes:
         core: OpenVINO itself.
-        version: Of OpenVINO.
+        version: Of OpenVINO, whole.
         precision: What it computes in: 'f32' or 'bf16'.
         int8: Whether the language model's weights are in 8 bits.
     """
@@ -88,7 +98,7 @@ class Runtime:
         openvino = import_openvino()
         core = openvino.Core()
         bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") and model.dtype == torch.bfloat16
-        return cls(core, openvino.__version__.split("-")[0], "bf16" if bf16 else "f32", config.int8)
+        return cls(core, openvino.__version__, "bf16" if bf16 else "f32", config.int8)
 
     def compile(self, graph: Any, int8: bool = False) -> Any:
         """An inference request of a graph."""
@@ -108,7 +118,7 @@ class Runtime:
     def describe(self, int8: bool = False) -> str:
         """What runs a network, for people."""
         kind = {"f32": "float32", "bf16": "bfloat16"}[self.precision]
-        return f"openvino {self.version}, {kind}" + (", weights int8" if int8 else "")
+        return f"openvino {self.version.split('-')[0]}, {kind}" + (", weights int8" if int8 else "")
 
 
 class OpenVinoVisionEncoder:
@@ -124,59 +134,67 @@ class OpenVinoVisionEncoder:
     """
 
     def __init__(self, model: LoadedModel, runtime: Runtime, on_progress: Progress):
-        self._tower = VisionFeatures(model.llava)
         self._size = model.preprocessing.size
         self._runtime, self._on_progress = runtime, on_progress
-        self._request = runtime.compile(self._graph())
+        graph, theirs = self._graph(model.parts)
+        self._request = runtime.compile(graph)
         self.description = runtime.describe()
-        ours, theirs = self._tried()
-        _check("vision tower", ours, theirs, MIN_COSINE)
+        _check("vision tower", self.encode(_picture(self._size)), theirs, MIN_COSINE)
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """See `VisionEncoder.encode`."""
         outputs = self._request.infer([np.ascontiguousarray(pixels.numpy(), np.float32)])
         return torch.from_numpy(np.array(outputs[0]))
 
-    def _graph(self) -> Any:
-        """The graph, from the cache where it is there."""
-        import transformers
-
-        openvino = import_openvino()
-        versions = (openvino.__version__, torch.__version__, transformers.__version__, GRAPH_VERSION)
-        key = digest(self._tower, [*versions, str(self._size), str(self._tower.config)])
-        made: list[Any] = []
+    def _graph(self, parts: Parts) -> tuple[Any, torch.Tensor]:
+        """The graph and what PyTorch computes of a picture, from the cache where they are there."""
+        made: list[tuple[Any, torch.Tensor]] = []
 
         def make(folder: Path) -> None:
             self._on_progress("making the vision tower's OpenVINO graph once, up to a minute")
-            made.append(self._traced())
+            made.append(self._made(parts))
+            graph, features = made[0]
+            reference.save({"features": features}, folder)
             try:
-                openvino.save_model(made[0], folder / "vision.xml", compress_to_fp16=False)
+                import_openvino().save_model(graph, folder / GRAPH_FILE, compress_to_fp16=False)
             except RuntimeError as error:  # of a full disk, too
                 raise WriteError(f"the vision tower's graph cannot be written: {reason_of(error)}") from error
 
-        folder = cached("openvino", key, make)
-        if folder is not None:
+        folder = cached(VISION, _vision_key(parts, self._runtime, self._size), make)
+        if folder is not None and not made:
             try:
-                return self._runtime.core.read_model(folder / "vision.xml")
-            except RuntimeError as error:
+                kept = reference.read(folder)
+                if kept is not None:
+                    return self._runtime.core.read_model(folder / GRAPH_FILE), kept["features"]
+            except (RuntimeError, KeyError) as error:
                 log.warning("the vision tower's graph in %s cannot be read: %s", folder, reason_of(error))
-        return made[0] if made else self._traced()
+        return made[0] if made else self._made(parts)
 
-    def _traced(self) -> Any:
+    @torch.inference_mode()
+    def _made(self, parts: Parts) -> tuple[Any, torch.Tensor]:
         from proxqa_core.backends.openvino_graphs import vision_graph
 
         # in float32, whatever the model's type: a graph of bfloat16 weights would keep their rounding everywhere
-        tower = copy.deepcopy(self._tower).float() if self._tower.dtype != torch.float32 else self._tower
+        tower = VisionFeatures(parts.llava(keep=False))
+        tower = copy.deepcopy(tower).float() if tower.dtype != torch.float32 else tower
         with _without_warnings():  # tracing warns of every size that is the same for all images
-            return vision_graph(tower, self._size)
+            return vision_graph(tower, self._size), tower(_picture(self._size)).contiguous()
 
-    @torch.inference_mode()
-    def _tried(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """What it computes of a picture, and what PyTorch does."""
-        along = torch.linspace(-1.5, 1.5, self._size)
-        across, down = along.expand(self._size, -1), along[:, None].expand(-1, self._size)
-        picture = torch.stack([across, down, across * down])[None]
-        return self.encode(picture), self._tower(picture.to(self._tower.dtype)).float()
+
+def _vision_key(parts: Parts, runtime: Runtime, size: int) -> str:
+    """What a vision tower's graph follows from."""
+    facts = [*versions(runtime), GRAPH_VERSION, str(size)]
+    if parts.tower_identity is not None:
+        return key_of([*facts, parts.tower_identity])
+    tower = VisionFeatures(parts.llava())
+    return digest(tower, [*facts, str(tower.config)])
+
+
+def _picture(size: int) -> torch.Tensor:
+    """Pixels [1, 3, size, size] that a vision tower is tried out on."""
+    along = torch.linspace(-1.5, 1.5, size)
+    across, down = along.expand(size, -1), along[:, None].expand(-1, size)
+    return torch.stack([across, down, across * down])[None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +224,7 @@ class OpenVinoPrefix:
         return TorchPrefix(tuple(zip(*(part.unbind(0) for part in parts), strict=True)), self.length)
 
 
-class OpenVinoLanguageModel(TorchLanguageModel):
+class OpenVinoLanguageModel(Ends):
     """The language model's layers by OpenVINO, the rest by PyTorch.
 
     Args:
@@ -218,17 +236,21 @@ class OpenVinoLanguageModel(TorchLanguageModel):
     """
 
     def __init__(self, model: LoadedModel, runtime: Runtime):
-        super().__init__(model.llava)
+        super().__init__(model.parts)
         from proxqa_core.backends.openvino_graphs import LanguageShape, language_graph
 
-        self._layers = model.llava.model.language_model
-        self._shape = LanguageShape.of(self._layers.config)
-        _check_memory(self._layers, runtime)
-        graph = language_graph(self._layers, runtime.precision == "bf16", runtime.int8)
+        parts, config = model.parts, model.parts.config.text_config
+        self._shape = LanguageShape.of(config)
+        _check_memory(parts, runtime)
+        graph = language_graph(
+            config, lambda name: parts.weight(LANGUAGE_MODEL_PREFIX + name), runtime.precision == "bf16", runtime.int8
+        )
         self._request = runtime.compile(graph, runtime.int8)
         self.description = runtime.describe(runtime.int8)
-        ours, theirs = self._tried()
-        _check("language model", ours, theirs, MIN_COSINE_INT8 if runtime.int8 else MIN_COSINE)
+        known = reference.language_reference(parts, versions(runtime))
+        self._angles = known.angles
+        least = MIN_COSINE_INT8 if runtime.int8 else MIN_COSINE
+        _check("language model", self._tried(reference.checked_rows(parts)), known.hidden, least)
 
     def run_prefixes(self, branches: Sequence[Branch]) -> list[Any]:
         """See `LanguageModel.run_prefixes`."""
@@ -263,7 +285,7 @@ class OpenVinoLanguageModel(TorchLanguageModel):
         lengths = [0 if r.after is None else r.after.length for r in asked]
         layout = lay_out(asked, lengths)
         mask = np.where(layout.allowed, np.float32(0), np.float32(BLOCKED))[:, None]
-        cos, sin = self._layers.rotary_emb(rows, torch.from_numpy(layout.position))
+        cos, sin = self._angles(torch.from_numpy(layout.position))
         # 2. The prefixes, each once, and which of them each row continues.
         prefixes = list({id(r.after): r.after for r in asked}.values())
         which = {id(p): n for n, p in enumerate(prefixes)}
@@ -287,14 +309,17 @@ class OpenVinoLanguageModel(TorchLanguageModel):
         return joint
 
     @torch.inference_mode()
-    def _tried(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """What it computes of a few tokens, half of them behind a prefix, and what PyTorch does."""
-        table = self._llava.get_input_embeddings().weight
-        rows = table[:: max(1, len(table) // CHECKED_TOKENS)][:CHECKED_TOKENS]
+    def _tried(self, rows: torch.Tensor) -> torch.Tensor:
+        """What it computes of a few tokens [n, hidden], half of them behind a prefix: states of the second half."""
         half = len(rows) // 2
         (prefix,) = self.run_prefixes([Branch(None, rows[:half])])
-        (ours,) = self.run_branches([Branch(prefix, rows[half:])])
-        return ours, self._layers(inputs_embeds=rows[None]).last_hidden_state[0, half:]
+        (hidden,) = self.run_branches([Branch(prefix, rows[half:])])
+        return hidden
+
+
+def versions(runtime: Runtime) -> list[str]:
+    """Of all that graphs and references are made by."""
+    return [runtime.version, torch.__version__, importlib.metadata.version("transformers")]
 
 
 def _extended(branch: Branch, own: Sequence[Floats], row: int) -> OpenVinoPrefix:
@@ -309,16 +334,9 @@ def _extended(branch: Branch, own: Sequence[Floats], row: int) -> OpenVinoPrefix
 @contextlib.contextmanager
 def _without_warnings() -> Iterator[None]:
     """Python's warnings and those that transformers logs are left out."""
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(level)
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _check(what: str, ours: torch.Tensor, theirs: torch.Tensor, least: float) -> None:
@@ -333,10 +351,20 @@ def _bytes_per_weight(runtime: Runtime) -> int:
     return 1 if runtime.int8 else 2 if runtime.precision == "bf16" else 4
 
 
+def _check_prepared(model: LoadedModel, runtime: Runtime) -> None:
+    """Raise BackendError where something would be made that is kept for the next start."""
+    parts = model.parts
+    kept = is_kept(VISION, _vision_key(parts, runtime, model.preprocessing.size))
+    if parts.identity is not None:
+        kept &= is_kept(reference.LANGUAGE, reference.language_key(parts.identity, versions(runtime)))
+    if not kept:
+        raise BackendError("its graphs were not made before")
+
+
 def _check_size(model: LoadedModel, runtime: Runtime) -> None:
     """Raise BackendError where OpenVINO's copy of the weights is too large for being taken unasked."""
-    parts = ((4, model.llava.model.vision_tower), (_bytes_per_weight(runtime), model.llava.model.language_model))
-    copy = sum(size * p.numel() for size, part in parts for p in part.parameters())
+    shapes = model.parts.shapes()
+    copy = 4 * _count(shapes, VISION_PREFIX) + _bytes_per_weight(runtime) * _count(shapes, LANGUAGE_MODEL_PREFIX)
     if copy > MAX_AUTO_COPY_MB * MB:
         raise BackendError(
             f"its copy of the weights takes {copy / MB:.0f} MB; at most {MAX_AUTO_COPY_MB} are taken unasked: "
@@ -344,9 +372,14 @@ def _check_size(model: LoadedModel, runtime: Runtime) -> None:
         )
 
 
-def _check_memory(module: torch.nn.Module, runtime: Runtime) -> None:
+def _check_memory(parts: Parts, runtime: Runtime) -> None:
     """Raise BackendError where a second copy of the weights does not fit into half of what is available."""
-    needed = _bytes_per_weight(runtime) * sum(p.numel() for p in module.parameters())
+    needed = _bytes_per_weight(runtime) * _count(parts.shapes(), LANGUAGE_MODEL_PREFIX)
     free = available()
     if free is not None and needed > free / 2:
         raise BackendError(f"its copy of the weights takes {needed / MB:.0f} MB, {free / MB:.0f} MB are available")
+
+
+def _count(shapes: Shapes, prefix: str) -> int:
+    """How many weights there are in the parameters whose names begin so."""
+    return sum(math.prod(shape) for name, shape in shapes.items() if name.startswith(prefix))

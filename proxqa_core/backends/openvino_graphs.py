@@ -9,6 +9,7 @@ Source: Llama, Touvron et al. 2023, arXiv 2302.13971; grouped queries, Ainslie e
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ from proxqa_core.errors import BackendError
 ov, op = import_openvino(), import_openvino("openvino.opset13")
 
 Floats = NDArray[np.float32]
+Weight = Callable[[str], torch.Tensor | None]
+"""A parameter of the language model by its name in there; None where there is none."""
 ARCHITECTURES = ("llama", "mistral", "qwen2")
 """Model types of `transformers` whose layers are these: RMS norm, rotary embeddings, grouped queries, gated SiLU."""
 INT8_GROUP = 64
@@ -83,12 +86,13 @@ def vision_graph(encoder: Any, size: int) -> Any:
         return ov.convert_model(encoder, example_input=example, input=[ov.PartialShape([-1, 3, size, size])])
 
 
-def language_graph(language_model: Any, bf16: bool = False, int8: bool = False) -> Any:
+def language_graph(config: Any, weight: Weight, bf16: bool = False, int8: bool = False) -> Any:
     """The layers of a language model of one of ARCHITECTURES, with its last norm.
 
     Args:
-        language_model: The module of `transformers`, without embeddings and output layer; it must stay, with its
-            weights as they are, as long as the graph and what is compiled of it: their memory is shared.
+        config: Of the language model.
+        weight: Gives its weights, which must stay as they are for as long as the graph and what is compiled of it are
+            used: their memory is shared.
         bf16: Whether linear layers are written down in bfloat16 where the weights are in it. A graph in float32 that is
             compiled for bfloat16 computes the same and keeps the weights in float32 beside it.
         int8: Whether the weights of the linear layers are rounded to 8 bits, in groups of INT8_GROUP.
@@ -100,15 +104,17 @@ def language_graph(language_model: Any, bf16: bool = False, int8: bool = False) 
         Its outputs are the hidden states [branches, tokens, hidden], and the keys and values
         [layers, branches, kv_heads, tokens, head_size] of the rows.
     """
-    return _LanguageGraph(language_model, bf16, int8).build()
+    return _LanguageGraph(config, weight, bf16, int8).build()
 
 
 class _LanguageGraph:
     """Writes the graph down, see `language_graph`."""
 
-    def __init__(self, language_model: Any, bf16: bool, int8: bool):
-        self._module, self._bf16, self._int8 = language_model, bf16, int8
-        self._shape = s = LanguageShape.of(language_model.config)
+    def __init__(self, config: Any, weight: Weight, bf16: bool, int8: bool):
+        self._weight, self._bf16, self._int8 = weight, bf16, int8
+        self._constants: dict[str, Any] = {}
+        self._narrowed: tuple[Any, Any] | None = None
+        self._shape = s = LanguageShape.of(config)
         self._rows = op.parameter([-1, -1, s.hidden], np.float32, "rows")
         self._cos, self._sin = (op.parameter([-1, -1, 1, s.head_size], np.float32, n) for n in ("cos", "sin"))
         self._mask = op.parameter([-1, 1, -1, -1], np.float32, "mask")
@@ -121,65 +127,93 @@ class _LanguageGraph:
         groups = self._shape.heads // self._shape.kv_heads
         self._mask_of_groups = op.concat([self._mask] * groups, 2) if groups > 1 else self._mask
         rows, kept = self._rows, []
-        for index, layer in enumerate(self._module.layers):
-            attended, new = self._attention(index, layer.self_attn, self._norm(rows, layer.input_layernorm))
+        for index in range(self._shape.layers):
+            layer = f"layers.{index}."
+            attended, new = self._attention(index, layer + "self_attn.", self._norm(rows, layer + "input_layernorm"))
             kept.append(new)
             rows = op.add(rows, attended)
-            rows = op.add(rows, self._gated(layer.mlp, self._norm(rows, layer.post_attention_layernorm)))
-        outputs = [self._norm(rows, self._module.norm)]
-        outputs += [op.concat([op.unsqueeze(new[which], 0) for new in kept], 0) for which in (0, 1)]
+            rows = op.add(rows, self._gated(layer + "mlp.", self._norm(rows, layer + "post_attention_layernorm")))
+        outputs = [self._norm(rows, "norm")]
+        outputs += [op.concat([op.unsqueeze(new[which], self._fixed(0)) for new in kept], 0) for which in (0, 1)]
         return ov.Model(outputs, [self._rows, self._cos, self._sin, self._mask, self._index, *self._past], "language")
 
-    def _attention(self, index: int, module: Any, rows: Any) -> tuple[Any, tuple[Any, Any]]:
+    def _attention(self, index: int, module: str, rows: Any) -> tuple[Any, tuple[Any, Any]]:
         """Attention of a layer → what it adds to the rows, and the rows' keys and values."""
         s, groups = self._shape, self._shape.heads // self._shape.kv_heads
         # 1. Queries [branches, kv_heads, groups · tokens, head], keys and values [branches, kv_heads, tokens, head].
-        q = self._rotated(self._heads(module.q_proj, rows, s.heads))
-        q = op.reshape(q, [0, 0, s.kv_heads, groups, s.head_size], True)
-        q = op.reshape(op.transpose(q, [0, 2, 3, 1, 4]), [0, s.kv_heads, -1, s.head_size], True)
-        new_keys = op.transpose(self._rotated(self._heads(module.k_proj, rows, s.kv_heads)), [0, 2, 1, 3])
-        new_values = op.transpose(self._heads(module.v_proj, rows, s.kv_heads), [0, 2, 1, 3])
+        q = self._rotated(self._heads(module + "q_proj", rows, s.heads))
+        q = op.reshape(q, self._fixed([0, 0, s.kv_heads, groups, s.head_size]), True)
+        q = op.reshape(
+            op.transpose(q, self._fixed([0, 2, 3, 1, 4])), self._fixed([0, s.kv_heads, -1, s.head_size]), True
+        )
+        new_keys = op.transpose(
+            self._rotated(self._heads(module + "k_proj", rows, s.kv_heads)), self._fixed([0, 2, 1, 3])
+        )
+        new_values = op.transpose(self._heads(module + "v_proj", rows, s.kv_heads), self._fixed([0, 2, 1, 3]))
         # 2. Behind those of the prefixes, which are one for all branches or one for each.
         keys = op.concat([self._before(0, index), new_keys], 2)
         values = op.concat([self._before(1, index), new_values], 2)
         # 3. [branches, kv_heads, groups · tokens, head] → [branches, tokens, heads · head].
         out = op.scaled_dot_product_attention(q, keys, values, self._mask_of_groups)
-        out = op.reshape(out, [0, s.kv_heads, groups, -1, s.head_size], True)
-        out = op.reshape(op.transpose(out, [0, 3, 1, 2, 4]), [0, 0, s.heads * s.head_size], True)
-        return self._linear(module.o_proj, out), (new_keys, new_values)
+        out = op.reshape(out, self._fixed([0, s.kv_heads, groups, -1, s.head_size]), True)
+        out = op.reshape(
+            op.transpose(out, self._fixed([0, 3, 1, 2, 4])), self._fixed([0, 0, s.heads * s.head_size]), True
+        )
+        return self._linear(module + "o_proj", out), (new_keys, new_values)
 
-    def _heads(self, module: Any, rows: Any, heads: int) -> Any:
+    def _heads(self, module: str, rows: Any, heads: int) -> Any:
         """[branches, tokens, heads, head size]."""
-        return op.reshape(self._linear(module, rows), [0, 0, heads, self._shape.head_size], True)
+        return op.reshape(self._linear(module, rows), self._fixed([0, 0, heads, self._shape.head_size]), True)
 
     def _rotated(self, x: Any) -> Any:
         """Rotary embedding of [branches, tokens, heads, head size]."""
-        first, second = op.split(x, op.constant(3), 2).outputs()
-        turned = op.concat([op.multiply(second, op.constant(_NEGATIVE)), first], 3)
+        first, second = op.split(x, self._fixed(3), 2).outputs()
+        turned = op.concat([op.multiply(second, self._fixed(_NEGATIVE)), first], 3)
         return op.add(op.multiply(x, self._cos), op.multiply(turned, self._sin))
 
     def _before(self, which: int, layer: int) -> Any:
         """Keys (which = 0) or values (1) in a layer of the prefix of every branch."""
-        of_layer = op.gather(self._past[which], op.constant(layer), op.constant(0))
-        return op.gather(of_layer, self._index, op.constant(0))
+        of_layer = op.gather(self._past[which], self._fixed(layer), self._fixed(0))
+        return op.gather(of_layer, self._index, self._fixed(0))
 
-    def _gated(self, module: Any, rows: Any) -> Any:
+    def _gated(self, module: str, rows: Any) -> Any:
         return self._linear(
-            module.down_proj,
-            op.multiply(op.swish(self._linear(module.gate_proj, rows)), self._linear(module.up_proj, rows)),
+            module + "down_proj",
+            op.multiply(op.swish(self._linear(module + "gate_proj", rows)), self._linear(module + "up_proj", rows)),
         )
 
-    def _norm(self, rows: Any, module: Any) -> Any:
-        mean = op.reduce_mean(op.power(rows, op.constant(_TWO)), op.constant([-1]), True)
-        root = op.sqrt(op.add(mean, op.constant(np.float32(self._shape.eps))))
-        return op.multiply(op.multiply(rows, op.divide(op.constant(_ONE), root)), _constant(module.weight))
+    def _norm(self, rows: Any, module: str) -> Any:
+        mean = op.reduce_mean(op.power(rows, self._fixed(_TWO)), self._fixed([-1]), True)
+        root = op.sqrt(op.add(mean, self._fixed(np.float32(self._shape.eps))))
+        return op.multiply(op.multiply(rows, op.divide(self._fixed(_ONE), root)), _constant(self._known(module)))
 
-    def _linear(self, module: Any, rows: Any) -> Any:
-        if self._bf16 and not self._int8 and module.weight.dtype == torch.bfloat16:
-            out = op.convert(op.matmul(op.convert(rows, "bf16"), _as_it_is(module.weight), False, True), "f32")
+    def _linear(self, module: str, rows: Any) -> Any:
+        weight, bias = self._known(module), self._weight(module + ".bias")
+        if self._bf16 and not self._int8 and weight.dtype == torch.bfloat16:
+            out = op.convert(op.matmul(self._narrow(rows), _as_it_is(weight), False, True), "f32")
         else:
-            out = op.matmul(rows, _int8(module.weight) if self._int8 else _constant(module.weight), False, True)
-        return out if module.bias is None else op.add(out, _constant(module.bias))
+            out = op.matmul(rows, _int8(weight) if self._int8 else _constant(weight), False, True)
+        return out if bias is None else op.add(out, _constant(bias))
+
+    def _narrow(self, rows: Any) -> Any:
+        """The same in bfloat16, for several layers that read it one after the other."""
+        if self._narrowed is None or self._narrowed[0] is not rows:
+            self._narrowed = (rows, op.convert(rows, "bf16"))
+        return self._narrowed[1]
+
+    def _fixed(self, value: Any) -> Any:
+        """A number, or sizes; those of all layers are one: compiling takes time for everything that is in a graph."""
+        key = f"{type(value).__name__} {value}"
+        if key not in self._constants:
+            self._constants[key] = op.constant(value)
+        return self._constants[key]
+
+    def _known(self, module: str) -> torch.Tensor:
+        """The weight of a layer. BackendError where there is none."""
+        weight = self._weight(module + ".weight")
+        if weight is None:
+            raise BackendError(f"the language model has no {module}.weight")
+        return weight
 
 
 def _constant(weight: torch.Tensor) -> Any:

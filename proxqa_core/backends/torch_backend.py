@@ -6,15 +6,17 @@ Promises: what `backends.protocols` asks for. Knows nothing of words or of image
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from transformers import DynamicCache
 
+from proxqa_core.backends.ends import Ends
+from proxqa_core.backends.torch_prefix import TorchPrefix
 from proxqa_core.llm.branching import Branch, Row, Tree, in_passes, lay_out
+from proxqa_core.model.parts import Whole
+
+if TYPE_CHECKING:
+    from proxqa_core.backends.branch_cache import BranchCache
 
 
 def describe(dtype: torch.dtype) -> str:
@@ -72,71 +74,7 @@ class TorchVisionEncoder:
         return features
 
 
-@dataclass(frozen=True, eq=False)
-class TorchPrefix:
-    """Keys and values of a prefix, never changed.
-
-    Attributes:
-        layers: One pair (keys, values) per layer, each [1, heads, length, head size].
-        length: Tokens in the prefix.
-    """
-
-    layers: tuple[tuple[torch.Tensor, torch.Tensor], ...]
-    length: int
-
-    def first(self, length: int) -> TorchPrefix:
-        """Its first tokens alone, sharing their memory."""
-        return TorchPrefix(tuple((k[:, :, :length], v[:, :, :length]) for k, v in self.layers), length)
-
-
-class BranchCache(DynamicCache):
-    """What a pass over several branches attends to: their prefixes, and in each layer what the pass itself adds.
-
-    Only one layer's copy of the prefixes exists at a time, so that many branches of a long prefix fit into memory.
-
-    Args:
-        prefixes: Of every branch; each is padded at its end to the longest.
-        keep: Whether to keep what the pass adds.
-
-    Attributes:
-        own: Keys and values [branches, heads, longest, head size] that the pass added, layer by layer, where kept.
-    """
-
-    def __init__(self, prefixes: Sequence[TorchPrefix | None], keep: bool):
-        super().__init__()
-        self._prefixes, self._keep = prefixes, keep
-        self._longest = max((p for p in prefixes if p is not None), key=lambda p: p.length, default=None)
-        self.own: list[tuple[torch.Tensor, torch.Tensor]] = []
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Tokens of the longest prefix."""
-        return 0 if self._longest is None else self._longest.length
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any, **__: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """All that a layer attends to: the prefixes' keys and values, then the given ones."""
-        if self._keep:
-            self.own.append((key_states, value_states))
-        if self._longest is None:
-            return key_states, value_states
-        keys, values = (self._before(layer_idx, which) for which in (0, 1))
-        return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
-
-    def _before(self, layer: int, which: int) -> torch.Tensor:
-        """Keys (which = 0) or values (1) of a layer of all prefixes, [branches, heads, longest, head size]."""
-        assert self._longest is not None
-        like = self._longest.layers[layer][which]
-        if all(p is self._longest for p in self._prefixes):
-            return like.expand(len(self._prefixes), -1, -1, -1)
-        joint = like.new_zeros(len(self._prefixes), *like.shape[1:])
-        for index, prefix in enumerate(self._prefixes):
-            if prefix is not None:
-                joint[index, :, : prefix.length] = prefix.layers[layer][which][0]
-        return joint
-
-
-class TorchLanguageModel:
+class TorchLanguageModel(Ends):
     """Projector, language model and output layer of a `LlavaForConditionalGeneration`.
 
     Args:
@@ -144,19 +82,9 @@ class TorchLanguageModel:
     """
 
     def __init__(self, llava: Any):
-        self._llava = llava
+        super().__init__(Whole(llava))
+        self._layers = llava.model.language_model
         self.description = describe(llava.dtype)
-
-    def project(self, features: torch.Tensor) -> torch.Tensor:
-        """See `LanguageModel.project`."""
-        embeddings: torch.Tensor = self._llava.model.multi_modal_projector(features.to(self._llava.dtype))
-        return embeddings
-
-    def embed(self, ids: Sequence[int]) -> torch.Tensor:
-        """See `LanguageModel.embed`."""
-        table = self._llava.get_input_embeddings()
-        embeddings: torch.Tensor = table(torch.tensor(list(ids), dtype=torch.long, device=self._llava.device))
-        return embeddings
 
     @torch.inference_mode()
     def run_prefixes(self, branches: Sequence[Branch]) -> list[TorchPrefix]:
@@ -190,6 +118,8 @@ class TorchLanguageModel:
 
     def _run_pass(self, asked: Sequence[Row], keep: bool) -> tuple[torch.Tensor, BranchCache]:
         """Branches or trees side by side → hidden states [rows, longest, hidden], and the keys and values kept."""
+        from proxqa_core.backends.branch_cache import BranchCache
+
         # 1. Rows [rows, longest, hidden], padded.
         rows = torch.nn.utils.rnn.pad_sequence([r.rows() for r in asked], batch_first=True)
         # 2. Where each token stands, and an additive mask [rows, 1, longest, prefix + longest].
@@ -199,7 +129,7 @@ class TorchLanguageModel:
         mask.masked_fill_(blocked, torch.finfo(rows.dtype).min)
         # 3. One pass: linear layers over all tokens at once, attention row by row.
         cache = BranchCache([r.after for r in asked], keep)
-        hidden = self._llava.model.language_model(
+        hidden = self._layers(
             inputs_embeds=rows,
             attention_mask=mask,
             position_ids=torch.from_numpy(layout.position).to(rows.device),
@@ -207,25 +137,6 @@ class TorchLanguageModel:
             use_cache=True,
         ).last_hidden_state
         return hidden, cache
-
-    def logits(self, hidden: torch.Tensor, tokens: Sequence[int]) -> NDArray[np.float64]:
-        """See `LanguageModel.logits`: a few rows of the output layer, in float32, instead of all 49,000."""
-        rows = self._llava.lm_head.weight[torch.tensor(list(tokens), device=hidden.device)]
-        values: NDArray[np.float64] = (hidden.float() @ rows.float().T).double().cpu().numpy()
-        return values
-
-    @torch.inference_mode()
-    def generate(self, embeddings: torch.Tensor, max_new_tokens: int) -> list[int]:
-        """See `LanguageModel.generate`: Hugging Face's own, the whole prompt in one pass."""
-        prompt = embeddings[None]
-        tokens = self._llava.generate(
-            inputs_embeds=prompt,
-            attention_mask=torch.ones(prompt.shape[:2], dtype=torch.long, device=prompt.device),
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-        )
-        ids: list[int] = tokens[0].tolist()
-        return ids
 
 
 def _length(row: Row) -> int:

@@ -257,15 +257,15 @@ def load_engine(options: argparse.Namespace, one_image: bool = False) -> Proximi
 
     Args:
         options: Of the command line.
-        one_image: Whether a single image is asked about: `auto` is PyTorch then, which answers before another
-            backend's graphs are ready.
+        one_image: Whether a single image is asked about: `auto` is PyTorch then where another backend's graphs would
+            have to be made first.
     """
     from proxqa_core.model.base_weights import verifying_ahead
     from proxqa_core.model.sources import check_there
 
     check_there(options.model, options.adapter)
-    name = "torch" if one_image and options.backend == AUTO and not options.int8 else options.backend
-    backend = BackendConfig(name, options.int8)
+    prepared = one_image and options.backend == AUTO and not options.int8
+    backend = BackendConfig(options.backend, options.int8, prepared)
     # while the import takes Python's own time
     with verifying_ahead() if options.model == "default" else contextlib.nullcontext():
         from proxqa_core.engine import ProximityEngine

@@ -35,6 +35,7 @@ from proxqa_core.files import atomic_folder
 from proxqa_core.language.templates import BoxForm
 from proxqa_core.model import peft_folder
 from proxqa_core.model.checkpoint import FLOATS
+from proxqa_core.model.parts import LANGUAGE_MODEL_PREFIX, PROJECTOR_PREFIX, VISION_PREFIX, Layout
 from proxqa_core.model.sources import HUB_ID as HUB_ID
 from proxqa_core.model.taught_names import TaughtNames, read_names
 from proxqa_core.types import clean_text
@@ -49,10 +50,6 @@ INFO = "proxqa.json"
 PROJECTOR = "projector.safetensors"
 LORA_CONFIG = "adapter_config.json"
 LORA = "adapter_model.safetensors"
-LANGUAGE_MODEL_PREFIX = "model.language_model."
-PROJECTOR_PREFIX = "model.multi_modal_projector."
-VISION_PREFIX = "model.vision_tower."
-"""How the names of these parameters begin in a LLaVA."""
 GROUNDING_HEAD = "grounding_head.safetensors"
 BOX_EMBEDDING = "box_embedding.safetensors"
 ORDER_HEAD = "order_head.safetensors"
@@ -242,27 +239,38 @@ class AdapterSpec:
     others: Shapes = field(default_factory=dict)
 
     @classmethod
-    def of(cls, llava: Any, base: str, spatial_merge_size: int) -> AdapterSpec:
+    def of(cls, layout: Layout, base: str, spatial_merge_size: int) -> AdapterSpec:
         """The specification of a model.
 
         Args:
-            llava: A `LlavaForConditionalGeneration`.
+            layout: Of its parameters.
             base: Identity of its base.
             spatial_merge_size: Patches per side of an image token.
         """
-        config = llava.config
-        layers = config.vision_feature_layer
-        joined = 1 if isinstance(layers, int) else len(layers)
-        layers_of_all = {n: tuple(m.weight.shape) for n, m in llava.named_modules() if isinstance(m, torch.nn.Linear)}
-        start = LANGUAGE_MODEL_PREFIX
+        joined = layout.config.vision_feature_layer
+        features = layout.config.vision_config.hidden_size * (1 if isinstance(joined, int) else len(joined))
+        linear = layout.linear()
         return cls(
             base,
-            _shapes(llava.model.multi_modal_projector.state_dict()),
-            {n.removeprefix(start): shape for n, shape in layers_of_all.items() if n.startswith(start)},
-            config.vision_config.hidden_size * joined // spatial_merge_size**2,
-            llava.get_input_embeddings().weight.shape[1],
-            {n: shape for n, shape in layers_of_all.items() if n.startswith((PROJECTOR_PREFIX, VISION_PREFIX))},
+            _without(PROJECTOR_PREFIX, layout.shapes()),
+            _without(LANGUAGE_MODEL_PREFIX, linear),
+            features // spatial_merge_size**2,
+            layout.word_size(),
+            {n: shape for n, shape in linear.items() if n.startswith((PROJECTOR_PREFIX, VISION_PREFIX))},
         )
+
+
+class Scratch:
+    """Memory for one tensor in float32 after the other: fresh memory costs more time than what is computed in it."""
+
+    def __init__(self) -> None:
+        self._room = torch.empty(0)
+
+    def copy(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A copy on the CPU, in float32, until the next one."""
+        if self._room.numel() < tensor.numel():
+            self._room = torch.empty(tensor.numel())
+        return self._room[: tensor.numel()].view(tensor.shape).copy_(tensor)
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,12 +295,13 @@ class Adapter:
     order_head: OrderHead | None = None
     names: TaughtNames | None = None
 
-    def changed(self, name: str, weight: torch.Tensor) -> torch.Tensor | None:
+    def changed(self, name: str, weight: torch.Tensor, scratch: Scratch | None = None) -> torch.Tensor | None:
         """What a parameter of the model becomes with this adapter.
 
         Args:
             name: Of the parameter, among those of a `LlavaForConditionalGeneration`.
             weight: Its value in the base.
+            scratch: Where the new value may be until the next one: it is to be copied. None = in memory of its own.
 
         Returns:
             The new value, on the CPU, in float32 or as the projector is stored; None where the adapter leaves it.
@@ -301,7 +310,7 @@ class Adapter:
         if not name.endswith(".weight"):
             return own
         layer = name.removeprefix(LANGUAGE_MODEL_PREFIX).removesuffix(".weight")
-        merged = self.lora.merged(layer, weight if own is None else own)
+        merged = self.lora.merged(layer, weight if own is None else own, scratch)
         return own if merged is None else merged
 
 
@@ -351,12 +360,13 @@ class Lora(LoraConfig):
 
     weights: dict[str, torch.Tensor]
 
-    def merged(self, layer: str, weight: torch.Tensor) -> torch.Tensor | None:
+    def merged(self, layer: str, weight: torch.Tensor, scratch: Scratch | None = None) -> torch.Tensor | None:
         """W + scale · B A of a layer.
 
         Args:
             layer: Its name in the language model.
             weight: W, [out, in].
+            scratch: See `Adapter.changed`.
 
         Returns:
             The sum in float32 [out, in]; None where this LoRA does not change the layer.
@@ -365,7 +375,8 @@ class Lora(LoraConfig):
         if a is None or b is None:
             return None
         # B [out, rank] A [rank, in] onto W, in one pass: adding W of another type takes ten times as long
-        return weight.to(torch.float32, copy=True).addmm_(b.float(), a.float(), alpha=self.scale)
+        whole = weight.to(torch.float32, copy=True) if scratch is None else scratch.copy(weight)
+        return whole.addmm_(b.float(), a.float(), alpha=self.scale)
 
     def load_into(self, wrapped: Any, name: str) -> None:
         """Replace the LoRA weights of a model that is being trained.
@@ -527,18 +538,27 @@ def check(folder: Path, spec: AdapterSpec) -> AdapterInfo:
         ModelNotFoundError: As `read`.
         BadModelError: As `read`, and where it changes the vision tower, which swapped adapters share.
     """
-    info: AdapterInfo
-    info, _, _, lora = _read(folder, spec, _header)
-    refuse_vision_tower(info, lora)
+    refuse_vision_tower(folder)
+    info: AdapterInfo = _read(folder, spec, _header)[0]
     return info
 
 
-def refuse_vision_tower(info: AdapterInfo, lora: Mapping[str, Any]) -> None:
-    """BadModelError where LoRA weights of this adapter, by their names, change the vision tower."""
-    if any(VISION_PREFIX in key for key in lora):
+def changes_vision_tower(folder: Path) -> bool:
+    """Whether there are weights of the vision tower in an adapter folder, by their names; of a damaged one no."""
+    if not (folder / LORA).is_file():  # a pipe is waited for without an end
+        return False
+    try:
+        return any(VISION_PREFIX.split(".")[1] in name for name in _header(folder / LORA))
+    except BadModelError:
+        return False  # whoever reads it tells what is wrong
+
+
+def refuse_vision_tower(folder: Path) -> None:
+    """BadModelError where the LoRA weights of an adapter folder, by their names, change the vision tower."""
+    if changes_vision_tower(folder):
         raise BadModelError(
-            f"adapter {info.name!r} changes the vision tower, which a model that is loaded shares with the next one; "
-            "expected it when the model is loaded"
+            f"adapter {read_info(folder).name!r} changes the vision tower, which a model that is loaded shares with "
+            "the next one; expected it when the model is loaded"
         )
 
 
@@ -648,6 +668,11 @@ def _half(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def _shapes(tensors: Mapping[str, torch.Tensor]) -> Shapes:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _without(prefix: str, shapes: Shapes) -> Shapes:
+    """Those whose names begin so, by the rest of their names."""
+    return {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
 
 
 def _json(path: Path) -> dict[str, Any]:

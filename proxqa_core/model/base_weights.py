@@ -1,9 +1,9 @@
 """The default model's base weights: found in two installed packages, verified, converted once, cached.
 
 Promises: `default_base()` returns a folder in the Hugging Face layout whose content follows from the two weight files
-alone. These are verified by SHA-256 on every call; the converted form is keyed by their hashes, written atomically,
-verified by SHA-256 too, and made again where it is damaged. What a process that was killed left half made is never
-read, and is removed by the next one that converts. Knows nothing of adapters or of engines.
+alone. It is keyed by their hashes, written atomically, verified by SHA-256 on every call, and made again where it is
+damaged, of weight files that are verified then. What a process that was killed left half made is never read, and is
+removed by the next one that converts. Knows nothing of adapters or of engines.
 
 - vision: DINOv2 ViT-S/14 with its last blocks trained further (`proxqa_training.tower`), in this package; its SHA-256
   is in `assets/manifest.json`
@@ -26,14 +26,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from proxqa_core.errors import BadModelError, CacheError, ModelNotFoundError, reason_of
 from proxqa_core.files import NO_RIGHT, atomic_write, sha256, share, write_text
 from proxqa_core.memory import is_out_of_memory
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -166,8 +168,9 @@ def default_base(on_progress: Callable[[str], None] | None = None) -> Path:
     """
     global _ahead
     found, _ahead = _ahead or _start_verifying(), None
-    language, vision, folder, whole = found.result()
+    folder, whole = found.result()
     if not whole:
+        language, vision = LANGUAGE.find(), vision_weights().find()
         (on_progress or log.warning)(f"converting the base weights once, about 8 s, into {folder}")
         _make_base(language, vision, folder)
     return folder
@@ -175,16 +178,19 @@ def default_base(on_progress: Callable[[str], None] | None = None) -> Path:
 
 @contextlib.contextmanager
 def verifying_ahead() -> Iterator[None]:
-    """Have `default_base` find its files being verified since the `with` block began: hashing runs beside Python."""
+    """Have `default_base` find its files being verified since the `with` block began: hashing runs beside Python.
+
+    For that this module imports no torch before it must.
+    """
     global _ahead
-    _ahead = _start_verifying()
+    _ahead = _ahead or _start_verifying()
     try:
         yield
     finally:
         _ahead = None
 
 
-_Verified = tuple[Path, Path, Path, bool]
+_Verified = tuple[Path, bool]
 _ahead: Future[_Verified] | None = None
 """What `verifying_ahead` has started and no `default_base` has used."""
 
@@ -198,16 +204,17 @@ def _start_verifying() -> Future[_Verified]:
 
 
 def _verified() -> _Verified:
-    """The verified weight files of language and vision, the folder of the converted base, and whether that is whole."""
-    language, vision = LANGUAGE.find(), vision_weights().find()
+    """The folder of the converted base, and whether that is whole."""
     # transformers renames weights between its versions: what one wrote another may not read
     version = importlib.metadata.version("transformers")
     folder = cache_folder() / f"base-{base_identity()}-{CACHE_LAYOUT}-transformers-{version}"
-    return language, vision, folder, _is_whole(folder)
+    return folder, _is_whole(folder)
 
 
 def _make_base(language: Path, vision: Path, folder: Path) -> None:
     """Convert into a folder of the cache. CacheError where that cannot be written."""
+    import torch
+
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _workplace(folder.parent) as work:
@@ -329,6 +336,8 @@ def as_installed(state: dict[str, torch.Tensor], scratch: Path) -> torch.nn.Modu
     Raises:
         BadModelError: A weight has no place in the model, or a place no weight.
     """
+    import torch
+    from safetensors.torch import save_file
     from transformers import Dinov2Config, Dinov2Model
 
     with tempfile.TemporaryDirectory(prefix=".dinov2-", dir=scratch.parent) as folder:
@@ -345,6 +354,7 @@ def as_installed(state: dict[str, torch.Tensor], scratch: Path) -> torch.nn.Modu
 
 def _convert(language: Path, vision: Path, out: Path) -> None:
     """Assemble LlavaForConditionalGeneration and its tokenizer; the projector is drawn at random."""
+    from safetensors.torch import load_file
     from transformers import LlavaConfig, LlavaForConditionalGeneration
 
     from proxqa_core.model.gguf_file import read_llama

@@ -8,7 +8,8 @@ nothing of questions or of images.
 from __future__ import annotations
 
 import contextlib
-import json
+import functools
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -17,33 +18,27 @@ from typing import Any
 
 import torch
 
-from proxqa_core.errors import BadModelError, ModelNotFoundError, ProxqaError
+from proxqa_core.errors import BadModelError, ModelNotFoundError
 from proxqa_core.language.templates import BoxForm
 from proxqa_core.llm.prompts import Prompter
-from proxqa_core.memory import is_out_of_memory, naming_what_does_not_fit, return_to_system, weights_apart
+from proxqa_core.memory import naming_what_does_not_fit, return_to_system, weights_apart
 from proxqa_core.model import adapter as adapters
-from proxqa_core.model.adapter import Adapter, AdapterInfo, AdapterSpec
+from proxqa_core.model.adapter import Adapter, AdapterInfo, AdapterSpec, Scratch
 from proxqa_core.model.base_weights import base_identity, default_base
-from proxqa_core.model.checkpoint import (
-    check_complete,
-    check_config,
-    check_config_file,
-    check_files,
-    check_tensors,
-    one_dtype,
-)
+from proxqa_core.model.hugging_face import load_llava, read_llava
+from proxqa_core.model.parts import Layout, Parts, Stored, StoredBase, Whole
 from proxqa_core.model.sources import DEFAULT as DEFAULT
 from proxqa_core.model.sources import DEFAULT_ADAPTER as DEFAULT_ADAPTER
-from proxqa_core.model.sources import EXPECTED, adapter_folder, check_there, expanded
 from proxqa_core.model.sources import NO_ADAPTER as NO_ADAPTER
+from proxqa_core.model.sources import adapter_folder, check_there, expanded
+from proxqa_core.model.stored_default import merge, open_base, read_tokenizer
 from proxqa_core.model.taught_names import TaughtNames
 from proxqa_core.vision.box_embedding import BoxEmbedding
 from proxqa_core.vision.grounding_head import GroundingHead
 from proxqa_core.vision.order_head import OrderHead
 from proxqa_core.vision.preprocessing import Preprocessing
 
-MAX_REASON = 300
-"""Most characters that are quoted of what a library says is wrong."""
+_CHANGED = "model {!r}: its {} is not what it was when it was loaded; load it again"
 
 
 @dataclass
@@ -51,8 +46,8 @@ class LoadedModel:
     """A model ready to answer.
 
     Attributes:
-        llava: `LlavaForConditionalGeneration` in eval mode, adapter merged.
-        prompter: Makes prompts for its tokenizer.
+        parts: What it is made of, adapter merged.
+        make_prompter: Gives its `prompter`, the same one every time.
         preprocessing: Makes its pixels.
         spatial_merge_size: Patches per side of an image token.
         source: As `load` got it.
@@ -64,8 +59,8 @@ class LoadedModel:
         taught_names: What the adapter says that it was taught; None where it says nothing.
     """
 
-    llava: Any
-    prompter: Prompter
+    parts: Parts
+    make_prompter: Callable[[], Prompter]
     preprocessing: Preprocessing
     spatial_merge_size: int
     source: str
@@ -82,16 +77,24 @@ class LoadedModel:
         return self.source if self.adapter is None else f"{self.source}+{self.adapter.name}"
 
     @property
+    def llava(self) -> Any:
+        """PyTorch's `LlavaForConditionalGeneration` in eval mode, which the default model makes on first use."""
+        return self.parts.llava()
+
+    @property
+    def prompter(self) -> Prompter:
+        """Makes prompts for its tokenizer, which the default model reads on first use."""
+        return self.make_prompter()
+
+    @property
     def dtype(self) -> torch.dtype:
         """Of the weights."""
-        dtype: torch.dtype = self.llava.dtype
-        return dtype
+        return self.parts.dtype
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        device: torch.device = self.llava.device
-        return device
+        return self.parts.device
 
     @property
     def region_token(self) -> bool:
@@ -111,13 +114,14 @@ class LoadedModel:
     @property
     def patches_per_side(self) -> int:
         """Of the grid that the vision tower makes of an image."""
-        vision = self.llava.config.vision_config
+        vision = self.parts.config.vision_config
         return int(vision.image_size) // int(vision.patch_size)
 
     def parameters(self) -> int:
         """How many weights there are, those of the small networks beside the language model included."""
-        parts = (self.llava, self.grounding_head, self.box_embedding, self.order_head)
-        return sum(p.numel() for part in parts if part is not None for p in part.parameters())
+        networks = (self.grounding_head, self.box_embedding, self.order_head)
+        beside = sum(p.numel() for network in networks if network is not None for p in network.parameters())
+        return beside + sum(math.prod(shape) for shape in self.parts.shapes().values())
 
 
 def choose_device(device: str = "auto") -> torch.device:
@@ -213,14 +217,17 @@ def _load(
     check_there(source)
     where = choose_device(device)
     how = choose_dtype(dtype, where)
+    folder = source
     if source == DEFAULT:
-        folder, base = str(default_base(on_progress)), base_identity()
-    else:
-        folder, base = str(source), str(source)
+        folder = str(default_base(on_progress))
+        if (stored := _stored_base(folder, source, adapter)) is not None:
+            model = _described(source, stored, lambda: read_tokenizer(Path(folder)), None)
+            read = _read_adapter(source, model.spec, adapter)
+            return _with_networks(replace(model, parts=merge(stored, read, where, how)), read, where)
     # a folder is never looked up on a hub
     local = os.path.isdir(folder) or not allow_download
     try:
-        llava, tokenizer, processor = _load_llava(folder, source, how, local)
+        llava, tokenizer, processor = load_llava(folder, source, how, local)
     except ModelNotFoundError as error:
         if os.path.isdir(folder) or allow_download:
             raise
@@ -228,25 +235,44 @@ def _load(
             f"model {source!r} is not in the hub's cache of this machine and may not be fetched; fetch it first, or "
             "allow it (the node: allow_model_download:=true at start)"
         ) from error
-    config = llava.config
-    spatial_merge_size = int(getattr(config.vision_config, "spatial_merge_size", 1))
+    model = _described(source, Whole(llava), lambda: tokenizer, processor)
+    model.make_prompter()  # what is wrong with it is known at once
+    return _finish(model, llava, _read_adapter(source, model.spec, adapter), where, how)
+
+
+def _stored_base(folder: str, source: str, adapter: str | os.PathLike[str] | None) -> StoredBase | None:
+    """The default's base, to be merged with an adapter; None where that takes the module."""
+    place = adapter_folder(source, None if adapter is None else str(adapter))
+    if place is not None and adapters.changes_vision_tower(place):
+        return None
+    return open_base(Path(folder))
+
+
+def _described(source: str, layout: Layout, tokenizer: Callable[[], Any], processor: Any) -> LoadedModel:
+    """A model of which all is known but its weights. BadModelError where its parts do not go together."""
+    config = layout.config
+    vision = config.vision_config
+    spatial_merge_size = int(getattr(vision, "spatial_merge_size", 1))
     if processor is not None:
         with _naming(source):
             preprocessing = Preprocessing.of_processor(processor)
     else:
-        preprocessing = Preprocessing(config.vision_config.image_size)
-    if preprocessing.size != config.vision_config.image_size:
+        preprocessing = Preprocessing(vision.image_size)
+    if preprocessing.size != vision.image_size:
         raise BadModelError(
-            f"model {source!r}: its processor makes {preprocessing.size} px, its encoder wants "
-            f"{config.vision_config.image_size} px"
+            f"model {source!r}: its processor makes {preprocessing.size} px, its encoder wants {vision.image_size} px"
         )
-    side = config.vision_config.image_size // config.vision_config.patch_size // spatial_merge_size
-    with _naming(source):
-        prompter = Prompter(tokenizer, config.image_token_index, side * side)
-    model = LoadedModel(
-        llava, prompter, preprocessing, spatial_merge_size, str(source), AdapterSpec.of(llava, base, spatial_merge_size)
-    )
-    return _finish(model, _read_adapter(model, adapter), where, how)
+    side = vision.image_size // vision.patch_size // spatial_merge_size
+    base = base_identity() if source == DEFAULT else source
+
+    @functools.cache
+    def prompter() -> Prompter:
+        with _naming(source):
+            return Prompter(tokenizer(), config.image_token_index, side * side)
+
+    spec = AdapterSpec.of(layout, base, spatial_merge_size)
+    unknown: Any = None
+    return LoadedModel(unknown, prompter, preprocessing, spatial_merge_size, source, spec)
 
 
 @contextlib.contextmanager
@@ -283,24 +309,27 @@ def with_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None = No
 
 def _with_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None) -> LoadedModel:
     """See `with_adapter`."""
-    other = _read_adapter(model, adapter)  # first: what is wrong with it is known at once
-    if other is not None:
-        adapters.refuse_vision_tower(other.info, other.lora.weights)
+    place = adapter_folder(model.source, None if adapter is None else str(adapter))
+    if place is not None:
+        adapters.refuse_vision_tower(place)
+    other = _read_adapter(model.source, model.spec, adapter)  # first: what is wrong with it is known at once
+    nothing: dict[str, Any] = dict.fromkeys(("adapter", *adapters.NETWORKS, "taught_names"))
+    plain = replace(model, **nothing)
     folder = str(default_base()) if model.source == DEFAULT else model.source
-    base, old = _read_llava(folder, model.source, model.dtype, local_files_only=True), model.llava
+    stored = open_base(Path(folder)) if isinstance(model.parts, Stored) else None
+    if stored is not None:
+        parts = merge(stored, other, model.device, model.dtype, model.parts)
+        return _with_networks(replace(plain, parts=parts), other, model.device)
+    base, old = read_llava(folder, model.source, model.dtype, local_files_only=True), model.llava
     shared = {"vision tower": (base.model.vision_tower, old.model.vision_tower)}
     shared |= {"word embeddings": (base.get_input_embeddings(), old.get_input_embeddings())}
     shared |= {"output": (base.lm_head, old.lm_head)}
     for part, (ours, theirs) in shared.items():
         if not _same(ours, theirs):
-            raise BadModelError(
-                f"model {model.source!r}: its {part} is not what it was when it was loaded; load it again"
-            )
+            raise BadModelError(_CHANGED.format(model.source, part))
     base.model.vision_tower, base.lm_head = old.model.vision_tower, old.lm_head
     base.set_input_embeddings(old.get_input_embeddings())
-    nothing: dict[str, Any] = dict.fromkeys(("adapter", *adapters.NETWORKS, "taught_names"))
-    other_model = replace(model, llava=base, **nothing)
-    return _finish(other_model, other, model.device, model.dtype, dict(old.named_parameters()))
+    return _finish(plain, base, other, model.device, model.dtype, dict(old.named_parameters()))
 
 
 def check_adapter(model: LoadedModel, folder: str | os.PathLike[str]) -> AdapterInfo:
@@ -308,13 +337,14 @@ def check_adapter(model: LoadedModel, folder: str | os.PathLike[str]) -> Adapter
     return adapters.check(Path(expanded(folder)), model.spec)
 
 
-def _read_adapter(model: LoadedModel, adapter: str | os.PathLike[str] | None) -> Adapter | None:
-    folder = adapter_folder(model.source, None if adapter is None else str(adapter))
-    return None if folder is None else adapters.read(folder, model.spec)
+def _read_adapter(source: str, spec: AdapterSpec, adapter: str | os.PathLike[str] | None) -> Adapter | None:
+    folder = adapter_folder(source, None if adapter is None else str(adapter))
+    return None if folder is None else adapters.read(folder, spec)
 
 
 def _finish(
     model: LoadedModel,
+    llava: Any,
     adapter: Adapter | None,
     device: torch.device,
     dtype: torch.dtype,
@@ -325,11 +355,12 @@ def _finish(
     One parameter after the other: beside the result there is never more than one layer in float32. What was read may be
     a mapped file that others write to, so that all is copied, except for what equals the parameter of that name in old.
     """
-    for name, parameter in model.llava.named_parameters():
+    scratch = Scratch()
+    for name, parameter in llava.named_parameters():
         ours, theirs = parameter.data, None if old is None else old.get(name)
         if parameter is theirs:
             continue
-        new = None if adapter is None else adapter.changed(name, ours)
+        new = None if adapter is None else adapter.changed(name, ours, scratch)
         if new is None and theirs is not None and torch.equal(ours.to(theirs), theirs):
             parameter.data = theirs.data
         else:
@@ -337,110 +368,21 @@ def _finish(
     # buffers stay in float32, as transformers keeps them: rounded rotary frequencies turn far positions by radians. The
     # default's answers were measured with rounded ones
     buffers = dtype if model.source == DEFAULT else None
-    llava = model.llava.to(device=device, dtype=buffers).eval().requires_grad_(False)
+    llava = llava.to(device=device, dtype=buffers).eval().requires_grad_(False)
     return_to_system()
+    return _with_networks(replace(model, parts=Whole(llava)), adapter, device)
+
+
+def _with_networks(model: LoadedModel, adapter: Adapter | None, device: torch.device) -> LoadedModel:
+    """The same model with what else an adapter holds."""
     if adapter is None:
-        return replace(model, llava=llava)
+        return model
     networks = {key: getattr(adapter, key) for key in adapters.NETWORKS}
     beside: dict[str, Any] = {key: None if network is None else network.to(device) for key, network in networks.items()}
-    return replace(model, llava=llava, adapter=adapter.info, taught_names=adapter.names, **beside)
+    return replace(model, adapter=adapter.info, taught_names=adapter.names, **beside)
 
 
 def _same(new: Any, old: Any) -> bool:
     """Whether two modules have the same weights, in the device and type of the second."""
     ours, theirs = new.state_dict(), old.state_dict()
     return ours.keys() == theirs.keys() and all(torch.equal(ours[k].to(t), t) for k, t in theirs.items())
-
-
-def _load_llava(folder: str, source: str, dtype: torch.dtype, local_files_only: bool) -> tuple[Any, Any, Any]:
-    """(model as `_read_llava` has it, tokenizer, image processor or None for the default's own preprocessing)."""
-    from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, ProcessorMixin
-
-    import proxqa_core.vision.tower as tower  # importing it registers the default's vision tower
-
-    with _refusing(source):
-        local: dict[str, Any] = {"local_files_only": local_files_only, "trust_remote_code": False}
-        if os.path.isdir(folder):
-            check_config_file(Path(folder))
-            check_files(Path(folder))
-        config = AutoConfig.from_pretrained(folder, **local)
-        check_config(source, config)
-        processor = None
-        own_pixels = isinstance(config.vision_config, tower.MergedDinov2Config)
-        if os.path.isdir(folder):
-            check_complete(Path(folder), wants_processor=not own_pixels)
-        if not own_pixels:
-            processor = AutoImageProcessor.from_pretrained(folder, **local)
-        tokenizer = AutoTokenizer.from_pretrained(folder, **local)
-        if processor is not None:
-            # the processor's own template comes first, wherever it is kept
-            kept, _ = ProcessorMixin.get_processor_dict(folder, local_files_only=local_files_only)
-            tokenizer.chat_template = kept.get("chat_template") or tokenizer.chat_template
-    return _read_llava(folder, source, dtype, local_files_only), tokenizer, processor
-
-
-def _read_llava(folder: str, source: str, dtype: torch.dtype, local_files_only: bool = False) -> Any:
-    """The model of a base as it is stored, on the CPU: its tensors may be mapped from the files.
-
-    Tensors of several types become the one that is wanted; else the type is changed after an adapter was merged.
-    ModelNotFoundError where it cannot be loaded.
-    """
-    from transformers import LlavaForConditionalGeneration
-    from transformers.utils import logging
-
-    with _refusing(source):
-        bars = logging.is_progress_bar_enabled()
-        if source == DEFAULT and bars:
-            logging.disable_progress_bar()  # it takes less than a second
-        try:
-            # use_safetensors: a pickle is never opened
-            llava, seen = LlavaForConditionalGeneration.from_pretrained(
-                folder,
-                dtype=_stored_dtype(folder, local_files_only) or dtype,
-                use_safetensors=True,
-                local_files_only=local_files_only,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-            check_tensors(source, seen["missing_keys"], seen["unexpected_keys"])
-            return llava
-        finally:
-            if source == DEFAULT and bars:
-                logging.enable_progress_bar()
-
-
-def _stored_dtype(folder: str, local_files_only: bool) -> torch.dtype | None:
-    """The one type of a checkpoint's tensors; None where there are several, or no safetensors."""
-    from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
-
-    def find(name: str) -> str | None:
-        place: str | None = cached_file(
-            folder, name, local_files_only=local_files_only, _raise_exceptions_for_missing_entries=False
-        )
-        return place
-
-    whole = find(SAFE_WEIGHTS_NAME)
-    index = None if whole else find(SAFE_WEIGHTS_INDEX_NAME)
-    if index:
-        shards = sorted(set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values()))
-        files = [find(name) for name in shards]
-    else:
-        files = [whole]
-    return one_dtype([Path(f) for f in files if f])
-
-
-@contextlib.contextmanager
-def _refusing(source: str) -> Iterator[None]:
-    """What transformers raises as ModelNotFoundError, in one line."""
-    try:
-        yield
-    except Exception as error:  # on a damaged folder transformers raises nearly anything
-        if isinstance(error, ProxqaError) or is_out_of_memory(error):
-            raise
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        reason = " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:MAX_REASON]
-        if "ignore_mismatched_sizes" in str(error):
-            reason = "its tensors have other shapes than its config.json says"
-        if "trust_remote_code" in str(error):
-            reason = "it needs code that comes with it (auto_map in its config.json), which is never run"
-        raise ModelNotFoundError(f"model {source!r} cannot be loaded: {reason}; expected {EXPECTED}") from error

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import torch
 
-from proxqa_core.vision.tower import split_grid
+from proxqa_core.vision.grid import split_grid
 
 MIN_BOX_SIDE = 0.01
 """As share of the image's side: a box thinner than that still covers something."""

@@ -15,6 +15,8 @@ import torch
 from transformers import AutoConfig, AutoModel, Dinov2Config, Dinov2Model, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from proxqa_core.vision.grid import merge_grid
+
 
 class MergedDinov2Config(PreTrainedConfig):
     """Configuration of `MergedDinov2Model`.
@@ -48,24 +50,6 @@ class MergedDinov2Config(PreTrainedConfig):
         kwargs.pop("hidden_size", None)
         kwargs.pop("patch_size", None)
         super().__init__(**kwargs)
-
-
-def merge_grid(patches: torch.Tensor, spatial_merge_size: int) -> torch.Tensor:
-    """Patches [n, side², c], row by row → tokens [n, (side / m)², m² · c]; inside a token, row by row too."""
-    n, count, c = patches.shape
-    side = round(int(count) ** 0.5)  # int: traced, it is a tensor
-    out = side // spatial_merge_size
-    grid = patches.reshape(n, out, spatial_merge_size, out, spatial_merge_size, c)
-    return grid.permute(0, 1, 3, 2, 4, 5).reshape(n, out * out, spatial_merge_size * spatial_merge_size * c)
-
-
-def split_grid(tokens: torch.Tensor, spatial_merge_size: int) -> torch.Tensor:
-    """The inverse of `merge_grid`, as a grid: tokens [n, (side / m)², m² · c] → patches [n, side, side, c]."""
-    n, count, wide = tokens.shape
-    out = round(count**0.5)
-    c = wide // spatial_merge_size**2
-    grid = tokens.reshape(n, out, out, spatial_merge_size, spatial_merge_size, c)
-    return grid.permute(0, 1, 3, 2, 4, 5).reshape(n, out * spatial_merge_size, out * spatial_merge_size, c)
 
 
 class MergedDinov2Model(PreTrainedModel):

@@ -50,7 +50,7 @@ def test_other_errors_pass():
 
 
 def test_a_model_that_does_not_fit(monkeypatch, tmp_path):
-    monkeypatch.setattr(loading, "_load_llava", lambda *_: torch_wants_too_much())
+    monkeypatch.setattr(loading, "load_llava", lambda *_: torch_wants_too_much())
     with pytest.raises(OutOfMemoryError, match=f"model '{tmp_path}' does not fit into memory") as caught:
         loading.load(str(tmp_path))
     assert not isinstance(caught.value, ModelNotFoundError)

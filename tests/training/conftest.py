@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from proxqa_core.model.loading import LoadedModel
+from proxqa_core.model.parts import Whole
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +28,7 @@ def pristine() -> LoadedModel:
 @pytest.fixture
 def fresh_model(pristine: LoadedModel) -> Callable[[], LoadedModel]:
     """Gives a copy of the default model without an adapter at every call, as if it had been loaded anew."""
-    return lambda: dataclasses.replace(pristine, llava=copy.deepcopy(pristine.llava))
+    return lambda: dataclasses.replace(pristine, parts=Whole(copy.deepcopy(pristine.llava)))
 
 
 @pytest.fixture(scope="session")

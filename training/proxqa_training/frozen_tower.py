@@ -29,7 +29,7 @@ from proxqa_core.files import atomic_folder
 from proxqa_core.model.adapter import INFO, AdapterInfo, read_info
 from proxqa_core.model.base_weights import base_identity
 from proxqa_core.model.loading import DEFAULT, NO_ADAPTER, LoadedModel, choose_device, load
-from proxqa_core.vision.tower import split_grid
+from proxqa_core.vision.grid import split_grid
 from proxqa_training.bad_images import BadImages
 from proxqa_training.checkpoints import load_checkpoint, save_checkpoint, write_tensors
 from proxqa_training.config_file import require_fraction, require_positive, require_weight

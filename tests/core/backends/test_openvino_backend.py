@@ -20,6 +20,7 @@ from proxqa_core.errors import BackendError, BadModelError
 from proxqa_core.evaluation.bench import picture
 from proxqa_core.llm.branching import Branch, Tree
 from proxqa_core.model.loading import LoadedModel, load
+from proxqa_core.model.parts import LANGUAGE_MODEL_PREFIX
 from proxqa_core.types import Box, ObjectQuery
 from tests.core.tiny_llava import save_adapter, save_llava
 
@@ -121,13 +122,16 @@ def test_weights_in_bfloat16_stay_as_they_are(base: Path) -> None:
     _need_openvino()
     from proxqa_core.backends.openvino_graphs import language_graph
 
-    layers = load(str(base), device="cpu", dtype="bfloat16").llava.model.language_model
+    parts = load(str(base), device="cpu", dtype="bfloat16").parts
+
+    def graph_of(bf16: bool) -> Any:
+        return language_graph(parts.config.text_config, lambda n: parts.weight(LANGUAGE_MODEL_PREFIX + n), bf16)
 
     def matrices(graph: Any) -> set[str]:
         constants = (o for o in graph.get_ops() if o.get_type_name() == "Constant" and len(o.shape) == 2)
         return {o.get_element_type().get_type_name() for o in constants}
 
-    assert matrices(language_graph(layers, bf16=True)) == {"bf16"} and matrices(language_graph(layers)) == {"f32"}
+    assert matrices(graph_of(bf16=True)) == {"bf16"} and matrices(graph_of(bf16=False)) == {"f32"}
 
 
 def test_another_adapter_is_another_graph(base: Path, tmp_path: Path) -> None:

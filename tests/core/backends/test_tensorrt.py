@@ -31,6 +31,7 @@ from proxqa_core.backends.tensorrt_runtime import FULL, RTX, Profile, TensorRt, 
 from proxqa_core.cli import main
 from proxqa_core.errors import BackendError
 from proxqa_core.model.loading import LoadedModel, load
+from proxqa_core.model.parts import Whole
 from proxqa_core.vision.preprocessing import Preprocessing
 from tests.core.tiny_llava import SIDE, save_llava
 
@@ -181,7 +182,7 @@ def llava_1_5() -> LoadedModel:
             assert name.endswith("position_ids")
             buffer.copy_(torch.arange(buffer.shape[-1]).expand_as(buffer))
     unused: Any = None
-    return LoadedModel(llava, unused, Preprocessing(336, "pad"), 1, "random", unused)
+    return LoadedModel(Whole(llava), unused, Preprocessing(336, "pad"), 1, "random", unused)
 
 
 # --- TensorRT-RTX itself ---------------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ def small(tmp_path, monkeypatch):
 
 NOBODY = 65534
 READS_A_CACHE = """
-import os, sys
+import email.parser, os, sys  # what nobody may not read is imported before
 from proxqa_core.model import base_weights
 os.setgroups([]), os.setgid(int(sys.argv[1])), os.setuid(int(sys.argv[1]))
 def converts(line): raise SystemExit(f"not read: {line}")

@@ -112,14 +112,14 @@ def test_code_of_a_folder_is_never_run_nor_asked_for(tmp_path, monkeypatch):
 def test_paths_are_never_looked_up_on_a_hub(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
-    monkeypatch.setattr("proxqa_core.model.loading._load_llava", lambda *_: pytest.fail("looked up"))
+    monkeypatch.setattr("proxqa_core.model.loading.load_llava", lambda *_: pytest.fail("looked up"))
     assert "is not there" in refusal(source, ModelNotFoundError)
 
 
 @pytest.mark.parametrize("source", ["models/llava", "checkpoints/step_100", "out/mine"])
 def test_a_path_whose_folder_is_missing_too_is_no_hub_id(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("proxqa_core.model.loading._load_llava", lambda *_: pytest.fail("looked up"))
+    monkeypatch.setattr("proxqa_core.model.loading.load_llava", lambda *_: pytest.fail("looked up"))
     assert "is not there" in refusal(source, ModelNotFoundError)
 
 

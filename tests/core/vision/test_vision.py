@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxqa_core.types import Box
+from proxqa_core.vision.grid import merge_grid, split_grid
 from proxqa_core.vision.preprocessing import Preprocessing
 from proxqa_core.vision.regions import region_tokens
-from proxqa_core.vision.tower import MergedDinov2Config, merge_grid, split_grid
+from proxqa_core.vision.tower import MergedDinov2Config
 
 
 def test_splitting_undoes_merging():

@@ -43,7 +43,8 @@ def made(tmp_path: Path, tiny: LoadedModel) -> Callable[..., ConversationDataset
 
     def make(*rows: dict[str, Any], template: str = LLAVA_1_5, max_seq_len: int = 4096) -> ConversationDataset:
         (tmp_path / "mix.json").write_text(json.dumps(rows))
-        model = dataclasses.replace(tiny, prompter=with_template(tiny, template))
+        prompter = with_template(tiny, template)
+        model = dataclasses.replace(tiny, make_prompter=lambda: prompter)
         return ConversationDataset(tmp_path / "mix.json", tmp_path, "perceive", model, max_seq_len, tmp_path)
 
     return make

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from proxqa_core.vision.grid import merge_grid
 from proxqa_core.vision.regions import region_tokens
-from proxqa_core.vision.tower import merge_grid
 from proxqa_training.tower.model import region_pool
 
 

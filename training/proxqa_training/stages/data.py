@@ -29,8 +29,8 @@ from proxqa_core.language.referring import read_expression
 from proxqa_core.model.loading import LoadedModel, choose_dtype
 from proxqa_core.types import Box
 from proxqa_core.vision.colours import ImageColours, by_colour, patch_colours
+from proxqa_core.vision.grid import split_grid
 from proxqa_core.vision.grounding_head import GroundingHead, choose, encode_patches, ground, patch_probabilities
-from proxqa_core.vision.tower import split_grid
 from proxqa_training.bad_images import BadImages
 from proxqa_training.distributed import DistributedContext
 from proxqa_training.instructions.build import ImageObject

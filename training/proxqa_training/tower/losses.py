@@ -13,8 +13,8 @@ import torch
 from torch.nn import functional as F
 
 from proxqa_core.model.loading import LoadedModel
+from proxqa_core.vision.grid import merge_grid
 from proxqa_core.vision.grounding_head import centres, to_boxes
-from proxqa_core.vision.tower import merge_grid
 from proxqa_training.depth_digits import expected_depth, soft_digits
 from proxqa_training.labels import LabelledImage
 from proxqa_training.tower.config import TowerConfig
