@@ -36,7 +36,7 @@ class StoredTokenizer:
         self._fast = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._make_whole, self._whole = make_whole, None
         self.bos_token: str = settings["bos_token"]
-        self.chat_template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+        self.chat_template = self._own_template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
         named = [settings[f"{which}_token"] for which in ("bos", "eos", "unk", "pad")]
         special = dict.fromkeys([*named, *settings["extra_special_tokens"]])
         self.all_special_ids: list[int | None] = [self._fast.token_to_id(token) for token in special]
@@ -61,12 +61,17 @@ class StoredTokenizer:
         """Ids of the tokens that are no pieces of words."""
         return {token.content: number for number, token in self._fast.get_added_tokens_decoder().items()}
 
-    def apply_chat_template(self, messages: Sequence[Any], tokenize: bool, add_generation_prompt: bool) -> str:
-        """The text of a conversation; tokenize is to be false."""
+    def apply_chat_template(self, messages: Sequence[Any], tokenize: bool, add_generation_prompt: bool) -> Any:
+        """The text of a conversation, or its ids; by another template than its own transformers' class makes it."""
+        if tokenize or self.chat_template != self._own_template:
+            whole = self._by_transformers()
+            whole.chat_template = self.chat_template
+            done: Any = whole.apply_chat_template(
+                messages, tokenize=tokenize, add_generation_prompt=add_generation_prompt
+            )
+            return done
         from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-        if tokenize:
-            raise ValueError("tokenize is true; expected false")
         template = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(self.chat_template)
         return template.render(messages=messages, add_generation_prompt=add_generation_prompt, bos_token=self.bos_token)
 
@@ -74,6 +79,9 @@ class StoredTokenizer:
         """What only transformers' class has."""
         if name.startswith("_"):  # also while it is copied, before there is anything
             raise AttributeError(name)
+        return getattr(self._by_transformers(), name)
+
+    def _by_transformers(self) -> Any:
         if self._whole is None:
             self._whole = self._make_whole()
-        return getattr(self._whole, name)
+        return self._whole

@@ -45,6 +45,7 @@ def serve(
         BoxesFolder(config.boxes_folder)
     with listening(config) as sock:
         app = make_app(config, load_engine(), connect())
+        sock.listen()  # who reads that it serves is not refused while the server starts
         host, port = sock.getsockname()[:2]
         log.info("serving %s (the page) and %s/v1 (OpenAI's interface); Ctrl-C ends it", *[_url(host, port)] * 2)
         if not config.is_local and not config.api_key:
