@@ -164,10 +164,8 @@ def test_what_else_is_known_of_a_tokenizer_is_the_same(tokenizers: tuple[StoredT
     assert ours.apply_chat_template(said, **asked) == theirs.apply_chat_template(said, **asked)
     copied = copy.deepcopy(ours)
     copied.chat_template = "{% for message in messages %}{{ message.content }};{% endfor %}"
-    assert (
-        copied.apply_chat_template(said, **asked) == "<image>\nHow far?;"
+    assert copied.apply_chat_template(said, **asked) == "<image>\nHow far?;"
     assert ours.chat_template == theirs.chat_template
-    )
     assert copy.deepcopy(ours)("a").input_ids == ours("a").input_ids
     with pytest.raises(AttributeError):
         _ = ours.no_such_thing

@@ -588,7 +588,7 @@ def test_two_nodes_side_by_side(graph, launch):
 
 def test_a_model_that_is_missing_names_the_command(graph, fake, monkeypatch):
     carrier = base_weights.LANGUAGE
-    gone = base_weights.WeightFile("no_such_module", carrier.path, carrier.sha256, carrier.install)
+    gone = base_weights.WeightFile("no_such_module", carrier.path, "0" * 64, carrier.install)  # not converted before
     monkeypatch.setattr(base_weights, "LANGUAGE", gone)
     node = graph.start(load_engine, autostart=False, device="cpu")
     assert not graph.transition(Transition.TRANSITION_CONFIGURE) and node.state == "unconfigured"
