@@ -59,7 +59,7 @@ $(DEPENDENCIES): requirements/lock.txt requirements/build.txt requirements/base-
 
 $(INSTALLED): $(DEPENDENCIES) $(SOURCES)
 	$(INSTALL) $(CONSTRAINED) --no-warn-conflicts --no-build-isolation .
-	@$(RUN) -c "import proxqa_core.engine"  # compiled now, for starts by who may not write here
+	@$(RUN) -c "import proxqa_core.engine, proxqa_core.vision.tower; from transformers import LlavaForConditionalGeneration"  # compiled now, for starts by who may not write here
 	@touch "$@"
 
 $(TOOLS): $(DEPENDENCIES) requirements/dev.txt
