@@ -237,6 +237,27 @@ def test_what_teaches_nothing_is_said(
     assert not (tmp_path / "out").exists()
 
 
+def test_an_adapter_without_an_order_head_cannot_go_on_with_one(
+    train: Callable[..., tuple[int, str, str]],
+    photographs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pristine: LoadedModel,
+) -> None:
+    """It is said before anything is read."""
+    monkeypatch.setattr(frozen_tower, "load", lambda *_, **__: pristine)
+    monkeypatch.setattr(HeadRun, "see", lambda *_: pytest.fail("images are read"))
+    bare = tmp_path / "bare"
+    shutil.copytree(DEFAULT_ADAPTER, bare)
+    (bare / adapters.ORDER_HEAD).unlink()
+    changes = {"order_head": False, "closer_weights": None, "closer_weights_in_box": None}
+    (bare / adapters.INFO).write_text(json.dumps(json.loads((bare / adapters.INFO).read_text()) | changes))
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"go_on": True}))
+    code, _, complaint = train("order", bare, "--data", photographs, "--out", tmp_path / "out", "--config", config)
+    assert code == 1 and "has no order head to go on with; expected one, or go_on: false" in complaint
+
+
 def test_a_damaged_depth_map_is_counted_and_the_others_teach(
     blocks: Path, pristine: LoadedModel, tmp_path: Path
 ) -> None:

@@ -26,7 +26,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from proxqa_core.datasets.folder import Record
-from proxqa_core.errors import BadImageError
+from proxqa_core.errors import BadImageError, BadModelError
 from proxqa_core.evaluation.metrics import MIN_GAP
 from proxqa_core.model.adapter import ORDER_HEAD, read_order_head
 from proxqa_core.model.loading import LoadedModel, choose_dtype
@@ -418,9 +418,9 @@ def train_order_head(
         ValueError: There is nothing to train on.
     """
     run = begin_run(config, adapter, folders, out, work, device)
+    start = _own_head(run) if config.go_on else None
     read = [read_folder(run, path, num_workers, config.parts) for path in folders]
     judged = [read_folder(run, path, num_workers) for path in val_folders]
-    start = read_order_head(adapter) if config.go_on else None
     trainer = OrderTrainer(config, read, run.model, run.work, run.device, start)
     trainer.train(MetricsLogger(run.work / LOG_FILE))
     validation = {}
@@ -433,6 +433,13 @@ def train_order_head(
     # no say until it is calibrated
     run.write(ORDER_HEAD, trainer.head, record, order_head=True, closer_weights=None, closer_weights_in_box=None)
     return {"adapter": str(out), "validation": validation, "bad_images": run.bad.report()}
+
+
+def _own_head(run: HeadRun) -> OrderHead:
+    """The adapter's order head."""
+    if not run.info.order_head:
+        raise BadModelError(f"adapter {run.info.name!r} has no order head to go on with; expected one, or go_on: false")
+    return read_order_head(run.adapter)
 
 
 def as_text(report: dict[str, Any]) -> str:
