@@ -139,13 +139,10 @@ class _LanguageGraph:
 
     def _attention(self, index: int, module: str, rows: Any) -> tuple[Any, tuple[Any, Any]]:
         """Attention of a layer → what it adds to the rows, and the rows' keys and values."""
-        s, groups = self._shape, self._shape.heads // self._shape.kv_heads
+        s = self._shape
         # 1. Queries [branches, kv_heads, groups · tokens, head], keys and values [branches, kv_heads, tokens, head].
-        q = self._rotated(self._heads(module + "q_proj", rows, s.heads))
-        q = op.reshape(q, self._fixed([0, 0, s.kv_heads, groups, s.head_size]), True)
-        q = op.reshape(
-            op.transpose(q, self._fixed([0, 2, 3, 1, 4])), self._fixed([0, s.kv_heads, -1, s.head_size]), True
-        )
+        q = op.transpose(self._rotated(self._heads(module + "q_proj", rows, s.heads)), self._fixed([0, 2, 1, 3]))
+        q = op.reshape(q, self._fixed([0, s.kv_heads, -1, s.head_size]), True)
         new_keys = op.transpose(
             self._rotated(self._heads(module + "k_proj", rows, s.kv_heads)), self._fixed([0, 2, 1, 3])
         )
@@ -155,10 +152,8 @@ class _LanguageGraph:
         values = op.concat([self._before(1, index), new_values], 2)
         # 3. [branches, kv_heads, groups · tokens, head] → [branches, tokens, heads · head].
         out = op.scaled_dot_product_attention(q, keys, values, self._mask_of_groups)
-        out = op.reshape(out, self._fixed([0, s.kv_heads, groups, -1, s.head_size]), True)
-        out = op.reshape(
-            op.transpose(out, self._fixed([0, 3, 1, 2, 4])), self._fixed([0, 0, s.heads * s.head_size]), True
-        )
+        out = op.reshape(out, self._fixed([0, s.heads, -1, s.head_size]), True)
+        out = op.reshape(op.transpose(out, self._fixed([0, 2, 1, 3])), self._fixed([0, 0, s.heads * s.head_size]), True)
         return self._linear(module + "o_proj", out), (new_keys, new_values)
 
     def _heads(self, module: str, rows: Any, heads: int) -> Any:

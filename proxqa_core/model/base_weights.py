@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 WEIGHTS_VERSION = "1"
 """Changes whenever the converted weights do: adapters name the base that they belong to."""
-CACHE_LAYOUT = "2"
+CACHE_LAYOUT = "3"
 """Changes whenever the converted folder does, so that an older cache is not taken for the new form."""
 IMAGE_TOKEN = "<image>"
 IMAGE_SIZE = 336
@@ -53,6 +53,8 @@ ASSETS = Path(__file__).parents[1] / "assets"
 VISION_TOWER = "vision_tower.safetensors"
 WORK_PREFIX, BROKEN_PREFIX = ".base-", ".broken-"
 """How the folders begin in which a base is being made, or into which a damaged one was put to be removed."""
+SHARD_SIZE = "160MB"
+"""Of a file of the converted base: two are hashed side by side at every start."""
 CACHE_SIZE_MB = 320
 """What the converted base takes, about."""
 
@@ -301,7 +303,8 @@ def _is_whole(folder: Path) -> bool:
     """Whether all files of a converted base are what its manifest says."""
     try:
         files = _read_manifest(folder)
-        return bool(files) and all(sha256(folder / name) == digest for name, digest in files.items())
+        with ThreadPoolExecutor(2, "hash") as pool:
+            return bool(files) and list(pool.map(sha256, (folder / name for name in files))) == list(files.values())
     except (OSError, BadModelError):
         return False
 
@@ -383,7 +386,7 @@ def _convert(language: Path, vision: Path, out: Path) -> None:
     model.model.vision_tower.load_state_dict(tower.state_dict(), strict=True)
     model.model.language_model.load_state_dict(llm.model.state_dict(), strict=True)
     model.tie_weights()
-    model.half().save_pretrained(out)
+    model.half().save_pretrained(out, max_shard_size=SHARD_SIZE)
     tokenizer.save_pretrained(out)
 
 

@@ -195,7 +195,7 @@ class StoredBase:
     """A base as `proxqa_core.model.base_weights` writes it.
 
     Args:
-        folder: Holds `config.json` and `model.safetensors`.
+        folder: Holds `config.json` and weights in `*.safetensors`.
 
     Attributes:
         config: See `Layout.config`.
@@ -206,11 +206,12 @@ class StoredBase:
 
     def __init__(self, folder: Path):
         self.config = json.loads((folder / "config.json").read_text(encoding="utf-8"), object_hook=_namespace)
-        self._path = folder / "model.safetensors"
-        with safe_open(self._path, "pt") as file:
-            self._stored = {_name(key): key for key in file.keys()}  # noqa: SIM118 - it cannot be iterated
-            self._shapes = {n: tuple(file.get_slice(key).get_shape()) for n, key in self._stored.items()}
-        if not {EMBEDDINGS, *PROJECTOR} <= self._stored.keys() or self.config.projector_hidden_act != "gelu":
+        self._paths = sorted(folder.glob("*.safetensors"))
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        for path in self._paths:
+            with safe_open(path, "pt") as file:
+                self._shapes |= {_name(key): tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+        if not {EMBEDDINGS, *PROJECTOR} <= self._shapes.keys() or self.config.projector_hidden_act != "gelu":
             raise KeyError("projector")
         if not self.config.tie_word_embeddings:
             raise KeyError("lm_head")
@@ -239,10 +240,11 @@ class StoredBase:
 
     def without_tower(self) -> Iterator[tuple[str, torch.Tensor]]:
         """The names of all parameters but the vision tower's, each with its value, mapped from the file."""
-        with safe_open(self._path, "pt") as file:
-            for name, key in self._stored.items():
-                if not name.startswith(VISION_PREFIX):
-                    yield name, file.get_tensor(key)
+        for path in self._paths:
+            with safe_open(path, "pt") as file:
+                for key in file.keys():  # noqa: SIM118 - it cannot be iterated
+                    if not (name := _name(key)).startswith(VISION_PREFIX):
+                        yield name, file.get_tensor(key)
 
 
 def _namespace(values: dict[str, Any]) -> Any:
