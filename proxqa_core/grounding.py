@@ -153,7 +153,7 @@ class Grounding:
     def _patches(self) -> PatchFeatures:
         """What the grounding head makes of the image."""
         grid = split_grid(self._image.features[None], self._model.spatial_merge_size)[0]
-        return encode_patches(self._head, grid)
+        return encode_patches(self._head, grid, self._model.dtype)
 
     @cached_property
     def _colours(self) -> ImageColours:

@@ -52,6 +52,8 @@ MAX_AUTO_COPY_MB = 700
 in bfloat16 is to cost about what its file has."""
 VISION, GRAPH_FILE = "openvino", "vision.xml"
 """The kind of entry of the cache that holds a vision tower's graph, and the file in it."""
+BLOCK_TOKENS = MAX_PADDING = 8
+"""What the tokens of a pass are made a multiple of, and how many are added for that at most."""
 Floats = NDArray[np.float32]
 
 
@@ -282,8 +284,10 @@ class OpenVinoLanguageModel(Ends):
         """Rows side by side → hidden states, keys and values, as `language_graph` gives them; read at once."""
         # 1. Rows [rows, longest, hidden], padded; where each stands, and what it attends to.
         rows = torch.nn.utils.rnn.pad_sequence([r.rows().float() for r in asked], batch_first=True)
+        longest = divisible(len(asked), rows.shape[1])
+        rows = torch.nn.functional.pad(rows, (0, 0, 0, longest - rows.shape[1]))
         lengths = [0 if r.after is None else r.after.length for r in asked]
-        layout = lay_out(asked, lengths)
+        layout = lay_out(asked, lengths, longest)
         mask = np.where(layout.allowed, np.float32(0), np.float32(BLOCKED))[:, None]
         cos, sin = self._angles(torch.from_numpy(layout.position))
         # 2. The prefixes, each once, and which of them each row continues.
@@ -320,6 +324,18 @@ class OpenVinoLanguageModel(Ends):
 def versions(runtime: Runtime) -> list[str]:
     """Of all that graphs and references are made by."""
     return [runtime.version, torch.__version__, importlib.metadata.version("transformers")]
+
+
+def divisible(rows: int, longest: int) -> int:
+    """How long rows that are this long are to be, so that a matrix of all their tokens is quickly multiplied.
+
+    OpenVINO cuts it into equal blocks: 158 = 2 · 79 tokens take a tenth longer than 160. At most MAX_PADDING tokens are
+    added in all.
+    """
+    for more in range(BLOCK_TOKENS):
+        if rows * more <= MAX_PADDING and rows * (longest + more) % BLOCK_TOKENS == 0:
+            return longest + more
+    return longest
 
 
 def _extended(branch: Branch, own: Sequence[Floats], row: int) -> OpenVinoPrefix:

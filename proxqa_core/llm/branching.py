@@ -142,17 +142,18 @@ class Layout:
     allowed: NDArray[np.bool_]
 
 
-def lay_out(rows: Sequence[Row], prefixes: Sequence[int]) -> Layout:
+def lay_out(rows: Sequence[Row], prefixes: Sequence[int], least: int = 0) -> Layout:
     """Lay rows side by side, each padded at its end to the longest.
 
     Args:
         rows: The branches or trees.
         prefixes: Tokens of the prefix that each continues.
+        least: Tokens that all are padded to where they have fewer.
 
     Returns:
         Positions and who may attend to whom. Padding attends to itself, so that nothing is divided by 0.
     """
-    longest, longest_prefix = max(r.size for r in rows), max(prefixes)
+    longest, longest_prefix = max(least, *(r.size for r in rows)), max(prefixes)
     position = np.zeros((len(rows), longest), np.int64)
     allowed = np.zeros((len(rows), longest, longest_prefix + longest), np.bool_)
     allowed[:, np.arange(longest), longest_prefix + np.arange(longest)] = True

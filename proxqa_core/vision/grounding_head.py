@@ -198,11 +198,21 @@ class PatchFeatures:
 
 
 @torch.inference_mode()
-def encode_patches(grounding_head: GroundingHead, patches: torch.Tensor) -> PatchFeatures:
-    """Encode an image's patches [side, side, hidden] once for all names that are asked for."""
+def encode_patches(
+    grounding_head: GroundingHead, patches: torch.Tensor, dtype: torch.dtype = torch.float32
+) -> PatchFeatures:
+    """Encode an image's patches once for all names that are asked for.
+
+    Args:
+        grounding_head: Encodes them.
+        patches: [side, side, hidden].
+        dtype: Of the model: in bfloat16 the products are computed in it, as those of the model are.
+    """
     side = patches.shape[0]
-    vectors, inner = grounding_head.patch_vectors(patches.reshape(side * side, -1).float())
-    return PatchFeatures(vectors, grounding_head.box_patch(inner), side)
+    with torch.autocast(patches.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+        vectors, inner = grounding_head.patch_vectors(patches.reshape(side * side, -1).float())
+        boxed = grounding_head.box_patch(inner)
+    return PatchFeatures(vectors.float(), boxed.float(), side)
 
 
 @torch.inference_mode()

@@ -108,6 +108,16 @@ def test_images_and_their_objects_are_read_in_one_pass(openvino: ProximityEngine
         assert a.shape == b.shape and torch.allclose(a, b, atol=5e-3)
 
 
+@pytest.mark.parametrize(
+    ("rows", "longest", "padded"), [(1, 158, 160), (1, 160, 160), (2, 33, 36), (3, 33, 33), (8, 11, 11), (12, 11, 11)]
+)
+def test_a_pass_has_a_number_of_tokens_that_is_easily_cut(rows: int, longest: int, padded: int) -> None:
+    _need_openvino()
+    from proxqa_core.backends.openvino_backend import divisible
+
+    assert divisible(rows, longest) == padded
+
+
 def test_int8_weights_stay_close(exact: ProximityEngine) -> None:
     _need_openvino()
     small = ProximityEngine(exact.model, choice.choose(exact.model, BackendConfig("openvino", int8=True)))
