@@ -231,7 +231,7 @@ def model_options() -> Parser:
         "--backend",
         default="auto",
         choices=BACKENDS,
-        help="what runs it (default: auto, the fastest that works; for one image that is torch)",
+        help="what runs it (default: auto, the fastest that works; for one image torch until its graphs are there)",
     )
     group.add_argument(
         "--int8", action="store_true", help="language model in 8 bits (openvino): faster, depths change by up to 0.03"

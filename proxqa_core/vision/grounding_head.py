@@ -144,11 +144,23 @@ def inside(side: int, box: Box) -> torch.Tensor:
 
 def iou(box: Floats, others: Floats) -> Floats:
     """Intersection over union of one box [4] with others [n, 4]: [n]."""
+    return _iou(box, _areas(box[None])[0], others, _areas(others))
+
+
+def _iou(box: Floats, area: np.floating, others: Floats, areas: Floats) -> Floats:
+    """`iou` of boxes whose areas are known."""
     low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
-    common = (high - low).clip(0).prod(-1)
-    areas = (others[:, 2:] - others[:, :2]).clip(0).prod(-1)
-    shares: Floats = common / ((box[2:] - box[:2]).clip(0).prod() + areas - common).clip(1e-9)
+    sides = np.maximum(high - low, 0)
+    common = sides[:, 0] * sides[:, 1]
+    shares: Floats = common / np.maximum(area + areas - common, 1e-9)
     return shares
+
+
+def _areas(boxes: Floats) -> Floats:
+    """Areas of boxes [n, 4]: [n]."""
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+    areas: Floats = sides[:, 0] * sides[:, 1]
+    return areas
 
 
 def largest_iou(box: Box, others: Sequence[Box]) -> float:
@@ -277,12 +289,14 @@ def score_in_box(grounding_head: GroundingHead, patches: PatchFeatures, words: t
 def _separate(likely: Floats, boxes: Floats, most: int) -> list[Candidate]:
     """Greedy suppression that averages: probabilities [k] and boxes [k, 4] of patches → candidates, likeliest first."""
     left = likely >= MIN_PATCH_RATIO * likely.max()
+    areas = _areas(boxes)
     found: list[Candidate] = []
     while len(found) < most and left.any():
         best = int(np.where(left, likely, -1).argmax())
-        same = (iou(boxes[best], boxes) > SAME_THING_IOU) & left
+        same = (_iou(boxes[best], areas[best], boxes, areas) > SAME_THING_IOU) & left
         same[best] = True
-        mean = np.average(boxes[same], axis=0, weights=likely[same]).tolist()
+        weights = likely[same]
+        mean = ((boxes[same] * weights[:, None]).sum(0) / weights.sum()).tolist()
         found.append(Candidate(_box(mean), float(likely[best])))
         left &= ~same
     return found
