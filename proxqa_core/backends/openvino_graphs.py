@@ -23,7 +23,7 @@ from proxqa_core.errors import BackendError
 ov, op = import_openvino(), import_openvino("openvino.opset13")
 
 Floats = NDArray[np.float32]
-Weight = Callable[[str], torch.Tensor | None]
+Weight = Callable[[str], "torch.Tensor | None"]
 """A parameter of the language model by its name in there; None where there is none."""
 ARCHITECTURES = ("llama", "mistral", "qwen2")
 """Model types of `transformers` whose layers are these: RMS norm, rotary embeddings, grouped queries, gated SiLU."""

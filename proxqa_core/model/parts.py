@@ -37,7 +37,7 @@ PROJECTOR = tuple(f"{PROJECTOR_PREFIX}linear_{n}.{part}" for n in (1, 2) for par
 """The parameters of a projector that is not made as a module."""
 Weights = Mapping[str, torch.Tensor]
 Shapes = Mapping[str, tuple[int, ...]]
-Change = Callable[[str, torch.Tensor], torch.Tensor | None]
+Change = Callable[[str, torch.Tensor], "torch.Tensor | None"]
 """What a parameter, by name and value, becomes with an adapter; None where it stays."""
 
 
