@@ -331,23 +331,27 @@ class Stored:
 
     def weight(self, name: str) -> torch.Tensor | None:
         """See `Parts.weight`."""
-        if self._kept is not None:
-            return self._kept.weight(name)  # whoever has the module may have changed it
-        return self._weights().get(name)
+        with self._lock:  # else another thread may make the module meanwhile
+            if self._kept is not None:
+                return self._kept.weight(name)  # whoever has the module may have changed it
+            return self._weights().get(name)
 
     def embeddings(self) -> torch.Tensor:
         """See `Parts.embeddings`."""
-        return self._weights()[EMBEDDINGS] if self._kept is None else self._kept.embeddings()
+        with self._lock:
+            return self._weights()[EMBEDDINGS] if self._kept is None else self._kept.embeddings()
 
     def output(self) -> torch.Tensor:
         """See `Parts.output`."""
-        return self._weights()[EMBEDDINGS] if self._kept is None else self._kept.output()
+        with self._lock:
+            return self._weights()[EMBEDDINGS] if self._kept is None else self._kept.output()
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
         """See `Parts.project`."""
-        if self._kept is not None:
-            return self._kept.project(features)
-        first, first_bias, second, second_bias = (self._weights()[name] for name in PROJECTOR)
+        with self._lock:
+            if self._kept is not None:
+                return self._kept.project(features)
+            first, first_bias, second, second_bias = (self._weights()[name] for name in PROJECTOR)
         inner = nn.functional.gelu(nn.functional.linear(features.to(self._dtype), first, first_bias))
         return nn.functional.linear(inner, second, second_bias)
 

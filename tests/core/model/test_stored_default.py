@@ -7,7 +7,9 @@ import dataclasses
 import gc
 import subprocess
 import sys
+import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +111,21 @@ def test_who_changes_the_module_changes_the_model(whole: LoadedModel) -> None:
     assert model.llava is model.llava and model.parts.tower().keys() == whole.parts.tower().keys()
     model.llava.float()
     assert model.dtype == torch.float32
+
+
+def test_weights_are_there_while_another_thread_makes_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = load("default", "none", device="cpu", dtype="bfloat16").parts
+    making = threading.Event()
+    make = parts._make  # type: ignore[attr-defined]
+    monkeypatch.setattr(parts, "_make", lambda weights: (making.set(), make(weights))[1])
+    with ThreadPoolExecutor(1) as pool:
+        module = pool.submit(parts.llava)
+        assert making.wait(60)
+        features = torch.zeros(1, 3456)
+        assert parts.embeddings().shape == parts.output().shape == (49216, 576)
+        assert parts.project(features).shape == (1, 576)
+        assert parts.weight(LANGUAGE_MODEL_PREFIX + "norm.weight") is not None
+        assert module.result() is parts.llava()
 
 
 def test_the_kept_reference_is_what_torch_computes(stored: LoadedModel, whole: LoadedModel) -> None:
