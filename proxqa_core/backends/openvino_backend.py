@@ -52,6 +52,8 @@ MAX_AUTO_COPY_MB = 700
 in bfloat16 is to cost about what its file has."""
 VISION, GRAPH_FILE = "openvino", "vision.xml"
 """The kind of entry of the cache that holds a vision tower's graph, and the file in it."""
+INT8_ROW_GROUP = 32
+"""Channels of a token that share a scale where 8 bits are multiplied: with 64 a depth of 222 moved by 0.036."""
 BLOCK_TOKENS = MAX_PADDING = 8
 """What the tokens of a pass are made a multiple of, and how many are added for that at most."""
 Floats = NDArray[np.float32]
@@ -114,7 +116,7 @@ class Runtime:
             "INFERENCE_PRECISION_HINT": self.precision,
         }
         if int8:
-            settings["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 64
+            settings["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = INT8_ROW_GROUP
         return self.core.compile_model(graph, "CPU", settings).create_infer_request()
 
     def describe(self, int8: bool = False) -> str:
