@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxqa_core.datasets.folder import LabelledFolder, Record
 from proxqa_core.errors import BadImageError
@@ -38,6 +40,38 @@ def test_left_is_right_in_some(record: Record) -> None:
     for part in parts_of(record, 12):
         near, far = sorted(part.objects, key=lambda o: o.depth_m or 0)
         assert (near.box.x1 > far.box.x1) is part.mirrored
+
+
+def test_parts_of_a_camera_that_is_held_aslant(record: Record) -> None:
+    drawn = parts_of(record, 60, roll_deg=20)
+    rolls = np.degrees([p.roll for p in drawn])
+    assert len(drawn) > 30 and rolls.min() < -10 and rolls.max() > 10 and np.abs(rolls).max() <= 48
+    for part in drawn:
+        image, metres = part.load_image(), part.load_depth()
+        assert image.shape == (part.height, part.width, 3) and metres.shape == (part.height, part.width)
+        assert len(part.objects) == 2 and all(o.box.x1 >= 0 and o.box.y2 <= part.height for o in part.objects)
+        for thing in part.objects:
+            quarter_x, quarter_y = (thing.box.x2 - thing.box.x1) / 4, (thing.box.y2 - thing.box.y1) / 4
+            x1, y1 = int(thing.box.x1 + quarter_x), int(thing.box.y1 + quarter_y)
+            x2, y2 = int(thing.box.x2 - quarter_x), int(thing.box.y2 - quarter_y)
+            assert np.median(metres[y1:y2, x1:x2]) == thing.depth_m
+
+
+@given(roll=st.floats(-1, 1), window=st.tuples(*[st.floats(0, 0.45)] * 2, *[st.floats(0.55, 1)] * 2))
+def test_a_turned_part_shows_nothing_beyond_its_image(roll: float, window: parts.Window) -> None:
+    wide, high = 640, 360
+    inner = parts._inner(window, roll, wide / high)
+    window_px = (inner[0] * wide, inner[1] * high, inner[2] * wide, inner[3] * high)
+    to_part = np.vstack([parts.turned(window_px, roll), [0, 0, 1]])  # type: ignore[arg-type]
+    x, y = window_px[2] - window_px[0], window_px[3] - window_px[1]
+    corners = np.linalg.inv(to_part) @ np.array([[0, 0, 1], [x, 0, 1], [0, y, 1], [x, y, 1]]).T
+    assert corners[:2].min() > -1e-6 and (corners[0] < wide + 1e-6).all() and (corners[1] < high + 1e-6).all()
+
+
+def test_a_camera_turned_to_the_right_sees_things_turned_to_the_left() -> None:
+    to_part = parts.turned((0, 0, 100, 100), np.radians(30))
+    x, y = to_part @ [90, 50, 1]  # right of the middle
+    assert x == pytest.approx(50 + 40 * np.cos(np.radians(30))) and y == pytest.approx(30)  # now higher
 
 
 def test_the_same_image_gives_the_same_parts(record: Record) -> None:

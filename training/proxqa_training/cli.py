@@ -29,6 +29,7 @@ from proxqa_core.cli.common import (
 from proxqa_core.cli.names import names_report
 from proxqa_core.cli.tables import names_table
 from proxqa_core.model.taught_names import NAMES
+from proxqa_training.scenes.camera import ROLL_DEG
 from proxqa_training.scenes.catalogue import CACHE_DIR, MODELS_DIR
 
 if TYPE_CHECKING:
@@ -145,6 +146,8 @@ def _add_scenes(parser: argparse.ArgumentParser) -> None:
     add("--views", metavar="N", type=int, default=5, help="images of a scene (default: %(default)s)")
     add("--samples", metavar="N", type=int, default=7, help="samples per pixel (default: %(default)s)")
     add("--kinds", metavar="KIND", nargs="+", default=(), help="only scenes of these kinds, each as often as another")
+    roll = "standard deviation of the cameras' roll (default: %(default)s; a camera in a hand: 15)"
+    add("--roll", metavar="DEG", type=float, default=ROLL_DEG, help=roll)
 
 
 def scenes(options: Options) -> None:
@@ -152,7 +155,7 @@ def scenes(options: Options) -> None:
     from proxqa_training.scenes.dataset import RenderConfig
     from proxqa_training.scenes.generate import generate
 
-    names = ("out", "count", "seed", "split", "models_set", "workers", "views", "samples", "models", "cache")
+    names = ("out", "count", "seed", "split", "models_set", "workers", "views", "samples", "roll", "models", "cache")
     kinds = tuple(options.kinds)
     shares = generate(RenderConfig(**{name: getattr(options, name) for name in names}, kinds=kinds))
     write_report(options, shares, _lines(shares))

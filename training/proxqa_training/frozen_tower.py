@@ -147,6 +147,7 @@ class HeadRun:
         num_workers: int = 0,
         load_depth: LoadDepth = Record.load_depth,
         parts: int = 0,
+        roll_deg: float = 0.0,
     ) -> SeenFolder:
         """Read a labelled folder, and run its images through the tower where that has not been done.
 
@@ -156,6 +157,7 @@ class HeadRun:
             num_workers: Processes that read images ahead.
             load_depth: Reads the depth map of an image that has no labels.
             parts: Of every image, drawn at random and shown too.
+            roll_deg: Standard deviation of their roll, degrees.
 
         Raises:
             BadDatasetError: The folder is at fault.
@@ -164,7 +166,7 @@ class HeadRun:
         self._occurrences[path.name] += 1
         boxed = (self._boxed(image, load_depth) for image in read_images(LabelledFolder(path)) if wanted(image))
         images = [image for image in boxed if image is not None]
-        drawn = [dataclasses.replace(i, record=part) for i in images for part in parts_of(i.record, parts)]
+        drawn = [dataclasses.replace(i, record=part) for i in images for part in parts_of(i.record, parts, roll_deg)]
         seen = [
             *self._seen(path, images, place, 2, num_workers),
             *self._seen(path, drawn, place / PARTS, 1, num_workers),

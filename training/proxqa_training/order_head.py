@@ -70,6 +70,7 @@ class OrderConfig(HeadConfig):
         breaking_weight: Of a pair whose nearer thing does not end lower in the image; that of the others is 1.
         near_weight: Of a pair that differs by less than NEAR_GAP, times the other; that of the others is 1.
         parts: Of every image, drawn at random, that are shown too (`proxqa_training.parts`).
+        roll_deg: Standard deviation of the parts' roll, degrees: as a camera that is held in a hand sees them.
         go_on: Whether it starts with the adapter's own order head, in place of a new one.
         size: Channels inside, of a new one.
 
@@ -88,6 +89,7 @@ class OrderConfig(HeadConfig):
     breaking_weight: float = 1.0
     near_weight: float = 1.0
     parts: int = 0
+    roll_deg: float = 0.0
     go_on: bool = False
     size: int = 160
 
@@ -95,7 +97,7 @@ class OrderConfig(HeadConfig):
         super().__post_init__()
         require_positive(self, "size", "breaking_weight", "near_weight")
         require_fraction(self, "dropout")
-        require_weight(self, "patch_weight", "parts")
+        require_weight(self, "patch_weight", "parts", "roll_deg")
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +198,7 @@ class PatchReader:
         return patch_distances(record.load_depth(), self._side) if known is None else known
 
 
-def read_folder(run: HeadRun, path: Path, num_workers: int = 0, parts: int = 0) -> OrderFolder:
+def read_folder(run: HeadRun, path: Path, num_workers: int = 0, parts: int = 0, roll_deg: float = 0.0) -> OrderFolder:
     """Read a labelled folder as samples.
 
     Args:
@@ -204,12 +206,13 @@ def read_folder(run: HeadRun, path: Path, num_workers: int = 0, parts: int = 0) 
         path: In the format of `proxqa_core.datasets.folder`.
         num_workers: Processes that read images ahead.
         parts: Of every image, that are samples too.
+        roll_deg: Standard deviation of their roll, degrees.
 
     Raises:
         BadDatasetError: The folder is at fault.
     """
     reader = PatchReader(run.model.patches_per_side)
-    seen = run.see(path, _teaches, num_workers, reader.load, parts)
+    seen = run.see(path, _teaches, num_workers, reader.load, parts, roll_deg)
     samples: list[OrderSample] = []
     for image in seen.images:
         record = image.image.record
@@ -419,7 +422,7 @@ def train_order_head(
     """
     run = begin_run(config, adapter, folders, out, work, device)
     start = _own_head(run) if config.go_on else None
-    read = [read_folder(run, path, num_workers, config.parts) for path in folders]
+    read = [read_folder(run, path, num_workers, config.parts, config.roll_deg) for path in folders]
     judged = [read_folder(run, path, num_workers) for path in val_folders]
     trainer = OrderTrainer(config, read, run.model, run.work, run.device, start)
     trainer.train(MetricsLogger(run.work / LOG_FILE))

@@ -1,11 +1,13 @@
-"""Parts of labelled images, shown larger and in other light: a thing is met at several sizes and in several places.
+"""Parts of labelled images, larger, in other light, perhaps aslant: things are met at several sizes and places.
 
-Promises: boxes and depth follow what is shown; the same image gives the same parts.
+Promises: boxes and depth follow what is shown (turning a camera about its axis changes no depth along that axis); the
+same image gives the same parts.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +30,8 @@ OFF_CENTRE = 0.15
 """Standard deviation of where the middle of a part is, from the middle of one of the things in it."""
 MIN_AREA_KEPT = 0.7
 """A thing of which a part shows less than this share of its box is left out."""
+MAX_ROLLS = 2.4
+"""A part is turned by no more than so many standard deviations."""
 MIN_SIDE_PX = 8
 """Least side of a part."""
 TRIES = 20
@@ -40,13 +44,15 @@ class Part(Record):
 
     Attributes:
         whole: The image.
-        window: Which part of it.
+        window: Which part of it, before it is turned.
+        roll: Of the camera about its axis, to the right, radians; the part is turned about its middle.
         mirrored: Left is right.
         seed: Of the light.
     """
 
     whole: Record = field(kw_only=True)
     window: Window = field(kw_only=True)
+    roll: float = field(kw_only=True)
     mirrored: bool = field(kw_only=True)
     seed: int = field(kw_only=True)
 
@@ -65,9 +71,34 @@ class Part(Record):
     def _shown(self, values: NDArray[Any]) -> NDArray[Any]:
         """The part of an array [rows, columns, …] of the whole image."""
         rows, columns = values.shape[:2]
-        x1, y1, x2, y2 = pixels(self.window, columns, rows)
-        part = values[y1:y2, x1:x2]
+        if self.roll:
+            to_image = np.diag([self.whole.width / columns, self.whole.height / rows, 1.0])
+            to_part = turned(pixels(self.window, self.whole.width, self.whole.height), self.roll) @ to_image
+            how = cv2.INTER_LINEAR if values.dtype == np.uint8 else cv2.INTER_NEAREST  # no depth between two depths
+            part = cv2.warpAffine(
+                values, to_part, (self.width, self.height), flags=how, borderMode=cv2.BORDER_REPLICATE
+            )
+        else:
+            x1, y1, x2, y2 = pixels(self.window, columns, rows)
+            part = values[y1:y2, x1:x2]
         return np.ascontiguousarray(part[:, ::-1] if self.mirrored else part)
+
+
+def turned(window_px: tuple[int, int, int, int], roll: float) -> NDArray[np.float64]:
+    """From pixels of an image to those of a window in it that is turned about its middle.
+
+    Args:
+        window_px: (x1, y1, x2, y2) before it is turned.
+        roll: Of the camera, to the right, radians; what is seen turns to the left.
+
+    Returns:
+        [2, 3], affine.
+    """
+    x1, y1, x2, y2 = window_px
+    x, y, cos, sin = (x1 + x2) / 2, (y1 + y2) / 2, math.cos(roll), math.sin(roll)
+    return np.array(
+        [[cos, sin, (x2 - x1) / 2 - cos * x - sin * y], [-sin, cos, (y2 - y1) / 2 + sin * x - cos * y]], np.float64
+    )
 
 
 def pixels(window: Window, width: int, height: int) -> tuple[int, int, int, int]:
@@ -76,22 +107,28 @@ def pixels(window: Window, width: int, height: int) -> tuple[int, int, int, int]
     return x1, y1, max(x1 + 1, round(window[2] * width)), max(y1 + 1, round(window[3] * height))
 
 
-def parts_of(record: Record, count: int) -> list[Part]:
+def parts_of(record: Record, count: int, roll_deg: float = 0.0) -> list[Part]:
     """Draw parts of an image; two things at least are in each where there are two.
 
     Args:
         record: The image, with whatever is labelled in it.
         count: How many; fewer come where no such part is found.
+        roll_deg: Standard deviation of their roll, degrees; 0 = they stand as the image does.
     """
     rng = random.Random(f"parts of {record.image}")
-    drawn = [_drawn(record, rng) for _ in range(count)]
+    drawn = [_drawn(record, rng, math.radians(roll_deg)) for _ in range(count)]
     return [part for part in drawn if part is not None]
 
 
-def _drawn(record: Record, rng: random.Random) -> Part | None:
+def _drawn(record: Record, rng: random.Random, roll_stddev: float) -> Part | None:
     wanted = min(2, len(record.objects))
     for _ in range(TRIES):
-        part = _part(record, _window(record, rng), rng.random() < 0.5, rng.getrandbits(32))
+        window, roll = _window(record, rng), 0.0
+        if roll_stddev:
+            most = MAX_ROLLS * roll_stddev
+            roll = max(-most, min(most, rng.gauss(0, roll_stddev)))
+            window = _inner(window, roll, record.width / record.height)
+        part = _part(record, window, roll, rng.random() < 0.5, rng.getrandbits(32))
         if len(part.objects) >= wanted and min(part.width, part.height) >= MIN_SIDE_PX:
             return part
     return None
@@ -110,21 +147,55 @@ def _window(record: Record, rng: random.Random) -> Window:
     return left, top, left + wide, top + high
 
 
-def _part(record: Record, window: Window, mirrored: bool, seed: int) -> Part:
-    x1, y1, x2, y2 = pixels(window, record.width, record.height)
-    inside = (_inside(thing, x1, y1, x2, y2, mirrored) for thing in record.objects)
+def _inner(window: Window, roll: float, aspect: float) -> Window:
+    """The window, smaller and nearer to the middle where what it shows would reach beyond the image once it is turned.
+
+    Args:
+        window: Within the image.
+        roll: Radians.
+        aspect: Width over height of the image.
+    """
+    # 1. Of the image's height, half of its sides, and of those of the upright rectangle around it when it is turned.
+    half_wide, half_high = (window[2] - window[0]) / 2 * aspect, (window[3] - window[1]) / 2
+    cos, sin = abs(math.cos(roll)), abs(math.sin(roll))
+    around = half_wide * cos + half_high * sin, half_wide * sin + half_high * cos
+    # 2. How much of that has room in the image, and where its middle then may be.
+    share = min(1.0, aspect / 2 / around[0], 0.5 / around[1])
+    x, y = (
+        min(max((low + high) / 2 * size, share * half), size - share * half)
+        for low, high, size, half in ((window[0], window[2], aspect, around[0]), (window[1], window[3], 1.0, around[1]))
+    )
+    wide, high = share * half_wide / aspect, share * half_high
+    return x / aspect - wide, y - high, x / aspect + wide, y + high
+
+
+def _part(record: Record, window: Window, roll: float, mirrored: bool, seed: int) -> Part:
+    window_px = pixels(window, record.width, record.height)
+    wide, high = window_px[2] - window_px[0], window_px[3] - window_px[1]
+    inside = (_inside(thing, window_px, roll, mirrored) for thing in record.objects)
     values = {f.name: getattr(record, f.name) for f in dataclasses.fields(Record)}
-    values |= {"width": x2 - x1, "height": y2 - y1, "objects": tuple(o for o in inside if o is not None)}
-    return Part(**values | {"mask_map": None}, whole=record, window=window, mirrored=mirrored, seed=seed)
+    values |= {"width": wide, "height": high, "objects": tuple(o for o in inside if o is not None)}
+    return Part(**values | {"mask_map": None}, whole=record, window=window, roll=roll, mirrored=mirrored, seed=seed)
 
 
-def _inside(thing: LabelledObject, x1: int, y1: int, x2: int, y2: int, mirrored: bool) -> LabelledObject | None:
-    """A thing as a part (in pixels) shows it; None where that is too little."""
-    box = thing.box
-    left, top, right, bottom = max(box.x1, x1), max(box.y1, y1), min(box.x2, x2), min(box.y2, y2)
+def _inside(
+    thing: LabelledObject, window_px: tuple[int, int, int, int], roll: float, mirrored: bool
+) -> LabelledObject | None:
+    """A thing as a part shows it; None where that is too little."""
+    wide, high = window_px[2] - window_px[0], window_px[3] - window_px[1]
+    box = _turned_box(thing.box, turned(window_px, roll))
+    left, top, right, bottom = max(box.x1, 0), max(box.y1, 0), min(box.x2, wide), min(box.y2, high)
     if right <= left or bottom <= top:
         return None
     if (right - left) * (bottom - top) < MIN_AREA_KEPT * (box.x2 - box.x1) * (box.y2 - box.y1):
         return None
-    left, right = (x2 - right, x2 - left) if mirrored else (left - x1, right - x1)
-    return dataclasses.replace(thing, box=Box(left, top - y1, right, bottom - y1), depth=None, mask_id=None)
+    if mirrored:
+        left, right = wide - right, wide - left
+    return dataclasses.replace(thing, box=Box(left, top, right, bottom), depth=None, mask_id=None)
+
+
+def _turned_box(box: Box, to_part: NDArray[np.float64]) -> Box:
+    """The box around the ellipse that fills a box, once that is turned: a thing seldom fills the corners of its box."""
+    x, y = to_part @ [(box.x1 + box.x2) / 2, (box.y1 + box.y2) / 2, 1]
+    wide, high = np.hypot(*(to_part[:, :2] * [(box.x2 - box.x1) / 2, (box.y2 - box.y1) / 2]).T)
+    return Box(float(x - wide), float(y - high), float(x + wide), float(y + high))

@@ -20,7 +20,7 @@ Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
 pytest.importorskip("tqdm", reason="tqdm is not installed")
 
 from proxqa_training.scenes import catalogue, dataset, desks, layouts, placing  # noqa: E402
-from proxqa_training.scenes.camera import looking  # noqa: E402
+from proxqa_training.scenes.camera import SIZES_INDOOR, Views, looking  # noqa: E402
 from proxqa_training.scenes.dataset import FAR, RenderConfig, Seen  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
@@ -118,7 +118,16 @@ def test_a_contact_sheet(blocks: Path, tmp_path: Path, train: Callable[..., tupl
 
 
 @pytest.mark.parametrize(
-    "bad", [{"count": 0}, {"seed": -1}, {"workers": 0}, {"split": "dev"}, {"models_set": "new"}, {"samples": 0}]
+    "bad",
+    [
+        {"count": 0},
+        {"seed": -1},
+        {"workers": 0},
+        {"split": "dev"},
+        {"models_set": "new"},
+        {"samples": 0},
+        {"roll": -1.0},
+    ],
 )
 def test_config_quotes_bad_values(bad: dict) -> None:
     (name, value), *_ = bad.items()
@@ -196,6 +205,22 @@ def test_camera_projects() -> None:
     assert camera.project(np.array([[1, 2, 2.0]]))[0] == pytest.approx([150, 0, 2])  # right and up
     assert np.isnan(camera.project(np.array([[0, -1, 1.0]]))[0, 0])
     assert camera.quaternion == pytest.approx((-np.sqrt(0.5), 0, 0, np.sqrt(0.5)))
+
+
+def test_cameras_roll_as_much_as_is_asked_for() -> None:
+    rng = random.Random(1)
+    things = [
+        np.array([[x, 3.0, z] for z in np.linspace(0.3, 0.9, 40)]) + 0.2 * np.eye(3)[0] * rng.random()
+        for x in (-0.5, 0, 0.5)
+    ]
+    views = Views((-1, 1), (0, 1), ((1.0, 1.5, 1.0),), (50, 60), 0.05, 0.1, SIZES_INDOOR, want=1)
+    rolls = {}
+    for asked in (0.0, 2.5, 15.0):
+        seen = [views._any(rng, things, asked) for _ in range(200)]
+        rolls[asked] = np.array([np.degrees(np.arcsin(c.rotation[2, 0])) for c in seen if c is not None])
+    assert np.abs(rolls[0.0]).max() < 1e-6
+    assert np.abs(rolls[2.5]).max() < 6.1 and rolls[2.5].std() == pytest.approx(2.3, abs=0.5)
+    assert np.abs(rolls[15.0]).max() > 20
 
 
 class NoStage:

@@ -16,6 +16,9 @@ import numpy as np
 SIZES_INDOOR = ((320, 240),) * 6 + ((320, 180),) * 2 + ((240, 320),) * 2
 SIZES_STREET = ((360, 200),) * 4 + ((320, 240),) * 4 + ((320, 180),) * 2
 SIZES_DASH = ((320, 96),) * 4 + ((320, 112),) * 3 + ((288, 160),) * 2
+ROLL_DEG = 2.5
+"""Standard deviation of a camera's roll, as it mostly stands; drawn within MAX_ROLLS of them."""
+MAX_ROLLS = 2.4
 ANY_HEIGHT = ((0.2, 0.7, 0.3), (0.7, 1.8, 0.45), (1.6, 2.2, 0.25))
 
 
@@ -98,15 +101,18 @@ class Views:
     want: int = 4
     forward: float = 0.0
 
-    def propose(self, rng: random.Random, targets: list[np.ndarray], solids: list[np.ndarray]) -> Camera | None:
+    def propose(
+        self, rng: random.Random, targets: list[np.ndarray], solids: list[np.ndarray], roll_deg: float = ROLL_DEG
+    ) -> Camera | None:
         """One camera that sees at least `want` targets (point clouds) in its frame; None where 60 tries find none.
 
-        Of the first few that do, at random any or the one before which `lower edge = closer` fails most.
+        Of the first few that do, at random any or the one before which `lower edge = closer` fails most. `roll_deg`:
+        standard deviation of its roll.
         """
         good: list[tuple[float, Camera]] = []
         wanted = rng.choice((1, 3, 4, 6))
         for _ in range(60):
-            camera = self._any(rng, targets)
+            camera = self._any(rng, targets, roll_deg)
             if camera is None or any(self._blocked(np.asarray(camera.position), s) for s in solids):
                 continue
             boxes = [b for b in (self._in_frame(camera, t) for t in targets) if b is not None]
@@ -116,7 +122,7 @@ class Views:
                     break
         return max(good, key=lambda g: g[0])[1] if good else None
 
-    def _any(self, rng: random.Random, targets: list[np.ndarray]) -> Camera | None:
+    def _any(self, rng: random.Random, targets: list[np.ndarray], roll_deg: float) -> Camera | None:
         low, high, _ = rng.choices(self.z, [w for *_, w in self.z])[0]
         position = np.array([rng.uniform(*self.x), rng.uniform(*self.y), self.floor + rng.uniform(low, high)])
         shake = [rng.gauss(0, self.jitter), rng.gauss(0, self.jitter), rng.gauss(0, self.jitter / 2)]
@@ -126,7 +132,8 @@ class Views:
             direction = np.array([math.sin(yaw), math.cos(yaw), math.tan(pitch)])
         size = rng.choice(self.sizes)
         fov = math.radians(rng.uniform(*self.fov)) * (0.8 if size[1] > size[0] else 1)
-        roll = math.radians(max(-6.0, min(6.0, rng.gauss(0, 2.5))))
+        most = MAX_ROLLS * roll_deg
+        roll = math.radians(max(-most, min(most, rng.gauss(0, roll_deg))))
         return looking(position, direction, roll, fov, size) if np.linalg.norm(direction) > 0.3 else None
 
     def _blocked(self, position: np.ndarray, solid: np.ndarray) -> bool:

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from proxqa_core.files import atomic_write
+from proxqa_training.scenes.camera import ROLL_DEG
 from proxqa_training.scenes.catalogue import CACHE_DIR, MODEL_SETS, MODELS_DIR, could_mean
 
 SPLITS = ("train", "val", "test")
@@ -27,6 +28,7 @@ KINDS = (
 LICENCE = "rendered from Sweet Home 3D models (CC-BY 3.0, CC0, see NOTICE)"
 FAR = 65535
 """Depth-map value of sky and of everything beyond 65.5 m; 0 means no measurement and does not occur."""
+MOST_ROLL_DEG = 60.0
 MIN_GAP = 0.08
 """Two objects make a which-closer pair when their depths differ by this share of the farther one."""
 
@@ -45,6 +47,7 @@ class RenderConfig:
         views: Images of a scene.
         samples: Per pixel.
         kinds: Only scenes of these, of KINDS; none: all, as often as `layouts` says.
+        roll: Standard deviation of the cameras' roll, degrees.
         models: Folder with the archives of models.
         cache: Folder in which they are unpacked.
 
@@ -63,6 +66,7 @@ class RenderConfig:
     models: Path = MODELS_DIR
     cache: Path = CACHE_DIR
     kinds: tuple[str, ...] = ()
+    roll: float = ROLL_DEG
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -81,6 +85,8 @@ class RenderConfig:
         for kind in self.kinds:
             if kind not in KINDS:
                 raise ValueError(f"kinds has {kind!r}; expected some of {', '.join(KINDS)}")
+        if not 0 <= self.roll <= MOST_ROLL_DEG:
+            raise ValueError(f"roll is {self.roll!r}; expected degrees from 0 to {MOST_ROLL_DEG:g}")
 
     @property
     def scenes(self) -> int:

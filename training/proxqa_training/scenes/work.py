@@ -52,7 +52,7 @@ class Worker:
             return records
         clouds = [i.points for i in stage.items]
         for _ in range(2 * (wanted - done)):
-            camera = views.propose(rng, clouds, stage.solids)
+            camera = views.propose(rng, clouds, stage.solids, self.config.roll)
             if camera is None:
                 break
             view = self.renderer.view(camera, rng, stage.ambient)
