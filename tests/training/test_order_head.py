@@ -29,6 +29,7 @@ from proxqa_training.order_head import (
     patch_distances,
     read_folder,
 )
+from proxqa_training.parts import Part
 
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {"batch_size": 4, "size": 32, "dropout": 0.0}
@@ -93,6 +94,20 @@ def test_parts_of_images_teach_and_are_not_judged_on(
         assert not any(np.array_equal(part.features, s.features) for s in folder.samples[:8])
     trainer = OrderTrainer(OrderConfig(**SMALL), [folder], pristine, tmp_path, CPU)
     assert trainer.right(folder)[1] == 4
+
+
+def test_parts_are_turned_as_far_as_is_asked_for(
+    pristine: LoadedModel, blocks: Path, feature_cache: Path, tmp_path: Path
+) -> None:
+    def rolls(name: str, **asked: float) -> list[float]:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / frozen_tower.FEATURES).symlink_to(feature_cache)
+        seen = run_in(tmp_path / name, pristine).see(blocks, lambda image: True, parts=2, **asked)  # type: ignore[arg-type]
+        return [i.image.record.roll for i in seen.images if isinstance(i.image.record, Part)]
+
+    assert rolls("upright") and set(rolls("again")) == {0.0}
+    turned = rolls("turned", roll_deg=10.0)
+    assert len(set(turned)) == len(turned) > 2
 
 
 def test_pairs_that_break_the_rule_or_are_near_each_other_weigh_more(
@@ -197,7 +212,7 @@ def test_the_command_adds_the_head_to_an_adapter(
 ) -> None:
     monkeypatch.setattr(frozen_tower, "load", lambda *_, **__: pristine)
     config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump({"num_steps": 2, "batch_size": 2, "go_on": True, "parts": 1}))
+    config.write_text(yaml.safe_dump({"num_steps": 2, "batch_size": 2, "go_on": True, "parts": 1, "roll_deg": 9.0}))
     out, report = tmp_path / "out", tmp_path / "report.json"
     asked = ("order", DEFAULT_ADAPTER, "--data", blocks, "--val", blocks, "--out", out, "--config", config)
     code, printed, complaint = train(*asked, "--json", report)
@@ -276,6 +291,7 @@ def test_a_damaged_depth_map_is_counted_and_the_others_teach(
         ({"patch_weight": -1.0}, "patch_weight is -1.0; expected a number of 0 or more"),
         ({"patch_weight": math.nan}, "patch_weight is nan"),
         ({"parts": -1}, "parts is -1"),
+        ({"roll_deg": -1.0}, "roll_deg is -1.0"),
         ({"breaking_weight": 0.0}, "breaking_weight is 0.0"),
         ({"near_weight": math.nan}, "near_weight is nan"),
         ({"weight_decay": math.inf}, "weight_decay is inf"),

@@ -169,7 +169,7 @@ class HeadRun:
         drawn = [dataclasses.replace(i, record=part) for i in images for part in parts_of(i.record, parts, roll_deg)]
         seen = [
             *self._seen(path, images, place, 2, num_workers),
-            *self._seen(path, drawn, place / PARTS, 1, num_workers),
+            *self._seen(path, drawn, place / (f"{PARTS}-roll-{roll_deg:g}" if roll_deg else PARTS), 1, num_workers),
         ]
         return SeenFolder(path, tuple(seen))
 
