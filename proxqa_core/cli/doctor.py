@@ -128,7 +128,7 @@ def _cache() -> Finding:
     size_mb = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) // 10**6 if folder.is_dir() else 0
     if not os.access(there, os.W_OK):
         return Finding("cache", MISSING, f"{folder}: {there} cannot be written", "set XDG_CACHE_HOME to one that can")
-    return Finding("cache", OK, f"{folder}: {size_mb} MB, {free_mb} MB free")
+    return Finding("cache", OK, f"{folder}: {size_mb} MB (`proxqa cache` says of what), {free_mb} MB free")
 
 
 def _shared_memory() -> Finding:

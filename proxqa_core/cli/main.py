@@ -13,7 +13,21 @@ import os
 import sys
 from collections.abc import Callable, Collection, Sequence
 
-from proxqa_core.cli import ask, bench, compare, doctor, evaluate, export, info, logs, names, record, serve, train
+from proxqa_core.cli import (
+    ask,
+    bench,
+    cache,
+    compare,
+    doctor,
+    evaluate,
+    export,
+    info,
+    logs,
+    names,
+    record,
+    serve,
+    train,
+)
 from proxqa_core.cli.common import Parser
 from proxqa_core.errors import BadModelError, ProxqaError
 from proxqa_core.memory import is_out_of_memory
@@ -64,7 +78,7 @@ def build_parser(groups: Collection[str] = ()) -> Parser:
     parser.add_argument("--version", action="version", version=f"proxqa {doctor.version()}")
     parser.set_defaults(verbose=False, quiet=False)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
-    for group in (ask, evaluate, compare, record, bench, export, serve, names, info, doctor):
+    for group in (ask, evaluate, compare, record, bench, export, serve, names, info, cache, doctor):
         group.add_commands(commands)
     train.add_groups(commands, groups)
     return parser

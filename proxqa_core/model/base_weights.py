@@ -115,7 +115,7 @@ def vision_weights() -> WeightFile:
         BadModelError: The manifest cannot be read.
     """
     install = "pip install --force-reinstall --no-deps .  (in a whole checkout)"
-    digest = _read_manifest(ASSETS).get(VISION_TOWER)
+    digest = read_manifest(ASSETS).get(VISION_TOWER)
     if not isinstance(digest, str):
         raise BadModelError(f"{str(ASSETS / MANIFEST)!r} does not name {VISION_TOWER}; run: {install}")
     return WeightFile("proxqa_core", f"{ASSETS.name}/{VISION_TOWER}", digest, install)
@@ -136,7 +136,7 @@ def set_vision_tower(tower: str | os.PathLike[str]) -> None:
         shutil.copyfile(tower, work)
         digest = sha256(work)
     # a process that is killed in between leaves a tower that `find` refuses, never one that passes for another
-    write_text(ASSETS / MANIFEST, json.dumps(_read_manifest(ASSETS) | {VISION_TOWER: digest}, indent=1) + "\n")
+    write_text(ASSETS / MANIFEST, json.dumps(read_manifest(ASSETS) | {VISION_TOWER: digest}, indent=1) + "\n")
 
 
 def cache_folder() -> Path:
@@ -151,6 +151,13 @@ def base_identity() -> str:
     parts = (WEIGHTS_VERSION, LANGUAGE.sha256, vision_weights().sha256, str(IMAGE_SIZE), str(SPATIAL_MERGE_SIZE))
     text = "\n".join(parts)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def base_folder() -> Path:
+    """Where this installation keeps the converted base, whether it is there or not."""
+    # transformers renames weights between its versions: what one wrote another may not read
+    version = importlib.metadata.version("transformers")
+    return cache_folder() / f"base-{base_identity()}-{CACHE_LAYOUT}-transformers-{version}"
 
 
 def default_base(on_progress: Callable[[str], None] | None = None) -> Path:
@@ -207,9 +214,7 @@ def _start_verifying() -> Future[_Verified]:
 
 def _verified() -> _Verified:
     """The folder of the converted base, and whether that is whole."""
-    # transformers renames weights between its versions: what one wrote another may not read
-    version = importlib.metadata.version("transformers")
-    folder = cache_folder() / f"base-{base_identity()}-{CACHE_LAYOUT}-transformers-{version}"
+    folder = base_folder()
     return folder, _is_whole(folder)
 
 
@@ -247,8 +252,8 @@ def _cache_remedy(error: Exception) -> str:
 @contextlib.contextmanager
 def _workplace(cache: Path) -> Iterator[Path]:
     """A folder in the cache to make a base in, marked by a lock as being in use; gone at the end unless moved away."""
-    with _locked(cache):
-        _remove_leftovers(cache)
+    with locked(cache):
+        remove_leftovers(cache)
         work = Path(tempfile.mkdtemp(prefix=WORK_PREFIX, dir=cache))
         in_use = os.open(work, os.O_RDONLY)
         with contextlib.suppress(OSError):
@@ -261,7 +266,7 @@ def _workplace(cache: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _locked(cache: Path) -> Iterator[None]:
+def locked(cache: Path) -> Iterator[None]:
     """One process at a time, for moments: nothing is converted in here. Not on file systems that have no locks."""
     handle = os.open(cache, os.O_RDONLY)
     try:
@@ -272,7 +277,7 @@ def _locked(cache: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _remove_leftovers(cache: Path) -> None:
+def remove_leftovers(cache: Path) -> None:
     """Remove what killed processes left: work folders that nobody holds the lock of (it ends with its process)."""
     for folder in (*cache.glob(WORK_PREFIX + "*"), *cache.glob(BROKEN_PREFIX + "*")):
         with contextlib.suppress(OSError):
@@ -286,7 +291,7 @@ def _remove_leftovers(cache: Path) -> None:
 
 def _publish(work: Path, folder: Path) -> None:
     """Move a finished folder into place; another process that was faster has made the same one."""
-    with _locked(folder.parent):
+    with locked(folder.parent):
         if folder.exists() and not _is_whole(folder):
             broken = Path(tempfile.mkdtemp(prefix=BROKEN_PREFIX, dir=folder.parent))
             with contextlib.suppress(FileNotFoundError):
@@ -302,7 +307,7 @@ def _publish(work: Path, folder: Path) -> None:
 def _is_whole(folder: Path) -> bool:
     """Whether all files of a converted base are what its manifest says."""
     try:
-        files = _read_manifest(folder)
+        files = read_manifest(folder)
         with ThreadPoolExecutor(2, "hash") as pool:
             return bool(files) and list(pool.map(sha256, (folder / name for name in files))) == list(files.values())
     except (OSError, BadModelError):
@@ -315,7 +320,7 @@ def seal(folder: Path) -> None:
     (folder / MANIFEST).write_text(json.dumps(files, indent=1), encoding="utf-8")
 
 
-def _read_manifest(folder: Path) -> dict[str, str]:
+def read_manifest(folder: Path) -> dict[str, str]:
     """The SHA-256 of files in a folder. BadModelError where there is no good manifest."""
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))

@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[3]
 GROUPS = {"train", "data"}
 """Commands of the training package."""
 COMMANDS = {"ask", "depths", "chat", "eval", "eval-bag", "compare", "record", "bench", "info", *GROUPS}
-COMMANDS |= {"serve", "export", "doctor", "names"}
-WITH_MODEL = COMMANDS - {"record", "export", "doctor", "names", *GROUPS}
+COMMANDS |= {"serve", "export", "doctor", "names", "cache"}
+WITH_MODEL = COMMANDS - {"record", "export", "doctor", "names", "cache", *GROUPS}
 
 
 def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
