@@ -15,6 +15,7 @@ from proxqa_core.files import write_text
 if TYPE_CHECKING:
     from proxqa_core.comparison.answerers import Answer
     from proxqa_core.comparison.questions import ComparisonQuestion
+    from proxqa_core.datasets.reading import ReadReport
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def run_compare(options: argparse.Namespace) -> None:
         why = f" ({'; '.join(left_out.lines())[:300]})" if left_out.counts else ""
         raise common.BadUsageError(f"{options.data}: holds no pair to ask about{why}; expected {options.kind}")
     scores: list[dict[str, Any]] = rule_scores(items)
-    for answerer in _answerers(options, servers):
+    for answerer in _answerers(options, servers, left_out):
         with common.stdout_to_stderr():
             answers = ask_all(answerer, questions, options.out, _progress(options))
         _warn_of_failures(answerer.name, questions, answers)
@@ -105,7 +106,7 @@ def _warn_of_failures(model: str, questions: Sequence[ComparisonQuestion], answe
         log.warning("%s: %d of %d questions failed, the first: %s", model, len(errors), len(questions), errors[0])
 
 
-def _answerers(options: argparse.Namespace, servers: Sequence[tuple[str, str]]) -> Any:
+def _answerers(options: argparse.Namespace, servers: Sequence[tuple[str, str]], left_out: ReadReport) -> Any:
     """Everybody to ask, made one after the other: one model is in memory at a time."""
     from proxqa_core.comparison import answerers as by
 
@@ -119,7 +120,7 @@ def _answerers(options: argparse.Namespace, servers: Sequence[tuple[str, str]]) 
     for url, model in servers:
         yield by.OpenAIAnswerer(url, model, options.api_key, options.concurrency)
     for path in options.recorded:
-        yield by.RecordedAnswerer(path)
+        yield by.RecordedAnswerer(path, left_out)
 
 
 def _check_places(options: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,11 +23,16 @@ from proxqa_core.comparison.marking import jpeg_bytes, marked
 from proxqa_core.comparison.questions import ComparisonQuestion
 from proxqa_core.datasets.benchmarks import POINT_NAME
 from proxqa_core.datasets.folder import BadDatasetError
-from proxqa_core.errors import BadImageError, BadObjectError, ProxqaError
+from proxqa_core.datasets.json_stream import BYTE_ORDER_MARK
+from proxqa_core.datasets.reading import ReadReport
+from proxqa_core.errors import BadImageError, BadObjectError, ProxqaError, reason_of
 from proxqa_core.llm.time_limit import TEMPLATE_TIMEOUT_S, TimeLimitError, within
 from proxqa_core.types import ObjectQuery
 
 log = logging.getLogger(__name__)
+
+NOT_RECORDED = "no recorded answer"
+"""What a line or record of a recorded file is counted as that holds none."""
 
 
 @dataclass(frozen=True)
@@ -320,6 +326,7 @@ class RecordedAnswerer:
 
     Args:
         path: The file; reports call the model as it is named.
+        report: Counts the lines that hold no answer. Their questions are answered "not recorded".
 
     Raises:
         BadDatasetError: The file cannot be read or holds no answers.
@@ -327,12 +334,16 @@ class RecordedAnswerer:
 
     batch_size = 256
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, report: ReadReport | None = None) -> None:
+        left_out = ReadReport()
         self.name = path.stem
-        self._rows = list(recorded_answers(path))
+        self._rows = list(recorded_answers(path, left_out))
         self._answers = {a.item_id: a.text for a in self._rows}
         if not self._answers:
-            raise BadDatasetError(f"{path}: holds no recorded answers")
+            why = f" ({'; '.join(left_out.lines())[:300]})" if left_out.counts else ""
+            raise BadDatasetError(f"{path}: holds no recorded answers{why}")
+        if report is not None:
+            report.merge(left_out)
 
     def answer(self, questions: Sequence[ComparisonQuestion]) -> list[Answer]:
         """See `Answerer.answer`."""
@@ -367,21 +378,54 @@ class RecordedAnswer:
     right: str = ""
 
 
-def recorded_answers(path: Path) -> Iterator[RecordedAnswer]:
+def recorded_answers(
+    path: Path, report: ReadReport | None = None, reason: str = NOT_RECORDED
+) -> Iterator[RecordedAnswer]:
     """The answers of a recorded file one by one.
+
+    Args:
+        path: The file.
+        report: Counts the lines and records that hold no answer.
+        reason: What they are counted as.
 
     Raises:
         BadDatasetError: It cannot be read.
     """
+    for place, row in _recorded_rows(path):
+        try:
+            yield _recorded(row() if callable(row) else row)
+        except (ValueError, RecursionError) as error:
+            if report is not None:
+                report.add(reason, f"{path.name} {place} ({reason_of(error)[:50] or type(error).__name__})")
+
+
+def _recorded_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    """Where each record is, and the record; of a JSON line a function that reads it, for it alone may be damaged."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        lines = [json.loads(line) for line in text.split("\n") if line.strip()] if path.suffix == ".jsonl" else None
-        raw = json.loads(text) if lines is None else lines
+        content = path.read_bytes().removeprefix(BYTE_ORDER_MARK)
+        raw = None if path.suffix == ".jsonl" else json.loads(content.decode())
     except (OSError, ValueError, RecursionError) as error:
-        raise BadDatasetError(f"{path}: cannot be read as recorded answers ({str(error)[:80]})") from error
+        raise BadDatasetError(f"{path}: cannot be read as recorded answers ({reason_of(error)[:80]})") from error
+    if path.suffix == ".jsonl":
+        lines = enumerate(content.split(b"\n"), 1)  # U+2028 in an answer ends no line
+        yield from ((f"line {number}", partial(_line_of, line)) for number, line in lines if line.strip())
+        return
     rows = next((v for v in raw.values() if isinstance(v, list)), []) if isinstance(raw, dict) else raw
-    for row in rows if isinstance(rows, list) else []:
-        key = row.get("key", row.get("id", row.get("idx"))) if isinstance(row, dict) else None
-        said = None if key is None else row.get("full_prediction", row.get("text", row.get("answer")))
-        if isinstance(said, str):
-            yield RecordedAnswer(str(key), said, str(row.get("prediction", "")), str(row.get("answer", "")))
+    yield from ((f"record {number}", row) for number, row in enumerate(rows if isinstance(rows, list) else [], 1))
+
+
+def _line_of(line: bytes) -> Any:
+    return json.loads(line.decode())
+
+
+def _recorded(row: Any) -> RecordedAnswer:
+    """A record's answer. BadDatasetError where it holds none."""
+    if not isinstance(row, dict):
+        raise BadDatasetError(f"is a {type(row).__name__}; expected an object")
+    key = row.get("key", row.get("id", row.get("idx")))
+    if key is None:
+        raise BadDatasetError("has no 'key' or 'id'")
+    said = row.get("full_prediction", row.get("text", row.get("answer")))
+    if not isinstance(said, str):
+        raise BadDatasetError(f"its answer is {str(said)[:20]!r}; expected text")
+    return RecordedAnswer(str(key), said, str(row.get("prediction", "")), str(row.get("answer", "")))

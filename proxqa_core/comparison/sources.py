@@ -17,6 +17,8 @@ from proxqa_core.datasets.published import read_items
 from proxqa_core.datasets.reading import ReadReport
 from proxqa_core.evaluation.metrics import MIN_GAP
 
+NO_ITEM = "no item"
+"""What a record of a recorded file is counted as that names no right answer."""
 Reader = Callable[[Path, Path | None, ReadReport], Iterator[WhichCloser]]
 
 
@@ -57,15 +59,21 @@ def items_of_published(path: Path, images: Path | None, report: ReadReport) -> I
     yield from (item for item in read_items(path, images, report) if isinstance(item, WhichCloser))
 
 
-def items_of_recorded(path: Path) -> Iterator[WhichCloser]:
+def items_of_recorded(path: Path, report: ReadReport) -> Iterator[WhichCloser]:
     """The items that a recorded file of BLINK's form answers: without images, for recorded answers alone.
+
+    Args:
+        path: The file.
+        report: Counts the records that hold no item.
 
     Raises:
         BadDatasetError: The file cannot be read.
     """
-    for row in recorded_answers(path):
+    for row in recorded_answers(path, report, NO_ITEM):
         if row.right in ("(A)", "(B)"):
             yield WhichCloser(row.item_id, b"", "A" if row.right == "(A)" else "B")
+        else:
+            report.add(NO_ITEM, f"{row.item_id} (its right answer is {row.right[:20]!r}; expected '(A)' or '(B)')")
 
 
 READERS: dict[str, Reader] = {
@@ -75,5 +83,5 @@ READERS: dict[str, Reader] = {
     "da-2k": lambda path, images, report: read_da2k(path, report=report),
     "items": items_of_published,
     "tsv": lambda path, images, report: read_vlmeval_tsv(path, report),
-    "recorded": lambda path, images, report: items_of_recorded(path),
+    "recorded": lambda path, images, report: items_of_recorded(path, report),
 }

@@ -33,7 +33,7 @@ def test_our_engine_beside_rules_and_recorded_answers(
 ) -> None:
     monkeypatch.setattr(common, "load_engine", lambda options: FakeEngine({"chair": 0.2, "lamp": 0.5, "table": 0.9}))
     recorded = [{"id": f"{i}.png#{p}", "answer": "A"} for i in range(2) for p in ("0-1", "0-2", "1-2")]
-    (tmp_path / "always-a.jsonl").write_text("\n".join(map(json.dumps, recorded)))
+    (tmp_path / "always-a.jsonl").write_text("\n".join([*map(json.dumps, recorded), "{torn"]))
     arguments = ["compare", "folder", str(folder), "--engine", "--recorded", str(tmp_path / "always-a.jsonl"),
                  "--out", str(tmp_path / "answers"), "--html", str(tmp_path / "page.html"), "--json", "-"]  # fmt: skip
     assert main(arguments) == 0
@@ -47,6 +47,9 @@ def test_our_engine_beside_rules_and_recorded_answers(
     }
     assert by_name["fake <model> (by box)"]["accuracy"] == 1.0 and by_name["fake <model> (by box)"]["consistent"] == 1.0
     # recorded in one order only: A is right for chair-table and chair-lamp, not for table-lamp
+    assert report["left_out"] == [
+        "1 x no recorded answer: always-a.jsonl line 7 (Expecting property name enclosed in double quotes:)"
+    ]
     assert by_name["always-a"]["accuracy_one_order"] == pytest.approx(2 / 3) and by_name["always-a"]["failed"] == 6
     page = (tmp_path / "page.html").read_text()
     assert (

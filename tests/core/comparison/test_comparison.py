@@ -27,8 +27,10 @@ from proxqa_core.comparison.parsing import parse_choice
 from proxqa_core.comparison.questions import ComparisonQuestion, questions_of
 from proxqa_core.comparison.run import answers_file, ask_all
 from proxqa_core.comparison.scores import judge, rule_scores, score
+from proxqa_core.comparison.sources import READERS
 from proxqa_core.datasets.benchmarks import WhichCloser, box_around
 from proxqa_core.datasets.folder import BadDatasetError
+from proxqa_core.datasets.reading import ReadReport
 from proxqa_core.types import Box
 
 BLINK = Path(os.environ.get("PROXQA_REAL_DATA", "/nonexistent")) / "formats/blink"
@@ -239,6 +241,33 @@ def test_recorded_answers(tmp_path: Path) -> None:
         (tmp_path / "x.json").write_text(content)
         with pytest.raises(BadDatasetError, match=r"x\.json"):
             RecordedAnswerer(tmp_path / "x.json")
+
+
+def test_a_bad_line_of_recorded_answers_is_left_out_and_counted(tmp_path: Path) -> None:
+    path, report = tmp_path / "m.jsonl", ReadReport()
+    bad = [b"{torn", b"\xff", b"[1]", b'{"answer": "A"}', b'{"id": "1", "answer": 3}']
+    path.write_bytes(b"\n".join([b'{"id": "2", "answer": "B"}', b"", *bad]))
+    answerer = RecordedAnswerer(path, report)
+    asked = [next(iter(questions_of([item(name)]))) for name in ("1", "2")]
+    assert answerer.answer(asked) == [Answer(error="not recorded"), Answer("B")]
+    assert report.counts == {"no recorded answer": 5} and report.lines()[0].startswith(
+        "5 x no recorded answer: m.jsonl line 3 ("
+    )
+    path.write_bytes(b"\n".join(bad))
+    with pytest.raises(BadDatasetError, match=r"holds no recorded answers \(5 x .*line 1 \(Expecting"):
+        RecordedAnswerer(path)
+
+
+def test_a_record_without_a_right_answer_is_no_item_and_counted(tmp_path: Path) -> None:
+    rows = [
+        {"idx": "1", "full_prediction": "(A)", "answer": "(A)"},
+        {"idx": "2", "full_prediction": "x", "answer": "C"},
+        3,
+    ]
+    (tmp_path / "m.json").write_text(json.dumps({"val": rows}))
+    report = ReadReport()
+    assert [i.item_id for i in READERS["recorded"](tmp_path / "m.json", None, report)] == ["1"]
+    assert report.counts == {"no item": 2}
 
 
 def test_the_decision_pipelines_answer() -> None:
