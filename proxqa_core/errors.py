@@ -53,3 +53,9 @@ class OutOfMemoryError(ProxqaError, MemoryError):
 def reason_of(error: BaseException) -> str:
     """An error's text on one line, for a message that says what was tried; "" where it has none."""
     return " ".join(str(error).split())
+
+
+def first_line_of(error: BaseException) -> str:
+    """The first line of an error's text, of one that says much; its type's name where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__

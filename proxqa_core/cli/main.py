@@ -97,7 +97,7 @@ def _run(arguments: Sequence[str]) -> int:
         raise
     except (ProxqaError, OSError) as error:
         bad_input = isinstance(error, ValueError) and not isinstance(error, BadModelError)
-        return _complain(str(error), BAD_INPUT if bad_input else FAILED)
+        return _complain(str(error) or type(error).__name__, BAD_INPUT if bad_input else FAILED)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

@@ -25,7 +25,7 @@ from proxqa_core.datasets.benchmarks import POINT_NAME
 from proxqa_core.datasets.folder import BadDatasetError
 from proxqa_core.datasets.json_stream import BYTE_ORDER_MARK
 from proxqa_core.datasets.reading import ReadReport
-from proxqa_core.errors import BadImageError, BadObjectError, ProxqaError, reason_of
+from proxqa_core.errors import BadImageError, BadObjectError, ProxqaError, first_line_of, reason_of
 from proxqa_core.llm.time_limit import TEMPLATE_TIMEOUT_S, TimeLimitError, within
 from proxqa_core.types import ObjectQuery
 
@@ -140,7 +140,7 @@ class HuggingFaceAnswerer:
                 source, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=local
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise ProxqaError(f"model {source!r} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+            raise ProxqaError(f"model {source!r} cannot be loaded: {first_line_of(error)}") from error
         self._check_template(source)
         self._model = self._model.to(choose_device(device)).eval()
         self._no_grad = torch.inference_mode
@@ -220,7 +220,7 @@ class DecisionAnswerer:
         except (KeyError, ImportError) as error:
             raise ProxqaError(f"the installed transformers has no pipeline 'decision': {error}") from error
         except (OSError, ValueError, RuntimeError) as error:
-            raise ProxqaError(f"model {source!r} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+            raise ProxqaError(f"model {source!r} cannot be loaded: {first_line_of(error)}") from error
 
     def answer(self, questions: Sequence[ComparisonQuestion]) -> list[Answer]:
         """See `Answerer.answer`."""

@@ -22,7 +22,7 @@ from proxqa_core.datasets.folder import BadDatasetError, Record
 from proxqa_core.datasets.folder_records import FolderRecords
 from proxqa_core.datasets.make3d import C1_LIMIT_M, ON_ITS_SIDE, Make3DImage, lies_on_its_side
 from proxqa_core.depth import disparity_of, same_aspect
-from proxqa_core.errors import BadImageError, ProxqaError, reason_of
+from proxqa_core.errors import BadImageError, ProxqaError, first_line_of, reason_of
 from proxqa_core.memory import is_out_of_memory
 
 SUFFIXES = (".png", ".npy", ".tif", ".tiff")
@@ -230,9 +230,7 @@ class DepthModel:
                 source, local_files_only=local, use_safetensors=True, trust_remote_code=False
             )
         except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-            raise ProxqaError(
-                f"depth model {source!r} cannot be loaded: {str(error).strip().splitlines()[0]}"
-            ) from error
+            raise ProxqaError(f"depth model {source!r} cannot be loaded: {first_line_of(error)}") from error
         finally:
             if bars:
                 hf_logging.enable_progress_bar()

@@ -30,7 +30,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from proxqa_core.errors import BadModelError, ModelNotFoundError
+from proxqa_core.errors import BadModelError, ModelNotFoundError, first_line_of
 from proxqa_core.files import atomic_folder
 from proxqa_core.language.templates import BoxForm
 from proxqa_core.model import peft_folder
@@ -761,7 +761,7 @@ class _NetworkFile(Generic[Network]):
         try:
             network = self.from_weights({name: tensor.float() for name, tensor in weights.items()})
         except (KeyError, RuntimeError, IndexError, ValueError, TypeError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = first_line_of(error)
             raise BadModelError(f"{str(path)!r} does not hold a {self.what}: {reason}") from error
         return network.eval().requires_grad_(False)
 

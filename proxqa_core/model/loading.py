@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from proxqa_core.errors import BadModelError, ModelNotFoundError
+from proxqa_core.errors import BadModelError, ModelNotFoundError, first_line_of
 from proxqa_core.language.templates import BoxForm
 from proxqa_core.llm.prompts import Prompter
 from proxqa_core.memory import naming_what_does_not_fit, return_to_system, weights_apart
@@ -142,7 +142,7 @@ def choose_device(device: str = "auto") -> torch.device:
         chosen = torch.device(device)
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line_of(error)
         raise BadModelError(f"device {device!r} cannot be used: {reason}; expected 'auto', 'cpu', 'cuda'") from error
     return chosen
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
-from proxqa_core.errors import BadModelError
+from proxqa_core.errors import BadModelError, first_line_of
 from proxqa_core.language.referring import TERMS
 from proxqa_core.types import Box
 from proxqa_core.vision.grounding_head import Candidate, inside
@@ -140,6 +140,6 @@ def reader() -> ColourReader:
     try:
         network.load_state_dict({k: v.float() for k, v in load_file(WEIGHTS).items()})
     except Exception as error:  # safetensors has an error of its own, torch a RuntimeError
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line_of(error)
         raise BadModelError(f"{WEIGHTS.name} does not hold a colour reader: {reason}") from error
     return network.eval().requires_grad_(False)

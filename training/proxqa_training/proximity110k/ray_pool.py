@@ -55,7 +55,7 @@ def ray_pool(workers: int, address: str | None = None, gpus_per_worker: float = 
             while group := list(islice(chunks, SHARDS_PER_WORKER * workers)):
                 yield from _label_group(ray, group, make_labeller, workers, gpus_per_worker)
         except ray.exceptions.RayError as error:  # many lines of the worker's, the last of which says what it is
-            why = str(error).strip().splitlines()[-1].strip()[:200]
+            why = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()[:200]
             raise ProxqaError(
                 f"a worker on Ray ended: {why}; expected this package in the same version on every machine, and "
                 "images, maps and models under the same paths"
