@@ -270,10 +270,10 @@ class Graph:
             if isinstance(node, ProximityNode):
                 node.release()
         assert self.spinning.stop()
-        for node in self.nodes:
-            node.destroy_node()
+        del node  # while a name here is one's, it is not collected
+        while self.nodes:
+            self.nodes.pop(0).destroy_node()
         rclpy.try_shutdown(context=self.context)
-        self.nodes.clear()
         gc.collect()  # nodes are in cycles; until they are collected they stay in the domain, which the next test uses
         assert self.spinning.error is None, self.spinning.error
 

@@ -7,6 +7,7 @@ import runpy
 import signal
 import sys
 import types
+import weakref
 from unittest.mock import MagicMock
 
 import domain_coordinator
@@ -30,7 +31,7 @@ from proxqa_ros.governor.parameters import SPECS
 from proxqa_ros.msg import ImageHealth, ObjectDepth, ObjectDepthArray
 from proxqa_ros.testing.process import GOVERNOR_NODE
 from proxqa_ros.testing.spinning import SpinThread
-from tests.ros.conftest import Graph, check_yaml, start_process, wait_until
+from tests.ros.conftest import Graph, check_yaml, own_graph, start_process, wait_until
 
 LIMITS = {"max_speed": 1.0, "slow_speed": 0.3, "fail_safe_speed": 0.1, "sigmas": 0.0}
 PATIENT = {"max_depths_age": 30.0, "command_timeout": 30.0}
@@ -154,6 +155,12 @@ def person(distance=math.nan, depth=0.9, score=0.9, name="person") -> ObjectDept
         distance_stddev=math.nan if math.isnan(distance) else 0.1,
         text="fake",
     )
+
+
+def test_nothing_of_a_closed_graph_is_seen_by_the_next_one():
+    with own_graph() as graph:
+        node = weakref.ref(Robot(graph).node)
+    assert node() is None
 
 
 def test_the_nearest_object_limits_the_speed_in_metres(graph):
