@@ -55,12 +55,12 @@ _NO_NAME = re.compile(
 """What is a rest of a sentence, and no object's name: such a question was not understood, whatever its words are."""
 
 
-def with_options(request: Request, read: Callable[[str], Question], known: KnownNames) -> Question:
+def with_options(request: Request, read: Callable[[str, KnownNames], Question], known: KnownNames) -> Question:
     """Read a question that may have options: "Which is closer?" with A. chair, B. table compares these two.
 
     Args:
         request: The question taken apart.
-        read: Reads a text.
+        read: Reads a text, given names to spell by.
         known: Names to spell by.
 
     Returns:
@@ -72,10 +72,9 @@ def with_options(request: Request, read: Callable[[str], Question], known: Known
     question = request.question
     texts = [_name_in(o.text) for o in request.options]
     yes_no = bool(texts) and all(t.casefold() in ("yes", "no") for t in texts)
-    found = _read_alone(question, read) if texts and not yes_no else read(question)
-    if found is None:
-        stem = question.rstrip(" ?.!:,")
-        found = read(f"{stem}, {' or '.join(t.rstrip('.') for t in texts)}?")
+    if texts and not yes_no and _leaves_open(question, read):
+        question = f"{question.rstrip(' ?.!:,')}, {' or '.join(t.rstrip('.') for t in texts)}?"
+    found = read(question, known)
     if found.kind is QuestionKind.SORT:
         return found  # "Sort these: 1. the chair 2. the table": a list of names, none of which is the answer
     style = _possible(request.style, found)
@@ -84,14 +83,13 @@ def with_options(request: Request, read: Callable[[str], Question], known: Known
     return replace(found, style=style, options=_spelled(request.options, texts, found, known, yes_no))
 
 
-def _read_alone(question: str, read: Callable[[str], Question]) -> Question | None:
-    """The question without its options; None where it leaves to them what is compared."""
+def _leaves_open(question: str, read: Callable[[str, KnownNames], Question]) -> bool:
+    """Whether a question leaves to its options what is compared, whatever else is known."""
     try:
-        found = read(question)
+        found = read(question, KnownNames(()))
     except NotUnderstoodError:
-        return None
-    open_kinds = (*_COMPARING, QuestionKind.SORT)
-    return None if found.kind in open_kinds and len(found.names) < 2 else found
+        return True
+    return found.kind in (*_COMPARING, QuestionKind.SORT) and len(found.names) < 2
 
 
 def _name_in(text: str) -> str:

@@ -64,7 +64,9 @@ def understand(question: str, known: Sequence[str] = ()) -> Question:
     if is_about_something_else(request.question):
         return Question(QuestionKind.GENERAL, (), asked)
     # 2. read without the options; where that names too little, with their texts as the names
-    found = with_options(request, lambda text: _read(clean_text(plainer(text)) or asked, asked, names, known), names)
+    found = with_options(
+        request, lambda text, names: _read(clean_text(plainer(text)) or asked, asked, names, known), names
+    )
     # 3. refused: what only a mark in the image says, negations, ranks
     return replace(checked(found, request, names), metres=asks_for_length(asked))
 

@@ -43,6 +43,15 @@ def test_options_of_every_kind_are_names(question: str, labels: list[str], names
     assert ([o.label for o in found.options], found.names) == (labels, names)
 
 
+@pytest.mark.parametrize("known", [("mug",), ("bowl", "mug"), ("mug", "bowl", "pan"), ("pan", "pot")])
+def test_options_say_what_is_compared_whatever_else_is_known(known: tuple[str, ...]) -> None:
+    """Three objects were given, two are the options: the third was compared too, and could be the answer."""
+    for question in ("Which is farther? A. the mug B. the bowl", "Which of these is farther?\nA. mug\nB. bowl"):
+        found = understand(question, known)
+        assert (found.kind, found.names) == (QuestionKind.FARTHER, ("mug", "bowl")), known
+        assert [o.text for o in found.options] == ["mug", "bowl"]
+
+
 def test_a_numbered_list_to_sort_is_names_and_no_choice() -> None:
     found = understand("Rank these from nearest to farthest: 1. mug 2. bowl 3. pan")
     assert (found.kind, found.names, found.options) == (QuestionKind.SORT, ("mug", "bowl", "pan"), ())
