@@ -129,9 +129,11 @@ def _question(options: argparse.Namespace) -> str:
     """What is asked, the last of the words.
 
     Raises:
-        BadUsageError: It is a file, or one word of several that were not put in quotes.
+        BadUsageError: It is a file, one word of several that were not put in quotes, or an image's name is empty.
     """
     *images, question = options.words
+    if "" in images:
+        raise common.BadUsageError("an image's name is empty; expected IMAGE ... QUESTION")
     if os.path.exists(question):  # unlike Path's also for a text that no file can be called
         raise common.BadUsageError(f"no question was asked: {question!r} is a file; expected IMAGE ... QUESTION")
     missing = next((image for image in images if not os.path.exists(image)), None)

@@ -62,6 +62,13 @@ class Parser(argparse.ArgumentParser):
             rest.remove(words[0])
         return found, rest
 
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """As argparse does; but an empty text is no path, which would be the current folder."""
+        value = super()._get_value(action, arg_string)
+        if isinstance(value, Path) and not arg_string:
+            self.error(str(argparse.ArgumentError(action, "is empty; expected a file or folder")))
+        return value
+
     def error(self, message: str) -> NoReturn:
         """Raise BadUsageError with a pointer to --help."""
         raise BadUsageError(f"{message}; see '{self.prog} --help'")

@@ -47,6 +47,8 @@ def run_eval(options: argparse.Namespace) -> None:
     if options.kind in BENCHMARKS and options.data is None and not (Path(options.kind) / "annotations.json").is_file():
         raise common.BadUsageError(f"eval {options.kind} needs DATA; {BENCHMARKS[options.kind]}")
     kind, data = ("folder", options.kind) if options.data is None else (options.kind, options.data)
+    if not data:
+        raise common.BadUsageError("DATA is empty; expected a folder or file")
     if kind not in BENCHMARKS:
         raise common.BadUsageError(f"eval has no benchmark {kind!r}; expected one of {', '.join(BENCHMARKS)}")
     if kind == "folder" and options.export is None:

@@ -184,8 +184,8 @@ def load(
     Args:
         source: 'default' (bundled), a Hugging Face id of a LLaVA ('llava-hf/llava-1.5-7b-hf'), or a folder in the
             Hugging Face layout.
-        adapter: A folder (see `proxqa_core.model.adapter`); None = the bundled one for 'default' and none for others;
-            'none' = none at all.
+        adapter: A folder (see `proxqa_core.model.adapter`); None or '' = the bundled one for 'default' and none for
+            others; 'none' = none at all.
         device: See `choose_device`.
         dtype: See `choose_dtype`.
         on_progress: See `proxqa_core.model.base_weights.default_base`.

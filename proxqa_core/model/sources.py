@@ -32,9 +32,9 @@ def adapter_folder(model: str, adapter: str | None) -> Path | None:
         model: As of `proxqa_core.model.loading.load`.
         adapter: Likewise.
     """
-    if adapter is None:
+    if not adapter:  # "" as in the node's parameters: a variable of a shell that is not set is no wish for none
         return DEFAULT_ADAPTER if model == DEFAULT else None
-    return None if adapter in ("", NO_ADAPTER) else Path(os.path.expanduser(adapter))
+    return None if adapter == NO_ADAPTER else Path(os.path.expanduser(adapter))
 
 
 def expanded(path: str | os.PathLike[str]) -> str:

@@ -98,6 +98,11 @@ def test_help_of_every_command(name: str, capsys: pytest.CaptureFixture[str]) ->
         (["info", "--json", "nowhere/r.json"], "does not exist"),
         (["info", "--dtype", "int3"], "int3"),
         (["info", "more"], "more"),
+        (["depths", "", "--objects", "cup"], "IMAGE: is empty; expected a file or folder"),
+        (["depths", "a.jpg", "-q", ""], "IMAGE: is empty"),
+        (["ask", "", "How far is the cup?"], "an image's name is empty"),
+        (["record", "bag", "--out", ""], "--out: is empty"),
+        (["eval", ""], "DATA is empty"),
     ],
 )
 def test_bad_usage(arguments: list[str], says: str, refused: Callable[[Sequence[str], str], None]) -> None:

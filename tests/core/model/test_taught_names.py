@@ -40,6 +40,7 @@ def test_what_is_written_is_read(names: list[TaughtName], tmp_path_factory: pyte
 def test_an_adapter_need_not_say(tmp_path: Path) -> None:
     assert read_names(tmp_path) is None
     assert adapter_folder("default", None) == DEFAULT_ADAPTER and adapter_folder("default", "x") == Path("x")
+    assert adapter_folder("default", "") == DEFAULT_ADAPTER and adapter_folder("org/llava", "") is None
     assert adapter_folder("org/llava", None) is None and adapter_folder("default", "none") is None
 
 
