@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from proxqa_core.types import QuestionKind
+
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS_OF_PAGES = (".github", "docs", "examples", "findings", "training")
 PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS_OF_PAGES for page in (ROOT / folder).rglob("*.md"))])
@@ -173,6 +175,11 @@ def test_parameters_and_launch_arguments_in_running_text_exist():
         for line in re.sub(r"\\\n", " ", text).splitlines():
             for name in re.findall(r"\b(\w+):=", line) if "ros2 launch" in line or ".launch.py" in line else ():
                 assert re.search(rf"[\"']{name}[\"']", launch) or name in known, f"{name_of(page)}: no argument {name}"
+
+
+def test_the_server_page_names_every_kind_of_question():
+    [row] = (r for r in rows_under((ROOT / "docs/serve.md").read_text(), "| key | |") if r[0] == "`kind`")
+    assert set(in_code(row[1])) == {kind.value for kind in QuestionKind} | {"refused"}
 
 
 # -- the whole --------------------------------------------------------------------------------------------------------

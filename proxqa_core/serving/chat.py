@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from proxqa_core.errors import NotUnderstoodError, reason_of
 from proxqa_core.jsontext import plain
 from proxqa_core.serving.errors import BAD_REQUEST, ApiError
-from proxqa_core.serving.results import answer_json
+from proxqa_core.serving.results import answer_json, refusal_json
 from proxqa_core.types import Box, ObjectQuery, ProximityAnswer
 
 ALIAS = "proxqa"
@@ -261,7 +261,7 @@ def complete(
         tokens: Counts.
     """
     refusal = reason_of(answer) if isinstance(answer, NotUnderstoodError) else ""
-    result = {"kind": "refused"} if isinstance(answer, NotUnderstoodError) else answer_json(answer)
+    result = refusal_json(refusal) if isinstance(answer, NotUnderstoodError) else answer_json(answer)
     pieces = tokens.pieces(refusal or result["answer"])
     kept = pieces[: request.most_tokens]
     spent = {"prompt_tokens": tokens.image_tokens + len(tokens.pieces(asked.question)), "completion_tokens": len(kept)}

@@ -26,6 +26,11 @@ def answer_json(answer: ProximityAnswer) -> dict[str, Any]:
     }
 
 
+def refusal_json(reason: str) -> dict[str, Any]:
+    """What a refused question has in place of an answer: the same keys, and nothing compared."""
+    return {"kind": "refused", "answer": reason, "closer": None, "farther": None, "probability": None, "objects": []}
+
+
 def objects_json(objects: Sequence[ObjectDepth]) -> list[dict[str, Any]]:
     """Objects in the order given."""
     return [_object_json(thing) for thing in objects]

@@ -113,7 +113,9 @@ def test_a_question_that_is_none_of_proximity_is_refused_in_the_answer(serve: Ca
     done = ask(serve(), message("Write a poem about the sea."))
     said = done.choices[0].message
     assert "not about proximity" in said.refusal and said.content == said.refusal
-    assert done.model_extra["proxqa"]["kind"] == "refused"
+    result, answered = done.model_extra["proxqa"], ask(serve()).model_extra["proxqa"]
+    assert result["kind"] == "refused" and result["answer"] == said.refusal
+    assert result["closer"] is None and result["objects"] == [] and result.keys() == answered.keys()
 
 
 def test_the_newest_image_of_a_conversation_is_asked(serve: Callable[..., str], engine_held: HeldEngine) -> None:
