@@ -142,6 +142,11 @@ class LabelTruth:
             metres = float(o.distance)
             metres = metres if math.isfinite(metres) and metres > 0 else math.nan
             found.setdefault(clean_text(o.name), []).append(TrueObject(known, metres, _box(o.region)))
+        doubled = next((name for name, same in found.items() if len(same) > 1), None)
+        if doubled is not None:
+            self.problem = (
+                f"labels hold {len(found[doubled])} objects called {doubled!r}; expected a name of its own for each"
+            )
         return {name: same[0] for name, same in found.items() if len(same) == 1}
 
     def of(

@@ -178,15 +178,19 @@ class Camera:
 
 def _matrix(info: CameraInfo, rectified: bool) -> Floats:
     """The camera matrix [3, 3]."""
+    name = "P" if rectified else "K"
     matrix = np.array(info.p if rectified else info.k, float).reshape(3, -1)[:, :3]
-    if not (np.isfinite(matrix).all() and matrix[0, 0] > 0 and matrix[1, 1] > 0):
+    if not (matrix[0, 0] > 0 and matrix[1, 1] > 0):
         raise BadCameraError(
-            f"camera_info has focal lengths {matrix[0, 0]:g} and {matrix[1, 1]:g} in {'P' if rectified else 'K'}; "
+            f"camera_info has focal lengths {matrix[0, 0]:g} and {matrix[1, 1]:g} in {name}; "
             "expected both > 0 (the camera is not calibrated)"
         )
+    if not np.isfinite(matrix).all():
+        shown = ", ".join(f"{value:g}" for value in matrix.flat)
+        raise BadCameraError(f"camera_info has [{shown}] in {name}; expected finite numbers")
     if min(matrix[0, 0] / max(1, info.width), matrix[1, 1] / max(1, info.height)) < MIN_FOCAL_LENGTH:
         raise BadCameraError(
-            f"camera_info has focal lengths {matrix[0, 0]:g} and {matrix[1, 1]:g} px in {'P' if rectified else 'K'} "
+            f"camera_info has focal lengths {matrix[0, 0]:g} and {matrix[1, 1]:g} px in {name} "
             f"for {info.width}x{info.height} pixels; no lens has so short a one (the camera is not calibrated)"
         )
     return matrix

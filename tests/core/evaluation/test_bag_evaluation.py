@@ -434,6 +434,18 @@ def test_stamps_that_never_meet_are_said(tmp_path: Path) -> None:
     assert "no image so far has labels of its stamp" in run.truth_problem
 
 
+def test_labels_of_one_name_are_no_truth_and_that_is_said(tmp_path: Path) -> None:
+    twice = made.truth(TRUE[0], {"chair": (0.1, 1.0)})
+    twice.objects = twice.objects * 2
+    run = run_on(
+        made.write(tmp_path / "bag", [(made.IMAGES, TRUE[0], made.raw(TRUE[0])), (made.TRUTH, TRUE[0], twice)]),
+        FakeEngine(RIGHT),
+        "chair",
+    )
+    assert run.answers[0].truth == (None,)
+    assert run.truth_problem == "labels hold 2 objects called 'chair'; expected a name of its own for each"
+
+
 @pytest.mark.parametrize("data", [b"", b"\0\1\0\0" + b"\xff" * 80])
 def test_one_bad_image_of_a_bag_is_counted(tmp_path: Path, data: bytes) -> None:
     messages: list[Any] = [(made.IMAGES, s, made.raw(s)) for s in TRUE]

@@ -82,6 +82,10 @@ def test_binning_and_a_region_of_interest_are_undone():
         (dict(binning_x=2), "320x480 pixels, the image has 640x480"),
         (dict(k=[0.0] * 9), "focal lengths 0 and 0 in K"),
         (dict(k=[math.nan] * 9), "focal lengths nan"),
+        (
+            dict(k=[300.0, 0.0, math.nan, 0.0, 300.0, 120.0, 0.0, 0.0, 1.0]),
+            "[300, 0, nan, 0, 300, 120, 0, 0, 1] in K; expected finite numbers",
+        ),
         (dict(distortion_model="barrel"), "'barrel'; expected one of plumb_bob"),
         (dict(d=[0.1, 0.2]), "2 distortion coefficients for plumb_bob; expected 4 or 5"),
         (dict(d=[0.1, 0.2, math.inf, 0.0]), "all finite"),
