@@ -33,6 +33,11 @@ PROGRESS_PERIOD_S = 5.0
 NODE_CLIENT = "proxqa_ros.ask_node"
 """The module that asks a running node; this package imports nothing of ROS."""
 DEFAULT_NODE = "proximity"
+NOT_OF_A_NODE = (
+    *("save", "every_images", "every_seconds", "most"),  # it has its own image …
+    *("model", "adapter", "device", "dtype", "backend", "int8"),  # … and its own model
+)
+"""What `ask` does not take where it asks a node."""
 SOURCES = "an image, a folder of images, a video or a camera (/dev/video0); several are answered with one model"
 
 
@@ -45,7 +50,7 @@ def add_commands(commands: common.SubParsers) -> None:
     ask.add_argument("--node-name", metavar="NAME", help="… of this name, with its namespace (default: proximity)")
     _add_object_arguments(ask)
     _add_source_arguments(ask)
-    ask.set_defaults(command=run_ask)
+    ask.set_defaults(command=run_ask, unset={name: ask.get_default(name) for name in NOT_OF_A_NODE})
 
     depths = common.add_command(commands, "depths", "relative depth of named objects in images")
     depths.add_argument("images", metavar="IMAGE", nargs="+", type=Path, help=SOURCES)
@@ -65,6 +70,8 @@ def run_ask(options: argparse.Namespace) -> None:
     from proxqa_core.cli.names import taught_names
 
     options.node = options.node or options.node_name is not None
+    if options.node:
+        _check_node_options(options)
     question = _question(options)
     queries = common.object_queries(options.objects, options.box)
     general = options.model != "default" or options.adapter is not None
@@ -142,6 +149,13 @@ def _question(options: argparse.Namespace) -> str:
             f"{missing!r} is no image and {question!r} no question; put the question in quotes: IMAGE ... 'QUESTION'"
         )
     return str(question)
+
+
+def _check_node_options(options: argparse.Namespace) -> None:
+    for name, unset in options.unset.items():
+        if getattr(options, name) != unset:
+            given = f"--{name.replace('_', '-')}"
+            raise common.BadUsageError(f"{given} is not used with --node: a node has its own image and its own model")
 
 
 def _ask_node(options: argparse.Namespace, question: str, queries: Sequence[ObjectQuery]) -> None:

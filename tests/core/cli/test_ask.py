@@ -208,3 +208,10 @@ def test_several_images_need_a_folder(
     refused(["depths", image, image, "--objects", "chair", "--save", str(tmp_path / "a.png")], "expected a folder")
     refused(["ask", "How far is the chair?"], "no image was named")
     refused(["ask", image, "How far is the chair?", "--node"], "its own newest image")
+
+
+@pytest.mark.parametrize("given", ["--save a.png", "--every-seconds 2", "--most 3", "--model m", "--int8"])
+def test_a_node_takes_no_option_of_images_and_models(refused: Callable[[Sequence[str], str], None], given: str) -> None:
+    says = f"{given.split()[0]} is not used with --node"
+    refused(["ask", "--node", "How far is the chair?", *given.split()], says)
+    refused(["ask", "--node-name", "/front/proximity", "How far is the chair?", *given.split()], says)
