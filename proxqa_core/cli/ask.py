@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from proxqa_core.language.questions import Question
     from proxqa_core.types import ObjectDepth, ObjectQuery
     from proxqa_core.vision.image_sources import ImageSources, SourceImage
 
@@ -75,7 +76,8 @@ def run_ask(options: argparse.Namespace) -> None:
     question = _question(options)
     queries = common.object_queries(options.objects, options.box)
     general = options.model != "default" or options.adapter is not None
-    check_question(question, queries, general, familiar=options.node or taught_names(options) is not None)
+    asked = check_question(question, queries, general, familiar=options.node or taught_names(options) is not None)
+    _warn_of_unused(asked, queries)
     if options.node:
         _ask_node(options, question, queries)
         return
@@ -156,6 +158,15 @@ def _check_node_options(options: argparse.Namespace) -> None:
         if getattr(options, name) != unset:
             given = f"--{name.replace('_', '-')}"
             raise common.BadUsageError(f"{given} is not used with --node: a node has its own image and its own model")
+
+
+def _warn_of_unused(asked: Question, queries: Sequence[ObjectQuery]) -> None:
+    """Say that a box is not looked at: its name may be misspelled, and the answer is then of what was found instead."""
+    from proxqa_core.answering import OVER_ALL
+
+    unused = [q.name for q in queries if q.box is not None and q.name not in asked.names]
+    if unused and asked.names and asked.kind not in OVER_ALL:
+        log.warning("the box of %s is not used: the question names %s", ", ".join(unused), ", ".join(asked.names))
 
 
 def _ask_node(options: argparse.Namespace, question: str, queries: Sequence[ObjectQuery]) -> None:

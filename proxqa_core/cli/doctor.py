@@ -126,6 +126,8 @@ def _cache() -> Finding:
     there = next(p for p in (folder, *folder.parents) if p.exists())
     free_mb = shutil.disk_usage(there).free // 10**6
     size_mb = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) // 10**6 if folder.is_dir() else 0
+    if not there.is_dir():
+        return Finding("cache", MISSING, f"{folder}: {there} is no folder", "set PROXQA_CACHE to one")
     if not os.access(there, os.W_OK):
         return Finding("cache", MISSING, f"{folder}: {there} cannot be written", "set XDG_CACHE_HOME to one that can")
     return Finding("cache", OK, f"{folder}: {size_mb} MB (`proxqa cache` says of what), {free_mb} MB free")

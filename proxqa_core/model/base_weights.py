@@ -13,6 +13,7 @@ removed by the next one that converts. Knows nothing of adapters or of engines.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import importlib.metadata
@@ -55,6 +56,8 @@ WORK_PREFIX, BROKEN_PREFIX = ".base-", ".broken-"
 """How the folders begin in which a base is being made, or into which a damaged one was put to be removed."""
 SHARD_SIZE = "160MB"
 """Of a file of the converted base: two are hashed side by side at every start."""
+NO_FOLDER = (errno.EEXIST, errno.ENOTDIR, errno.ENOENT)
+"""What making a folder fails with where there is a file, or nothing to make it in."""
 CACHE_SIZE_MB = 320
 """What the converted base takes, about."""
 
@@ -246,6 +249,8 @@ def _make_base(language: Path, vision: Path, folder: Path) -> None:
 def _cache_remedy(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in NO_RIGHT:
         return "have it written by a user who may"
+    if isinstance(error, OSError) and error.errno in NO_FOLDER:
+        return "expected a folder, or a place for one"
     return f"make {CACHE_SIZE_MB} MB free there"
 
 

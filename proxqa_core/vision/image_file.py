@@ -94,11 +94,7 @@ def as_image(image: ImageLike) -> NDArray[np.uint8]:
     if isinstance(image, str | os.PathLike):
         return read_image(image)
     if isinstance(image, Image.Image):
-        if image.mode.startswith(("I", "F")):
-            raise BadImageError(
-                f"the PIL image has mode {image.mode!r}; expected a colour image, such as of mode 'RGB'"
-            )
-        image = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+        return _upright(image, None, "the PIL image")
     check_image(image)
     return image
 

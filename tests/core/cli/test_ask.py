@@ -104,6 +104,24 @@ def test_bad_input_is_one_line_and_code_2(
     refused([image if a == "IMAGE" else a for a in arguments], says)
 
 
+@pytest.mark.parametrize(
+    ("question", "warned"),
+    [
+        ("Which is closer, the cup or the table?", "the box of cap is not used: the question names cup, table"),
+        ("Which is closer, the caps or the table?", ""),
+        ("What is nearest?", ""),
+        ("Is the table the nearest?", ""),
+    ],
+)
+def test_a_box_that_the_question_does_not_name_is_told(
+    question: str, warned: str, image: str, use_engine: Callable[[Any], None], capsys: Any
+) -> None:
+    use_engine(FakeEngine({"cup": 0.2, "cap": 0.4, "table": 0.9}))
+    assert main(["ask", image, question, "--objects", "table", "--box", "cap=0,0,9,9"]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("proxqa: ")]
+    assert told == ([f"proxqa: {warned}"] if warned else [])
+
+
 def test_an_image_that_is_none(tmp_path: Path, fake: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut off")
     assert main(["depths", str(tmp_path / "cut.jpg"), "--objects", "chair"]) == 2

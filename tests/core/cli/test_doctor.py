@@ -45,6 +45,14 @@ def test_a_broken_package_does_not_end_it(capsys: Any, monkeypatch: pytest.Monke
     assert "libbroken.so" in capsys.readouterr().out
 
 
+def test_a_cache_that_is_a_file_is_told(capsys: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for cache in ("file", "file/below"):
+        monkeypatch.setenv("PROXQA_CACHE", str(tmp_path / cache))
+        assert main(["doctor"]) == 1
+        assert re.search(r"missing +cache .*file is no folder -> set PROXQA_CACHE", capsys.readouterr().out)
+
+
 def test_version(capsys: Any) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--version"])

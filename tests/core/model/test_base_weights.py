@@ -124,7 +124,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(small, monkeypatch, error):
 
 def test_a_cache_that_cannot_be_made_says_where(small):
     small.write_text("a file")
-    with pytest.raises(CacheError, match=rf"{small}.*File exists"):
+    with pytest.raises(CacheError, match=rf"{small}.*File exists; expected a folder"):
         base_weights.default_base(lambda line: None)
 
 

@@ -75,6 +75,19 @@ def test_too_small_or_too_many_pixels(tmp_path: Path, monkeypatch: pytest.Monkey
         read_image(tmp_path / "bomb.png")
 
 
+def test_a_pil_image_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+    """PIL reads the pixels of a file only when they are asked for."""
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:9000])
+    for given, said in (
+        (Image.open(tmp_path / "a.png"), r"^the PIL image: is damaged or cut off"),
+        (Image.new("I;16", (32, 32)), r"^the PIL image: is a I;16 image"),
+        (Image.new("RGB", (3, 32)), r"^the PIL image: image is 3x32 pixels"),
+    ):
+        with pytest.raises(BadImageError, match=said):
+            as_image(given)
+
+
 def test_an_image_may_be_a_path_a_pil_image_or_an_array(tmp_path: Path) -> None:
     pixels = np.arange(32 * 24 * 3, dtype=np.uint8).reshape(24, 32, 3)
     picture = Image.fromarray(pixels)
