@@ -34,6 +34,7 @@ from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 from demo.errors import DemoError
 from demo.ros_side import START_TIMEOUT_S, RosSide, answer_of, command_of
 from demo.table import agreement, by_name, depth_table
+from proxqa_core.cli.common import PICTURE_ENDINGS
 from proxqa_core.errors import BadObjectError, ProxqaError
 from proxqa_core.evaluation.bag_runner import Selection
 from proxqa_core.rosbags.bag import COMPRESSED, RAW, Bag, Recorded, StampedReader, names_in
@@ -126,7 +127,7 @@ def demo(args: argparse.Namespace) -> None:
     names = objects or names_in([truth[s] for s in played if s in truth], MAX_NAMES)
     if not names:
         raise DemoError(f'bag {str(args.bag)!r} does not say what is in it; name objects with OBJECTS="chair, table"')
-    log = args.out.with_suffix(".log")
+    log = log_beside(args.out)
     with own_domain() as domain:
         os.environ.update(ros_environment(domain))
         show(f"starting the node (its log: {log}) …")
@@ -156,6 +157,21 @@ def demo(args: argparse.Namespace) -> None:
         raise DemoError(f"{len(depths)} messages came on object_depths; expected some, all with stamps of the bag")
     if not any(a.response.success for a in (*asked, *last)):
         raise DemoError(f"none of {', '.join(names)} was seen; name objects that are in the bag with OBJECTS=…")
+
+
+def log_beside(picture: Path) -> Path:
+    """The node's log, after a check that both have a place.
+
+    Raises:
+        DemoError: Nothing can be written there.
+    """
+    log = picture.with_suffix(".log")
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.touch()
+    except OSError as error:
+        raise DemoError(f"{log}: cannot be written ({error.strerror}); choose another place with --out") from error
+    return log
 
 
 def replay(ros: RosSide, frames: Sequence[Recorded], names: Sequence[str], truth: dict[int, Any]) -> list[Asked]:
@@ -230,7 +246,6 @@ def picture(frame: Recorded, named: Sequence[Any], boxed: Sequence[Any], asked: 
         objects.append(dataclasses.replace(o, box=given, found_at=found))
     where = "Boxes: given, from the bag." if boxed else "Boxes: found by the model."
     drawn = annotate(large, objects, f"{asked.question} {asked.response.answer} {where}")
-    out.parent.mkdir(parents=True, exist_ok=True)
     PilImage.fromarray(drawn).save(out)
     show(f"picture: {out}")
 
@@ -264,6 +279,14 @@ def seconds_of(text: str) -> float:
     return value
 
 
+def picture_of(text: str) -> Path:
+    """The picture to write; its folder is made later."""
+    path = Path(text)
+    if path.suffix.lower() not in PICTURE_ENDINGS or path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is no picture to write; expected a name that ends in .jpg or .png")
+    return path
+
+
 def parser() -> argparse.ArgumentParser:
     """Of the command line; the defaults may come from the environment."""
     env = os.environ.get
@@ -281,7 +304,7 @@ def parser() -> argparse.ArgumentParser:
         "--seconds", type=seconds_of, default=12.0, help="most of the bag that is played (default: %(default)g)"
     )
     p.add_argument("--deadline", type=seconds_of, default=240.0, help="seconds for everything (default: %(default)g)")
-    p.add_argument("--out", type=Path, default=Path("out/demo.png"), help="the picture (default: %(default)s)")
+    p.add_argument("--out", type=picture_of, default=Path("out/demo.png"), help="the picture (default: %(default)s)")
     return p
 
 

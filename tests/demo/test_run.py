@@ -60,6 +60,21 @@ def test_a_wrong_duration_is_refused(seconds):
     assert caught.value.code == 2
 
 
+@pytest.mark.parametrize("out", [".", "picture", "picture.txt"])
+def test_an_out_that_is_no_picture_is_refused(out, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--out", out])
+    assert caught.value.code == 2
+    assert f"'{out}' is no picture to write; expected a name that ends in .jpg or .png" in capsys.readouterr().err
+
+
+def test_no_place_for_the_picture_is_one_clear_line(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["--out", str(tmp_path / "file" / "demo.png")]) == 1
+    error = capsys.readouterr().err
+    assert "file/demo.log: cannot be written" in error and "choose another place" in error and error.count("\n") == 1
+
+
 def test_a_deadline_ends_it(monkeypatch, capsys):
     monkeypatch.setattr(run, "demo", lambda args: time.sleep(60))
     started = time.monotonic()
