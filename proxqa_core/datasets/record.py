@@ -386,7 +386,7 @@ def _identity(
     digest = hashlib.sha256(repr(stamps).encode()).hexdigest()[:16]
     chosen = {key: getattr(settings, key) for key in IDENTIFYING}
     return {
-        "bag": bag.path.name,
+        "bag": bag.name,
         "images": f"{topic.name}, {len(stamps)} of them, stamps {digest}",
         "depth": NO_DEPTH if depth is None else depth.name,
         "boxes": boxes,

@@ -123,7 +123,7 @@ def evaluate_bag(
         raise BadBagError("prompt 'box' needs a topic of true depths with regions; expected one in the bag")
     selection = selection or Selection()
     run = Run(
-        bag.path.resolve().name,
+        bag.name,
         topic.name,
         truth.kind,
         truth.topic,

@@ -154,6 +154,14 @@ class Bag:
         self._by_time: dict[tuple[str, str], bool] = {}
         self._stamps: dict[tuple[str, str], list[int | None]] = {}
 
+    @property
+    def name(self) -> str:
+        """Of its folder or file, however the path was written; metadata.yaml stands for its folder."""
+        from proxqa_core.rosbags.bag_files import METADATA
+
+        path = self.path.resolve()
+        return path.parent.name if path.name == METADATA else path.name
+
     def _opened(self) -> BagFiles:
         """The open files of the bag. BadBagError, NoReaderError."""
         try:

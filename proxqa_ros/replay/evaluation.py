@@ -112,7 +112,7 @@ class _Session:
         self.source = source
         self.matcher = FrameMatcher()
         self.run = Run(
-            source.bag.path.resolve().name,
+            source.bag.name,
             source.topic.name,
             source.truth.kind,
             source.truth.topic,

@@ -99,6 +99,14 @@ def test_where_it_lies_does_not_matter(tmp_path: Path) -> None:
     assert [count(p) for p in (folder, f"{folder}/", tmp_path / "link", folder / "metadata.yaml")] == [2] * 4
 
 
+def test_its_name_is_the_folders_however_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = made.write(tmp_path / "kitchen", made.drive(2))
+    monkeypatch.chdir(folder)
+    for path in (folder, Path("."), folder / "metadata.yaml", Path("metadata.yaml")):
+        with Bag(path) as bag:
+            assert bag.name == "kitchen"
+
+
 def test_a_file_packed_by_gzip_is_said_to_be(tmp_path: Path) -> None:
     (tmp_path / "bag.db3.gz").write_bytes(gzip.compress(b"SQLite"))
     with pytest.raises(BadBagError, match="is packed by gzip, bzip2, xz or zip: unpack it"):
