@@ -22,6 +22,7 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
+from proxqa_core import __version__
 from proxqa_core.errors import NotUnderstoodError, ProxqaError, reason_of
 from proxqa_core.jsontext import plain
 from proxqa_core.protocols import Engine
@@ -149,6 +150,7 @@ def make_app(config: ServeConfig, engine: Engine | None, live: LiveSource | None
 
     app = FastAPI(
         title="proxqa",
+        version=__version__,
         docs_url=None,  # their scripts come from another site
         redoc_url=None,
         lifespan=lifespan,

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from proxqa_core import __version__
 from proxqa_core.cli import main
 from tests.core.serving.conftest import WAIT_S, HeldEngine, data_url, jpeg
 
@@ -38,6 +39,11 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition() and time.monotonic() < end:
         time.sleep(0.01)
     assert condition()
+
+
+def test_the_description_names_this_version(serve: Callable[..., str]) -> None:
+    told = httpx.get(f"{serve()}/openapi.json").json()["info"]
+    assert told == {"title": "proxqa", "version": __version__}
 
 
 def test_too_much_is_refused(serve: Callable[..., str], engine_held: HeldEngine) -> None:
