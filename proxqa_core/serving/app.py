@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import reprlib
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -44,6 +45,8 @@ GONE_CHECK_S = 0.5
 CLIENT_GONE = 499
 KNOWN_ERRORS = (ProxqaError, OSError, MemoryError, RuntimeError)
 """What work may raise; all else is a fault, which the server's log shows with where it happened."""
+SAY_WHAT_CAME = ("missing", "extra_forbidden", "value_error")
+"""Kinds of a wrong field whose message says it by itself."""
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -336,6 +339,23 @@ async def _while_connected(request: Request, work: Awaitable[T]) -> T:
         task.cancel()
 
 
+def _invalid(error: RequestValidationError) -> ApiError:
+    """What is wrong with a request: where, what was expected there and what came."""
+    first = max(error.errors(), key=lambda e: len(e["loc"]))  # of several forms the one that came nearest
+    if first["type"] == "json_invalid":
+        reason = f"{first['ctx']['error']}, character {first['loc'][-1]}"
+        return ApiError(BAD_REQUEST, "bad_request", f"the body is no JSON ({reason}); expected an object")
+    place = ".".join(str(p) for p in first["loc"][1:])
+    where = f"field {place!r}" if place else "the body"
+    came = "" if first["type"] in SAY_WHAT_CAME else f"; {_shown(first['input'])} came"
+    return ApiError(BAD_REQUEST, "bad_request", f"{where}: {reason_of(Exception(first['msg']))}{came}", place)
+
+
+def _shown(value: Any) -> str:
+    """What came, in short."""
+    return {dict: "an object", list: "a list", type(None): "null"}.get(type(value)) or reprlib.repr(value)
+
+
 def _add_error_handlers(app: FastAPI) -> None:
     def answer(error: ApiError) -> Response:
         return AsciiJson(error.body(), error.status, error.headers())
@@ -348,11 +368,7 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     async def on_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        first = max(error.errors(), key=lambda e: len(e["loc"]))  # of several forms the one that came nearest
-        place = ".".join(str(p) for p in first["loc"][1:])
-        return answer(
-            ApiError(BAD_REQUEST, "bad_request", f"field {place!r}: {reason_of(Exception(first['msg']))}", place)
-        )
+        return answer(_invalid(error))
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

@@ -156,6 +156,7 @@ def test_what_has_no_effect_is_named(serve: Callable[..., str]) -> None:
         ({"messages": [message(CLOSER, data_url(jpeg((8, 8))))]}, "expected sides of 16"),
         ({"extra_body": {"proxqa": {"objekts": []}}}, "proxqa.objekts"),
         ({"extra_body": {"proxqa": {"objects": [{"name": "x", "box": [9, 9, 1, 1]}]}}}, "is empty"),
+        ({"extra_body": {"proxqa": {"objects": "chair"}}}, "should be a valid list; 'chair' came"),
         ({"max_tokens": 0}, "max_tokens"),
     ],
 )  # fmt: skip
@@ -175,6 +176,9 @@ def test_bodies_that_are_no_requests(serve: Callable[..., str]) -> None:
     for body in (b"{", b"[1]", b"null", b"[" * 100_000, b'{"model": "proxqa", "messages": NaN}', b"\xff\xfe"):
         answer = answer_to(body)
         assert answer.status_code == 400 and answer.json()["error"]["message"], body[:20]
+    assert "the body is no JSON (Expecting value, character 0); expected an object" in answer_to(b"x").text
+    said = answer_to(b"[1]").json()["error"]["message"]
+    assert said.startswith("the body: Input should be a valid dictionary") and said.endswith("; a list came")
     answer = answer_to(json.dumps(odd))
     assert answer.status_code == 400 and "no image" in answer.json()["error"]["message"]
 
