@@ -47,7 +47,7 @@ _NO_NAME = re.compile(
     r"|.*(?<!who )(?<!that )(?<!which )\b(?:is|are|was|were|does|did)\b.+"
     r'|.*[{}"].*'
     r"|far|near|close|deep|distant|nearby|pick|choose|select|output|driving|walking|going|moving|time|name"
-    r"|.* at (?:least|most)|(?:next to|beside|behind|under|above|in front of) .+"
+    r"|.* at (?:least|most)|(?:next to|beside|behind|under|above|in front of|without) .+|in (?:the )?(?:front|back)"
     rf"|(?!.*\b(?:who|that)\b)(?:.* )?(?!(?:{_BEFORE_ARTICLE}|(?!thing\b)\w+ing)\b)\w+ (?:an?|the) .+"
     r"|.*(?:哪|吗|什么|多远|どれ|どの|どちら|ですか|어느|얼마나).*",
     re.I,

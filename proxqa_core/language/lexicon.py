@@ -31,7 +31,8 @@ AUXILIARY = words_of(
 FILLER = words_of(
     "please ok okay hey hi hello so well now right-now currently then actually really just exactly approximately "
     "roughly about around maybe perhaps still even much lot way slightly clearly significantly considerably relatively "
-    "quite also there away off apart standing stand stands sit sits sitting lie lies lying located placed situated "
+    "quite nearly almost only "
+    "also there away off apart standing stand stands sit sits sitting lie lies lying located placed situated "
     "positioned seem seems appear appears look looks looking and or vs versus nor but if whether than as to at from "
     "between among amongst out by in on for with it they them one ones i we you he she tell say ask know think want "
     "need find show give let see guess estimate measure determine me us yes no more less compared comparison "

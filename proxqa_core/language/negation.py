@@ -6,6 +6,7 @@ dropped. Knows words, not kinds of question.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from proxqa_core.errors import NotUnderstoodError
@@ -23,7 +24,15 @@ from proxqa_core.language.phrases import Token
 
 _OPPOSITES = {"closer": "farther", "nearer": "farther", "farther": "closer", "further": "closer"}
 _NOT = words_of("not isn't aren't wasn't doesn't don't isnt arent doesnt never nt")
-_DENIALS = words_of("false untrue incorrect wrong neither except excluding")
+_DENIALS = words_of(
+    "false untrue incorrect wrong neither except excepting excluding ignoring disregarding hardly scarcely barely"
+)
+_DENYING_PAIRS = frozenset(
+    ("other than", "rather than", "instead of", "apart from", "aside from", "no closer", "no farther", "nowhere near",
+     "nothing like", "all but", "everything but", "anything but", "nothing but", "leaving out", "leave out",
+     "setting aside", "exception of")
+)  # fmt: skip
+"""Two words that exclude or deny what comes after them."""
 _RANKS = words_of(
     "second third fourth fifth 2nd 3rd 4th 5th next runner-up last-but-one penultimate second-closest second-nearest "
     "second-farthest third-closest third-nearest third-farthest"
@@ -78,12 +87,10 @@ def _refuse_ranks(words: Sequence[str]) -> None:
 
 
 def _refuse_denials(words: Sequence[str]) -> None:
-    denial = next((w for w in words if w in _DENIALS), "")
-    if not denial and any(
-        words[i : i + 2] in (["other", "than"], ["apart", "from"], ["no", "closer"], ["no", "farther"])
-        for i in range(len(words))
-    ):
-        denial = "other than"
+    pairs = (pair for pair in map(" ".join, itertools.pairwise(words)) if pair in _DENYING_PAIRS)
+    denial = next((w for w in words if w in _DENIALS), "") or next(pairs, "")
+    if not denial and any(w in _COMPARED and list(words[i - 2 : i]) == ["far", "from"] for i, w in enumerate(words)):
+        denial = "far from"
     if denial:
         raise NotUnderstoodError(
             f"the question excludes or denies something ({denial!r}); ask without it, for example "

@@ -582,3 +582,44 @@ def test_words_of_nearness_that_mean_something_else_are_not_answered_by_depths(t
 def test_wordings_beside_them_stay_questions_of_depth(text: str, kind: QuestionKind, names: tuple[str, ...]) -> None:
     found = understand(text)
     assert (found.kind, found.names) == (kind, names)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Is the chair nowhere near as close as the table?",
+        "Is the chair anything but closer than the table?",
+        "Is the chair far from closer than the table?",
+        "Is the chair hardly closer than the table?",
+        "Is the chair nothing like as close as the table?",
+        "All but the chair, which is closest: table or lamp?",
+        "Ignoring the chair, what is nearest?",
+        "What is nearest with the exception of the chair?",
+    ],
+)
+def test_what_excludes_or_denies_is_refused(question: str) -> None:
+    """The words that deny were taken for a part of a name: "chair nowhere" was compared, and could be the closer."""
+    with pytest.raises(NotUnderstoodError, match="excludes or denies"):
+        understand(question)
+
+
+@pytest.mark.parametrize(
+    "question", ["What is nearest without the chair?", "Which is farther in front, the cup or the dog?"]
+)
+def test_the_rest_of_a_sentence_is_no_name(question: str) -> None:
+    with pytest.raises(NotUnderstoodError, match="would be an object's name"):
+        understand(question)
+
+
+@pytest.mark.parametrize(
+    ("question", "kind", "names"),
+    [
+        ("Is the dog only just closer than the cup?", QuestionKind.CLOSER, ("dog", "cup")),
+        ("Is the dog nearly as close as the cup?", QuestionKind.EQUAL, ("dog", "cup")),
+        ("Sort from closest to farthest: dog, cup", QuestionKind.SORT, ("dog", "cup")),
+        ("Which is closer, the only chair or the buses only sign?", QuestionKind.CLOSER, ("chair", "buses only sign")),
+    ],
+)
+def test_words_of_degree_are_no_names(question: str, kind: QuestionKind, names: tuple[str, ...]) -> None:
+    found = understand(question)
+    assert (found.kind, found.names) == (kind, names)
