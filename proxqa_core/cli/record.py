@@ -58,7 +58,10 @@ def run_record(options: argparse.Namespace) -> None:
     from proxqa_core.datasets.record import Settings, record
 
     if (options.out is None) == (options.frames is None):
-        raise common.BadUsageError("expected --out DIR (a labelled folder) or --frames DIR (images to draw boxes in)")
+        came = "neither" if options.out is None else "both"
+        raise common.BadUsageError(
+            f"{came} came; expected --out DIR (a labelled folder) or --frames DIR (images to draw boxes in)"
+        )
     settings = Settings(**{name: getattr(options, name) for name in SETTINGS})
     if options.frames is not None:
         _write_frames(options, settings)

@@ -35,7 +35,7 @@ def test_each_nth_image(drive: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "--out"),
+        ([], "neither came; expected --out"),
         (["--out", "OUT", "--every-seconds", "soon"], "from 0"),
         (["--out", "OUT", "--every-images", "0"], "from 1"),
         (["--out", "OUT", "--every-images", "2", "--every-seconds", "1"], "not allowed"),
@@ -71,4 +71,6 @@ def test_frames_to_draw_boxes_in_and_back(drive: Path, tmp_path: Path, capsys: p
 def test_frames_or_a_labelled_folder(
     drive: Path, tmp_path: Path, refused: Callable[[Sequence[str], str], None]
 ) -> None:
-    refused(["record", str(drive), "--frames", str(tmp_path), "--out", str(tmp_path / "o")], "--frames DIR")
+    refused(
+        ["record", str(drive), "--frames", str(tmp_path), "--out", str(tmp_path / "o")], "both came; expected --out DIR"
+    )
