@@ -72,7 +72,7 @@ def run_ask(options: argparse.Namespace) -> None:
 
     options.node = options.node or options.node_name is not None
     if options.node:
-        _check_node_options(options)
+        common.refuse_unused(options, "with --node: a node has its own image and its own model")
     question = _question(options)
     queries = common.object_queries(options.objects, options.box)
     general = options.model != "default" or options.adapter is not None
@@ -151,13 +151,6 @@ def _question(options: argparse.Namespace) -> str:
             f"{missing!r} is no image and {question!r} no question; put the question in quotes: IMAGE ... 'QUESTION'"
         )
     return str(question)
-
-
-def _check_node_options(options: argparse.Namespace) -> None:
-    for name, unset in options.unset.items():
-        if getattr(options, name) != unset:
-            given = f"--{name.replace('_', '-')}"
-            raise common.BadUsageError(f"{given} is not used with --node: a node has its own image and its own model")
 
 
 def _warn_of_unused(asked: Question, queries: Sequence[ObjectQuery]) -> None:

@@ -256,6 +256,21 @@ def add_every_arguments(parser: Parser) -> argparse._MutuallyExclusiveGroup:
     return group
 
 
+def refuse_unused(options: argparse.Namespace, why: str) -> None:
+    """Refuse what was given and would be ignored.
+
+    Args:
+        options: `unset` holds the options in question with their defaults.
+        why: Where they are not used.
+
+    Raises:
+        BadUsageError: One was given.
+    """
+    for name, unset in options.unset.items():
+        if getattr(options, name) != unset:
+            raise BadUsageError(f"--{name.replace('_', '-')} is not used {why}")
+
+
 # --- work ------------------------------------------------------------------------------------------------------------
 
 

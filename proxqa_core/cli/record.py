@@ -11,7 +11,9 @@ from proxqa_core.cli import common, tables
 if TYPE_CHECKING:
     from proxqa_core.datasets.record import Settings
 
-SETTINGS = ("topic", "depth", "boxes", "every_seconds", "every_images", "tolerance", "min_score", "names", "complete")
+OF_BOXES = ("depth", "boxes", "tolerance", "min_score", "names", "complete")
+"""The options that images alone have no use for."""
+SETTINGS = ("topic", "every_seconds", "every_images", *OF_BOXES)
 """The options that are `proxqa_core.datasets.record.Settings`."""
 
 
@@ -50,7 +52,7 @@ def add_commands(commands: common.SubParsers) -> None:
     parser.add_argument(
         "--complete", action="store_true", help="every instance of these names is boxed wherever it is in view"
     )
-    parser.set_defaults(command=run_record)
+    parser.set_defaults(command=run_record, unset={name: parser.get_default(name) for name in OF_BOXES})
 
 
 def run_record(options: argparse.Namespace) -> None:
@@ -62,6 +64,8 @@ def run_record(options: argparse.Namespace) -> None:
         raise common.BadUsageError(
             f"{came} came; expected --out DIR (a labelled folder) or --frames DIR (images to draw boxes in)"
         )
+    if options.frames is not None:
+        common.refuse_unused(options, "with --frames, which writes images alone; give it with --out")
     settings = Settings(**{name: getattr(options, name) for name in SETTINGS})
     if options.frames is not None:
         _write_frames(options, settings)

@@ -74,3 +74,11 @@ def test_frames_or_a_labelled_folder(
     refused(
         ["record", str(drive), "--frames", str(tmp_path), "--out", str(tmp_path / "o")], "both came; expected --out DIR"
     )
+
+
+@pytest.mark.parametrize("given", ["--boxes b.json", "--names n.json", "--depth none", "--min-score 0.9", "--complete"])
+def test_frames_take_no_option_of_boxes(
+    drive: Path, tmp_path: Path, refused: Callable[[Sequence[str], str], None], given: str
+) -> None:
+    says = f"{given.split()[0]} is not used with --frames"
+    refused(["record", str(drive), "--frames", str(tmp_path / "frames"), *given.split()], says)
