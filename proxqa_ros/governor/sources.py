@@ -24,6 +24,8 @@ from proxqa_ros.msg import ObjectDepthArray
 Gid = bytes
 MAX_SOURCES = 32
 """Publishers that are kept apart; more of them are no robot, and must not fill the memory."""
+OTHERS: Gid = b"others"
+"""Stands for all publishers beyond those."""
 
 
 class Sources:
@@ -61,8 +63,10 @@ class Sources:
         Returns:
             Why it cannot be used, one line; '' where it can.
         """
-        if gid not in self._held and len(self._held) >= MAX_SOURCES:
-            return f"more than {MAX_SOURCES} publishers"
+        if gid not in self._held and len(self._held.keys() - {OTHERS}) >= MAX_SOURCES:
+            problem = f"more than {MAX_SOURCES} publishers"
+            self._held[OTHERS] = Observation(nanoseconds(message.header.stamp), (), steady_ns, problem=problem)
+            return problem
         new = observation_of(message, steady_ns)
         ahead_s = (new.stamp_ns - now_ns) / 1e9
         if now_ns and ahead_s > max_ahead_s and not new.problem:

@@ -23,6 +23,7 @@ from rclpy.qos import QoSProfile
 
 from proxqa_ros.common import systemd
 from proxqa_ros.governor.sent_times import SETTLE_COUNT, SentTimes
+from proxqa_ros.governor.sources import MAX_SOURCES, Sources
 from proxqa_ros.msg import ImageHealth, ObjectDepth, ObjectDepthArray
 from tests.ros.conftest import Graph, start_process, wait_until
 from tests.ros.governor.test_node import HEALTHY, Robot, SimulatedTime, person
@@ -121,6 +122,19 @@ def test_of_two_publishers_the_nearest_counts_and_both_are_named(graph: Graph) -
     graph.nodes.remove(other)
     other.destroy_node()
     assert wait_until(lambda: "2 publishers" not in robot.status()["warnings"])
+
+
+def test_more_publishers_than_can_be_heeded_are_fail_safe_while_they_publish() -> None:
+    sources = Sources()
+    message = ObjectDepthArray(objects=[person(9.0)], image_health=HEALTHY)
+    for n in range(MAX_SOURCES):
+        assert sources.add(bytes([n]), message, 0, 0, 1.0) == ""
+    assert not any(o.problem for o in sources.observations)
+    assert "more than 32 publishers" in sources.add(b"one more", message, 0, 0, 1.0)
+    assert [o.problem for o in sources.observations if o.problem] == ["more than 32 publishers"]
+    assert sources.add(bytes([0]), message, 0, 0, 1.0) == ""  # the others are heeded as before
+    sources.drop_gone({bytes([n]): "/eyes" for n in range(MAX_SOURCES)}, 2 * 10**9, 1.0)
+    assert len(sources.observations) == MAX_SOURCES and not any(o.problem for o in sources.observations)
 
 
 def test_two_nodes_of_one_name_and_a_frame_that_changes_are_named(graph: Graph) -> None:
