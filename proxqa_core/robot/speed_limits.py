@@ -318,15 +318,30 @@ def _judge(o: ObjectDepth, previous: Zone, config: GovernorConfig) -> Decision:
 
 
 def is_fresh(command: Command, now_ns: int, steady_ns: int, config: GovernorConfig) -> bool:
-    """Whether a command still holds: on its own clock, on the steady one, and by its own stamp where it has one.
+    """Whether a command still holds; see `why_stale`."""
+    return not why_stale(command, now_ns, steady_ns, config)
 
-    A command from the future does not hold: the clock was set back, or its stamp is of another clock.
+
+def why_stale(command: Command, now_ns: int, steady_ns: int, config: GovernorConfig) -> str:
+    """Why a command does not hold: by its own clock, by the steady one, or by its own stamp where it has one.
+
+    One that came later than now does not hold: the clock was set back. A stamp may be ahead by `command_timeout`: it is
+    of another machine's clock, or /clock came to the sender a moment earlier; when it came still ends it.
+
+    Returns:
+        One line; '' where it holds.
     """
-    longest = config.command_timeout * 1e9
-    ages = [now_ns - command.received_ns, steady_ns - command.steady_ns]
-    if command.stamp_ns:
-        ages.append(now_ns - command.stamp_ns)
-    return all(0 <= age <= longest for age in ages)
+    longest_s = config.command_timeout
+    for age_ns in (now_ns - command.received_ns, steady_ns - command.steady_ns):
+        if not 0 <= age_ns <= longest_s * 1e9:
+            return f"it is {age_ns / 1e9:.3f} s old; expected 0 to {longest_s:g} s (command_timeout)"
+    if command.stamp_ns and abs(age_ns := now_ns - command.stamp_ns) > longest_s * 1e9:
+        off = "before" if age_ns > 0 else "ahead of"
+        return (
+            f"it is stamped {abs(age_ns) / 1e9:.3f} s {off} the clock; expected at most {longest_s:g} s "
+            "(command_timeout) and one clock"
+        )
+    return ""
 
 
 def limit(velocity: Velocity, zone: Zone, config: GovernorConfig) -> Velocity:

@@ -209,6 +209,8 @@ class SpeedGovernor(AutostartNode):
         self._sources.clear()
         self._link_problem = ""
         self._command: Command | None = None
+        self._command_problem = ""
+        """Why the newest command was not passed on, '' = it was."""
         self._decision = Decision(Zone.FAIL_SAFE, speed_limits.NO_DEPTHS)
 
     def destroy_node(self) -> None:
@@ -292,13 +294,20 @@ class SpeedGovernor(AutostartNode):
         command = self._command
         if command is None:
             return
-        if not speed_limits.is_fresh(command, now, steady_ns, config):
+        if problem := speed_limits.why_stale(command, now, steady_ns, config):
             self._command = None
+            if renew:  # else it has held until now
+                self._refuse_command(problem)
             self._publish(ZERO_VELOCITY, command.frame_id)
         elif renew or changed:
+            self._command_problem = ""
             allowed = speed_limits.limit(command.velocity, self._decision.zone, config)
             self._commands_slowed += allowed != command.velocity
             self._publish(allowed, command.frame_id)
+
+    def _refuse_command(self, problem: str) -> None:
+        self._command_problem = f"a command is not passed on: {problem}"
+        self.get_logger().warning(self._command_problem, throttle_duration_sec=LOG_THROTTLE_S)
 
     def _decide(self, now_ns: int, steady_ns: int, previous: Zone, config: GovernorConfig) -> Decision:
         if self._link_problem:
@@ -385,6 +394,7 @@ class SpeedGovernor(AutostartNode):
     def _warnings(self) -> list[str]:
         """What is odd on the topics, a line each."""
         return [
+            *filter(None, [self._command_problem]),
             *self._sources.warnings(self._depth_publishers),
             *self._doubled,
             *incompatible_endpoints(self, self._endpoints),

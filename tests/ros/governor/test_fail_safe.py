@@ -170,17 +170,21 @@ def test_a_frozen_clock_stops_nothing_but_the_robot(graph: Graph) -> None:
     assert not refused.successful and "fixed at start" in refused.reason
 
 
-def test_a_stamped_command_that_is_old_is_not_passed_on(graph: Graph) -> None:
+def test_a_stamped_command_that_is_of_another_time_is_not_passed_on_and_named(graph: Graph) -> None:
     robot = Robot(graph, stamped=True, command_timeout=0.5)
     robot.see(person(9.0))
-    for age_s, passes in ((0.0, True), (5.0, False), (-5.0, False), (0.1, True)):
+    for age_s, passes in ((0.0, True), (5.0, False), (-5.0, False), (0.1, True), (-0.1, True)):
         command = TwistStamped(twist=Twist(linear=Vector3(x=1.0)))
         command.header.stamp = (robot.node.get_clock().now() - Duration(seconds=age_s)).to_msg()
         before = len(robot.out)
         robot.commands.publish(command)
         assert wait_until(lambda before=before: len(robot.out) > before)
         assert robot.out[-1].twist.linear.x == (1.0 if passes else 0.0), age_s
+        if not passes:
+            where = "before the clock" if age_s > 0 else "ahead of the clock"
+            assert wait_until(lambda where=where: where in robot.status(level=b"\x01")["warnings"])
         robot.see(person(9.0))
+    assert wait_until(lambda: not robot.status()["warnings"])  # what passes ends it
     assert robot.drive().linear.x == 1.0  # without a stamp: when it came counts
 
 
