@@ -31,6 +31,7 @@ from proxqa_core.model.base_weights import base_identity
 from proxqa_core.model.loading import DEFAULT, NO_ADAPTER, LoadedModel, choose_device, load
 from proxqa_core.vision.grid import split_grid
 from proxqa_training.bad_images import BadImages
+from proxqa_training.begun import begin, run_folder
 from proxqa_training.checkpoints import load_checkpoint, save_checkpoint, write_tensors
 from proxqa_training.config_file import require_fraction, require_positive, require_weight
 from proxqa_training.labels import LabelledImage, read_images
@@ -39,7 +40,6 @@ from proxqa_training.parts import parts_of
 from proxqa_training.schedules import cosine_with_warmup
 from proxqa_training.stages.data import FeatureCache
 from proxqa_training.stages.dense import LoadDepth, with_boxes
-from proxqa_training.stages.finetune import begin, run_folder
 
 log = logging.getLogger(__name__)
 
@@ -240,7 +240,7 @@ def begin_run(
     if out.exists() and not (out / INFO).is_file():
         raise ValueError(f"--out {out}: exists and is no adapter; choose another")
     work = work or run_folder(out)
-    begin(work, config, adapter, folders, 0.0)
+    begin(work, config, adapter, folders)
     model = load(DEFAULT, NO_ADAPTER, device="cpu", dtype="float32")
     where = choose_device(device)
     model.llava.to(where)

@@ -21,10 +21,11 @@ from proxqa_core.engine import ProximityEngine
 from proxqa_core.model.adapter import GROUNDING_HEAD, LORA, PROJECTOR, read_info
 from proxqa_core.model.loading import DEFAULT_ADAPTER
 from proxqa_core.model.taught_names import NAMES
+from proxqa_training.begun import begin
 from proxqa_training.config_file import read_config
 from proxqa_training.stages import held_out
 from proxqa_training.stages.config import RunConfig, StageConfig
-from proxqa_training.stages.finetune import CONFIG, begin, with_num_samples
+from proxqa_training.stages.finetune import CONFIG, with_num_samples
 from proxqa_training.stages.trainer import Trainer
 
 BAG = Path(__file__).resolve().parents[3] / "demo" / "bag"

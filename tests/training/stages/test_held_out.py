@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxqa_core.datasets.folder import LabelledFolder
+from proxqa_training.begun import BEGUN, run_folder
 from proxqa_training.stages import finetune, held_out
-from proxqa_training.stages.finetune import BEGUN, run_folder
 from proxqa_training.stages.held_out import as_text, split, write_folder
 from tests.core.fake_engine import FakeEngine
 

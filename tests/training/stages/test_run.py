@@ -80,6 +80,17 @@ def test_a_run_resumes_and_gives_an_adapter_that_answers(
     found = encoded.depths(["red block"])[0]
     assert 0 <= found.depth <= 1 and found.found_at is not None
 
+    # with other settings, data or another start it is another run, whose weights these are not
+    config.write_text(CONFIG + "seed: 3\n")
+    assert "a run with other config was begun there" in train(*command)[2]
+    config.write_text(CONFIG.replace("false", "true"))  # as fast as it may be: the same run
+    less = [c for c in command if c != photographs]
+    code, _, error = train(*less)
+    assert code == 2 and "a run with other folders was begun there" in error
+    (start / GROUNDING_HEAD).unlink()
+    code, _, error = train(*command)
+    assert code == 2 and "a run with other start was begun there" in error
+
     # an adapter is a start too
     assert load_start(adapter, fresh_model()) is not None
 

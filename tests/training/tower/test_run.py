@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from proxqa_core.model.adapter import read_grounding_head
@@ -108,6 +109,17 @@ def _stopped_run(blocks: Path, tmp_path: Path, fresh_model: Fresh) -> None:
     interrupted(tmp_path / "broken", 2)
     resumed, whole = trained(tmp_path / "broken"), trained(tmp_path / "whole")
     assert all(torch.allclose(resumed[k], whole[k], atol=1e-5) for k in whole)
+
+
+def test_another_run_is_not_begun_in_the_same_folder(
+    blocks: Path, photographs: Path, tmp_path: Path, train: Callable[..., tuple[int, str, str]]
+) -> None:
+    config, out = tmp_path / "tower.yaml", tmp_path / "run"
+    command = ("tower", config, "--device", "cpu", "--out", out, "--data", blocks)
+    for seed, more, code, says in ((0, (), 0, ""), (1, (), 2, "other config"), (0, (photographs,), 2, "other folders")):
+        config.write_text(yaml.safe_dump(dataclasses.asdict(dataclasses.replace(CONFIG, num_samples=2, seed=seed))))
+        given, _, error = train(*command, *more)
+        assert given == code and (f"a run with {says} was begun there" in error) is (code == 2)
 
 
 @pytest.mark.parametrize(

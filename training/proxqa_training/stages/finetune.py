@@ -9,7 +9,6 @@ and both adapters are asked about them in the end.
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -18,10 +17,10 @@ from typing import Any
 
 from proxqa_core.datasets.folder import ANNOTATIONS, LabelledFolder
 from proxqa_core.errors import BadModelError, ProxqaError
-from proxqa_core.files import sha256, write_text
 from proxqa_core.model import adapter as adapters
 from proxqa_core.model.base_weights import base_identity
 from proxqa_core.model.loading import DEFAULT, DEFAULT_ADAPTER, NO_ADAPTER, load
+from proxqa_training.begun import begin, read_begun, run_folder
 from proxqa_training.config_file import read_config
 from proxqa_training.distributed import DistributedContext
 from proxqa_training.stages import held_out
@@ -33,7 +32,6 @@ from proxqa_training.stages.trainer import Trainer
 log = logging.getLogger(__name__)
 
 CONFIG = Path(__file__).parents[1] / "configs" / "finetune.yaml"
-BEGUN = "begun.json"
 MAX_NAMED = 8
 """Most images that are named."""
 HELD_OUT = "held_out"
@@ -75,74 +73,13 @@ def check_config(config: RunConfig, path: Path) -> None:
         raise ValueError(f"{path}: lora is {config.lora}; leave it out: rank and alpha are those of the start")
 
 
-def run_folder(out: Path) -> Path:
-    """Where the checkpoints, the log and the features of an adapter go: beside it, hidden, and thus no adapter's name.
-
-    Args:
-        out: Folder of the adapter.
-
-    Returns:
-        `.NAME.run`; `NAME.run` where an earlier version has begun one there.
-    """
-    earlier = out.with_name(f"{out.name}.run")
-    return earlier if (earlier / BEGUN).is_file() else out.with_name(f".{out.name}.run")
-
-
-def begin(work: Path, config: Any, start: Path, folders: Sequence[Path], val_fraction: float) -> None:
-    """Note in the run's folder what it is made from.
-
-    Args:
-        work: Folder of the run.
-        config: What shapes it, a dataclass.
-        start: The adapter it starts from.
-        folders: What it is trained on.
-        val_fraction: Share of it that is held out.
-
-    Raises:
-        ValueError: Another run was begun there.
-    """
-    about = {
-        "start": {name: sha256(start / name) for name in (adapters.LORA, adapters.PROJECTOR)},
-        "folders": [{"name": f.name, ANNOTATIONS: sha256(f / ANNOTATIONS)} for f in folders],
-        "config": _what_shapes(config),
-        "val_fraction": val_fraction,
-    }
-    about = json.loads(json.dumps(about))  # tuples are lists when they come back
-    file = work / BEGUN
-    if not file.exists():
-        work.mkdir(parents=True, exist_ok=True)
-        write_text(file, json.dumps(about, indent=1) + "\n")
-        return
-    earlier = {"val_fraction": 0.0} | _begun(work)
-    changed = [k for k in about if earlier.get(k) != about[k]]
-    if changed:
-        raise ValueError(f"{work}: a run with other {changed[0]} was begun there; delete it, or choose another --run")
-
-
-def _what_shapes(config: Any) -> dict[str, Any]:
-    """A configuration without what changes memory and not the result: a run that had too little goes on with less."""
-    values = dataclasses.asdict(config)
-    for stage in values.get("stages", ()):
-        stage.pop("per_device_batch_size", None)
-    return values
-
-
-def _begun(work: Path) -> dict[str, Any]:
-    """What a run was begun with, {} = nothing that can be read."""
-    try:
-        earlier = json.loads((work / BEGUN).read_text())
-    except (ValueError, FileNotFoundError):
-        return {}
-    return earlier if isinstance(earlier, dict) else {}
-
-
 def _val_fraction(asked: float | None, validate: Path | None, work: Path) -> float:
     """The share to hold out: as asked; else none of a run that is judged on others, or begun before there was one."""
     if asked is not None:
         if not 0 <= asked < 1:
             raise ValueError(f"--val-fraction {asked}: expected a share from 0 to below 1")
         return asked
-    begun = _begun(work)
+    begun = read_begun(work)
     return 0.0 if validate is not None or (begun and "val_fraction" not in begun) else held_out.VAL_FRACTION
 
 

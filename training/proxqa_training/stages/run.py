@@ -1,7 +1,7 @@
 """Both stages from one configuration: train them from a projector and a grounding head, write the adapter.
 
 Promises: everything that shapes the result is in the configuration and the data; the same command again goes on where
-the last one stopped.
+the last one stopped, and is refused where data, settings or start are others by now.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from proxqa_core.model.loading import DEFAULT, NO_ADAPTER, LoadedModel, load
 from proxqa_core.vision.box_embedding import BoxEmbedding
 from proxqa_core.vision.grounding_head import GroundingHead
 from proxqa_core.vision.order_head import OrderHead
+from proxqa_training.begun import begin
 from proxqa_training.distributed import DistributedContext
 from proxqa_training.logs import LOG_FILE, MetricsLogger
 from proxqa_training.stages.config import RunConfig
@@ -158,12 +159,14 @@ def train_stages(
 
     Raises:
         ProxqaError: A folder, an adapter or a package of weights is at fault.
-        ValueError: The start has no projector.
+        ValueError: The start has no projector, or another run was begun in `out`.
     """
     started_s = time.perf_counter()
     context = DistributedContext(device)
     model = load(DEFAULT, NO_ADAPTER, device="cpu", dtype="float32")
     grounding_head = load_start(start, model)
+    if context.is_main_process:
+        begin(out, config, start, folders)
     data = open_dataset_distributed(folders, model, cache or out / FEATURES, context, num_workers, dtype)
     trainer = run_stages(config, data, model, grounding_head, out, context, num_workers=num_workers, dtype=dtype)
     info = AdapterInfo(

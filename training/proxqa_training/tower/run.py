@@ -3,7 +3,7 @@
 Promises: after it a patch tells how far it is and what it shows, an image token lies in the language model's embedding
 space near the word for what it shows and the digit for how far that is, and the grounding head finds what is named.
 Rendered folders teach depth and names, photographs names and places (and depth where it is measured). Stopped at any
-time it goes on from its last checkpoint.
+time it goes on from its last checkpoint, unless data, settings or start are others by now.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from proxqa_core.model import base_weights
 from proxqa_core.model.base_weights import as_installed
 from proxqa_core.model.loading import DEFAULT, NO_ADAPTER, LoadedModel, load
 from proxqa_training.bad_images import BadImages
+from proxqa_training.begun import begin
 from proxqa_training.checkpoints import load_checkpoint, save_checkpoint, write_tensors
 from proxqa_training.distributed import DistributedContext
 from proxqa_training.labels import LabelledImage, hash_share, read_images
@@ -249,12 +250,13 @@ def train_tower(
 
     Raises:
         ProxqaError: A folder or a package of weights is at fault.
-        ValueError: Nothing to train on.
+        ValueError: Nothing to train on, or another run was begun in `out`.
     """
     context = DistributedContext(device)
     model = load(DEFAULT, NO_ADAPTER, device="cpu", dtype="float32")
     run = TowerRun(model, folders, config, out, context, start, num_workers, dtype)
     if context.is_main_process:
+        begin(out, config, start, folders)
         log.info(
             "%d rendered images, %d photographs, %d words; %d photographs kept for validation",
             *(len(v) for v in (run.rendered, run.photos, run.vocabulary.words, run.val_images)),
