@@ -10,13 +10,17 @@ from typing import Any
 import numpy as np
 from sensor_msgs.msg import Range
 
-from proxqa_core.errors import BadObjectError
+from proxqa_core.errors import BadObjectError, ProxqaError
 from proxqa_core.types import Box, ObjectDepth, ObjectQuery, clean_text
 from proxqa_ros.common.camera import BadCameraError
 from proxqa_ros.common.conversions import region_of
 from proxqa_ros.common.parameters import Spec
 from proxqa_ros.distance.source import FrameContext, Measurement, TopicSource
 from proxqa_ros.distance.transforms import Floats
+
+
+class BadRangeError(ProxqaError, ValueError):
+    """A reading cannot be used."""
 
 
 class RangeSource(TopicSource):
@@ -56,6 +60,7 @@ class RangeSource(TopicSource):
 
     def measure_message(self, message: Any, frame: FrameContext) -> list[Measurement]:
         """The object that the sensor points at; nothing where it is not in view or not clear of the camera."""
+        _check_limits(message)
         point = _point(message, frame)
         if self.range_object:
             target = self._named(frame)
@@ -75,6 +80,13 @@ class RangeSource(TopicSource):
                 f"parameter range_object is {self.range_object!r}, the name of {len(named)} objects; expected one"
             )
         return named[0] if named[0].is_answered else None
+
+
+def _check_limits(message: Range) -> None:
+    """Raise BadRangeError where no reading can be within the sensor's own limits, or only one of a fixed distance."""
+    low, high = message.min_range, message.max_range
+    if not (math.isfinite(low) and 0 <= low < high):
+        raise BadRangeError(f"the range sensor reaches from {low:g} to {high:g} m; expected 0 <= min_range < max_range")
 
 
 def metres_of_range(message: Range) -> float:

@@ -25,6 +25,17 @@ def test_range_readings_follow_rep_117():
         assert math.isnan(metres_of_range(reading(header(), none)))
 
 
+@pytest.mark.parametrize(
+    "low, high", [(0.0, 0.0), (0.1, 0.0), (math.nan, 5.0), (-5.0, 5.0), (1.0, 1.0), (0.1, math.nan)]
+)
+def test_a_sensor_whose_limits_let_nothing_through_is_said(low: float, high: float):
+    calibrator, of = DistanceCalibrator(), header()
+    calibrator.source(RangeSource).add(Range(header=of, range=1.0, min_range=low, max_range=high))
+    calibrator.update(frame(of, [seen("mug", RegionOfInterest(x_offset=24, y_offset=16, width=16, height=16))]))
+    assert calibrator.state().samples == 0
+    assert calibrator.problem.startswith(f"the range sensor reaches from {low:g} to {high:g} m; expected")
+
+
 def taught_by_range(calibrator: DistanceCalibrator, objects, frames=30):
     """Show the objects in turn, each at its true distance ahead."""
     for n in range(frames):
