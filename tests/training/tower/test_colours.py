@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,3 +46,22 @@ def test_a_folder_without_colours_is_one_line(blocks: Path, tmp_path: Path, trai
     assert code == 2
     (line,) = [line for line in error.splitlines() if line.startswith("proxqa: ")]
     assert "no objects with a colour and a mask" in line and not (tmp_path / "colours.safetensors").exists()
+
+
+def test_what_no_mask_shows_is_neither_learned_nor_judged(blocks: Path, tmp_path: Path, train: Train) -> None:
+    name_colours(blocks)
+    records = json.loads((blocks / "annotations.json").read_text())
+    records[0]["objects"][0]["mask_id"] = 77
+    (blocks / "annotations.json").write_text(json.dumps(records))
+    assert len(read_dataset([blocks]).terms) == 7
+
+    # nothing to validate on is told before anything is written
+    hidden, file = shutil.copytree(blocks, tmp_path / "hidden"), tmp_path / "colours.safetensors"
+    for record in records:
+        for thing in record["objects"]:
+            thing["mask_id"] = 77
+    (hidden / "annotations.json").write_text(json.dumps(records))
+    file.write_bytes(b"the one before")
+    code, _, error = train("colours", "--data", blocks, "--validate", hidden, "--out", file)
+    assert code == 2 and f"{hidden}: no objects with a colour and a mask" in error
+    assert file.read_bytes() == b"the one before"

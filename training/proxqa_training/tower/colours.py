@@ -72,7 +72,7 @@ class ColourDataset:
 
 
 def read_dataset(folders: Sequence[Path], bad: BadImages | None = None) -> ColourDataset:
-    """All objects of known colour that have a mask.
+    """All objects of known colour that a mask shows.
 
     Args:
         folders: Labelled folders.
@@ -102,7 +102,7 @@ def read_dataset(folders: Sequence[Path], bad: BadImages | None = None) -> Colou
                 light.append(light_of(seen))
                 terms.append(term)
     if not terms:
-        raise ValueError(f"{', '.join(map(str, folders))}: no objects with a colour and a mask to learn from")
+        raise ValueError(f"{', '.join(map(str, folders))}: no objects with a colour and a mask that shows them")
     index = torch.cat([torch.full((len(p),), i) for i, p in enumerate(patches)])
     return ColourDataset(torch.cat(patches), index, torch.cat(share), torch.stack(light), torch.tensor(terms))
 
@@ -118,6 +118,8 @@ def _objects(record: Record, preprocessing: Preprocessing) -> list[tuple[torch.T
     found = []
     for thing, colour in objects:
         mask = (masks == thing.mask_id).astype(np.float32)
+        if not mask.any():  # hidden, or another image's map: there is nothing to see of it
+            continue
         cover = cv2.resize(mask, (SIDE, SIDE), interpolation=cv2.INTER_AREA).reshape(-1)
         found.append((seen, cover, TERMS.index(str(colour))))
     return found
@@ -165,12 +167,13 @@ def train_colours(folders: Sequence[Path], out: Path, val_folder: Path | None = 
 
     Raises:
         BadDatasetError: A folder is at fault.
-        ValueError: There is nothing to learn from.
+        ValueError: There is nothing to learn from or to validate on; nothing was written.
     """
     bad = BadImages()
-    data = read_dataset(folders, bad)
-    network = train(data)
+    sets = {"train": read_dataset(folders, bad)}
+    if val_folder:
+        sets["validation"] = read_dataset([val_folder], bad)
+    network = train(sets["train"])
     write_tensors(out, network.state_dict())
-    sets = {"train": data} | ({"validation": read_dataset([val_folder], bad)} if val_folder else {})
     figures = {k: {"objects": len(d.terms), "accuracy": accuracy(network, d)} for k, d in sets.items()}
     return {"out": str(out), **figures, "bad_images": bad.report()}
