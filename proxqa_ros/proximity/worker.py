@@ -178,6 +178,7 @@ class Worker:
         self._stopping = False
         self._counts = Counts()
         self._newest_header: Any = None
+        self._flushes = 0  # what was begun before one is of no use after it
         self.loaded: Future[str] = Future()
         self._thread = threading.Thread(target=self._run, name="proxqa-worker", daemon=True)
 
@@ -223,6 +224,7 @@ class Worker:
             self._drop_frame(self._frame)
             self._frame = None
             self._newest_header = None
+            self._flushes += 1
         for query in queries:
             if query.future.set_running_or_notify_cancel():
                 query.future.set_exception(StoppedError(f"the query was not answered: {reason}"))
@@ -435,6 +437,7 @@ class Worker:
         with self._wake:
             message, self._slot = self._slot, None
             objects, self._slot_objects = self._slot_objects, None
+            flushes = self._flushes
         if message is not None:
             started = time.perf_counter()
             try:
@@ -444,6 +447,9 @@ class Worker:
                 self._bad(error)
             else:
                 with self._wake:
+                    if flushes != self._flushes:
+                        self._drop_frame(frame)
+                        return self._frame
                     self._drop_frame(self._frame)
                     self._frame = frame
         return self._frame
@@ -501,7 +507,7 @@ class Worker:
                 objects = frame.objects(frame.image.shape[1], frame.image.shape[0])
             depths = self._depths(frame, objects, engine) if objects else ()
             with self._wake:
-                if not self._stream.enabled:  # paused meanwhile
+                if not self._stream.enabled or self._frame is not frame:  # paused or flushed meanwhile
                     return
             self._publish(frame, depths, engine)
         except Exception as error:

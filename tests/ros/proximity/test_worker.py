@@ -68,6 +68,38 @@ def test_queries_and_the_stream_take_turns(stream, order, looks):
         assert worker.stop(TIMEOUT_S)
 
 
+@pytest.mark.parametrize("held", ["decode", "depths"])
+def test_an_image_of_before_a_flush_is_neither_published_nor_asked_about_after_it(held):
+    """As where the node is deactivated and activated again while it decodes, or computes."""
+    engine, inside, go_on, published = FakeEngine(), threading.Event(), threading.Event(), []
+
+    def decode(message):
+        if held == "decode":
+            inside.set()
+            assert go_on.wait(TIMEOUT_S)
+        return np.full((48, 64, 3), 127, np.uint8)
+
+    worker = Worker(lambda: engine, decode, lambda frame, *_: published.append(frame), published.append, 1)
+    worker.start()
+    try:
+        if held == "depths":
+            engine.gate.clear()
+        worker.set_stream(Stream(CHAIR, enabled=True))
+        worker.push_frame(SimpleNamespace(header=object()))
+        assert wait_until(lambda: engine.steps == 1 if held == "depths" else inside.is_set())
+        worker.set_stream(Stream(CHAIR))
+        worker.flush("deactivated")
+        worker.set_stream(Stream(CHAIR, enabled=True))
+        go_on.set()
+        engine.gate.set()
+        assert worker.submit(lambda frame, _: frame).result(TIMEOUT_S) is None
+        assert not published and worker.counts().dropped == worker.counts().received == 1
+    finally:
+        go_on.set()
+        engine.gate.set()
+        assert worker.stop(TIMEOUT_S)
+
+
 @pytest.mark.parametrize(
     ("stream", "order"), [(Stream(enabled=False), "xqqxx"), (Stream(CHAIR, rate_hz=0.001, enabled=True), "xqqxsx")]
 )
