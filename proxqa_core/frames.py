@@ -6,6 +6,11 @@ Promises: one rule for every place that compares them. Knows nothing of transfor
 from __future__ import annotations
 
 
+def in_tf(frame_id: str) -> str:
+    """A frame_id as tf2 names frames: without a leading "/", with which it looks up none."""
+    return frame_id.removeprefix("/")
+
+
 def same_frame(one: str, other: str) -> bool:
     """Whether two frame_ids name one frame.
 
@@ -15,4 +20,4 @@ def same_frame(one: str, other: str) -> bool:
         one: A frame_id.
         other: Another.
     """
-    return one.removeprefix("/") == other.removeprefix("/")
+    return in_tf(one) == in_tf(other)

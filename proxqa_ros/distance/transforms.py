@@ -21,6 +21,7 @@ from rclpy.node import Node
 from rclpy.time import Time
 
 from proxqa_core.errors import ProxqaError, reason_of
+from proxqa_core.frames import in_tf
 from proxqa_ros.common.errors import one_line
 from proxqa_ros.common.stamps import NS_PER_S, nanoseconds
 
@@ -231,6 +232,7 @@ class TransformLookup:
             NoTransformYetError: TF is listened to since less than `WARMUP_S`.
             BadPoseError: TF has one that cannot be used.
         """
+        target_frame, source_frame = in_tf(target_frame), in_tf(source_frame)
         if self._listen is None or source_frame == target_frame:
             return None
         if self._buffer is None:

@@ -120,6 +120,15 @@ def test_a_sensor_that_says_it_is_in_the_optical_frame_is_not_taken_at_its_word(
     assert lookup.find("camera", "camera", stamp(5.0), 0.05) is None
 
 
+def test_a_leading_slash_is_no_difference(tf):
+    """Drivers that come from ROS 1 write it; tf2 looks up no name that has one."""
+    lookup, buffer, _ = tf
+    buffer.set("camera", "laser", sensor_to_optical(POSE))
+    found = lookup.find("/camera", "/laser", stamp(5.0), 0.05)
+    assert found.to_optical(POINTS) == pytest.approx(CameraPose.of(POSE).to_optical(POINTS))
+    assert lookup.find("/camera", "camera", stamp(5.0), 0.05) is None
+
+
 def test_tf_is_listened_to_only_when_it_is_needed():
     made = []
     lookup = TransformLookup(lambda: made.append(FakeBuffer()) or made[-1])
