@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,12 +124,15 @@ def test_the_command_writes_the_adapter_with_the_new_head(
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump({"num_steps": 2, "batch_size": 2, "val_fraction": 0.0}))
     out, report = tmp_path / "new", tmp_path / "report.json"
-    asked = ("grounding", DEFAULT_ADAPTER, "--data", blocks, photographs, "--val", blocks, "--out", out)
+    later = shutil.copytree(blocks, tmp_path / "later")
+    asked = ("grounding", DEFAULT_ADAPTER, "--data", blocks, photographs, "--out", out, "--val", later)
+    code, _, complaint = train(*asked, photographs)
+    assert code == 2 and "2 of its 2 images are trained on too" in complaint
     code, printed, complaint = train(*asked, "--config", config, "--json", report)
     assert code == 0, complaint
     assert "proxqa train calibrate" in printed and "of 8 names found" in printed
     told = json.loads(report.read_text())
-    assert told["validation"][str(blocks)]["after"]["names"] == 8 and "photographs kept" not in told["validation"]
+    assert told["validation"][str(later)]["after"]["names"] == 8 and "photographs kept" not in told["validation"]
     info, given = adapters.read_info(out), adapters.read_info(DEFAULT_ADAPTER)
     record = info.training.pop("grounding_head")
     assert (record["images"], record["photographs"], record["config"]["num_steps"]) == (6, 2, 2)

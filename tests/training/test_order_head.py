@@ -214,12 +214,16 @@ def test_the_command_adds_the_head_to_an_adapter(
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump({"num_steps": 2, "batch_size": 2, "go_on": True, "parts": 1, "roll_deg": 9.0}))
     out, report = tmp_path / "out", tmp_path / "report.json"
-    asked = ("order", DEFAULT_ADAPTER, "--data", blocks, "--val", blocks, "--out", out, "--config", config)
+    later = shutil.copytree(blocks, tmp_path / "later")
+    asked = ("order", DEFAULT_ADAPTER, "--data", blocks, "--out", out, "--config", config, "--val")
+    code, _, complaint = train(*asked, blocks)
+    assert code == 2 and "4 of its 4 images are trained on too" in complaint
+    asked = (*asked, later)
     code, printed, complaint = train(*asked, "--json", report)
     assert code == 0, complaint
     assert "calibrate it next" in printed
     told = json.loads(report.read_text())
-    assert told["validation"][str(blocks)]["pairs"] == 4 and told["bad_images"]["count"] == 0
+    assert told["validation"][str(later)]["pairs"] == 4 and told["bad_images"]["count"] == 0
     info, given = adapters.read_info(out), adapters.read_info(DEFAULT_ADAPTER)
     assert info.training["order_head"]["images"] == 4 and info.training["order_head"]["config"]["num_steps"] == 2
     assert info.order_head and info.closer_weights is None and info.closer_weights_in_box is None

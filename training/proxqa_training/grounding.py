@@ -38,7 +38,7 @@ from proxqa_training.frozen_tower import (
     patches_of,
     train_steps,
 )
-from proxqa_training.labels import LabelledImage, hash_share
+from proxqa_training.labels import LabelledImage, hash_share, require_apart
 from proxqa_training.logs import LOG_FILE, MetricsLogger
 from proxqa_training.tower.config import TowerConfig
 from proxqa_training.tower.data import Collator, TowerDataset, TowerSample
@@ -242,9 +242,10 @@ def train_grounding(
         and why.
 
     Raises:
-        ProxqaError: The adapter or a folder is at fault.
+        ProxqaError: The adapter or a folder is at fault, or images of `val_folders` are trained on too.
         ValueError: There is nothing to train on.
     """
+    require_apart(folders, val_folders)
     run = begin_run(config, adapter, folders, out, work, device)
     trainer = GroundingTrainer(config, [v for f in folders for v in read_views(run, f, num_workers)], run)
     others = {str(f): read_views(run, f, num_workers) for f in val_folders}

@@ -1,15 +1,17 @@
 """Labelled folders as training reads them: rendered images and photographs alike, and what is certainly not in them.
 
-Promises: one rule tells which names may be taken for absent where they are not labelled.
+Promises: one rule tells which names may be taken for absent where they are not labelled, and one that nothing is judged
+on what it was trained on.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxqa_core.datasets.folder import LabelledFolder, Record
+from proxqa_core.datasets.folder import BadDatasetError, LabelledFolder, Record
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,32 @@ def read_images(folder: Path | LabelledFolder) -> list[LabelledImage]:
         if record.objects or record.depth_map is not None:
             images.append(LabelledImage(record, rendered, present, known))
     return images
+
+
+def require_apart(trained: Sequence[Path | LabelledFolder], judged: Sequence[Path]) -> None:
+    """Check that nothing is judged on what it was trained on, by whatever name the folder goes.
+
+    Args:
+        trained: Labelled folders that are trained on.
+        judged: Labelled folders that are judged on.
+
+    Raises:
+        BadDatasetError: A folder is at fault, or one of `judged` has images that are trained on.
+    """
+    known = {file for folder in trained for file in _image_files(folder)} if judged else set()
+    for folder in judged:
+        files = _image_files(folder)
+        if shared := [file for file in files if file in known]:
+            raise BadDatasetError(
+                f"{folder}: {len(shared)} of its {len(files)} images are trained on too, such as {shared[0]}; expected "
+                "others to judge on"
+            )
+
+
+def _image_files(folder: Path | LabelledFolder) -> list[Path]:
+    """The images of a folder, where they lie."""
+    labelled = folder if isinstance(folder, LabelledFolder) else LabelledFolder(folder)
+    return [(record.folder / record.image).resolve() for record in labelled]
 
 
 def hash_share(text: str) -> float:

@@ -43,7 +43,7 @@ from proxqa_training.frozen_tower import (
     patches_of,
     train_steps,
 )
-from proxqa_training.labels import LabelledImage
+from proxqa_training.labels import LabelledImage, require_apart
 from proxqa_training.logs import LOG_FILE, MetricsLogger
 from proxqa_training.parts import Part
 
@@ -417,9 +417,11 @@ def train_order_head(
         many there are, and `bad_images`, how many were left out and why.
 
     Raises:
-        ProxqaError: The adapter or a folder is at fault, or it has no order head to go on with.
+        ProxqaError: The adapter or a folder is at fault, it has no order head to go on with, or images of `val_folders`
+            are trained on too.
         ValueError: There is nothing to train on.
     """
+    require_apart(folders, val_folders)
     run = begin_run(config, adapter, folders, out, work, device)
     start = _own_head(run) if config.go_on else None
     read = [read_folder(run, path, num_workers, config.parts, config.roll_deg) for path in folders]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,9 @@ def test_from_a_bag_to_an_adapter_that_answers(
     assert 0 < max(moved) < 0.1 * size  # it went on from there, and not far
 
     # the same command again trains nothing and ends with the same weights
-    assert train(*command, "--validate", recorded)[0] == 2  # nothing held out would be another run
+    # nothing held out would be another run, and nothing is judged on what it was trained on
+    assert "other val_" in train(*command, "--validate", shutil.copytree(recorded, tmp_path / "later"))[2]
+    assert "3 of its 3 images are trained on too" in train(*command, "--validate", recorded)[2]
     assert train(*command)[0] == 0 and len(calls) == 4
     again = weights(out)
     assert all(torch.equal(tuned[k], again[k]) for k in tuned) and judged[1:] == judged[:1]

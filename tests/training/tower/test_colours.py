@@ -30,13 +30,16 @@ def name_colours(folder: Path) -> None:
 def test_it_learns_the_colours_it_is_shown(blocks: Path, tmp_path: Path, train: Train) -> None:
     name_colours(blocks)
     file, report = tmp_path / "new" / "colours.safetensors", tmp_path / "report.json"
-    code, output, _ = train("colours", "--data", blocks, "--validate", blocks, "--out", file, "--json", report)
+    later = shutil.copytree(blocks, tmp_path / "later")
+    code, output, _ = train("colours", "--data", blocks, "--validate", later, "--out", file, "--json", report)
     assert code == 0 and "100.0% of 8 objects not trained on classified right" in output
     assert json.loads(report.read_text())["validation"] == {"objects": 8, "accuracy": 1.0}
     network = ColourReader()
     network.load_state_dict(load_file(file))
     data = read_dataset([blocks])
     assert accuracy(network, data) == 1.0
+    code, _, error = train("colours", "--data", blocks, "--validate", blocks, "--out", file)
+    assert code == 2 and "4 of its 4 images are trained on too" in error
     assert [TERMS[t] for t in data.terms] == ["red", "blue"] * 4
     assert torch.zeros(8).index_add(0, data.object_index, data.share).tolist() == pytest.approx([1.0] * 8)
 

@@ -116,6 +116,8 @@ def test_another_run_is_not_begun_in_the_same_folder(
 ) -> None:
     config, out = tmp_path / "tower.yaml", tmp_path / "run"
     command = ("tower", config, "--device", "cpu", "--out", out, "--data", blocks)
+    config.write_text(yaml.safe_dump(dataclasses.asdict(CONFIG)))
+    assert "4 of its 4 images are trained on too" in train(*command, "--validate", blocks)[2] and not out.exists()
     for seed, more, code, says in ((0, (), 0, ""), (1, (), 2, "other config"), (0, (photographs,), 2, "other folders")):
         config.write_text(yaml.safe_dump(dataclasses.asdict(dataclasses.replace(CONFIG, num_samples=2, seed=seed))))
         given, _, error = train(*command, *more)

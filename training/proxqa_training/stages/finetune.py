@@ -23,6 +23,7 @@ from proxqa_core.model.loading import DEFAULT, DEFAULT_ADAPTER, NO_ADAPTER, load
 from proxqa_training.begun import begin, read_begun, run_folder
 from proxqa_training.config_file import read_config
 from proxqa_training.distributed import DistributedContext
+from proxqa_training.labels import require_apart
 from proxqa_training.stages import held_out
 from proxqa_training.stages.config import LoraSettings, RunConfig, StageConfig
 from proxqa_training.stages.data import FeatureDataset, open_dataset_distributed
@@ -137,7 +138,7 @@ def finetune(
         `not_judged`, why.
 
     Raises:
-        ProxqaError: A folder or an adapter is at fault.
+        ProxqaError: A folder or an adapter is at fault, or images of `validate` are trained on too.
         ValueError: Something cannot be done as asked, or there is nothing to train on.
     """
     started_s = time.perf_counter()
@@ -150,6 +151,7 @@ def finetune(
     work = work or run_folder(out)
     val_fraction = _val_fraction(val_fraction, validate, work)
     trained, judged_on = held_out.split(folders, val_fraction)
+    require_apart(trained, [] if validate is None else [validate])
     context = DistributedContext(device)
     if context.is_main_process:
         begin(work, config, start, folders, val_fraction)

@@ -23,6 +23,7 @@ from proxqa_core.vision.colours import ColourReader, light_of, patch_colours
 from proxqa_core.vision.preprocessing import Preprocessing
 from proxqa_training.bad_images import BadImages
 from proxqa_training.checkpoints import write_tensors
+from proxqa_training.labels import require_apart
 from proxqa_training.logs import progress
 
 SIDE, PATCH_PX = 24, 14
@@ -166,9 +167,10 @@ def train_colours(folders: Sequence[Path], out: Path, val_folder: Path | None = 
         were left out and why.
 
     Raises:
-        BadDatasetError: A folder is at fault.
+        BadDatasetError: A folder is at fault, or images of `val_folder` are trained on too.
         ValueError: There is nothing to learn from or to validate on; nothing was written.
     """
+    require_apart(folders, [val_folder] if val_folder else [])
     bad = BadImages()
     sets = {"train": read_dataset(folders, bad)}
     if val_folder:

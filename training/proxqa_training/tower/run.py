@@ -29,7 +29,7 @@ from proxqa_training.bad_images import BadImages
 from proxqa_training.begun import begin
 from proxqa_training.checkpoints import load_checkpoint, save_checkpoint, write_tensors
 from proxqa_training.distributed import DistributedContext
-from proxqa_training.labels import LabelledImage, hash_share, read_images
+from proxqa_training.labels import LabelledImage, hash_share, read_images, require_apart
 from proxqa_training.logs import LOG_FILE, MetricsLogger, RunningMean, progress
 from proxqa_training.prefetch import prefetch
 from proxqa_training.schedules import cosine_with_warmup
@@ -249,9 +249,10 @@ def train_tower(
         why; nothing in processes that do not write.
 
     Raises:
-        ProxqaError: A folder or a package of weights is at fault.
+        ProxqaError: A folder or a package of weights is at fault, or images of `val_folder` are trained on too.
         ValueError: Nothing to train on, or another run was begun in `out`.
     """
+    require_apart(folders, [val_folder] if val_folder else [])
     context = DistributedContext(device)
     model = load(DEFAULT, NO_ADAPTER, device="cpu", dtype="float32")
     run = TowerRun(model, folders, config, out, context, start, num_workers, dtype)
