@@ -206,6 +206,7 @@ def test_a_stopped_run_goes_on_where_it_was(folder: OrderFolder, pristine: Loade
 def test_the_command_adds_the_head_to_an_adapter(
     train: Callable[..., tuple[int, str, str]],
     blocks: Path,
+    photographs: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     pristine: LoadedModel,
@@ -218,11 +219,13 @@ def test_the_command_adds_the_head_to_an_adapter(
     asked = ("order", DEFAULT_ADAPTER, "--data", blocks, "--out", out, "--config", config, "--val")
     code, _, complaint = train(*asked, blocks)
     assert code == 2 and "4 of its 4 images are trained on too" in complaint
-    asked = (*asked, later)
+    asked = (*asked, later, photographs)
     code, printed, complaint = train(*asked, "--json", report)
     assert code == 0, complaint
     assert "calibrate it next" in printed
     told = json.loads(report.read_text())
+    assert told["validation"][str(photographs)] == {"right": None, "pairs": 0}  # nothing is 0 % of nothing
+    assert f"{photographs}: - of 0 pairs" in printed
     assert told["validation"][str(later)]["pairs"] == 4 and told["bad_images"]["count"] == 0
     info, given = adapters.read_info(out), adapters.read_info(DEFAULT_ADAPTER)
     assert info.training["order_head"]["images"] == 4 and info.training["order_head"]["config"]["num_steps"] == 2

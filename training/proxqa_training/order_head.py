@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
+from proxqa_core.cli.tables import share
 from proxqa_core.datasets.folder import Record
 from proxqa_core.errors import BadImageError, BadModelError
 from proxqa_core.evaluation.metrics import MIN_GAP
@@ -413,8 +414,8 @@ def train_order_head(
         device: 'auto', 'cpu' or 'cuda'.
 
     Returns:
-        `adapter`, the folder written, `validation`, for each of `val_folders` the share of the pairs in order and how
-        many there are, and `bad_images`, how many were left out and why.
+        `adapter`, the folder written, `validation`, for each of `val_folders` the share of the pairs in order (NaN:
+        there are none) and how many there are, and `bad_images`, how many were left out and why.
 
     Raises:
         ProxqaError: The adapter or a folder is at fault, it has no order head to go on with, or images of `val_folders`
@@ -431,7 +432,7 @@ def train_order_head(
     validation = {}
     for folder in judged:
         right, total = trainer.right(folder)
-        validation[folder.name] = {"right": right / max(1, total), "pairs": total}
+        validation[folder.name] = {"right": right / total if total else math.nan, "pairs": total}
     images = {rendered: [f for f in trainer.folders if f.rendered is rendered] for rendered in (True, False)}
     counts = {rendered: sum(s.plain for f in of for s in f.samples) for rendered, of in images.items()}
     record = {"images": sum(counts.values()), "photographs": counts[False], "config": dataclasses.asdict(config)}
@@ -450,5 +451,5 @@ def _own_head(run: HeadRun) -> OrderHead:
 def as_text(report: dict[str, Any]) -> str:
     """What `train_order_head` returned, for people."""
     lines = [f"wrote {report['adapter']}; calibrate it next: proxqa train calibrate {report['adapter']} --data DIR …"]
-    lines += [f"{name}: {f['right']:.1%} of {f['pairs']} pairs in order" for name, f in report["validation"].items()]
+    lines += [f"{name}: {share(f['right'])} of {f['pairs']} pairs in order" for name, f in report["validation"].items()]
     return "\n".join(lines)
