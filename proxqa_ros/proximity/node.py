@@ -318,6 +318,7 @@ class ProximityNode(AutostartNode):
         self.pipeline.arrivals.clear()
         shared.camera_info.clear()
         shared.camera_problem = ""
+        shared.forget_images()
         shared.detections.clear()
         if self.pipeline.outputs is not None:
             self.pipeline.outputs.timing.pause()
@@ -332,6 +333,8 @@ class ProximityNode(AutostartNode):
         if self.pipeline.outputs is not None:
             self.pipeline.outputs.timing.pause()
         self.shared.update_stream()
+        if not request.data:
+            self.shared.forget_images()
         response.success = True
         response.message = f"object_depths is {'enabled' if request.data else 'paused'}; the node is {self.state}"
         return response

@@ -91,6 +91,11 @@ class SharedState:
         self.detections.min_score = parameters.detection_min_score
         self.detections.class_names = class_names_of(parameters.class_names)
 
+    def forget_images(self) -> None:
+        """What the last images were like says nothing of those that come once they are published again."""
+        self.health_monitor.reset()
+        self.image_health = ImageHealth()
+
     def update_stream(self) -> None:
         """Have the worker do with frames what objects, parameters and state say now."""
         if self.worker is not None:

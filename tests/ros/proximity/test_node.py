@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import threading
 import time
 
@@ -416,6 +417,30 @@ def test_set_objects(graph, fake):
     assert wait_until(lambda: node.shared.worker.counts().received == received + 1)
     settle(node)
     assert node.shared.worker.counts().published == len(graph.depths) == 2
+
+
+def test_a_blind_camera_of_before_a_pause_is_not_said_of_the_one_after(graph, fake):
+    """As where somebody takes the cap off the lens meanwhile."""
+    node = graph.start(lambda *_: fake)
+    camera = graph.camera()
+    enable = graph.client.create_client(SetBool, "/proximity/enable")
+
+    def see_in_the_dark() -> None:
+        camera.publish(graph.image(np.zeros((48, 64, 3), np.uint8)))
+        assert "dark" in graph.diagnostic(image_health="dark")["message"]
+
+    see_in_the_dark()
+    assert graph.call(enable, SetBool.Request(data=False)).success
+    assert "dark" not in graph.diagnostic(image_health="unknown", enabled="false")["message"]
+    assert graph.call(enable, SetBool.Request(data=True)).success
+    see_in_the_dark()
+    assert graph.transition(Transition.TRANSITION_DEACTIVATE) and graph.transition(Transition.TRANSITION_ACTIVATE)
+    graph.diagnostic(image_health="unknown", state="active")
+    published = len(graph.depths)
+    graph.camera().publish(graph.image())
+    assert wait_until(lambda: len(graph.depths) > published)
+    assert math.isnan(graph.depths[-1].image_health.change)  # there was none before
+    assert node.shared.image_health.problem == ""
 
 
 def test_enable_pauses_the_stream_but_not_the_queries(graph, fake):
