@@ -62,3 +62,9 @@ def test_photographs_that_training_held_out_are_measured_and_not_counted(
 def test_nothing_taught_is_one_line(one_eyed: None, blocks: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no name was taught"):
         measure_names(tmp_path, NamesData(unseen=(blocks,)))
+
+
+def test_a_folder_is_trained_on_or_not(one_eyed: None, blocks: Path, photographs: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="blocks: is given as trained on and as not trained on"):
+        measure_names(tmp_path, NamesData((photographs, blocks), (blocks.parent / "photographs" / ".." / "blocks",)))
+    assert not (tmp_path / "names.json").exists()

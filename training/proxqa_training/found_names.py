@@ -91,8 +91,13 @@ def measure_names(
 
     Raises:
         ProxqaError: The adapter or a folder is at fault.
-        ValueError: Nothing names anything.
+        ValueError: Nothing names anything, or a folder is given as trained on and as not trained on.
     """
+    trained_on = {folder.resolve() for folder in data.taught}
+    if both := [folder for folder in data.unseen if folder.resolve() in trained_on]:
+        raise ValueError(
+            f"{both[0]}: is given as trained on and as not trained on; expected it in one of --taught, --data"
+        )
     taught, images = _split(data)
     boxes = Counter(o.name for image in taught for o in image.record.objects)
     models = Counter(data.models)
