@@ -37,6 +37,8 @@ MAX_DEVIATION = 0.1
 """Part of the distance by which readings on one object may differ."""
 MIN_AGREEMENT = 0.5
 """Least part of the readings on an object that must agree."""
+MAX_TURN_RAD = 1.05 * 2 * math.pi
+"""Largest angle that a scan begins at, and that it covers: one turn, for some scanners a little more."""
 
 
 class BadScanError(ProxqaError, ValueError):
@@ -151,6 +153,12 @@ def _readings(message: LaserScan) -> tuple[Floats, Floats]:
     ranges = np.array(message.ranges, np.float64)
     if not ranges.size:
         raise BadScanError("the scan has no readings; expected one or more")
+    covered = abs(message.angle_increment) * (len(ranges) - 1)
+    if max(abs(message.angle_min), covered) > MAX_TURN_RAD:
+        raise BadScanError(
+            f"the scan begins at {message.angle_min:g} rad and covers {covered:g} rad; expected at most one turn (are "
+            "these degrees?)"
+        )
     angles = message.angle_min + message.angle_increment * np.arange(len(ranges))
     known = np.isinf(ranges) | ((low <= ranges) & (ranges <= high))
     ranges, angles = ranges[known], angles[known]

@@ -166,6 +166,8 @@ def test_a_scanner_that_turns_the_other_way():
     [
         (dict(ranges=[]), "no readings"),
         (dict(angle_increment=0.0), "steps of 0"),
+        (dict(angle_min=-180.0, angle_increment=0.5), "begins at -180 rad and covers 360 rad"),
+        (dict(angle_increment=1.0), "covers 720 rad; expected at most one turn"),
         (dict(angle_min=math.nan), "begins at nan"),
         (dict(range_min=math.nan), "from nan"),
         (dict(range_max=0.0), "to 0 m"),
