@@ -72,6 +72,11 @@ def _eval_folder(options: argparse.Namespace, path: Path) -> None:
     from proxqa_core.evaluation.runner import labels, measure
 
     folder = LabelledFolder(path)
+    if options.train is not None and options.train.resolve() == path.resolve():
+        raise common.BadUsageError(
+            f"--train {options.train}: is the folder that is measured; expected another (left out: the line is fitted "
+            "leaving one image out)"
+        )
     train = None if options.train is None else labels(options.train)
     with common.stdout_to_stderr():
         measured = measure(

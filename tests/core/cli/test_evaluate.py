@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,10 @@ def test_eval(labelled: Path, fake: FakeEngine, tmp_path: Path, capsys: pytest.C
     assert "<svg" in page.read_text(encoding="utf-8")
     table = capsys.readouterr().out
     assert "pair accuracy (4 pairs)" in table and "counter-heuristic pairs (lower edge misleads; " in table
-    assert main(["eval", str(labelled), "--prompt", "box", "--train", str(labelled), "--json", "-"]) == 0
+    assert main(["eval", str(labelled), "--train", f"{labelled}/"]) == 2  # the line would know what it is judged on
+    assert "is the folder that is measured" in capsys.readouterr().err
+    train = shutil.copytree(labelled, tmp_path / "train")
+    assert main(["eval", str(labelled), "--prompt", "box", "--train", str(train), "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out)["prompt"] == "box"
 
 
