@@ -102,6 +102,7 @@ def test_bad_values_are_quoted(tmp_path: Path, text: str, says: str) -> None:
         ("start: x", "start is 'x'"),
         ("real_fraction: 2", "real_fraction is 2; expected a share in \\[0, 1\\]"),
         ("unfrozen_blocks: 13", "unfrozen_blocks is 13; expected 0 to 12"),
+        ("lr: .inf", r"lr is inf; expected a finite number above 0"),
     ],
 )
 def test_bad_values_of_a_tower_are_quoted(tmp_path: Path, text: str, says: str) -> None:

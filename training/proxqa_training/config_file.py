@@ -52,7 +52,7 @@ def read_config(path: Path, kind: type[T]) -> T:
 
 
 def require_positive(config: Any, *names: str, where: str = "") -> None:
-    """Check fields that must be more than 0.
+    """Check fields that must be more than 0, and finite.
 
     Args:
         config: A dataclass.
@@ -64,8 +64,8 @@ def require_positive(config: Any, *names: str, where: str = "") -> None:
     """
     for name in names:
         value = getattr(config, name)
-        if not value > 0:
-            raise ValueError(f"{where}{name} is {value}; expected more than 0")
+        if not 0 < value < math.inf:
+            raise ValueError(f"{where}{name} is {value}; expected a finite number above 0")
 
 
 def require_weight(config: Any, *names: str, where: str = "") -> None:

@@ -261,7 +261,7 @@ def test_bad_input_is_one_line(
     ("change", "message"),
     [
         ("batch_size: 3", "batch_size is 3; expected a multiple of per_device_batch_size times processes, 2 x 1 = 2"),
-        ("lr: 0", "lr is 0; expected more than 0"),
+        ("lr: 0", "lr is 0; expected a finite number above 0"),
         ("colour: red", "has unknown"),
         ("lora: {rank: 0}", "rank is 0"),
     ],
