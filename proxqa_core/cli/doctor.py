@@ -121,11 +121,12 @@ def _base_weights() -> Finding:
 
 def _cache() -> Finding:
     from proxqa_core.model.base_weights import cache_folder
+    from proxqa_core.model.kept import size_of
 
     folder = cache_folder()
     there = next(p for p in (folder, *folder.parents) if p.exists())
     free_mb = shutil.disk_usage(there).free // 10**6
-    size_mb = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) // 10**6 if folder.is_dir() else 0
+    size_mb = size_of(folder) // 10**6
     if not there.is_dir():
         return Finding("cache", MISSING, f"{folder}: {there} is no folder", "set PROXQA_CACHE to one")
     if not os.access(there, os.W_OK):

@@ -294,14 +294,21 @@ def remove_leftovers(cache: Path) -> None:
                 os.close(handle)
 
 
+def remove_whole(folder: Path) -> None:
+    """Remove a folder of the cache, whose lock is held: it leaves its place in one step, so nobody finds half of it."""
+    aside = Path(tempfile.mkdtemp(prefix=BROKEN_PREFIX, dir=folder.parent))
+    try:
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            os.replace(folder, aside / "base")
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
 def _publish(work: Path, folder: Path) -> None:
     """Move a finished folder into place; another process that was faster has made the same one."""
     with locked(folder.parent):
         if folder.exists() and not _is_whole(folder):
-            broken = Path(tempfile.mkdtemp(prefix=BROKEN_PREFIX, dir=folder.parent))
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(folder, broken / "base")
-            shutil.rmtree(broken, ignore_errors=True)
+            remove_whole(folder)
         try:
             os.replace(work, folder)
         except OSError:

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from proxqa_core.errors import BadModelError, CacheError, reason_of
 from proxqa_core.model.base_weights import (
-    BROKEN_PREFIX,
     MANIFEST,
     base_folder,
     cache_folder,
     locked,
     read_manifest,
     remove_leftovers,
+    remove_whole,
 )
 
 USED, UNUSED, OTHER = "used", "unused", "other"
@@ -58,7 +56,7 @@ def entries() -> list[Kept]:
         paths = sorted(p for p in cache.iterdir() if p.is_dir() and not p.is_symlink()) if cache.is_dir() else []
     except OSError as error:
         raise CacheError(f"the cache {str(cache)!r} cannot be read: {error.strerror or reason_of(error)}") from error
-    return [Kept(p, USED if p == current else UNUSED if _is_base(p) else OTHER, _size(p)) for p in paths]
+    return [Kept(p, USED if p == current else UNUSED if _is_base(p) else OTHER, size_of(p)) for p in paths]
 
 
 def remove_unused() -> list[Kept]:
@@ -77,22 +75,12 @@ def remove_unused() -> list[Kept]:
             with locked(cache_folder()):
                 remove_leftovers(cache_folder())
         for entry in unused:
-            _remove(entry.path)
+            with locked(entry.path.parent):
+                remove_whole(entry.path)
     except OSError as error:
         where = str(error.filename or cache_folder())
         raise CacheError(f"{where!r} cannot be removed: {error.strerror or reason_of(error)}") from error
     return unused
-
-
-def _remove(folder: Path) -> None:
-    with locked(folder.parent):
-        aside = Path(tempfile.mkdtemp(prefix=BROKEN_PREFIX, dir=folder.parent))
-        try:
-            os.replace(folder, aside / "base")
-        except FileNotFoundError:  # another process was faster
-            pass
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _is_base(folder: Path) -> bool:
@@ -106,7 +94,7 @@ def _is_base(folder: Path) -> bool:
         return False
 
 
-def _size(folder: Path) -> int:
+def size_of(folder: Path) -> int:
     """In bytes, of the files in it; what goes away meanwhile counts as nothing."""
     total = 0
     for place, _, files in os.walk(folder):

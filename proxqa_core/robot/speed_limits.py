@@ -317,11 +317,6 @@ def _judge(o: ObjectDepth, previous: Zone, config: GovernorConfig) -> Decision:
     return Decision(min(zone, highest), reason, measure, o)
 
 
-def is_fresh(command: Command, now_ns: int, steady_ns: int, config: GovernorConfig) -> bool:
-    """Whether a command still holds; see `why_stale`."""
-    return not why_stale(command, now_ns, steady_ns, config)
-
-
 def why_stale(command: Command, now_ns: int, steady_ns: int, config: GovernorConfig) -> str:
     """Why a command does not hold: by its own clock, by the steady one, or by its own stamp where it has one.
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from proxqa_core.datasets.folder import LabelledObject, Record
 from proxqa_core.types import Box
+from proxqa_training.scenes.camera import drawn_roll
 from proxqa_training.tower.data import degraded, recoloured
 
 Window = tuple[float, float, float, float]
@@ -30,8 +31,6 @@ OFF_CENTRE = 0.15
 """Standard deviation of where the middle of a part is, from the middle of one of the things in it."""
 MIN_AREA_KEPT = 0.7
 """A thing of which a part shows less than this share of its box is left out."""
-MAX_ROLLS = 2.4
-"""A part is turned by no more than so many standard deviations."""
 MIN_SIDE_PX = 8
 """Least side of a part."""
 TRIES = 20
@@ -116,17 +115,16 @@ def parts_of(record: Record, count: int, roll_deg: float = 0.0) -> list[Part]:
         roll_deg: Standard deviation of their roll, degrees; 0 = they stand as the image does.
     """
     rng = random.Random(f"parts of {record.image}")
-    drawn = [_drawn(record, rng, math.radians(roll_deg)) for _ in range(count)]
+    drawn = [_drawn(record, rng, roll_deg) for _ in range(count)]
     return [part for part in drawn if part is not None]
 
 
-def _drawn(record: Record, rng: random.Random, roll_stddev: float) -> Part | None:
+def _drawn(record: Record, rng: random.Random, roll_deg: float) -> Part | None:
     wanted = min(2, len(record.objects))
     for _ in range(TRIES):
         window, roll = _window(record, rng), 0.0
-        if roll_stddev:
-            most = MAX_ROLLS * roll_stddev
-            roll = max(-most, min(most, rng.gauss(0, roll_stddev)))
+        if roll_deg:
+            roll = drawn_roll(rng, roll_deg)
             window = _inner(window, roll, record.width / record.height)
         part = _part(record, window, roll, rng.random() < 0.5, rng.getrandbits(32))
         if len(part.objects) >= wanted and min(part.width, part.height) >= MIN_SIDE_PX:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def test_what_cannot_be_removed_is_said(cache: Path, monkeypatch: pytest.MonkeyP
     def refused(*_: Any, **__: Any) -> str:
         raise PermissionError(13, "Permission denied", str(cache / OLD))
 
-    monkeypatch.setattr(kept.tempfile, "mkdtemp", refused)  # root may write everywhere
+    monkeypatch.setattr(tempfile, "mkdtemp", refused)  # root may write everywhere
     with pytest.raises(CacheError, match=rf"{OLD}' cannot be removed: Permission denied"):
         kept.remove_unused()
     assert (cache / OLD / "model.safetensors").is_file()

@@ -375,7 +375,7 @@ def test_commands_hold_for_their_time_on_every_clock():
     half = SECOND // 2
 
     def fresh(received=NOW, steady=NOW, stamp=0):
-        return s.is_fresh(Command(still, received, steady, stamp), NOW, NOW, RULES)
+        return not s.why_stale(Command(still, received, steady, stamp), NOW, NOW, RULES)
 
     assert fresh() and fresh(NOW - half, NOW - half, NOW - half)
     assert not fresh(received=NOW + 1) and not fresh(received=NOW - half - 1)

@@ -63,6 +63,12 @@ class Camera:
         return np.stack([u, v, z], 1)
 
 
+def drawn_roll(rng: random.Random, stddev_deg: float) -> float:
+    """How far a camera is turned about its axis, radians, at most MAX_ROLLS standard deviations."""
+    most = MAX_ROLLS * stddev_deg
+    return math.radians(max(-most, min(most, rng.gauss(0, stddev_deg))))
+
+
 def looking(
     position: Sequence[float] | np.ndarray,
     direction: Sequence[float] | np.ndarray,
@@ -132,8 +138,7 @@ class Views:
             direction = np.array([math.sin(yaw), math.cos(yaw), math.tan(pitch)])
         size = rng.choice(self.sizes)
         fov = math.radians(rng.uniform(*self.fov)) * (0.8 if size[1] > size[0] else 1)
-        most = MAX_ROLLS * roll_deg
-        roll = math.radians(max(-most, min(most, rng.gauss(0, roll_deg))))
+        roll = drawn_roll(rng, roll_deg)
         return looking(position, direction, roll, fov, size) if np.linalg.norm(direction) > 0.3 else None
 
     def _blocked(self, position: np.ndarray, solid: np.ndarray) -> bool:
